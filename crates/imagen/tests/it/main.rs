@@ -1,0 +1,9 @@
+//! The library's one integration binary; each module protects one promise.
+
+mod bert;
+mod data;
+mod floors;
+mod image;
+mod laws;
+mod train;
+mod unet;
