@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod sampling;
 mod stage;
+mod upsample;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{ModelFiles, StageFile, random_stage, write_stage};
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
-pub use sampling::{Event, Sampling};
+pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};
+pub use upsample::upsample;
 
 use crate::diffusion::{AugLevel, Sampler, Thresholding};
 use crate::error::{Error, Result};

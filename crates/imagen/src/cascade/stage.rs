@@ -3,11 +3,12 @@
 //! [`Stage::denoise`] is the only place where prediction, guidance, parameterization and thresholding meet, in the paper's
 //! order (sections 2.2, 2.3). Which times it is asked at is the sampler's business.
 
-use burn::tensor::Tensor;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 
 use super::config::{NullText, StageConfig};
-use crate::diffusion::{Guidance, LogSnr, Thresholding, check_finite};
-use crate::error::{Context, Result};
+use crate::diffusion::{Guidance, LogSnr, Thresholding};
+use crate::error::Result;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 
 /// A network with its description.
@@ -46,17 +47,20 @@ impl Stage {
         Self { config, unet }
     }
 
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.unet.devices().into_iter().next().unwrap_or_default()
+    }
+
     /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ.
     ///
     /// # Errors
-    /// `NonFinite`, naming the stage and λ; the network's.
+    /// The network's.
     pub fn denoise(&self, z: Tensor<4>, log_snr: LogSnr, conditions: &Conditions) -> Result<Tensor<4>> {
         let prediction = self.guided(z.clone(), log_snr, conditions)?;
-        let x_hat = self.config.parameterization.x_hat(z, prediction, log_snr);
-        let x_hat = conditions.thresholding.apply(x_hat);
-        check_finite(&x_hat, "x_hat")
-            .context(|| format!("stage {} at log-SNR {:.3}", self.config.stage, log_snr.get()))?;
-        Ok(x_hat)
+        let levels = vec![log_snr; z.dims()[0]];
+        let x_hat = self.config.parameterization.x_hat(prediction, z, &levels);
+        conditions.thresholding.apply(x_hat)
     }
 
     /// The guided prediction. ε, v and x are affine in one another at a given z, so guidance of any of them is guidance of
@@ -78,7 +82,7 @@ impl Stage {
         });
         let both = self.predict(twice(&z), log_snr, Some(text), low)?;
         let conditional = both.clone().narrow(0, 0, n);
-        Ok(c.guidance.apply(conditional, both.narrow(0, n, n)))
+        Ok(c.guidance.combine(conditional, both.narrow(0, n, n)))
     }
 
     fn predict(

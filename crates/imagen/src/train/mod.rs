@@ -1,1 +1,359 @@
-//! (in progress)
+//! Training: one stage, one loop that reads from top to bottom (sections 2.4, 4.1, appendix A).
+//!
+//! [`train`] is the only function that knows data, text, diffusion and network at once; each is entered once a step.
+//! Everything random is a function of (seed, step), so a run that is stopped and resumed equals one that was not.
+
+mod grid;
+mod recipe;
+mod state;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+pub use recipe::{DataConfig, Recipe, TrainConfig};
+pub use state::{GradientSum, TrainState};
+
+use crate::cascade::{StageFile, upsample, write_stage};
+use crate::data::{Batch, Loader, LoaderOptions, Source, Split};
+use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::models::unet::{Conditioning, LowResolution, Text};
+use crate::nn::{ops::AdamStep, parameter_count};
+use crate::rng::Rng;
+use crate::text::{self, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
+
+/// One training run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What is trained, on what, how.
+    pub recipe: Recipe,
+    /// Where the run's state, samples and recipe are kept.
+    pub folder: PathBuf,
+    /// Whether to go on from the state in `folder`.
+    pub resume: bool,
+    /// The frozen language model.
+    pub text: EncoderFiles,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// What happens during a run.
+#[derive(Clone, Debug)]
+pub enum TrainEvent {
+    /// Data and network are ready.
+    Started {
+        /// Numbers that are learned.
+        parameters: usize,
+        /// Pictures in the training split.
+        pictures: usize,
+        /// Steps that were already taken.
+        from_step: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// An optimizer step was taken.
+    Step(StepReport),
+    /// The state was written.
+    Checkpoint {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A grid of pictures was drawn.
+    Samples {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Something that the user should know.
+    Warning(String),
+}
+
+/// One optimizer step in numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps taken, this one included.
+    pub step: u64,
+    /// Steps in all.
+    pub of: u64,
+    /// Mean loss of the batch.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Wall time of the step.
+    pub seconds: f64,
+    /// Pictures in the step.
+    pub pictures: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps of the recipe were taken.
+    Finished,
+    /// The observer asked to stop; the state was written.
+    Stopped {
+        /// Steps taken.
+        step: u64,
+    },
+}
+
+/// Streams of the run's seed; each is folded with the step.
+mod stream {
+    pub(super) const DIFFUSION: u64 = 1;
+    pub(super) const TEXT_DROP: u64 = 2;
+    pub(super) const AUG_LEVEL: u64 = 3;
+    pub(super) const AUG_NOISE: u64 = 4;
+}
+
+/// The state's file in a run's folder.
+pub fn state_path(folder: &Path) -> PathBuf {
+    folder.join("state.safetensors")
+}
+
+/// Trains until the recipe's last step or until `observe` breaks.
+///
+/// # Errors
+/// `Data` for recipe, pictures and captions; `Usage` where the folder already holds a run and `resume` is false, or the
+/// other way round; `NonFinite` where loss or gradient is no number (the last checkpoint stays); `Io`.
+pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
+    let recipe = &run.recipe;
+    let config = &recipe.train;
+    let state_file = state_path(&run.folder);
+    let mut state = open_state(run, &state_file)?;
+    let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
+    let source = Source::open(&recipe.data.folder)?;
+    let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
+    let loader = Loader::new(source, loader_options(recipe))?;
+    let trainer = Trainer::new(run, encoder.as_ref());
+
+    let started = TrainEvent::Started {
+        parameters: parameter_count(&state.unet),
+        pictures: loader.len(),
+        from_step: state.step,
+        steps: config.steps,
+    };
+    let mut stop = observe(&started).is_break();
+    let mut batches = loader.batches(state.step);
+    loop {
+        let done = stop || state.step >= config.steps;
+        if done || (state.step > 0 && state.step % config.checkpoint_every == 0) {
+            state.save(&state_file)?;
+            trainer.write_stage(&state)?;
+            stop |= observe(&TrainEvent::Checkpoint { path: state_file.clone() }).is_break();
+        }
+        if config.sample_every > 0 && state.step > 0 && (done || state.step % config.sample_every == 0) {
+            let path = grid::draw(run, &state, encoder.as_ref(), loader.source())?;
+            stop |= observe(&TrainEvent::Samples { path }).is_break();
+        }
+        if done {
+            break;
+        }
+        let begun = Instant::now();
+        let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
+        let (gradients, loss) = trainer.gradients(&state, &batch, &captions)?;
+        let gradient_norm = gradients.norm()?;
+        let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
+        let lr = recipe.learning_rate(state.step);
+        let adam = AdamStep {
+            lr: lr as f32,
+            beta1: 0.9,
+            beta2: config.beta2 as f32,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            step: 0,
+        };
+        state = state.updated(gradients, clip as f32, adam, config.ema_decay);
+        let report = StepReport {
+            step: state.step,
+            of: config.steps,
+            loss,
+            lr,
+            gradient_norm,
+            seconds: begun.elapsed().as_secs_f64(),
+            pictures: batch.len(),
+        };
+        stop |= observe(&TrainEvent::Step(report)).is_break();
+    }
+    Ok(if state.step >= config.steps { Outcome::Finished } else { Outcome::Stopped { step: state.step } })
+}
+
+/// A fresh state, or the one that the folder holds.
+fn open_state(run: &Run, state_file: &Path) -> Result<TrainState> {
+    let recipe = &run.recipe;
+    match (run.resume, state_file.exists()) {
+        (true, true) => TrainState::load(state_file, &recipe.stage, &run.device),
+        (true, false) => Err(Error::usage(format!(
+            "there is no run to resume in {}: start one without --resume",
+            run.folder.display()
+        ))),
+        (false, true) => Err(Error::usage(format!(
+            "{} already holds a run: go on with --resume, or choose another folder",
+            run.folder.display()
+        ))),
+        (false, false) => {
+            std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
+            let copy = run.folder.join("recipe.toml");
+            std::fs::write(&copy, recipe.to_toml()).map_err(|e| Error::io("write", &copy, e))?;
+            TrainState::new(&recipe.stage, recipe.train.seed, &run.device)
+        }
+    }
+}
+
+fn loader_options(recipe: &Recipe) -> LoaderOptions {
+    LoaderOptions {
+        split: Split::Train,
+        size: recipe.stage.size,
+        low_size: recipe.stage.low_size,
+        crop: recipe.data.crop,
+        flip: recipe.data.flip,
+        batch: recipe.train.batch,
+        seed: recipe.train.seed,
+        cache_bytes: recipe.data.cache_mib << 20,
+    }
+}
+
+/// Embeddings of every caption, from the run's cache or computed now; nothing for an unconditional network.
+fn load_captions(
+    run: &Run,
+    source: &Source,
+    encoder: &dyn TextEncoder,
+    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+) -> Result<Option<EmbeddingCache>> {
+    let expected = run.recipe.stage.unet.text_dim;
+    if expected == 0 {
+        return Ok(None);
+    }
+    if expected != encoder.dim() {
+        return Err(Error::data(format!(
+            "stage.unet.text_dim = {expected}, but the text encoder's vectors have {}; set it to that",
+            encoder.dim()
+        )));
+    }
+    let path = run.folder.join("captions.safetensors");
+    let cache = EmbeddingCache::open(&path, encoder, &source.captions(), &mut |event| {
+        let _ = observe(&TrainEvent::Warning(event.to_string()));
+    })?;
+    Ok(Some(cache))
+}
+
+/// What a step needs besides the state and the batch.
+struct Trainer<'a> {
+    run: &'a Run,
+    objective: Objective,
+    rng: Rng,
+    encoder: &'a dyn TextEncoder,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(run: &'a Run, encoder: &'a dyn TextEncoder) -> Self {
+        let (stage, config) = (&run.recipe.stage, &run.recipe.train);
+        let objective = Objective {
+            schedule: stage.schedule,
+            parameterization: stage.parameterization,
+            weight: config.loss_weight,
+            times: TimeSampling::LowDiscrepancy,
+        };
+        Self { run, objective, rng: Rng::new(config.seed), encoder }
+    }
+
+    /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
+    fn gradients(
+        &self,
+        state: &TrainState,
+        batch: &Batch,
+        captions: &Option<EmbeddingCache>,
+    ) -> Result<(GradientSum, f64)> {
+        let (n, step) = (batch.len(), state.step);
+        let size = self.run.recipe.train.micro_batch.unwrap_or(n).min(n);
+        let device = state.device().clone().autodiff();
+        let key = self.rng.fold(stream::DIFFUSION).fold(step);
+        let (mut sum, mut total) = (GradientSum::default(), 0.0);
+        for first in (0..n).step_by(size) {
+            let part = first..(first + size).min(n);
+            let share = part.len() as f64 / n as f64;
+            let noised = self.objective.q_sample(batch.pictures(part.clone(), &device), key, part.clone(), n);
+            let conditioning = Conditioning {
+                log_snr: noised.levels().iter().map(|level| level.get()).collect(),
+                text: self.text(batch, captions, part.clone(), step, &device)?,
+                low_resolution: self.low_resolution(batch, part, step, &device)?,
+            };
+            let prediction = state.unet.forward(noised.z(), &conditioning)?;
+            let loss = noised.loss(prediction);
+            let value = f64::from(loss.mean.clone().into_scalar::<f32>());
+            if !value.is_finite() {
+                let message = format!("step {}: the loss is {value}; lower train.lr or set train.clip_norm", step + 1);
+                return Err(Error::new(ErrorKind::NonFinite, message));
+            }
+            total += share * value;
+            sum.add(&state.unet, &(loss.mean * share as f32).backward());
+        }
+        Ok((sum, total))
+    }
+
+    /// The captions of a part of the batch, some of them dropped.
+    fn text(
+        &self,
+        batch: &Batch,
+        captions: &Option<EmbeddingCache>,
+        part: std::ops::Range<usize>,
+        step: u64,
+        device: &Device,
+    ) -> Result<Option<Text>> {
+        let Some(captions) = captions else { return Ok(None) };
+        let n = part.len();
+        let embedding = captions.batch(&batch.captions[part.clone()], device)?;
+        let drop_prob = self.run.recipe.train.text_drop_prob;
+        let key = self.rng.fold(stream::TEXT_DROP).fold(step);
+        let kept = part.map(|i| if key.fold(i as u64).unit() < drop_prob { 0.0f32 } else { 1.0 });
+        let kept = Tensor::<3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [n, 1, 1]), device);
+        Ok(Some(Text { sequence: embedding.sequence * kept, mask: embedding.mask }))
+    }
+
+    /// The low-resolution pictures of a part of the batch, up-sampled and noised at a random level each (A6).
+    fn low_resolution(
+        &self,
+        batch: &Batch,
+        part: std::ops::Range<usize>,
+        step: u64,
+        device: &Device,
+    ) -> Result<Option<LowResolution>> {
+        let Some(low) = batch.low_resolution(part.clone(), device) else { return Ok(None) };
+        let key = |stream: u64, i: usize| self.rng.fold(stream).fold(step).fold(i as u64);
+        let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
+        let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
+        let picture = augment(upsample(low, batch.side()), &levels, &keys);
+        Ok(Some(LowResolution { picture, log_snr: levels.iter().map(|l| l.log_snr().get()).collect() }))
+    }
+
+    /// Writes the averaged weights as a stage beside the state.
+    fn write_stage(&self, state: &TrainState) -> Result<()> {
+        let stage = &self.run.recipe.stage;
+        let path = self.run.folder.join(format!("{}.safetensors", stage.stage));
+        write_stage(&path, stage, state.step, self.encoder.identity(), &state.averaged()?)
+    }
+}
+
+/// Copies a run's averaged weights into a model folder as one of its stages.
+///
+/// # Errors
+/// `Model` where the run has not written a stage yet; `Io`.
+pub fn export(run: &Path, model: &Path, text: &EncoderFiles) -> Result<PathBuf> {
+    let recipe = Recipe::read(&run.join("recipe.toml"))?;
+    let name = format!("{}.safetensors", recipe.stage.stage);
+    let from = run.join(&name);
+    StageFile::open(&from).context(|| format!("run {}", run.display()))?;
+    let texts = [("config.json", &text.config), ("tokenizer.json", &text.tokenizer), ("model.safetensors", &text.weights)];
+    let folder = model.join("text");
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+    for (file, bytes) in texts {
+        let path = folder.join(file);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+    }
+    let to = model.join(name);
+    std::fs::copy(&from, &to).map_err(|e| Error::io("write", &to, e))?;
+    Ok(to)
+}
