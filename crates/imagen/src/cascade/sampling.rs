@@ -241,7 +241,7 @@ pub fn trajectory<'a>(
 /// `Usage` where the tensor has other channels.
 pub fn to_pictures(x: &Tensor<4>) -> Result<Vec<Picture>> {
     let [n, h, w, c] = x.dims();
-    let values = x.clone().into_data().to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
+    let values = x.clone().into_data().try_to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
     let picture = |values: &[f32]| FloatPicture::new(w, h, c, values.to_vec())?.to_picture();
     (0..n).map(|i| picture(&values[i * h * w * c..(i + 1) * h * w * c])).collect()
 }

@@ -10,7 +10,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::{Autodiff, Flex, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
 use burn::tensor::{Bytes, DType, Shape};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::{Conv3x3, Prepared};

@@ -55,7 +55,7 @@ pub fn export<M: Module>(module: &M) -> BTreeMap<String, Values> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let shape = param.val().dims().to_vec();
-            let values = param.val().into_data().to_vec::<f32>().expect("parameters are f32");
+            let values = param.val().into_data().try_to_vec::<f32>().expect("parameters are f32");
             self.1.insert(self.0.join("."), Values { shape, values });
         }
     }

@@ -7,7 +7,7 @@ mod grid;
 mod recipe;
 mod state;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,13 +17,13 @@ pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{GradientSum, TrainState};
 
 use crate::cascade::{StageFile, upsample, write_stage};
-use crate::data::{Batch, Loader, LoaderOptions, Source, Split};
+use crate::data::{Batch, Loader, LoaderOptions, Pixels, Source, Split, Transform};
 use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text};
 use crate::nn::{ops::AdamStep, parameter_count};
 use crate::rng::Rng;
-use crate::text::{self, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
+use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
 
 /// One training run.
 #[derive(Clone, Debug)]
@@ -53,6 +53,13 @@ pub enum TrainEvent {
         from_step: u64,
         /// Steps in all.
         steps: u64,
+    },
+    /// So many of the captions that were not in the run's cache are encoded.
+    Encoded {
+        /// Captions done.
+        done: usize,
+        /// Captions to do in all.
+        of: usize,
     },
     /// An optimizer step was taken.
     Step(StepReport),
@@ -125,19 +132,19 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let state_file = state_path(&run.folder);
     let mut state = open_state(run, &state_file)?;
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let source = Source::open(&recipe.data.folder)?;
+    let source = Source::open(&recipe.data.folder)?.split(Split::Train)?;
     let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
-    let loader = Loader::new(source, loader_options(recipe))?;
-    let trainer = Trainer::new(run, encoder.as_ref());
+    let trainer = Trainer::new(run, captions, encoder.identity());
+    let loader = open_loader(recipe, source)?;
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
-        pictures: loader.len(),
+        pictures: loader.source().examples().len(),
         from_step: state.step,
         steps: config.steps,
     };
     let mut stop = observe(&started).is_break();
-    let mut batches = loader.batches(state.step);
+    let mut batches = loader.batches(state.step * config.batch as u64);
     loop {
         let done = stop || state.step >= config.steps;
         if done || (state.step > 0 && state.step % config.checkpoint_every == 0) {
@@ -154,7 +161,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         }
         let begun = Instant::now();
         let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
-        let (gradients, loss) = trainer.gradients(&state, &batch, &captions)?;
+        let (gradients, loss) = trainer.gradients(&state, &batch)?;
         let gradient_norm = gradients.norm()?;
         let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
         let lr = recipe.learning_rate(state.step);
@@ -174,7 +181,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
             lr,
             gradient_norm,
             seconds: begun.elapsed().as_secs_f64(),
-            pictures: batch.len(),
+            pictures: config.batch,
         };
         stop |= observe(&TrainEvent::Step(report)).is_break();
     }
@@ -203,17 +210,25 @@ fn open_state(run: &Run, state_file: &Path) -> Result<TrainState> {
     }
 }
 
-fn loader_options(recipe: &Recipe) -> LoaderOptions {
-    LoaderOptions {
-        split: Split::Train,
-        size: recipe.stage.size,
-        low_size: recipe.stage.low_size,
-        crop: recipe.data.crop,
-        flip: recipe.data.flip,
-        batch: recipe.train.batch,
-        seed: recipe.train.seed,
-        cache_bytes: recipe.data.cache_mib << 20,
-    }
+fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
+    let (stage, data) = (&recipe.stage, &recipe.data);
+    let transform = Transform {
+        size: stage.size,
+        low_size: stage.low_size,
+        crop: data.crop,
+        flip: data.flip,
+        ..Transform::default()
+    };
+    let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
+    Loader::with_options(source, transform, recipe.train.batch, recipe.train.seed, options)
+}
+
+/// The embeddings of a set's captions.
+struct Captions {
+    cache: EmbeddingCache,
+    /// Ids in the cache by number in the source.
+    ids: Vec<usize>,
+    max_tokens: usize,
 }
 
 /// Embeddings of every caption, from the run's cache or computed now; nothing for an unconditional network.
@@ -222,7 +237,7 @@ fn load_captions(
     source: &Source,
     encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<Option<EmbeddingCache>> {
+) -> Result<Option<Captions>> {
     let expected = run.recipe.stage.unet.text_dim;
     if expected == 0 {
         return Ok(None);
@@ -234,10 +249,28 @@ fn load_captions(
         )));
     }
     let path = run.folder.join("captions.safetensors");
-    let cache = EmbeddingCache::open(&path, encoder, &source.captions(), &mut |event| {
-        let _ = observe(&TrainEvent::Warning(event.to_string()));
+    let cache = EmbeddingCache::build(&path, source.captions(), encoder, &mut |event| {
+        // a pause is not possible here, so an observer that wants to stop is heard at the first step
+        let _ = observe(&caption_event(&event));
     })?;
-    Ok(Some(cache))
+    let id = |caption: &String| cache.id(caption).ok_or_else(|| Error::data(format!("{caption:?} was not encoded")));
+    let ids = source.captions().iter().map(id).collect::<Result<_>>()?;
+    Ok(Some(Captions { cache, ids, max_tokens: encoder.max_length() }))
+}
+
+fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {
+    match event {
+        CacheEvent::Encoded { done, of } => TrainEvent::Encoded { done: *done, of: *of },
+        CacheEvent::OtherEncoder { .. } => {
+            TrainEvent::Warning("the caption cache is of another text encoder; encoding anew".to_owned())
+        }
+        CacheEvent::Damaged { why } => {
+            TrainEvent::Warning(format!("the caption cache is damaged ({why}); encoding anew"))
+        }
+        CacheEvent::Cut { caption, lost } => {
+            TrainEvent::Warning(format!("caption {caption:?} is too long: {lost:?} is not read"))
+        }
+    }
 }
 
 /// What a step needs besides the state and the batch.
@@ -245,11 +278,12 @@ struct Trainer<'a> {
     run: &'a Run,
     objective: Objective,
     rng: Rng,
-    encoder: &'a dyn TextEncoder,
+    captions: Option<Captions>,
+    encoder_identity: String,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(run: &'a Run, encoder: &'a dyn TextEncoder) -> Self {
+    fn new(run: &'a Run, captions: Option<Captions>, encoder_identity: &str) -> Self {
         let (stage, config) = (&run.recipe.stage, &run.recipe.train);
         let objective = Objective {
             schedule: stage.schedule,
@@ -257,17 +291,13 @@ impl<'a> Trainer<'a> {
             weight: config.loss_weight,
             times: TimeSampling::LowDiscrepancy,
         };
-        Self { run, objective, rng: Rng::new(config.seed), encoder }
+        let encoder_identity = encoder_identity.to_owned();
+        Self { run, objective, rng: Rng::new(config.seed), captions, encoder_identity }
     }
 
     /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
-    fn gradients(
-        &self,
-        state: &TrainState,
-        batch: &Batch,
-        captions: &Option<EmbeddingCache>,
-    ) -> Result<(GradientSum, f64)> {
-        let (n, step) = (batch.len(), state.step);
+    fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<(GradientSum, f64)> {
+        let (n, step) = (batch.examples.len(), state.step);
         let size = self.run.recipe.train.micro_batch.unwrap_or(n).min(n);
         let device = state.device().clone().autodiff();
         let key = self.rng.fold(stream::DIFFUSION).fold(step);
@@ -275,10 +305,10 @@ impl<'a> Trainer<'a> {
         for first in (0..n).step_by(size) {
             let part = first..(first + size).min(n);
             let share = part.len() as f64 / n as f64;
-            let noised = self.objective.q_sample(batch.pictures(part.clone(), &device), key, part.clone(), n);
+            let noised = self.objective.q_sample(pictures(&batch.pictures, &part, &device), key, part.clone(), n);
             let conditioning = Conditioning {
                 log_snr: noised.levels().iter().map(|level| level.get()).collect(),
-                text: self.text(batch, captions, part.clone(), step, &device)?,
+                text: self.text(batch, part.clone(), step, &device)?,
                 low_resolution: self.low_resolution(batch, part, step, &device)?,
             };
             let prediction = state.unet.forward(noised.z(), &conditioning)?;
@@ -298,14 +328,17 @@ impl<'a> Trainer<'a> {
     fn text(
         &self,
         batch: &Batch,
-        captions: &Option<EmbeddingCache>,
-        part: std::ops::Range<usize>,
+        part: Range<usize>,
         step: u64,
         device: &Device,
     ) -> Result<Option<Text>> {
-        let Some(captions) = captions else { return Ok(None) };
+        let Some(captions) = &self.captions else { return Ok(None) };
         let n = part.len();
-        let embedding = captions.batch(&batch.captions[part.clone()], device)?;
+        let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {
+            let caption = caption.ok_or_else(|| Error::data(format!("picture {example} has no caption")))?;
+            Ok(captions.ids[caption])
+        });
+        let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
         let drop_prob = self.run.recipe.train.text_drop_prob;
         let key = self.rng.fold(stream::TEXT_DROP).fold(step);
         let kept = part.map(|i| if key.fold(i as u64).unit() < drop_prob { 0.0f32 } else { 1.0 });
@@ -317,15 +350,15 @@ impl<'a> Trainer<'a> {
     fn low_resolution(
         &self,
         batch: &Batch,
-        part: std::ops::Range<usize>,
+        part: Range<usize>,
         step: u64,
         device: &Device,
     ) -> Result<Option<LowResolution>> {
-        let Some(low) = batch.low_resolution(part.clone(), device) else { return Ok(None) };
+        let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
         let key = |stream: u64, i: usize| self.rng.fold(stream).fold(step).fold(i as u64);
         let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
         let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
-        let picture = augment(upsample(low, batch.side()), &levels, &keys);
+        let picture = augment(upsample(low, batch.pictures.shape[2]), &levels, &keys);
         Ok(Some(LowResolution { picture, log_snr: levels.iter().map(|l| l.log_snr().get()).collect() }))
     }
 
@@ -333,8 +366,15 @@ impl<'a> Trainer<'a> {
     fn write_stage(&self, state: &TrainState) -> Result<()> {
         let stage = &self.run.recipe.stage;
         let path = self.run.folder.join(format!("{}.safetensors", stage.stage));
-        write_stage(&path, stage, state.step, self.encoder.identity(), &state.averaged()?)
+        write_stage(&path, stage, state.step, &self.encoder_identity, &state.averaged()?)
     }
+}
+
+/// A part of a batch's pictures as a tensor.
+fn pictures(pixels: &Pixels, part: &Range<usize>, device: &Device) -> Tensor<4> {
+    let [_, h, w, c] = pixels.shape;
+    let values = pixels.values[part.start * h * w * c..part.end * h * w * c].to_vec();
+    Tensor::from_data(TensorData::new(values, [part.len(), h, w, c]), device)
 }
 
 /// Copies a run's averaged weights into a model folder as one of its stages.

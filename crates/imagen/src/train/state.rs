@@ -137,7 +137,7 @@ const STEP: &str = "imagen.step";
 const INIT: u64 = 0x1417;
 
 fn flat(tensor: &Tensor<1>) -> Vec<f32> {
-    tensor.clone().into_data().to_vec().expect("state tensors are f32")
+    tensor.clone().into_data().try_to_vec().expect("state tensors are f32")
 }
 
 impl GradientSum {

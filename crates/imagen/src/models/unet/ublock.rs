@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use super::attention::Attention;
 use super::conditioning::Text;
-use super::config::{Layout, Level, SkipJoin, SkipScale, UnetConfig};
+use super::config::{Layout, SkipJoin, SkipScale, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Conv3x3, Init, ops};
 
