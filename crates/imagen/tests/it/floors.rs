@@ -128,9 +128,12 @@ fn no_module_uses_one_that_its_floor_does_not_list() {
         let code = code(&std::fs::read_to_string(&path).unwrap());
         let mut used = first_segments(&code, "crate::");
         // a way up through `super` that leaves the module's own folder
-        let own = |name: &str| root.join(&floor).join(format!("{name}.rs")).exists() || root.join(&floor).join(name).exists();
+        let own =
+            |name: &str| root.join(&floor).join(format!("{name}.rs")).exists() || root.join(&floor).join(name).exists();
         for climbed in ["super::", "super::super::", "super::super::super::"] {
-            used.extend(first_segments(&code, climbed).into_iter().filter(|n| floors.contains_key(n.as_str()) && !own(n)));
+            used.extend(
+                first_segments(&code, climbed).into_iter().filter(|n| floors.contains_key(n.as_str()) && !own(n)),
+            );
         }
         for name in used {
             let name = if ERRORS.contains(&name.as_str()) { "error".to_owned() } else { name };

@@ -116,10 +116,9 @@ impl Case {
         let g = &self.golden;
         Conditioning {
             log_snr: g.numbers("log_snr").to_vec(),
-            text: g.has("text.sequence").then(|| Text {
-                sequence: g.tensor("text.sequence", device),
-                mask: g.tensor("text.mask", device),
-            }),
+            text: g
+                .has("text.sequence")
+                .then(|| Text { sequence: g.tensor("text.sequence", device), mask: g.tensor("text.mask", device) }),
             low_resolution: g.has("low.picture").then(|| LowResolution {
                 picture: g.tensor("low.picture", device),
                 log_snr: g.numbers("low.log_snr").to_vec(),
@@ -251,14 +250,14 @@ fn inference_computes_what_training_computes() {
 fn one_of(c: &Conditioning, at: usize) -> Conditioning {
     Conditioning {
         log_snr: vec![c.log_snr[at]],
-        text: c.text.as_ref().map(|t| Text {
-            sequence: t.sequence.clone().narrow(0, at, 1),
-            mask: t.mask.clone().narrow(0, at, 1),
-        }),
-        low_resolution: c.low_resolution.as_ref().map(|l| LowResolution {
-            picture: l.picture.clone().narrow(0, at, 1),
-            log_snr: vec![l.log_snr[at]],
-        }),
+        text: c
+            .text
+            .as_ref()
+            .map(|t| Text { sequence: t.sequence.clone().narrow(0, at, 1), mask: t.mask.clone().narrow(0, at, 1) }),
+        low_resolution: c
+            .low_resolution
+            .as_ref()
+            .map(|l| LowResolution { picture: l.picture.clone().narrow(0, at, 1), log_snr: vec![l.log_snr[at]] }),
     }
 }
 
