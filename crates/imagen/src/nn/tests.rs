@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::rng::Rng;
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 fn normal<const D: usize>(rng: Rng, shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -185,7 +185,11 @@ fn resampling_is_its_definition() {
     let sizes = |s: &mut Sizes| [s.pick(1, 3), 2 * s.pick(1, 5), 2 * s.pick(1, 5), s.pick(1, 19)];
     same("upsample2", |inputs, s, fast| {
         let x = inputs.draw(sizes(s));
-        if fast { ops::upsample2(x) } else { Tensor::from_dispatch(reference::upsample2::<Dispatch>(x.into_dispatch())) }
+        if fast {
+            ops::upsample2(x)
+        } else {
+            Tensor::from_dispatch(reference::upsample2::<Dispatch>(x.into_dispatch()))
+        }
     });
     same("average_pool2", |inputs, s, fast| {
         let x = inputs.draw(sizes(s));

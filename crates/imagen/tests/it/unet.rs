@@ -128,7 +128,7 @@ impl Case {
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    tensor.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
 /// ‖a − b‖ / ‖b‖; where b vanishes, 0 or infinity.
