@@ -12,6 +12,8 @@ mod layers;
 pub mod ops;
 mod params;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use embedding::noise_embedding;
 pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear};
