@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use super::config::{StageConfig, StageName};
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
-use crate::models::unet::Unet;
+use crate::models::unet::{Unet, cost};
 use crate::models::weights::{self, NamedTensor, Precision, Weights};
 use crate::nn::{self, Init};
 use crate::rng::Rng;
@@ -159,6 +159,14 @@ impl StageFile {
     /// `Model` naming every missing or mis-shaped tensor.
     pub fn build(&self, device: &Device) -> Result<Stage> {
         let build = || {
+            // before anything is allocated: a description may claim a network of any size
+            let parameters: u64 = cost(&self.config.unet, self.config.size).iter().map(|row| row.parameters).sum();
+            if parameters > self.bytes() as u64 {
+                return Err(Error::model(format!(
+                    "the description speaks of {parameters} parameters, but the file has only {} bytes",
+                    self.bytes()
+                )));
+            }
             let unet = Unet::new(&self.config.unet, &mut Init::zeros(device))?;
             let mut expected = Vec::new();
             nn::visit_parameters(&unet, |name, shape| expected.push((name.to_owned(), shape.to_vec())));

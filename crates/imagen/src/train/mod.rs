@@ -108,12 +108,12 @@ pub enum Outcome {
     },
 }
 
-/// Streams of the run's seed; each is folded with the step.
+/// Streams of the run's seed; each is folded with the step. The loader's streams of the same seed lie below them.
 mod stream {
-    pub(super) const DIFFUSION: u64 = 1;
-    pub(super) const TEXT_DROP: u64 = 2;
-    pub(super) const AUG_LEVEL: u64 = 3;
-    pub(super) const AUG_NOISE: u64 = 4;
+    pub(super) const DIFFUSION: u64 = 0x100;
+    pub(super) const TEXT_DROP: u64 = 0x101;
+    pub(super) const AUG_LEVEL: u64 = 0x102;
+    pub(super) const AUG_NOISE: u64 = 0x103;
 }
 
 /// The state's file in a run's folder.
@@ -377,21 +377,34 @@ fn pictures(pixels: &Pixels, part: &Range<usize>, device: &Device) -> Tensor<4> 
     Tensor::from_data(TensorData::new(values, [part.len(), h, w, c]), device)
 }
 
-/// Copies a run's averaged weights into a model folder as one of its stages.
+/// Copies a run's averaged weights into a model folder as one of its stages, and the text encoder where it has none yet.
 ///
 /// # Errors
-/// `Model` where the run has not written a stage yet; `Io`.
+/// `Model` where the run has not written a stage yet, or the folder holds another text encoder; `Io`.
 pub fn export(run: &Path, model: &Path, text: &EncoderFiles) -> Result<PathBuf> {
     let recipe = Recipe::read(&run.join("recipe.toml"))?;
     let name = format!("{}.safetensors", recipe.stage.stage);
     let from = run.join(&name);
     StageFile::open(&from).context(|| format!("run {}", run.display()))?;
-    let texts = [("config.json", &text.config), ("tokenizer.json", &text.tokenizer), ("model.safetensors", &text.weights)];
     let folder = model.join("text");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-    for (file, bytes) in texts {
+    let files =
+        [("config.json", &text.config), ("tokenizer.json", &text.tokenizer), ("model.safetensors", &text.weights)];
+    for (file, bytes) in files {
         let path = folder.join(file);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+        match std::fs::read(&path) {
+            Ok(there) if there == **bytes => {}
+            Ok(_) => {
+                return Err(Error::model(format!(
+                    "{} is of another text encoder than the run's; export to another folder",
+                    path.display()
+                )));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+            }
+            Err(e) => return Err(Error::io("read", &path, e)),
+        }
     }
     let to = model.join(name);
     std::fs::copy(&from, &to).map_err(|e| Error::io("write", &to, e))?;

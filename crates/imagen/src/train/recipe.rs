@@ -157,7 +157,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Learning rate of a step (0 for the first).
+    /// Learning rate of step `step`, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let t = &self.train;
         if step < t.warmup {
