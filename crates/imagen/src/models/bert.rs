@@ -330,7 +330,9 @@ impl<'a> Loader<'a> {
     fn linear(&self, names: &[String], from: usize, to: usize) -> Result<Linear> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for name in names {
-            weight.append(&mut self.values(&format!("{name}.weight"), &[to, from])?);
+            let part = self.values(&format!("{name}.weight"), &[to, from])?;
+            // Most maps are one matrix, which need not be copied.
+            weight = if weight.is_empty() { part } else { [weight, part].concat() };
             bias.append(&mut self.values(&format!("{name}.bias"), &[to])?);
         }
         let rows = bias.len();

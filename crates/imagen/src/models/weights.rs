@@ -187,10 +187,18 @@ impl Weights {
         };
         let [rows, columns] = expected_shape;
         let table = Table { encoding, rows, columns, bytes };
-        let mut row = vec![0.0; columns];
-        for index in 0..rows {
-            table.row(index, &mut row);
-            self.finite(name, &row)?;
+        match &table.encoding {
+            // No integer can spoil a row, only its scale.
+            Encoding::Int8 { scales, .. } => {
+                self.finite(name, &scales.iter().map(|scale| scale * 128.0).collect::<Vec<_>>())?;
+            }
+            _ => {
+                let mut row = vec![0.0; columns];
+                for index in 0..rows {
+                    table.row(index, &mut row);
+                    self.finite(name, &row)?;
+                }
+            }
         }
         Ok(table)
     }

@@ -32,9 +32,13 @@ impl BertEncoder {
         let config = BertConfig::from_json(&files.config)?;
         let hash = [&files.config, &files.tokenizer, &files.weights].iter().fold(0, |seed, file| xxh64(file, seed));
         let identity = format!("bert-{hash:016x}-{}", options.max_length);
-        let tokenizer = tokenizer(&files.tokenizer, options.max_length, config.max_position_embeddings)?;
-        let weights = Weights::from_bytes(files.weights, "model.safetensors")?;
-        let network = Bert::new(config, &weights, device)?;
+        let positions = config.max_position_embeddings;
+        // Reading the vocabulary takes as long as converting the weights.
+        let (tokenizer, network) = rayon::join(
+            || tokenizer(&files.tokenizer, options.max_length, positions),
+            || Bert::new(config, &Weights::from_bytes(files.weights, "model.safetensors")?, device),
+        );
+        let (tokenizer, network) = (tokenizer?, network?);
         Ok(Self { tokenizer, network, max_length: options.max_length, identity })
     }
 

@@ -183,7 +183,8 @@ fn the_tokenizer_gives_the_ids_of_transformers() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
 }
 
-/// Stated for the shipped 8-bit weights: cosine per token at least 0.997, relative error at most 5 %.
+/// Stated for the shipped 8- and 16-bit weights: for every caption, also one of almost no text, the cosine per token
+/// is at least 0.999 on average, and the relative error what belongs to that cosine, √(2 · 0.001).
 #[test]
 fn the_shipped_weights_give_the_states_of_the_original_within_the_stated_tolerance() {
     let file = Weights::open(&golden("minilm.safetensors")).unwrap();
@@ -202,11 +203,10 @@ fn the_shipped_weights_give_the_states_of_the_original_within_the_stated_toleran
         assert_eq!(ones, shape[0], "tokens of {caption:?}");
         assert!(padding.iter().all(|&x| x == 0.0), "padding of {caption:?}");
         let error = error(states, &expected);
-        assert!(error <= 0.05, "{caption:?}: relative error {error}");
-        for (token, (ours, theirs)) in states.chunks(d).zip(expected.chunks(d)).enumerate() {
-            let cosine = cosine(ours, theirs);
-            assert!(cosine >= 0.997, "{caption:?}, token {token}: cosine {cosine}");
-        }
+        assert!(error <= 0.0447, "{caption:?}: relative error {error}");
+        let tokens = states.chunks(d).zip(expected.chunks(d));
+        let cosine = tokens.map(|(ours, theirs)| cosine(ours, theirs)).sum::<f64>() / shape[0] as f64;
+        assert!(cosine >= 0.999, "{caption:?}: cosine {cosine}");
     }
 }
 
@@ -238,7 +238,8 @@ fn text_beyond_the_maximum_length_is_named() {
         ("one two three four", None),
         ("one two three four five", Some(" five")),
         ("một hai ba bốn năm sáu", Some(" bốn năm sáu")),
-        ("🍎 🍎 🍎 🍎🍎", Some("🍎")),
+        ("🍎 🍎 🍎 🍎🍎", None),
+        ("🍎 🍎 🍎 🍎 🍎", Some(" 🍎")),
     ] {
         assert_eq!(encoder.cut_text(caption).unwrap(), lost, "{caption}");
         assert!(encoder.encode(&[caption]).unwrap().sequence.dims()[1] <= 6);

@@ -55,7 +55,14 @@ CAPTIONS = [
     "𝒻𝒶𝓃𝒸𝓎 𐍈 🀄 ☃",
 ]
 
-DRAWN = ["a red apple", "A CORGI in San Francisco!!", "Một quả táo đỏ trên chiếc bàn gỗ", "", "a green cube on top of a yellow sphere"]
+DRAWN = [
+    "a red apple",
+    "A CORGI in San Francisco!!",
+    "Một quả táo đỏ trên chiếc bàn gỗ",
+    "",
+    ".",
+    "a green cube on top of a yellow sphere",
+]
 
 
 def tiny():
