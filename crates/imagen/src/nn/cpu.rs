@@ -62,12 +62,15 @@ fn owned(t: T) -> T {
 
 // ---- convolution ----
 
-/// Weights transformed for inference, with the buffer that they were made from.
+/// Weights transformed for inference, with the place that they were made from.
 ///
 /// A live `Weak` keeps the buffer's address from being reused and makes an in-place write copy instead, so equal
-/// addresses mean equal weights.
+/// places mean equal weights.
 struct Transformed {
-    weights: Weak<Bytes>,
+    buffer: Weak<Bytes>,
+    /// Of the first weight in the buffer: a tensor may be a view of a part.
+    offset: usize,
+    /// With one picture: the weights serve any number.
     shape: Conv3x3,
     prepared: Arc<Prepared>,
 }
@@ -75,15 +78,15 @@ struct Transformed {
 static TRANSFORMED: Mutex<Vec<Transformed>> = Mutex::new(Vec::new());
 
 fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
-    let bytes = w.data_arc();
+    let (buffer, offset, shape) = (w.data_arc(), w.layout().start_offset(), Conv3x3 { n: 1, ..shape });
     let mut cache = TRANSFORMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let found = cache.iter().find(|e| e.weights.as_ptr() == Arc::as_ptr(&bytes) && e.shape == shape);
-    if let Some(entry) = found {
+    let same = |e: &&Transformed| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
+    if let Some(entry) = cache.iter().find(same) {
         return entry.prepared.clone();
     }
     let prepared = Arc::new(shape.prepare(slice(w)));
-    cache.retain(|e| e.weights.strong_count() > 0);
-    cache.push(Transformed { weights: Arc::downgrade(&bytes), shape, prepared: prepared.clone() });
+    cache.retain(|e| e.buffer.strong_count() > 0);
+    cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
     prepared
 }
 
@@ -297,9 +300,8 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 });
                 let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
                     let dy = scaled_gradient(dy, scale);
-                    let dx = want_x.then(|| {
-                        filled(x.layout().shape().clone(), |dx| shape.grad_input(slice(&dy), slice(&w), dx))
-                    });
+                    let dx = want_x
+                        .then(|| filled(x.layout().shape().clone(), |dx| shape.grad_input(slice(&dy), slice(&w), dx)));
                     let (mut dw, mut db) = (None, None);
                     if want_w || want_b {
                         let mut bias = vec![0.0; shape.k];
@@ -427,9 +429,8 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 });
                 let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
                     let dy = scaled_gradient(dy, scale);
-                    let dx = want_x.then(|| {
-                        filled(x.layout().shape().clone(), |dx| linear.grad_input(slice(&dy), slice(&w), dx))
-                    });
+                    let dx = want_x
+                        .then(|| filled(x.layout().shape().clone(), |dx| linear.grad_input(slice(&dy), slice(&w), dx)));
                     let (mut dw, mut db) = (None, None);
                     if want_w || want_b {
                         let mut bias = vec![0.0; linear.k];

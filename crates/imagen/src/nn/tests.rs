@@ -66,7 +66,7 @@ impl Sizes {
     }
 }
 
-const CASES: u64 = 12;
+const CASES: u64 = 24;
 
 /// Compares `run(inputs, true)`, the operation, with `run(inputs, false)`, its definition: output and gradients while
 /// training, output in inference. `run` is asked for many sizes.
@@ -108,8 +108,11 @@ fn inner<const D: usize>(tensor: Option<Tensor<D>>) -> Option<burn::backend::ten
 #[test]
 fn conv3x3_is_its_definition() {
     same("conv3x3", |inputs, sizes, fast| {
-        let (n, h, w) = (sizes.pick(1, 3), sizes.pick(1, 9), sizes.pick(1, 9));
-        let (c, k, stride) = (sizes.pick(1, 19), sizes.pick(1, 19), sizes.pick(1, 2));
+        // small and large maps, few and many channels: each takes another algorithm
+        let side = if sizes.coin() { 2 } else { 11 };
+        let (n, h, w) = (sizes.pick(1, 3), sizes.pick(1, side), sizes.pick(1, side));
+        let few = if sizes.coin() { 1 } else { 12 };
+        let (c, k, stride) = (sizes.pick(few, 25), sizes.pick(few, 25), if sizes.pick(0, 2) == 0 { 2 } else { 1 });
         let scale = if sizes.coin() { 1.0 } else { 0.6 };
         let (x, weight, b) = (inputs.draw([n, h, w, c]), inputs.draw([3, 3, c, k]), inputs.draw([k]));
         let residual = sizes.coin().then(|| inputs.draw([n, h.div_ceil(stride), w.div_ceil(stride), k]));

@@ -17,6 +17,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("text", &["models", "nn", "error"]),
     ("data", &["image", "rng", "error"]),
     ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "error"]),
+    // image: a run draws grids of samples
     ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "error"]),
     ("eval", &["models", "text", "image", "error"]),
 ];

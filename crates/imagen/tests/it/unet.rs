@@ -373,6 +373,11 @@ fn inputs_that_do_not_fit_are_refused_with_the_reason() {
     refused(unet.forward(z(2, 4, 7), &c), "divisible by 2");
     refused(unet_sr.forward(z(2, 8, 6), &c_sr), "divisible by 4");
     refused(unet.forward(z(3, 4, 4), &c), "2 noise levels for 3 pictures");
+    let one = one_of(&c, 0);
+    refused(unet.forward(z(2, 4, 4), &Conditioning { text: one.text, ..c.clone() }), "1 texts for 2 pictures");
+    let one = Conditioning { low_resolution: one_of(&c_sr, 0).low_resolution, ..c_sr.clone() };
+    refused(unet_sr.forward(z(2, 8, 8), &one), "1 augmentation levels for 2 pictures");
+    refused(unet_sr.forward(z(2, 8, 12), &c_sr), "a low-resolution picture of 8×8 beside one of 12×8");
     let without = Conditioning { low_resolution: None, ..c_sr.clone() };
     refused(unet_sr.forward(z(2, 8, 8), &without), "needs a low-resolution picture");
     let with = Conditioning { low_resolution: c_sr.low_resolution.clone(), ..c.clone() };

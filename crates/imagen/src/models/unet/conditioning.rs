@@ -8,6 +8,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{TextPooling, UnetConfig};
+use crate::error::{Error, Result};
 use crate::nn::{Init, LayerNorm, Linear, noise_embedding, ops};
 
 /// Everything that conditions one evaluation of the network.
@@ -37,6 +38,31 @@ pub struct LowResolution {
     pub picture: Tensor<4>,
     /// log-SNR of the noise in each picture.
     pub log_snr: Vec<f64>,
+}
+
+impl Conditioning {
+    /// `Usage` unless there is one of everything for each of `n` pictures of `h`×`w`.
+    pub(super) fn check(&self, [n, h, w]: [usize; 3]) -> Result<()> {
+        let each = |what: &str, count: usize| match count == n {
+            true => Ok(()),
+            false => Err(Error::usage(format!("{count} {what} for {n} pictures"))),
+        };
+        each("noise levels", self.log_snr.len())?;
+        if let Some(text) = &self.text {
+            each("texts", text.sequence.dims()[0])?;
+        }
+        if let Some(low) = &self.low_resolution {
+            each("augmentation levels", low.log_snr.len())?;
+            let [count, low_h, low_w, _] = low.picture.dims();
+            each("low-resolution pictures", count)?;
+            if [low_h, low_w] != [h, w] {
+                return Err(Error::usage(format!(
+                    "a low-resolution picture of {low_w}×{low_h} beside one of {w}×{h}: resize it to that first"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sinusoid → Linear → SiLU → Linear.

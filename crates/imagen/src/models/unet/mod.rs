@@ -121,17 +121,15 @@ impl Unet {
     /// The prediction `[n, h, w, c]` for noised pictures `z [n, h, w, c]`.
     ///
     /// # Errors
-    /// `Usage` where the sides are no multiples of the network's granularity, or a super-resolution network is run
-    /// without its low-resolution picture.
+    /// `Usage` where the sides are no multiples of the network's granularity, a super-resolution network is run
+    /// without its low-resolution picture, or a condition is of another size than `z`.
     pub fn forward(&self, z: Tensor<4>, conditioning: &Conditioning) -> Result<Tensor<4>> {
         let [n, h, w, _] = z.dims();
         let unit = self.granularity;
         if h % unit != 0 || w % unit != 0 {
             return Err(Error::usage(format!("a picture of {w}×{h}: this network needs sides divisible by {unit}")));
         }
-        if conditioning.log_snr.len() != n {
-            return Err(Error::usage(format!("{} noise levels for {n} pictures", conditioning.log_snr.len())));
-        }
+        conditioning.check([n, h, w])?;
         let (embedding, text) = self.embedder.forward(conditioning, &z.device());
         let text = text.as_ref();
         let input = match (&conditioning.low_resolution, self.low_resolution) {
