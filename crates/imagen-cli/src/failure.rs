@@ -14,6 +14,8 @@ use imagen::ErrorKind;
 /// Why the program ends; the number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Whoever read stdout has seen enough (`imagen … | head`): no failure, nothing is said.
+    ReaderLeft = 0,
     /// Reading, writing or computing failed.
     Runtime = 1,
     /// The arguments make no sense.
@@ -69,13 +71,11 @@ impl Failure {
         Self::new(Exit::Runtime, format_args!("cannot {verb} {}: {cause}", path.display()))
     }
 
-    /// Writing to stdout failed. A reader that has seen enough (`imagen … | head`) is no failure: the program leaves
-    /// quietly.
+    /// Writing to stdout failed.
     pub(crate) fn stdout(cause: &io::Error) -> Self {
-        if cause.kind() == io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
-        Self::new(Exit::Runtime, format_args!("cannot write to stdout: {cause}"))
+        let reader_left = cause.kind() == io::ErrorKind::BrokenPipe;
+        let exit = if reader_left { Exit::ReaderLeft } else { Exit::Runtime };
+        Self::new(exit, format_args!("cannot write to stdout: {cause}"))
     }
 
     /// Stopped by the user.
@@ -102,8 +102,10 @@ impl Failure {
 
     /// Prints the failure on stderr and gives its exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        // Nothing can be done about a stderr that cannot be written to.
-        let _ = writeln!(io::stderr(), "{self}");
+        if self.exit != Exit::ReaderLeft {
+            // Nothing can be done about a stderr that cannot be written to.
+            let _ = writeln!(io::stderr(), "{self}");
+        }
         ExitCode::from(self.exit as u8)
     }
 }

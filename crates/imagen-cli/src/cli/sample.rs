@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serde_json::json;
 
 use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
@@ -56,8 +56,8 @@ pub(crate) struct Sample {
     /// Seed of the first picture; random and printed where absent or -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
-    /// Stop after this stage, for a quick look: base, sr256 or sr1024
-    #[arg(long, value_name = "STAGE", help_heading = DRAW)]
+    /// Stop after this stage, for a quick look
+    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = stage_names())]
     until: Option<StageName>,
     /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
     #[arg(long, value_name = "PNG", help_heading = DRAW)]
@@ -110,6 +110,12 @@ pub(crate) struct Sample {
 fn samplers() -> String {
     let names: Vec<String> = Sampler::ALL.iter().map(Sampler::to_string).collect();
     format!("Sampler: {}", names.join(", "))
+}
+
+/// Stages by name, known to the help and the completions.
+fn stage_names() -> impl TypedValueParser<Value = StageName> {
+    let names = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str));
+    names.map(|name| name.parse().expect("a name from the list"))
 }
 
 /// The value of `--seed`.
@@ -359,7 +365,7 @@ fn subjects(request: &Request) -> Vec<Subject> {
 fn read_prompts(prompts: &mut Vec<String>) -> Result<()> {
     let stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
-        eprintln!("type one prompt a line; Ctrl-D ends");
+        let _ = writeln!(std::io::stderr(), "type one prompt a line; Ctrl-D ends");
     }
     for (number, line) in stdin.lines().enumerate() {
         let line = line.map_err(|e| Failure::new(Exit::Data, format_args!("line {} of stdin: {e}", number + 1)))?;

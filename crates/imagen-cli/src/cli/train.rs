@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 
+use imagen::models::unet::cost;
 use imagen::train::{self, Outcome, Recipe, Run, StepReport, TrainEvent};
 
 use super::shared::{self, TextEncoder, Threads};
-use crate::failure::{Failure, Result, print_line};
-use crate::interrupt;
+use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::shell;
 use crate::progress::Progress;
+use crate::{interrupt, system};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,11 +51,12 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(self) -> Result<()> {
-        let mut recipe = Recipe::read(&self.recipe)?;
+        let mut recipe = self.read_recipe()?;
         if let Some(steps) = self.steps {
             recipe.train.steps = steps;
         }
         let stage = recipe.stage.stage;
+        check_memory(&recipe)?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
@@ -80,11 +82,41 @@ impl Train {
         }
     }
 
+    fn read_recipe(&self) -> Result<Recipe> {
+        if !self.recipe.exists() {
+            return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display())));
+        }
+        Ok(Recipe::read(&self.recipe)?)
+    }
+
     fn resume_command(&self) -> String {
         let path = |path: &PathBuf| shell::quote(&path.display().to_string());
         let steps = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
         format!("imagen train {} --run {} --resume{steps}", path(&self.recipe), path(&self.run))
     }
+}
+
+/// Refuses a recipe that this machine's memory cannot hold, before the system kills the program without a word.
+fn check_memory(recipe: &Recipe) -> Result<()> {
+    let Some(memory) = system::memory() else { return Ok(()) };
+    let (needed, total) = (needed_bytes(recipe), memory.total);
+    if needed <= total {
+        return Ok(());
+    }
+    let (needed, total) = (system::bytes(needed), system::bytes(total));
+    let failure = Failure::new(Exit::Memory, format_args!("training this takes about {needed}, and there are {total}"));
+    Err(failure.hint(
+        "lower train.micro_batch, or make the network or data.crop smaller; `imagen inspect` shows where it goes",
+    ))
+}
+
+/// Weights, their gradients, moving average and two moments, and what one pass keeps for the way back.
+fn needed_bytes(recipe: &Recipe) -> u64 {
+    const COPIES: u64 = 5;
+    let side = recipe.data.crop.unwrap_or(recipe.stage.size);
+    let at_once = recipe.train.micro_batch.unwrap_or(recipe.train.batch) as u64;
+    let levels = cost(&recipe.stage.unet, side);
+    levels.iter().map(|l| COPIES * 4 * l.parameters + at_once * l.activation_bytes).sum()
 }
 
 /// Turns the events of a run into what a person reads.
@@ -109,6 +141,7 @@ impl Watcher {
                 self.progress.note(line);
                 self.progress.step("train", *from_step, *steps, "");
             }
+            TrainEvent::Encoded { done, of } => self.progress.step("captions", *done as u64, *of as u64, ""),
             TrainEvent::Step(report) => self.step_taken(report),
             // Every few minutes for days: a word in the progress line, not a line of its own.
             TrainEvent::Checkpoint { .. } => self.saved = self.step,

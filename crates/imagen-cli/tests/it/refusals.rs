@@ -40,7 +40,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
             (&["sample", "x", "--sampler", "euler"], 2, "expected one of: ddpm"),
             (&["sample", "x", "--thresholding", "dynamic:2"], 2, "from 0 to 1"),
             (&["sample", "x", "--aug-level", "1.5"], 2, "1.5"),
-            (&["sample", "x", "--until", "sr512"], 2, "expected base, sr256 or sr1024"),
+            (&["sample", "x", "--until", "sr512"], 2, "possible values: base, sr256, sr1024"),
             (&["sample", "x", "--output", "{sed}.png"], 2, "expected {seed}"),
             (&["sample", "x", "--output", "a.jpg"], 2, "only PNG"),
             (&["sample", "x", "--output", "-", "--json"], 2, "stdout"),
@@ -179,7 +179,7 @@ fn bad_recipes_and_data_are_named_with_their_exit_code() {
     all_refused(
         folder.path(),
         &[
-            (&["train", "none.toml", "--run", "run", "--text-encoder", text], 1, "none.toml"),
+            (&["train", "none.toml", "--run", "run", "--text-encoder", text], 3, "no recipe none.toml"),
             (&["train", "broken.toml", "--run", "run", "--text-encoder", text], 3, "line 1"),
             (&["train", "typo.toml", "--run", "run", "--text-encoder", text], 3, "warm_up"),
             (&["train", "zero.toml", "--run", "run", "--text-encoder", text], 3, "batch"),
@@ -189,4 +189,14 @@ fn bad_recipes_and_data_are_named_with_their_exit_code() {
             (&["export", "nowhere", "--model", "m", "--text-encoder", text], 1, "nowhere"),
         ],
     );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_recipe_that_no_memory_holds_is_refused_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = tiny::recipe("data").replace("batch = 4", "batch = 4000000000");
+    fs::write(folder.path().join("huge.toml"), recipe).unwrap();
+    all_refused(folder.path(), &[(&["train", "huge.toml", "--run", "run"], 5, "training this takes about")]);
+    assert_eq!(files(folder.path()), ["huge.toml"]);
 }
