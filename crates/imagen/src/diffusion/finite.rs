@@ -17,7 +17,7 @@ pub fn check_finite<const D: usize>(x: &Tensor<D>, what: &str) -> Result<()> {
         return Ok(());
     }
     let dims = x.dims();
-    let values = x.into_data().convert::<f32>().to_vec::<f32>().expect("converted to f32");
+    let values = x.into_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
     let bad = || values.iter().enumerate().filter(|(_, value)| !value.is_finite());
     let Some((mut rest, value)) = bad().next() else { return Ok(()) };
     let mut index = dims;

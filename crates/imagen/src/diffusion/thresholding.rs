@@ -62,7 +62,7 @@ impl Thresholding {
 /// s = max(percentile of |x̂|, 1) of each picture.
 fn scales<const D: usize>(x_hat: &Tensor<D>, percentile: f64) -> Vec<f64> {
     let pictures = x_hat.dims()[0];
-    let mut values = x_hat.to_data().convert::<f32>().to_vec::<f32>().expect("converted to f32");
+    let mut values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
     values.iter_mut().for_each(|value| *value = value.abs());
     let size = values.len() / pictures.max(1);
     values.chunks_exact_mut(size.max(1)).map(|picture| quantile(picture, percentile).max(1.0)).collect()

@@ -7,6 +7,8 @@
 
 mod cpu;
 mod embedding;
+// the extension macro wants its trait and types public
+#[allow(unreachable_pub)]
 mod extension;
 mod layers;
 pub mod ops;
