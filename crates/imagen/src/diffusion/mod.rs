@@ -14,6 +14,7 @@ mod finite;
 mod forward;
 mod guidance;
 mod loss;
+mod names;
 mod parameterization;
 mod sampler;
 mod schedule;

@@ -9,6 +9,8 @@
 //! the promise that it strictly decreases. Instead time runs over the part of the schedule within the limits: t = 0
 //! and t = 1 are mapped to the first and last moment there, affinely in between. For the cosine schedule that
 //! leaves out 5e-8 of time at the start and 3e-5 at the end; for the linear one 2e-8 at the start alone.
+//!
+//! Sines, exponentials and logarithms are the platform's: machines may differ in λ's last bit, far below f32.
 
 use std::f64::consts::FRAC_PI_2;
 use std::fmt;
@@ -16,6 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::names;
 use crate::error::{Error, Result};
 
 /// A moment of the forward process: 0 is the picture, 1 is noise.
@@ -170,6 +173,6 @@ impl FromStr for NoiseSchedule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        super::named("noise schedule", &Self::ALL, text)
+        names::find("noise schedule", &Self::ALL, text)
     }
 }

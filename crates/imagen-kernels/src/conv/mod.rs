@@ -1,0 +1,236 @@
+//! 3x3 convolutions with padding 1 on `[n, h, w, c]`, weights `[3, 3, c, k]`, and their gradients.
+//!
+//! This file picks the algorithm; each has a file of its own:
+//!
+//! | shape | algorithm |
+//! |---|---|
+//! | stride 1 | `winograd`: F(4x4, 3x3), a quarter of the multiplications; F(2x2, 3x3) on maps of at most 2x2 |
+//! | stride 1, few outputs | `shifted`: one product with all nine taps as columns, then a sum of shifted results |
+//! | the rest | `patches`: neighbourhoods are copied into rows, then one product |
+//!
+//! The gradient of the input is a convolution with flipped, transposed weights; with stride 2 it is four of them,
+//! one for each parity of rows and columns.
+
+mod patches;
+mod shifted;
+mod winograd;
+
+use crate::expect_len;
+use crate::gemm;
+use crate::isa::Isa;
+use crate::rows::{Epilogue, column_sums};
+use crate::scratch::{self, Aligned};
+use patches::Neighbourhood;
+use winograd::{F2, F4};
+
+/// A 3x3 convolution, padding 1: x `[n, h, w, c]`, w `[3, 3, c, k]`, y `[n, oh, ow, k]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv3x3 {
+    /// Pictures in the batch.
+    pub n: usize,
+    /// Height of the input.
+    pub h: usize,
+    /// Width of the input.
+    pub w: usize,
+    /// Input channels.
+    pub c: usize,
+    /// Output channels.
+    pub k: usize,
+    /// 1 or 2.
+    pub stride: usize,
+}
+
+/// Weights in the form that one convolution's algorithm reads; made by [`Conv3x3::prepare`], independent of n, h
+/// and w.
+pub struct Prepared {
+    algorithm: Algorithm,
+    isa: Isa,
+    c: usize,
+    k: usize,
+    stride: usize,
+    data: Aligned,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { algorithm, isa, c, k, stride, .. } = self;
+        write!(f, "Prepared {{ {algorithm:?}, {isa:?}, c: {c}, k: {k}, stride: {stride} }}")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Winograd4,
+    Winograd2,
+    Shifted,
+    Patches,
+}
+
+impl Conv3x3 {
+    /// Height of the output, `(h - 1) / stride + 1`; 0 if the input has none.
+    pub fn out_h(&self) -> usize {
+        self.h.div_ceil(self.stride)
+    }
+
+    /// Width of the output, `(w - 1) / stride + 1`; 0 if the input has none.
+    pub fn out_w(&self) -> usize {
+        self.w.div_ceil(self.stride)
+    }
+
+    /// `y = (conv(x, w) + bias + residual) * scale`; bias `[k]`, residual like y.
+    ///
+    /// # Panics
+    /// If the stride is neither 1 nor 2, or a slice does not have the length of its shape; so do all methods.
+    pub fn forward(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        scale: f32,
+        y: &mut [f32],
+    ) {
+        let epilogue = self.check_forward(x, bias, residual, scale, y);
+        expect_len("w", w, 9 * self.c * self.k);
+        let (isa, algorithm) = (Isa::current(), self.algorithm());
+        let mut prepared = scratch::take(self.prepared_len(isa, algorithm));
+        self.prepare_into(isa, algorithm, w, &mut prepared);
+        self.run(isa, algorithm, x, &prepared, epilogue, y);
+    }
+
+    /// The weights transformed once, for many calls of [`Conv3x3::forward_prepared`] with any n, h and w.
+    pub fn prepare(&self, w: &[f32]) -> Prepared {
+        self.check_stride();
+        expect_len("w", w, 9 * self.c * self.k);
+        let (isa, algorithm) = (Isa::current(), self.algorithm());
+        let mut data = Aligned::new(self.prepared_len(isa, algorithm));
+        self.prepare_into(isa, algorithm, w, &mut data);
+        Prepared { algorithm, isa, c: self.c, k: self.k, stride: self.stride, data }
+    }
+
+    /// As [`Conv3x3::forward`], with weights from [`Conv3x3::prepare`].
+    ///
+    /// # Panics
+    /// Also if the weights were prepared for other channels or another stride.
+    pub fn forward_prepared(
+        &self,
+        x: &[f32],
+        w: &Prepared,
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        scale: f32,
+        y: &mut [f32],
+    ) {
+        let epilogue = self.check_forward(x, bias, residual, scale, y);
+        assert!(
+            (w.c, w.k, w.stride) == (self.c, self.k, self.stride),
+            "the weights were prepared for {w:?}, the convolution is {self:?}"
+        );
+        self.run(w.isa, w.algorithm, x, &w.data, epilogue, y);
+    }
+
+    /// The gradient of x, `[n, h, w, c]`, from that of y.
+    pub fn grad_input(&self, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+        let Self { n, h, w: width, c, k, stride } = *self;
+        self.check_stride();
+        expect_len("gy", gy, n * self.out_h() * self.out_w() * k);
+        expect_len("w", w, 9 * c * k);
+        expect_len("gx", gx, n * h * width * c);
+        let isa = Isa::current();
+        if stride == 2 {
+            return patches::grad_input_stride2(isa, self, gy, w, gx);
+        }
+        let mut flipped = scratch::take(9 * c * k);
+        winograd::flip(isa, w, c, k, &mut flipped);
+        Conv3x3 { c: k, k: c, ..*self }.forward(gy, &flipped, None, None, 1.0, gx);
+    }
+
+    /// The gradient of w, `[3, 3, c, k]`, and of the bias, `[k]`, from that of y.
+    pub fn grad_weight(&self, x: &[f32], gy: &[f32], gw: &mut [f32], gb: Option<&mut [f32]>) {
+        let Self { n, h, w, c, k, .. } = *self;
+        self.check_stride();
+        let pixels = n * self.out_h() * self.out_w();
+        expect_len("x", x, n * h * w * c);
+        expect_len("gy", gy, pixels * k);
+        expect_len("gw", gw, 9 * c * k);
+        let isa = Isa::current();
+        match self.algorithm() {
+            Algorithm::Winograd4 => winograd::grad_weight::<F4>(isa, self, x, gy, gw),
+            Algorithm::Winograd2 => winograd::grad_weight::<F2>(isa, self, x, gy, gw),
+            Algorithm::Shifted => shifted::grad_weight(isa, self, x, gy, gw),
+            Algorithm::Patches => patches::grad_weight(isa, self, x, gy, gw),
+        }
+        if let Some(gb) = gb {
+            expect_len("gb", gb, k);
+            column_sums(isa, gy, pixels, k, gb);
+        }
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        // Below so many channels the transforms cost more than they save.
+        const FEW: usize = 12;
+        let Self { h, w, c, k, stride, .. } = *self;
+        match () {
+            () if stride == 1 && c >= FEW && k >= FEW && h.max(w) <= 2 => Algorithm::Winograd2,
+            () if stride == 1 && c >= FEW && k >= FEW => Algorithm::Winograd4,
+            () if stride == 1 && c >= FEW && 9 * k <= 64 => Algorithm::Shifted,
+            () => Algorithm::Patches,
+        }
+    }
+
+    fn prepared_len(&self, isa: Isa, algorithm: Algorithm) -> usize {
+        let Self { c, k, .. } = *self;
+        match algorithm {
+            Algorithm::Winograd4 => winograd::weights_len::<F4>(isa, c, k),
+            Algorithm::Winograd2 => winograd::weights_len::<F2>(isa, c, k),
+            Algorithm::Shifted => gemm::packed_len(isa, c, 9 * k),
+            Algorithm::Patches => gemm::packed_len(isa, 9 * c, k),
+        }
+    }
+
+    fn prepare_into(&self, isa: Isa, algorithm: Algorithm, w: &[f32], to: &mut [f32]) {
+        let Self { c, k, .. } = *self;
+        match algorithm {
+            Algorithm::Winograd4 => winograd::transform_weights::<F4>(isa, w, c, k, to),
+            Algorithm::Winograd2 => winograd::transform_weights::<F2>(isa, w, c, k, to),
+            Algorithm::Shifted => shifted::prepare(isa, w, c, k, to),
+            Algorithm::Patches => gemm::pack(isa, w, 9 * c, k, to),
+        }
+    }
+
+    fn run(&self, isa: Isa, algorithm: Algorithm, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
+        match algorithm {
+            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, weights, epilogue, y),
+            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, weights, epilogue, y),
+            Algorithm::Shifted => shifted::forward(isa, self, x, weights, epilogue, y),
+            Algorithm::Patches => {
+                let grid = (self.out_h(), self.out_w());
+                let near = Neighbourhood::of_input(self, grid);
+                patches::product(isa, near, x, weights, self.k, patches::Target::whole(self.n, grid), epilogue, y);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_stride(&self) {
+        assert!(self.stride == 1 || self.stride == 2, "stride {} is neither 1 nor 2", self.stride);
+    }
+
+    #[track_caller]
+    fn check_forward<'a>(
+        &self,
+        x: &[f32],
+        bias: Option<&'a [f32]>,
+        residual: Option<&'a [f32]>,
+        scale: f32,
+        y: &[f32],
+    ) -> Epilogue<'a> {
+        self.check_stride();
+        let pixels = self.n * self.out_h() * self.out_w();
+        expect_len("x", x, self.n * self.h * self.w * self.c);
+        expect_len("y", y, pixels * self.k);
+        let epilogue = Epilogue { bias, residual, scale };
+        epilogue.check(pixels, self.k);
+        epilogue
+    }
+}

@@ -1,0 +1,243 @@
+//! Convolution as a matrix product: the neighbourhood of each output pixel is copied into a row, a block of rows
+//! at a time, and multiplied with the packed weights. Any stride, any channels.
+//!
+//! Also the gradients that take this road: of the weights (rows transposed times gy), and of the input with
+//! stride 2.
+
+use super::Conv3x3;
+use crate::gemm::{Gemm, PackTransposedPanel, packed_len};
+use crate::isa::{Isa, Kernel};
+use crate::pool::{Shared, for_each};
+use crate::rows::{Epilogue, FinishRow, OUTER_ROWS, Outer};
+use crate::scratch;
+use crate::simd::Simd;
+
+/// Rows that a unit of work copies and multiplies.
+const BLOCK: usize = 84;
+
+/// The pixels of a picture `[h, w, c]` that a grid of output pixels looks at: output (i, j) sees rows
+/// `i * step + top ..` of number `rows`, columns `j * step + left ..` of number `columns`; outside is zero.
+#[derive(Clone, Copy)]
+pub(super) struct Neighbourhood {
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c: usize,
+    pub(super) grid: (usize, usize),
+    pub(super) step: usize,
+    pub(super) top: isize,
+    pub(super) left: isize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl Neighbourhood {
+    /// What the outputs of a convolution see of its input.
+    pub(super) fn of_input(conv: &Conv3x3, grid: (usize, usize)) -> Self {
+        let Conv3x3 { h, w, c, stride, .. } = *conv;
+        Self { h, w, c, grid, step: stride, top: -1, left: -1, rows: 3, columns: 3 }
+    }
+
+    /// Numbers in one row.
+    pub(super) fn len(&self) -> usize {
+        self.rows * self.columns * self.c
+    }
+}
+
+/// Copies neighbourhoods `first..first + count` (counted over all pictures) into rows `len()` apart.
+///
+/// Contract: `x` holds all pictures; `to` is writable for `count` rows.
+struct Fill {
+    near: Neighbourhood,
+    x: *const f32,
+    first: usize,
+    count: usize,
+    to: *mut f32,
+}
+
+impl Kernel for Fill {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Neighbourhood { h, w, c, grid, step, top, left, rows, columns } = self.near;
+        let mut to = self.to;
+        let width = columns * c;
+        for pixel in self.first..self.first + self.count {
+            let (picture, i, j) = (pixel / (grid.0 * grid.1), pixel / grid.1 % grid.0, pixel % grid.1);
+            let x0 = (j * step) as isize + left;
+            // Columns of the neighbourhood that are inside the picture.
+            let skip = (-x0).clamp(0, columns as isize) as usize;
+            let end = (w as isize - x0).clamp(skip as isize, columns as isize) as usize;
+            for r in 0..rows {
+                let y = (i * step) as isize + top + r as isize;
+                // SAFETY: the copied columns are inside row y of the picture; the rest of the row is zeroed.
+                unsafe {
+                    if y < 0 || y >= h as isize || skip == end {
+                        to.write_bytes(0, width);
+                    } else {
+                        let from = self.x.add(((picture * h + y as usize) * w + (x0 + skip as isize) as usize) * c);
+                        let (zeros, len) = (skip * c, (end - skip) * c);
+                        if len < width {
+                            to.write_bytes(0, width);
+                        }
+                        let mut q = 0;
+                        while q < len {
+                            V::load_up_to(from.add(q), len - q).store_up_to(to.add(zeros + q), len - q);
+                            q += V::LANES;
+                        }
+                    }
+                    to = to.add(width);
+                }
+            }
+        }
+    }
+}
+
+/// Where the results of a grid go: pixel (i, j) of picture p to row `(p * h + i * step + top) * w + j * step + left`.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    n: usize,
+    grid: (usize, usize),
+    h: usize,
+    w: usize,
+    step: usize,
+    top: usize,
+    left: usize,
+}
+
+impl Target {
+    /// All pixels of a batch, in order.
+    pub(super) fn whole(n: usize, grid: (usize, usize)) -> Self {
+        Self { n, grid, h: grid.0, w: grid.1, step: 1, top: 0, left: 0 }
+    }
+
+    fn row(&self, pixel: usize) -> usize {
+        let Self { grid, h, w, step, top, left, .. } = *self;
+        let (picture, i, j) = (pixel / (grid.0 * grid.1), pixel / grid.1 % grid.0, pixel % grid.1);
+        (picture * h + i * step + top) * w + j * step + left
+    }
+}
+
+/// Neighbourhoods times packed weights (depth `near.len()`, k columns), through the epilogue to their targets.
+pub(super) fn product(
+    isa: Isa,
+    near: Neighbourhood,
+    x: &[f32],
+    weights: &[f32],
+    k: usize,
+    target: Target,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let depth = near.len();
+    let pixels = target.n * target.grid.0 * target.grid.1;
+    // Smaller blocks when there are few pixels, so that every thread has work; cut by shape alone.
+    let block = pixels.div_ceil(16).clamp(14, BLOCK);
+    let to = Shared::new(y);
+    for_each(pixels.div_ceil(block), |i| {
+        let first = i * block;
+        let m = block.min(pixels - first);
+        let mut area = scratch::take(block * (depth + k));
+        let (rows, results) = area.split_at_mut(block * depth);
+        // SAFETY: the area holds `block` rows of both; targets of different pixels do not overlap.
+        unsafe {
+            isa.run(Fill { near, x: x.as_ptr(), first, count: m, to: rows.as_mut_ptr() });
+            Gemm {
+                m,
+                k: depth,
+                n: k,
+                a: rows.as_ptr(),
+                a_row: depth,
+                a_col: 1,
+                b: weights.as_ptr(),
+                b_panel: depth * isa.panel(),
+                c: results.as_mut_ptr(),
+                c_row: k,
+                accumulate: false,
+            }
+            .run_deep(isa);
+            for r in 0..m {
+                let row = target.row(first + r);
+                let (from, to) = (results.as_ptr().add(r * k), to.get().add(row * k));
+                isa.run(FinishRow { from, to, row, k, epilogue });
+            }
+        }
+    });
+}
+
+/// The gradient of the weights: `[9 c, pixels] x [pixels, k]`, by blocks of pixels.
+pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
+    let k = conv.k;
+    let near = Neighbourhood::of_input(conv, (conv.out_h(), conv.out_w()));
+    let depth = near.len();
+    let pixels = conv.n * near.grid.0 * near.grid.1;
+    if pixels == 0 {
+        return gw.fill(0.0);
+    }
+    let mut rows = scratch::take(OUTER_ROWS.min(pixels) * depth);
+    let mut first = 0;
+    while first < pixels {
+        let count = OUTER_ROWS.min(pixels - first);
+        fill(isa, near, x, first, count, &mut rows);
+        let gy = &gy[first * k..];
+        let accumulate = first > 0;
+        Outer { rows: count, m: depth, n: k, a: &rows, a_row: depth, b: gy, b_row: k, accumulate }.run(isa, gw);
+        first += count;
+    }
+}
+
+/// Neighbourhoods `first..first + count` into rows, on all threads.
+pub(super) fn fill(isa: Isa, near: Neighbourhood, x: &[f32], first: usize, count: usize, to: &mut [f32]) {
+    const CHUNK: usize = 64;
+    let to = Shared::new(to);
+    for_each(count.div_ceil(CHUNK), |i| {
+        let at = i * CHUNK;
+        // SAFETY: rows at.. of the chunk; chunks do not overlap.
+        unsafe {
+            let (x, to) = (x.as_ptr(), to.get().add(at * near.len()));
+            isa.run(Fill { near, x, first: first + at, count: CHUNK.min(count - at), to });
+        }
+    });
+}
+
+/// The gradient of the input of a convolution with stride 2.
+///
+/// Input row i is seen by output rows o with `i = 2 o - 1 + r`. An even i has one, `o = i / 2` through r = 1; an odd
+/// i has two, `o = (i - 1) / 2` through r = 2 and the next through r = 0. Columns likewise: four classes of pixels,
+/// each a small convolution of gy.
+pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+    let Conv3x3 { n, h, w: width, c, k, .. } = *conv;
+    let taps = |odd: usize| if odd == 1 { &[2, 0][..] } else { &[1][..] };
+    let mut packed = scratch::take(packed_len(isa, 4 * k, c));
+    for (top, left) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (rows, columns) = (taps(top), taps(left));
+        let depth = rows.len() * columns.len() * k;
+        // The taps' weights, transposed, one below the other.
+        let to = Shared::new(&mut packed);
+        for_each(c.div_ceil(isa.panel()), |j| {
+            for (i, (r, s)) in rows.iter().flat_map(|r| columns.iter().map(move |s| (r, s))).enumerate() {
+                let first = j * isa.panel();
+                // SAFETY: tap (r, s) of w is c rows of k; panels do not overlap, taps follow each other in them.
+                unsafe {
+                    let x = w.as_ptr().add((r * 3 + s) * c * k);
+                    let to = to.get().add((j * depth + i * k) * isa.panel());
+                    isa.run(PackTransposedPanel { x, row: k, k, n: c, first, to });
+                }
+            }
+        });
+        let grid = ((h + 1 - top) / 2, (width + 1 - left) / 2);
+        let near = Neighbourhood {
+            h: conv.out_h(),
+            w: conv.out_w(),
+            c: k,
+            grid,
+            step: 1,
+            top: 0,
+            left: 0,
+            rows: rows.len(),
+            columns: columns.len(),
+        };
+        let target = Target { n, grid, h, w: width, step: 2, top, left };
+        product(isa, near, gy, &packed, c, target, Epilogue::NONE, gx);
+    }
+}

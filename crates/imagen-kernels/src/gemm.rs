@@ -1,0 +1,270 @@
+//! Matrix products on packed panels: the micro-kernel that every convolution, linear layer and attention runs on.
+//!
+//! The right-hand operand B (k x n) is packed into panels of two vectors: `[n / NR][k][NR]`, zero-padded to a whole
+//! panel. The left-hand operand A is read in place with any row and column stride (so that `A^T` costs nothing),
+//! one broadcast per number. C is written with a mask at its right edge, so n may be anything.
+
+use crate::isa::{Isa, Kernel};
+use crate::pool::{Shared, for_each};
+use crate::simd::Simd;
+
+/// Depth of one pass: a panel of this depth stays in the first-level cache.
+pub(crate) const DEPTH: usize = 256;
+
+/// C (m x n) = A (m x k) B, or += if `accumulate`.
+///
+/// Contract: `a` is readable at `i * a_row + p * a_col` for i < m, p < k; `b` points to `ceil(n / NR)` panels that
+/// are `b_panel` numbers apart; `c` is writable at `i * c_row + j` for j < n.
+#[derive(Clone, Copy)]
+pub(crate) struct Gemm {
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) a: *const f32,
+    pub(crate) a_row: usize,
+    pub(crate) a_col: usize,
+    pub(crate) b: *const f32,
+    pub(crate) b_panel: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_row: usize,
+    pub(crate) accumulate: bool,
+}
+
+impl Gemm {
+    /// Runs the product with the depth cut into passes of [`DEPTH`].
+    ///
+    /// # Safety
+    /// `isa` must be available and the contract of [`Gemm`] must hold.
+    #[inline(always)]
+    pub(crate) unsafe fn run_deep(self, isa: Isa) {
+        if self.k == 0 && !self.accumulate {
+            // SAFETY: no depth: C is all zero.
+            return unsafe { isa.run(self) };
+        }
+        let mut p = 0;
+        while p < self.k {
+            let part = Gemm {
+                k: DEPTH.min(self.k - p),
+                // SAFETY: inside A and B.
+                a: unsafe { self.a.add(p * self.a_col) },
+                // SAFETY: inside A and B.
+                b: unsafe { self.b.add(p * isa.panel()) },
+                accumulate: self.accumulate || p > 0,
+                ..self
+            };
+            // SAFETY: a slice of the whole product.
+            unsafe { isa.run(part) };
+            p += DEPTH;
+        }
+    }
+}
+
+impl Kernel for Gemm {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        if self.m == 0 {
+            return;
+        }
+        // Rows in nearly equal groups rather than full ones and a small rest.
+        let most = match V::ISA {
+            Isa::Avx512 => 14,
+            Isa::Avx2 => 6,
+            Isa::Portable => 4,
+        };
+        let groups = self.m.div_ceil(most);
+        let (rows, longer) = (self.m / groups, self.m % groups);
+        for j in 0..self.n.div_ceil(2 * V::LANES) {
+            let mut i = 0;
+            for group in 0..groups {
+                let rows = rows + usize::from(group < longer);
+                // SAFETY: rows i.. and panel j are inside the product; at most `most` rows.
+                unsafe {
+                    match V::ISA {
+                        Isa::Avx512 => match rows {
+                            14 => self.block::<V, 14>(i, j),
+                            13 => self.block::<V, 13>(i, j),
+                            12 => self.block::<V, 12>(i, j),
+                            11 => self.block::<V, 11>(i, j),
+                            10 => self.block::<V, 10>(i, j),
+                            9 => self.block::<V, 9>(i, j),
+                            8 => self.block::<V, 8>(i, j),
+                            7 => self.block::<V, 7>(i, j),
+                            _ => self.small_block::<V>(rows, i, j),
+                        },
+                        _ => self.small_block::<V>(rows, i, j),
+                    }
+                }
+                i += rows;
+            }
+        }
+    }
+}
+
+impl Gemm {
+    #[inline(always)]
+    unsafe fn small_block<V: Simd>(&self, rows: usize, i: usize, j: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            match rows {
+                6 => self.block::<V, 6>(i, j),
+                5 => self.block::<V, 5>(i, j),
+                4 => self.block::<V, 4>(i, j),
+                3 => self.block::<V, 3>(i, j),
+                2 => self.block::<V, 2>(i, j),
+                _ => self.block::<V, 1>(i, j),
+            }
+        }
+    }
+
+    /// Rows i..i + R, panel j.
+    #[inline(always)]
+    unsafe fn block<V: Simd, const R: usize>(&self, i: usize, j: usize) {
+        let lanes = V::LANES;
+        // SAFETY: every address is inside the operands by the contract of `Gemm`.
+        unsafe {
+            let mut sums = [[V::splat(0.0); 2]; R];
+            let mut a = self.a.add(i * self.a_row);
+            let mut b = self.b.add(j * self.b_panel);
+            for _ in 0..self.k {
+                let (b0, b1) = (V::load(b), V::load(b.add(lanes)));
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = V::splat(*a.add(r * self.a_row));
+                    *sum = [x.mul_add(b0, sum[0]), x.mul_add(b1, sum[1])];
+                }
+                a = a.wrapping_add(self.a_col);
+                b = b.wrapping_add(2 * lanes);
+            }
+            let first = j * 2 * lanes;
+            let width = self.n - first;
+            let c = self.c.add(i * self.c_row + first);
+            for (r, &[s0, s1]) in sums.iter().enumerate() {
+                let c = c.add(r * self.c_row);
+                if width >= 2 * lanes {
+                    let (s0, s1) =
+                        if self.accumulate { (s0 + V::load(c), s1 + V::load(c.add(lanes))) } else { (s0, s1) };
+                    s0.store(c);
+                    s1.store(c.add(lanes));
+                } else {
+                    let (w0, w1) = (width.min(lanes), width.saturating_sub(lanes));
+                    let c1 = c.wrapping_add(lanes);
+                    let (s0, s1) = if self.accumulate {
+                        (s0 + V::load_first(c, w0), s1 + V::load_first(c1, w1))
+                    } else {
+                        (s0, s1)
+                    };
+                    s0.store_first(c, w0);
+                    s1.store_first(c1, w1);
+                }
+            }
+        }
+    }
+}
+
+/// Packs one panel: columns `column..` of B (k x n, rows `row` apart) into `[k][NR]`, zero beyond n.
+///
+/// Contract: `b` readable as stated, `to` writable for `k * NR`.
+pub(crate) struct PackPanel {
+    pub(crate) b: *const f32,
+    pub(crate) row: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) column: usize,
+    pub(crate) to: *mut f32,
+}
+
+impl Kernel for PackPanel {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let width = self.n.saturating_sub(self.column);
+        let (w0, w1) = (width.min(V::LANES), width.saturating_sub(V::LANES).min(V::LANES));
+        for p in 0..self.k {
+            // SAFETY: by the contract; lanes beyond n are not read.
+            unsafe {
+                let b = self.b.add(p * self.row + self.column);
+                let to = self.to.add(p * 2 * V::LANES);
+                V::load_up_to(b, w0).store(to);
+                V::load_up_to(b.wrapping_add(V::LANES), w1).store(to.add(V::LANES));
+            }
+        }
+    }
+}
+
+/// Packs one panel of B^T: rows `first..` of X (n x k, rows `row` apart) become columns of the panel.
+///
+/// Contract: `x` readable as stated, `to` writable for `k * NR`.
+pub(crate) struct PackTransposedPanel {
+    pub(crate) x: *const f32,
+    pub(crate) row: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) first: usize,
+    pub(crate) to: *mut f32,
+}
+
+impl Kernel for PackTransposedPanel {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let lanes = V::LANES;
+        for half in 0..2 {
+            let first = self.first + half * lanes;
+            let rows = self.n.saturating_sub(first).min(lanes);
+            let mut p = 0;
+            // SAFETY: whole blocks are inside X and the panel; the edges go number by number.
+            unsafe {
+                let to = self.to.add(half * lanes);
+                if rows == lanes {
+                    while p + lanes <= self.k {
+                        V::transpose(self.x.add(first * self.row + p), self.row, to.add(p * 2 * lanes), 2 * lanes);
+                        p += lanes;
+                    }
+                }
+                while p < self.k {
+                    for lane in 0..lanes {
+                        let value = if lane < rows { *self.x.add((first + lane) * self.row + p) } else { 0.0 };
+                        *to.add(p * 2 * lanes + lane) = value;
+                    }
+                    p += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that the packed form of a k x n operand takes.
+pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
+    k * n.next_multiple_of(isa.panel())
+}
+
+/// Packs B (k x n, contiguous rows) on all threads.
+pub(crate) fn pack(isa: Isa, b: &[f32], k: usize, n: usize, to: &mut [f32]) {
+    assert!(b.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack");
+    let panel = isa.panel();
+    let to = Shared::new(to);
+    for_each(n.div_ceil(panel), |j| {
+        // SAFETY: lengths are asserted above; panels do not overlap.
+        unsafe {
+            let to = to.get().add(j * k * panel);
+            isa.run(PackPanel { b: b.as_ptr(), row: n, k, n, column: j * panel, to });
+        }
+    });
+}
+
+/// Packs X^T for X (n x k, contiguous rows) on all threads.
+pub(crate) fn pack_transposed(isa: Isa, x: &[f32], n: usize, k: usize, to: &mut [f32]) {
+    assert!(x.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack_transposed");
+    let panel = isa.panel();
+    let to = Shared::new(to);
+    for_each(n.div_ceil(panel), |j| {
+        // SAFETY: lengths are asserted above; panels do not overlap.
+        unsafe {
+            let to = to.get().add(j * k * panel);
+            isa.run(PackTransposedPanel { x: x.as_ptr(), row: k, k, n, first: j * panel, to });
+        }
+    });
+}

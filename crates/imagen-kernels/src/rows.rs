@@ -1,0 +1,195 @@
+//! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
+//! and products that sum over rows (weight gradients).
+
+use crate::gemm::{Gemm, PackPanel};
+use crate::isa::{Isa, Kernel};
+use crate::pool::{Shared, for_each};
+use crate::scratch;
+use crate::simd::Simd;
+
+/// What is done to a result before it is stored: `(y + bias + residual) * scale`.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) residual: Option<&'a [f32]>,
+    pub(crate) scale: f32,
+}
+
+impl Epilogue<'_> {
+    /// Leaves the result as it is.
+    pub(crate) const NONE: Epilogue<'static> = Epilogue { bias: None, residual: None, scale: 1.0 };
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && self.scale == 1.0
+    }
+
+    /// Checks lengths against `rows` rows of `k` columns.
+    #[track_caller]
+    pub(crate) fn check(&self, rows: usize, k: usize) {
+        if let Some(bias) = self.bias {
+            crate::expect_len("bias", bias, k);
+        }
+        if let Some(residual) = self.residual {
+            crate::expect_len("residual", residual, rows * k);
+        }
+    }
+}
+
+/// Copies one row of `k` numbers from `from` to row `row` of the output, through the epilogue. `from` may be the
+/// output row itself.
+///
+/// Contract: `from` and `to` valid for k numbers; the epilogue was checked against the output.
+pub(crate) struct FinishRow<'a> {
+    pub(crate) from: *const f32,
+    pub(crate) to: *mut f32,
+    pub(crate) row: usize,
+    pub(crate) k: usize,
+    pub(crate) epilogue: Epilogue<'a>,
+}
+
+impl Kernel for FinishRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let mut q = 0;
+        while q < self.k {
+            let n = self.k - q;
+            // SAFETY: q.. is inside every row; partial vectors touch n numbers only.
+            unsafe {
+                let mut y = V::load_up_to(self.from.add(q), n);
+                if let Some(bias) = self.epilogue.bias {
+                    y = y + V::load_up_to(bias.as_ptr().add(q), n);
+                }
+                if let Some(residual) = self.epilogue.residual {
+                    y = y + V::load_up_to(residual.as_ptr().add(self.row * self.k + q), n);
+                }
+                (y * V::splat(self.epilogue.scale)).store_up_to(self.to.add(q), n);
+            }
+            q += V::LANES;
+        }
+    }
+}
+
+/// Adds the rows of X (rows x k) up into `sums` (k numbers, padded to whole vectors by the caller).
+struct SumRows {
+    x: *const f32,
+    rows: usize,
+    k: usize,
+    sums: *mut f32,
+}
+
+impl Kernel for SumRows {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let mut q = 0;
+        while q < self.k {
+            let n = self.k - q;
+            // SAFETY: column q.. of every row; partial vectors touch n numbers only.
+            unsafe {
+                let mut sum = V::splat(0.0);
+                for r in 0..self.rows {
+                    sum = sum + V::load_up_to(self.x.add(r * self.k + q), n);
+                }
+                sum.store_up_to(self.sums.add(q), n);
+            }
+            q += V::LANES;
+        }
+    }
+}
+
+/// `sums[j] = sum over rows of x[row][j]`, in a fixed order.
+pub(crate) fn column_sums(isa: Isa, x: &[f32], rows: usize, k: usize, sums: &mut [f32]) {
+    assert!(x.len() == rows * k && sums.len() == k, "operands of column_sums");
+    let chunk = rows.div_ceil(64).max(64);
+    let chunks = rows.div_ceil(chunk);
+    let mut parts = scratch::take(chunks * k);
+    let to = Shared::new(&mut parts);
+    for_each(chunks, |i| {
+        let first = i * chunk;
+        // SAFETY: rows of this chunk; each chunk has its own part.
+        unsafe {
+            let rows = chunk.min(rows - first);
+            isa.run(SumRows { x: x.as_ptr().add(first * k), rows, k, sums: to.get().add(i * k) });
+        }
+    });
+    for (j, sum) in sums.iter_mut().enumerate() {
+        *sum = (0..chunks).map(|i| f64::from(parts[i * k + j])).sum::<f64>() as f32;
+    }
+}
+
+/// Rows that one pass of [`Outer`] packs.
+pub(crate) const OUTER_ROWS: usize = 2048;
+
+/// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns, `a_row` apart) and B (n columns, `b_row` apart).
+///
+/// The caller may feed the rows in several calls (`accumulate`).
+pub(crate) struct Outer<'a> {
+    pub(crate) rows: usize,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) a: &'a [f32],
+    pub(crate) a_row: usize,
+    pub(crate) b: &'a [f32],
+    pub(crate) b_row: usize,
+    pub(crate) accumulate: bool,
+}
+
+impl Outer<'_> {
+    pub(crate) fn run(self, isa: Isa, c: &mut [f32]) {
+        let Self { rows, m, n, a_row, b_row, .. } = self;
+        assert!(m <= a_row && n <= b_row && c.len() >= m * n, "operands of Outer");
+        assert!(rows == 0 || (self.a.len() >= (rows - 1) * a_row + m && self.b.len() >= (rows - 1) * b_row + n));
+        if rows == 0 && !self.accumulate {
+            c[..m * n].fill(0.0);
+        }
+        let panel = isa.panel();
+        let panels = n.div_ceil(panel);
+        let most = OUTER_ROWS.min(rows);
+        let mut packed = scratch::take(panels * panel * most);
+        // Blocks of rows of C: enough for all threads, cut by shape alone.
+        let block = (m.div_ceil(16)).clamp(14, 56);
+        let blocks = m.div_ceil(block);
+        let mut first = 0;
+        while first < rows {
+            let rows = most.min(rows - first);
+            let to = Shared::new(&mut packed);
+            let parts = rows.div_ceil(128);
+            for_each(panels * parts, |i| {
+                let (j, part) = (i / parts, i % parts);
+                let (p, k) = (part * 128, 128.min(rows - part * 128));
+                // SAFETY: rows p..p + k of panel j; parts do not overlap.
+                unsafe {
+                    let b = self.b.as_ptr().add((first + p) * b_row);
+                    let to = to.get().add((j * rows + p) * panel);
+                    isa.run(PackPanel { b, row: b_row, k, n, column: j * panel, to });
+                }
+            });
+            let c = Shared::new(c);
+            let accumulate = self.accumulate || first > 0;
+            for_each(blocks, |i| {
+                let (r, m) = (i * block, block.min(m - i * block));
+                let gemm = Gemm {
+                    m,
+                    k: rows,
+                    n,
+                    // SAFETY: inside A; blocks of C do not overlap.
+                    a: unsafe { self.a.as_ptr().add(first * a_row + r) },
+                    a_row: 1,
+                    a_col: a_row,
+                    b: packed.as_ptr(),
+                    b_panel: rows * panel,
+                    // SAFETY: inside C.
+                    c: unsafe { c.get().add(r * n) },
+                    c_row: n,
+                    accumulate,
+                };
+                // SAFETY: operands as asserted.
+                unsafe { gemm.run_deep(isa) };
+            });
+            first += rows;
+        }
+    }
+}

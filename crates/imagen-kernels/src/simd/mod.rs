@@ -1,0 +1,117 @@
+//! The vector type that kernels are generic over: a handful of operations on a fixed number of `f32` lanes.
+//!
+//! A value of a vector type can only come from the unsafe constructors (`splat`, `load*`), whose contract is that
+//! the instruction set is available; so holding a value proves it, and arithmetic on values is safe. Functions of
+//! several lanes (exp, erf) are in `math`.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{F32x8, F32x16};
+
+use crate::isa::Isa;
+use std::ops::{Add, Div, Mul, Sub};
+
+/// A vector of [`Simd::LANES`] `f32`.
+pub(crate) trait Simd:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// The instruction set that it belongs to.
+    const ISA: Isa;
+    /// Number of lanes.
+    const LANES: usize;
+
+    /// `x` in every lane.
+    ///
+    /// # Safety
+    /// The instruction set must be available.
+    unsafe fn splat(x: f32) -> Self;
+
+    /// Reads `LANES` numbers.
+    ///
+    /// # Safety
+    /// The instruction set must be available and `p` valid for reading `LANES` numbers.
+    unsafe fn load(p: *const f32) -> Self;
+
+    /// Reads `n <= LANES` numbers; the other lanes are zero.
+    ///
+    /// # Safety
+    /// The instruction set must be available and `p` valid for reading `n` numbers.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self;
+
+    /// Writes all lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `LANES` numbers.
+    unsafe fn store(self, p: *mut f32);
+
+    /// Writes the first `n <= LANES` lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `n` numbers.
+    unsafe fn store_first(self, p: *mut f32, n: usize);
+
+    /// `x` in every lane; `self` is the proof that the instruction set is there.
+    #[inline(always)]
+    fn all(self, x: f32) -> Self {
+        // SAFETY: a value of this type exists only where the instruction set is available.
+        unsafe { Self::splat(x) }
+    }
+
+    /// `self * a + b`, fused where the target can.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+
+    /// `b - self * a`, fused where the target can.
+    fn neg_mul_add(self, a: Self, b: Self) -> Self;
+
+    /// The smaller of each pair; `other` where either is not a number.
+    fn min(self, other: Self) -> Self;
+
+    /// The larger of each pair; `other` where either is not a number.
+    fn max(self, other: Self) -> Self;
+
+    /// Square roots.
+    fn sqrt(self) -> Self;
+
+    /// Nearest integers; for magnitudes below 2^22.
+    fn round(self) -> Self;
+
+    /// 2 to the power of integral lanes in -126..=127.
+    fn exp2_integral(self) -> Self;
+
+    /// Sum of the lanes.
+    fn sum(self) -> f32;
+
+    /// Largest lane.
+    fn largest(self) -> f32;
+
+    /// Transposes a block of `LANES` x `LANES` numbers from rows `from_row` apart to rows `to_row` apart.
+    ///
+    /// # Safety
+    /// The instruction set must be available, `LANES` rows must be readable at `from` and writable at `to`.
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize);
+
+    /// Reads a whole vector if `n >= LANES`, else the first `n`: in a loop whose bulk passes the constant `LANES`,
+    /// the choice vanishes at compile time.
+    ///
+    /// # Safety
+    /// As [`Simd::load_first`] with `min(n, LANES)`.
+    #[inline(always)]
+    unsafe fn load_up_to(p: *const f32, n: usize) -> Self {
+        // SAFETY: passed on.
+        unsafe { if n >= Self::LANES { Self::load(p) } else { Self::load_first(p, n) } }
+    }
+
+    /// Writes the whole vector if `n >= LANES`, else the first `n` lanes.
+    ///
+    /// # Safety
+    /// As [`Simd::store_first`] with `min(n, LANES)`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, n: usize) {
+        // SAFETY: passed on.
+        unsafe { if n >= Self::LANES { self.store(p) } else { self.store_first(p, n) } }
+    }
+}

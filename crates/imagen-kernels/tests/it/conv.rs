@@ -1,0 +1,143 @@
+//! The convolution against seven nested loops.
+
+use crate::support::{Random, assert_close, blank, on_every_isa};
+use imagen_kernels::conv::Conv3x3;
+
+/// Calls `f(x index, w index, y index)` for every multiplication of the convolution.
+fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
+    let Conv3x3 { n, h, w, c, k, stride } = *conv;
+    let (oh, ow) = (conv.out_h(), conv.out_w());
+    for picture in 0..n {
+        for (oy, ox) in (0..oh).flat_map(|oy| (0..ow).map(move |ox| (oy, ox))) {
+            for (r, s) in (0..3).flat_map(|r| (0..3).map(move |s| (r, s))) {
+                let (y, x) = ((oy * stride + r).wrapping_sub(1), (ox * stride + s).wrapping_sub(1));
+                if y >= h || x >= w {
+                    continue;
+                }
+                for ci in 0..c {
+                    let from = ((picture * h + y) * w + x) * c + ci;
+                    for ko in 0..k {
+                        let weight = ((r * 3 + s) * c + ci) * k + ko;
+                        f(from, weight, ((picture * oh + oy) * ow + ox) * k + ko);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Shapes that reach every algorithm, both schedules and every edge.
+fn shapes() -> Vec<Conv3x3> {
+    let of = |n, h, w, c, k, stride| Conv3x3 { n, h, w, c, k, stride };
+    let mut shapes = vec![
+        of(0, 8, 8, 16, 16, 1),
+        of(1, 1, 1, 1, 1, 1),
+        of(1, 1, 1, 1, 1, 2),
+        of(2, 1, 1, 32, 48, 1),
+        of(1, 2, 2, 40, 24, 1),
+        of(3, 1, 2, 16, 16, 1),
+        of(2, 8, 8, 64, 64, 1),
+        of(1, 16, 16, 160, 136, 1),
+        of(1, 33, 30, 24, 16, 1),
+        of(2, 64, 64, 16, 16, 1),
+        of(2, 17, 19, 3, 32, 1),
+        of(2, 17, 19, 32, 3, 1),
+        of(1, 9, 1, 19, 7, 1),
+        of(1, 1, 9, 20, 1, 1),
+        of(2, 12, 10, 32, 40, 2),
+        of(2, 11, 13, 24, 16, 2),
+        of(1, 2, 3, 3, 5, 2),
+        of(2, 48, 40, 5, 9, 2),
+    ];
+    let mut random = Random::new(7);
+    for _ in 0..12 {
+        let stride = random.pick(1, 2);
+        let channels =
+            |random: &mut Random| if random.pick(0, 1) == 0 { random.pick(1, 15) } else { random.pick(16, 70) };
+        let (c, k) = (channels(&mut random), channels(&mut random));
+        shapes.push(of(random.pick(1, 3), random.pick(1, 14), random.pick(1, 14), c, k, stride));
+    }
+    shapes
+}
+
+/// The bound on the relative L2 error, in particular of F(4x4, 3x3).
+const BOUND: f64 = 1e-5;
+
+#[test]
+fn forward_is_the_convolution() {
+    for (seed, conv) in shapes().into_iter().enumerate() {
+        let mut random = Random::new(seed as u64);
+        let outputs = conv.n * conv.out_h() * conv.out_w() * conv.k;
+        let x = random.numbers(conv.n * conv.h * conv.w * conv.c);
+        let w = random.numbers(9 * conv.c * conv.k);
+        let (bias, residual) = (random.numbers(conv.k), random.numbers(outputs));
+        let mut plain = vec![0.0; outputs];
+        multiplications(&conv, |i, j, o| plain[o] += f64::from(x[i]) * f64::from(w[j]));
+        let full: Vec<f64> =
+            (0..outputs).map(|o| (plain[o] + f64::from(bias[o % conv.k]) + f64::from(residual[o])) * 0.75).collect();
+        on_every_isa(|isa| {
+            let what = format!("{conv:?} on {isa:?}");
+            let mut y = blank(outputs);
+            conv.forward(&x, &w, None, None, 1.0, &mut y);
+            assert_close(&what, &y, &plain, BOUND);
+            let mut y = blank(outputs);
+            conv.forward(&x, &w, Some(&bias), Some(&residual), 0.75, &mut y);
+            assert_close(&what, &y, &full, BOUND);
+            let mut again = blank(outputs);
+            conv.forward_prepared(&x, &conv.prepare(&w), Some(&bias), Some(&residual), 0.75, &mut again);
+            assert_eq!(y, again, "{what}: prepared weights");
+        });
+    }
+}
+
+#[test]
+fn gradients_are_the_adjoints() {
+    for (seed, conv) in shapes().into_iter().enumerate() {
+        let mut random = Random::new(100 + seed as u64);
+        let outputs = conv.n * conv.out_h() * conv.out_w() * conv.k;
+        let x = random.numbers(conv.n * conv.h * conv.w * conv.c);
+        let w = random.numbers(9 * conv.c * conv.k);
+        let gy = random.numbers(outputs);
+        let (mut gx, mut gw, mut gb) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; conv.k]);
+        multiplications(&conv, |i, j, o| {
+            gx[i] += f64::from(gy[o]) * f64::from(w[j]);
+            gw[j] += f64::from(gy[o]) * f64::from(x[i]);
+        });
+        for (o, &g) in gy.iter().enumerate() {
+            gb[o % conv.k] += f64::from(g);
+        }
+        on_every_isa(|isa| {
+            let what = format!("{conv:?} on {isa:?}");
+            let mut actual = blank(x.len());
+            conv.grad_input(&gy, &w, &mut actual);
+            assert_close(&format!("gx, {what}"), &actual, &gx, BOUND);
+            let (mut actual, mut bias) = (blank(w.len()), blank(conv.k));
+            conv.grad_weight(&x, &gy, &mut actual, Some(&mut bias));
+            assert_close(&format!("gw, {what}"), &actual, &gw, BOUND);
+            assert_close(&format!("gb, {what}"), &bias, &gb, BOUND);
+        });
+    }
+}
+
+#[test]
+fn prepared_weights_serve_other_maps() {
+    let mut random = Random::new(3);
+    let small = Conv3x3 { n: 1, h: 2, w: 2, c: 16, k: 24, stride: 1 };
+    let large = Conv3x3 { n: 2, h: 13, w: 7, ..small };
+    let w = random.numbers(9 * small.c * small.k);
+    for (prepared, conv) in [(small.prepare(&w), large), (large.prepare(&w), small)] {
+        let x = random.numbers(conv.n * conv.h * conv.w * conv.c);
+        let mut expected = vec![0.0; conv.n * conv.h * conv.w * conv.k];
+        multiplications(&conv, |i, j, o| expected[o] += f64::from(x[i]) * f64::from(w[j]));
+        let mut y = blank(expected.len());
+        conv.forward_prepared(&x, &prepared, None, None, 1.0, &mut y);
+        assert_close("other map", &y, &expected, BOUND);
+    }
+}
+
+#[test]
+#[should_panic(expected = "y has 3 numbers, its shape needs 4")]
+fn a_wrong_length_is_named() {
+    let conv = Conv3x3 { n: 1, h: 2, w: 2, c: 1, k: 1, stride: 1 };
+    conv.forward(&[0.0; 4], &[0.0; 9], None, None, 1.0, &mut [0.0; 3]);
+}

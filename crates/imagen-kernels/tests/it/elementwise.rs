@@ -1,0 +1,129 @@
+//! Elementwise operations and the optimizer against one line of f64 each.
+
+use crate::support::{Random, assert_close, blank, on_every_isa, wide};
+use imagen_kernels::elementwise::{add, add_assign, concat, gelu, silu, silu_backward, split};
+use imagen_kernels::optimizer::{Adam, ema, sum_of_squares};
+
+const LENGTHS: [usize; 6] = [0, 1, 7, 33, 1000, 40_001];
+
+/// erf by its Taylor series about 0 (|x| < 4) in f64.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    (sum * std::f64::consts::FRAC_2_SQRT_PI).clamp(-1.0, 1.0)
+}
+
+#[test]
+fn every_operation_matches_its_formula() {
+    let mut random = Random::new(41);
+    for n in LENGTHS {
+        let (a, b) = (random.numbers(n), random.numbers(n));
+        let zip =
+            |f: fn(f64, f64) -> f64| -> Vec<f64> { wide(&a).iter().zip(wide(&b)).map(|(&a, b)| f(a, b)).collect() };
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let slope = |x: f64| sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)));
+        on_every_isa(|isa| {
+            let what = format!("{n} numbers on {isa:?}");
+            let mut y = blank(n);
+            add(&a, &b, 0.5, &mut y);
+            assert_close(&what, &y, &zip(|a, b| (a + b) / 2.0), 1e-7);
+            let mut y = a.clone();
+            add_assign(&mut y, &b);
+            assert_close(&what, &y, &zip(|a, b| a + b), 1e-7);
+            let mut y = blank(n);
+            silu(&a, &mut y);
+            assert_close(&what, &y, &wide(&a).iter().map(|&x| x * sigmoid(x)).collect::<Vec<_>>(), 5e-7);
+            let mut y = b.clone();
+            silu_backward(&a, &mut y);
+            let expected: Vec<f64> = wide(&a).iter().zip(wide(&b)).map(|(&x, g)| slope(x) * g).collect();
+            assert_close(&what, &y, &expected, 5e-7);
+            let mut y = blank(n);
+            gelu(&a, &mut y);
+            let expected: Vec<f64> =
+                wide(&a).iter().map(|&x| x * 0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))).collect();
+            assert_close(&what, &y, &expected, 5e-7);
+        });
+    }
+}
+
+#[test]
+fn extreme_and_non_finite_inputs_stay_what_they_are() {
+    on_every_isa(|isa| {
+        let x = [-1e30, -200.0, -0.0, 200.0, 1e30, f32::NAN];
+        let (mut s, mut g) = ([0.0; 6], [0.0; 6]);
+        silu(&x, &mut s);
+        gelu(&x, &mut g);
+        for y in [s, g] {
+            assert!(y[0].abs() < 1e-6 && y[1].abs() < 1e-6 && y[2] == 0.0, "{isa:?}: {y:?}");
+            assert!(y[3] == 200.0 && y[4] == 1e30 && y[5].is_nan(), "{isa:?}: {y:?}");
+        }
+    });
+}
+
+#[test]
+fn concat_and_split_are_inverse() {
+    let mut random = Random::new(42);
+    for (rows, ca, cb) in [(0, 3, 4), (1, 1, 1), (1000, 64, 32), (77, 3, 19), (5, 0, 4)] {
+        let (a, b) = (random.numbers(rows * ca), random.numbers(rows * cb));
+        let mut y = blank(rows * (ca + cb));
+        concat(&a, ca, &b, cb, &mut y);
+        for r in 0..rows {
+            assert_eq!(y[r * (ca + cb)..][..ca], a[r * ca..][..ca]);
+            assert_eq!(y[r * (ca + cb) + ca..][..cb], b[r * cb..][..cb]);
+        }
+        let (mut a2, mut b2) = (blank(a.len()), blank(b.len()));
+        split(&y, ca, cb, &mut a2, &mut b2);
+        assert_eq!((a, b), (a2, b2));
+    }
+}
+
+#[test]
+fn adam_follows_the_published_recursion() {
+    let mut random = Random::new(43);
+    for n in LENGTHS {
+        let start = random.numbers(n);
+        let gradients: Vec<Vec<f32>> = (0..5).map(|_| random.numbers(n)).collect();
+        let (mut w, mut m, mut v) = (wide(&start), vec![0.0; n], vec![0.0; n]);
+        let (lr, b1, b2, eps, decay) = (1e-2, 0.9, 0.99, 1e-8, 0.1);
+        for (t, g) in gradients.iter().enumerate() {
+            for i in 0..n {
+                let g = f64::from(g[i]);
+                w[i] *= 1.0 - lr * decay;
+                m[i] = b1 * m[i] + (1.0 - b1) * g;
+                v[i] = b2 * v[i] + (1.0 - b2) * g * g;
+                let (mh, vh) = (m[i] / (1.0 - f64::powi(b1, t as i32 + 1)), v[i] / (1.0 - f64::powi(b2, t as i32 + 1)));
+                w[i] -= lr * mh / (vh.sqrt() + eps);
+            }
+        }
+        on_every_isa(|isa| {
+            let (mut w32, mut m32, mut v32) = (start.clone(), vec![0.0; n], vec![0.0; n]);
+            for (t, g) in gradients.iter().enumerate() {
+                let adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: t as u64 + 1 };
+                adam.step(&mut w32, g, &mut m32, &mut v32);
+            }
+            assert_close(&format!("w on {isa:?}"), &w32, &w, 1e-6);
+            assert_close(&format!("m on {isa:?}"), &m32, &m, 1e-6);
+            assert_close(&format!("v on {isa:?}"), &v32, &v, 1e-5);
+        });
+    }
+}
+
+#[test]
+fn averages_and_norms_match_their_formulas() {
+    let mut random = Random::new(44);
+    for n in LENGTHS {
+        let (a, w) = (random.numbers(n), random.numbers(n));
+        let mean: Vec<f64> = wide(&a).iter().zip(wide(&w)).map(|(a, w)| 0.9 * a + 0.1 * w).collect();
+        let squares: f64 = wide(&a).iter().map(|a| a * a).sum();
+        on_every_isa(|isa| {
+            let mut average = a.clone();
+            ema(&mut average, &w, 0.9);
+            assert_close(&format!("{n} on {isa:?}"), &average, &mean, 1e-6);
+            assert!((sum_of_squares(&a) - squares).abs() <= 1e-6 * squares, "{n} on {isa:?}");
+        });
+    }
+    assert_eq!(sum_of_squares(&[1e30, 0.0]), f64::from(1e30f32).powi(2));
+}

@@ -1,0 +1,10 @@
+//! Every kernel against its naive twin: the obvious loop in f64, over random shapes, forward and backward, on every
+//! instruction set that the machine has.
+
+mod attention;
+mod conv;
+mod elementwise;
+mod linear;
+mod norm;
+mod resample;
+mod support;
