@@ -11,5 +11,5 @@ pub mod transform;
 
 pub use loader::{Batch, Batches, Loader, LoaderOptions, Pixels};
 pub use shapes::ShapesSummary;
-pub use source::{Example, Layout, Source, Split};
+pub use source::{Example, Layout, Odd, Source, Split};
 pub use transform::Transform;
