@@ -12,7 +12,7 @@ pub enum Layout {
     /// The base model's: residual blocks, then down-sampling inside a residual block ("biggan"), a skip per block, a middle
     /// block, one more block per level on the way up (Dhariwal & Nichol; section 2.5, F.1).
     Adm,
-    /// Efficient U-Net: a strided convolution first, an up-sampling convolution last, a skip per level, no middle (B.1, F.2).
+    /// Efficient U-Net: a strided convolution first, sub-pixel up-sampling last, a skip per level, no middle (B.1, F.2).
     Efficient,
 }
 

@@ -182,9 +182,9 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
             }
         }
         if efficient {
-            at *= 2;
             let finer = if i == 0 { config.channels } else { config.levels[i - 1].channels };
-            row.conv(at, width, finer);
+            row.dense(at * at, width, 4 * finer);
+            at *= 2;
             width = finer;
         } else if i > 0 {
             row.resnet_block(at, at * 2, width, width, embedding);

@@ -9,15 +9,16 @@ use super::attention::Attention;
 use super::conditioning::Text;
 use super::config::{Layout, SkipJoin, SkipScale, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
-use crate::nn::{Conv3x3, Init, ops};
+use crate::nn::{Init, Linear, ops};
 
-/// Efficient: join the level's skip → residual blocks → attention → up-sampling convolution.
+/// Efficient: join the level's skip → residual blocks → attention → sub-pixel up-sampling.
 /// ADM: (join a skip → residual block → attention)… → up-sampling block.
 #[derive(Module, Debug)]
 pub(super) struct UBlock {
     blocks: Vec<ResnetBlock>,
     attention: Vec<Vec<Attention>>,
-    up_conv: Option<Conv3x3>,
+    /// To the next level's channels, four times: one for each pixel of a 2×2 block.
+    up_last: Option<Linear>,
     up_block: Option<ResnetBlock>,
     /// How many skips this level takes: one per block, one, or (deepest Efficient level) none.
     skips: usize,
@@ -65,7 +66,7 @@ impl UBlock {
         Self {
             blocks,
             attention,
-            up_conv: efficient.then(|| Conv3x3::new(init, from, finer, 1, 1.0)),
+            up_last: efficient.then(|| Linear::new(init, from, 4 * finer, 1.0)),
             up_block: (!efficient && index > 0).then(|| block(init, from, Some(Resample::Up))),
             skips: taken,
             skip_scale: match config.skip_scale {
@@ -104,12 +105,19 @@ impl UBlock {
                 x = layer.forward(x, text);
             }
         }
-        if let Some(up) = &self.up_conv {
-            x = up.forward(ops::upsample2(x));
+        if let Some(up) = &self.up_last {
+            x = pixel_shuffle(up.forward(x));
         }
         if let Some(up) = &self.up_block {
             x = up.forward(x, embedding);
         }
         x
     }
+}
+
+/// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
+fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
+    let [n, h, w, c4] = x.dims();
+    let x = x.reshape([n, h, w, 2, c4 / 2]).swap_dims(2, 3); // [n, h, 2, w, 2c]
+    x.reshape([n, 2 * h, 2 * w, c4 / 4])
 }

@@ -209,7 +209,7 @@ class Up(nn.Module):
             attention_layers(c, level) if not efficient or i == count - 1 else nn.ModuleList() for i in range(count)
         )
         finer = c["levels"][index - 1]["channels"] if index else c["channels"]
-        self.up_conv = nn.Conv2d(channels, finer, 3, padding=1) if efficient else None
+        self.up_last = nn.Linear(channels, 4 * finer) if efficient else None
         self.up_block = ResnetBlock(c, channels, channels, "up") if not efficient and index else None
 
     def forward(self, x, embedding, text, keep, skips):
@@ -220,8 +220,10 @@ class Up(nn.Module):
             x = block(x, embedding)
             for layer in layers:
                 x = layer(x, text, keep)
-        if self.up_conv is not None:
-            x = self.up_conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        if self.up_last is not None:
+            n, _, h, w = x.shape
+            x = self.up_last(x.movedim(1, -1)).reshape(n, h, w, 4, -1)
+            x = F.pixel_shuffle(x.permute(0, 4, 3, 1, 2).reshape(n, -1, h, w), 2)
         if self.up_block is not None:
             x = self.up_block(x, embedding)
         return x
