@@ -55,8 +55,7 @@ impl Picture {
     pub fn resize(&self, width: usize, height: usize, filter: Filter) -> Result<Self> {
         let columns = Taps::new(self.width, width, filter)?;
         let rows = Taps::new(self.height, height, filter)?;
-        let wide = along_rows(&self.pixels, self.height, self.width, CHANNELS, &columns);
-        let pixels = along_columns(&wide, width, CHANNELS, &rows);
+        let pixels = resample(&self.pixels, [self.height, self.width], CHANNELS, &rows, &columns);
         Picture::new(width, height, pixels)
     }
 }
@@ -69,8 +68,7 @@ impl FloatPicture {
     pub fn resize(&self, width: usize, height: usize, filter: Filter) -> Result<Self> {
         let columns = Taps::new(self.width, width, filter)?;
         let rows = Taps::new(self.height, height, filter)?;
-        let wide = along_rows(&self.values, self.height, self.width, self.channels, &columns);
-        let values = along_columns(&wide, width, self.channels, &rows);
+        let values = resample(&self.values, [self.height, self.width], self.channels, &rows, &columns);
         FloatPicture::new(width, height, self.channels, values)
     }
 }
@@ -148,6 +146,25 @@ impl Sample for f32 {
     }
     fn mean(sum: f64) -> f32 {
         sum as f32
+    }
+}
+
+/// `[h, w, c]` to `[h', w', c]`: along the rows first, unless they grow while the columns shrink (as Pillow does; the order
+/// shows in bytes, which are rounded in between).
+fn resample<S: Sample>(
+    input: &[S],
+    [height, width]: [usize; 2],
+    channels: usize,
+    rows: &Taps,
+    columns: &Taps,
+) -> Vec<S> {
+    let (new_height, new_width) = (rows.first.len(), columns.first.len());
+    if new_width > width && new_height < height {
+        let low = along_columns(input, width, channels, rows);
+        along_rows(&low, new_height, width, channels, columns)
+    } else {
+        let wide = along_rows(input, height, width, channels, columns);
+        along_columns(&wide, new_width, channels, rows)
     }
 }
 

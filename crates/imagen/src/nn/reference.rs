@@ -111,11 +111,15 @@ pub(super) fn attention<B: Backend>(
     }
     let peak = B::float_max_dim(scores.clone(), 3);
     let mut p = B::float_exp(B::float_sub(scores, B::float_detach(peak)));
-    if let Some(keep) = keep {
-        p = B::float_mul(p, keep);
+    if let Some(keep) = &keep {
+        p = B::float_mul(p, keep.clone());
     }
-    // the tiny term only matters where nothing is attended: 0 / tiny = 0
-    let total = B::float_add_scalar(B::float_sum_dim(p.clone(), 3), 1e-30.into());
+    let mut total = B::float_sum_dim(p.clone(), 3);
+    if let Some(keep) = keep {
+        // 1 where nothing is attended, so that 0 / total is 0 there and has a gradient
+        let nothing = B::float_add_scalar(B::float_neg(B::float_max_dim(keep, 3)), 1.0.into());
+        total = B::float_add(total, nothing);
+    }
     let o = B::float_matmul(B::float_div(p, total), v); // [b, heads, tq, d]
     reshape::<B, 3>(B::float_permute(o, &[0, 2, 1, 3]), [b, tq, c])
 }

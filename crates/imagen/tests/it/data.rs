@@ -119,7 +119,7 @@ fn the_split_of_a_name_never_changes() {
     assert!((400..600).contains(&count), "{count} of 20000 held out");
 }
 
-const HELD_OUT_OF_200: [usize; 0] = [];
+const HELD_OUT_OF_200: [usize; 6] = [57, 80, 86, 109, 110, 157];
 
 /// Each example of a batch: which, what it is called, its numbers.
 type Dealt = (usize, Option<usize>, Vec<u32>, Vec<u32>);
@@ -235,4 +235,4 @@ fn the_shapes_of_a_seed_are_always_the_same_files() {
     assert!(shapes::write(first.path(), 0, 24, 3).is_err());
 }
 
-const FIRST_SHAPE: &str = "";
+const FIRST_SHAPE: &str = "a green square above a yellow triangle";

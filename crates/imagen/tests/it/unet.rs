@@ -381,7 +381,7 @@ fn inputs_that_do_not_fit_are_refused_with_the_reason() {
     let without = Conditioning { low_resolution: None, ..c_sr.clone() };
     refused(unet_sr.forward(z(2, 8, 8), &without), "needs a low-resolution picture");
     let with = Conditioning { low_resolution: c_sr.low_resolution.clone(), ..c.clone() };
-    refused(unet.forward(z(2, 4, 4), &with), "takes no low-resolution picture");
+    refused(unet.forward(z(2, 8, 8), &with), "takes no low-resolution picture");
 }
 
 #[test]
