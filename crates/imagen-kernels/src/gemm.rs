@@ -11,6 +11,9 @@ use crate::simd::Simd;
 /// Depth of one pass: a panel of this depth stays in the first-level cache.
 pub(crate) const DEPTH: usize = 256;
 
+/// A distance between rows of A that is compiled in: who lays A out itself may choose it.
+pub(crate) const ROW: usize = 64;
+
 /// C (m x n) = A (m x k) B, or += if `accumulate`.
 ///
 /// Contract: `a` is readable at `i * a_row + p * a_col` for i < m, p < k; `b` points to `ceil(n / NR)` panels that
@@ -64,6 +67,22 @@ impl Kernel for Gemm {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
+        // A constant distance between rows needs no address arithmetic in the inner loop.
+        // SAFETY: passed on.
+        unsafe {
+            match self.a_row {
+                1 => self.all::<V, 1>(),
+                ROW => self.all::<V, ROW>(),
+                _ => self.all::<V, 0>(),
+            }
+        }
+    }
+}
+
+impl Gemm {
+    /// The whole product; rows of A are `STRIDE` apart if that is not 0.
+    #[inline(always)]
+    unsafe fn all<V: Simd, const STRIDE: usize>(&self) {
         if self.m == 0 {
             return;
         }
@@ -81,56 +100,42 @@ impl Kernel for Gemm {
                 let rows = rows + usize::from(group < longer);
                 // SAFETY: rows i.. and panel j are inside the product; at most `most` rows.
                 unsafe {
-                    match V::ISA {
-                        Isa::Avx512 => match rows {
-                            14 => self.block::<V, 14>(i, j),
-                            13 => self.block::<V, 13>(i, j),
-                            12 => self.block::<V, 12>(i, j),
-                            11 => self.block::<V, 11>(i, j),
-                            10 => self.block::<V, 10>(i, j),
-                            9 => self.block::<V, 9>(i, j),
-                            8 => self.block::<V, 8>(i, j),
-                            7 => self.block::<V, 7>(i, j),
-                            _ => self.small_block::<V>(rows, i, j),
-                        },
-                        _ => self.small_block::<V>(rows, i, j),
+                    match rows {
+                        14 if most >= 14 => self.block::<V, STRIDE, 14>(i, j),
+                        13 if most >= 13 => self.block::<V, STRIDE, 13>(i, j),
+                        12 if most >= 12 => self.block::<V, STRIDE, 12>(i, j),
+                        11 if most >= 11 => self.block::<V, STRIDE, 11>(i, j),
+                        10 if most >= 10 => self.block::<V, STRIDE, 10>(i, j),
+                        9 if most >= 9 => self.block::<V, STRIDE, 9>(i, j),
+                        8 if most >= 8 => self.block::<V, STRIDE, 8>(i, j),
+                        7 if most >= 7 => self.block::<V, STRIDE, 7>(i, j),
+                        6 if most >= 6 => self.block::<V, STRIDE, 6>(i, j),
+                        5 if most >= 5 => self.block::<V, STRIDE, 5>(i, j),
+                        4 => self.block::<V, STRIDE, 4>(i, j),
+                        3 => self.block::<V, STRIDE, 3>(i, j),
+                        2 => self.block::<V, STRIDE, 2>(i, j),
+                        _ => self.block::<V, STRIDE, 1>(i, j),
                     }
                 }
                 i += rows;
             }
         }
     }
-}
-
-impl Gemm {
-    #[inline(always)]
-    unsafe fn small_block<V: Simd>(&self, rows: usize, i: usize, j: usize) {
-        // SAFETY: passed on.
-        unsafe {
-            match rows {
-                6 => self.block::<V, 6>(i, j),
-                5 => self.block::<V, 5>(i, j),
-                4 => self.block::<V, 4>(i, j),
-                3 => self.block::<V, 3>(i, j),
-                2 => self.block::<V, 2>(i, j),
-                _ => self.block::<V, 1>(i, j),
-            }
-        }
-    }
 
     /// Rows i..i + R, panel j.
     #[inline(always)]
-    unsafe fn block<V: Simd, const R: usize>(&self, i: usize, j: usize) {
+    unsafe fn block<V: Simd, const STRIDE: usize, const R: usize>(&self, i: usize, j: usize) {
         let lanes = V::LANES;
+        let a_row = if STRIDE == 0 { self.a_row } else { STRIDE };
         // SAFETY: every address is inside the operands by the contract of `Gemm`.
         unsafe {
             let mut sums = [[V::splat(0.0); 2]; R];
-            let mut a = self.a.add(i * self.a_row);
+            let mut a = self.a.add(i * a_row);
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k {
                 let (b0, b1) = (V::load(b), V::load(b.add(lanes)));
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = V::splat(*a.add(r * self.a_row));
+                    let x = V::splat(*a.add(r * a_row));
                     *sum = [x.mul_add(b0, sum[0]), x.mul_add(b1, sum[1])];
                 }
                 a = a.wrapping_add(self.a_col);
@@ -139,23 +144,30 @@ impl Gemm {
             let first = j * 2 * lanes;
             let width = self.n - first;
             let c = self.c.add(i * self.c_row + first);
-            for (r, &[s0, s1]) in sums.iter().enumerate() {
-                let c = c.add(r * self.c_row);
-                if width >= 2 * lanes {
-                    let (s0, s1) =
-                        if self.accumulate { (s0 + V::load(c), s1 + V::load(c.add(lanes))) } else { (s0, s1) };
-                    s0.store(c);
-                    s1.store(c.add(lanes));
-                } else {
-                    let (w0, w1) = (width.min(lanes), width.saturating_sub(lanes));
-                    let c1 = c.wrapping_add(lanes);
+            // One loop for each case, so that each unrolls and the sums stay in registers.
+            if width < 2 * lanes {
+                let (w0, w1) = (width.min(lanes), width.saturating_sub(lanes));
+                for (r, [s0, s1]) in sums.into_iter().enumerate() {
+                    let (c0, c1) = (c.add(r * self.c_row), c.wrapping_add(r * self.c_row + lanes));
                     let (s0, s1) = if self.accumulate {
-                        (s0 + V::load_first(c, w0), s1 + V::load_first(c1, w1))
+                        (s0 + V::load_first(c0, w0), s1 + V::load_first(c1, w1))
                     } else {
                         (s0, s1)
                     };
-                    s0.store_first(c, w0);
+                    s0.store_first(c0, w0);
                     s1.store_first(c1, w1);
+                }
+            } else if self.accumulate {
+                for (r, [s0, s1]) in sums.into_iter().enumerate() {
+                    let c = c.add(r * self.c_row);
+                    (s0 + V::load(c)).store(c);
+                    (s1 + V::load(c.add(lanes))).store(c.add(lanes));
+                }
+            } else {
+                for (r, [s0, s1]) in sums.into_iter().enumerate() {
+                    let c = c.add(r * self.c_row);
+                    s0.store(c);
+                    s1.store(c.add(lanes));
                 }
             }
         }
@@ -246,11 +258,13 @@ pub(crate) fn pack(isa: Isa, b: &[f32], k: usize, n: usize, to: &mut [f32]) {
     assert!(b.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack");
     let panel = isa.panel();
     let to = Shared::new(to);
-    for_each(n.div_ceil(panel), |j| {
-        // SAFETY: lengths are asserted above; panels do not overlap.
+    let chunks = k.div_ceil(DEPTH);
+    for_each(n.div_ceil(panel) * chunks, |i| {
+        let (j, first) = (i / chunks, i % chunks * DEPTH);
+        // SAFETY: lengths are asserted above; rows of panels do not overlap.
         unsafe {
-            let to = to.get().add(j * k * panel);
-            isa.run(PackPanel { b: b.as_ptr(), row: n, k, n, column: j * panel, to });
+            let (b, to) = (b.as_ptr().add(first * n), to.get().add((j * k + first) * panel));
+            isa.run(PackPanel { b, row: n, k: DEPTH.min(k - first), n, column: j * panel, to });
         }
     });
 }
