@@ -1,2 +1,27 @@
-//! The program.
-fn main() {}
+//! The program `imagen`: read the arguments, do one verb, leave with a documented exit code.
+//!
+//! A verb is one file in `cli/` and one line of its enum. What a person reads while waiting goes to stderr, results go
+//! to stdout. Nothing is initialised before a verb asks for it, so that `--help` is instant.
+
+mod builtin;
+mod cli;
+mod failure;
+mod interrupt;
+mod output;
+mod progress;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    failure::explain_panics();
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

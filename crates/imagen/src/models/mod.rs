@@ -1,1 +1,5 @@
-//! (in progress)
+//! The networks, and nothing else: tensors and noise levels in, tensors out. No schedule, no process, no file format.
+
+pub mod bert;
+pub mod unet;
+pub mod weights;

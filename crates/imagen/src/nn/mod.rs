@@ -1,1 +1,22 @@
-//! (in progress)
+//! What the tensor library lacks: the coarse, fused operations of channels-last diffusion networks, the layers made
+//! of them, embeddings of noise levels, and parameters by name.
+//!
+//! Activations are `[n, h, w, c]` throughout: a pixel is a token, and neither attention nor a 1×1 convolution needs a
+//! transpose. Each operation has one definition in ordinary tensor operations (`reference`), which every device
+//! can run and differentiate, and one implementation on this project's CPU kernels (`cpu`).
+
+mod cpu;
+mod embedding;
+// the extension macro wants its trait and types public
+#[allow(unreachable_pub)]
+mod extension;
+mod layers;
+pub mod ops;
+mod params;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use embedding::noise_embedding;
+pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear};
+pub use params::{Values, export, import, parameter_count, visit_parameters};

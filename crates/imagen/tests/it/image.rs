@@ -1,1 +1,212 @@
-//! (in progress)
+//! Pictures from outside and pictures for outside: decode limits, formats, resize against Pillow, PNG text.
+
+use std::io::Cursor;
+
+use ::image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use imagen::ErrorKind;
+use imagen::image::{DecodeOptions, Filter, FloatPicture, Picture, PngText, decode, png};
+use safetensors::SafeTensors;
+
+fn options() -> DecodeOptions {
+    DecodeOptions::default()
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+/// Left half red, right half blue, upper left quarter green.
+fn landmark(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| match (x < width / 2, y < height / 2) {
+        (true, true) => Rgb([0, 255, 0]),
+        (true, false) => Rgb([255, 0, 0]),
+        _ => Rgb([0, 0, 255]),
+    })
+}
+
+fn close(a: [u8; 3], b: [u8; 3], tolerance: u8) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= tolerance)
+}
+
+/// A PNG of about fifty bytes whose header promises `width` x `height` pixels of 16-bit RGBA.
+fn png_bomb(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8; 4], data: &[u8]| {
+        let body = [kind, data].concat();
+        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(&body);
+        bytes.extend(crc32(&body).to_be_bytes());
+    };
+    let header = [&width.to_be_bytes()[..], &height.to_be_bytes()[..], &[16, 6, 0, 0, 0]].concat();
+    chunk(b"IHDR", &header);
+    chunk(b"IDAT", &[0x78, 0x9c, 0x03, 0x00, 0, 0, 0, 1]);
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn a_png_of_fifty_bytes_cannot_ask_for_gigabytes() {
+    for (width, height) in [(0x7FFF_FFFF, 0x7FFF_FFFF), (16385, 1), (16384, 16384), (1, 200_000)] {
+        let bomb = png_bomb(width, height);
+        assert!(bomb.len() < 60);
+        let error = decode::decode(&bomb, &options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(format!("{error:#}").contains("too large"), "{width}x{height}: {error:#}");
+    }
+    let small = DecodeOptions { max_side: 8, ..options() };
+    let bytes = encoded(&landmark(9, 4).into(), ImageFormat::Png);
+    assert!(decode::decode(&bytes, &small).is_err());
+    assert!(decode::decode(&bytes, &options()).is_ok());
+}
+
+#[test]
+fn a_truncated_file_is_an_error_in_every_format() {
+    let image = DynamicImage::from(landmark(64, 64));
+    let mut failures = Vec::new();
+    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+        let bytes = encoded(&image, format);
+        assert!(decode::decode(&bytes, &options()).is_ok(), "{format:?}");
+        for keep in [3, bytes.len() / 3, bytes.len() / 2, bytes.len() * 9 / 10] {
+            match decode::decode(&bytes[..keep], &options()) {
+                Err(error) if error.kind() == ErrorKind::Data => {}
+                other => failures.push(format!("{format:?} cut to {keep} of {}: {other:?}", bytes.len())),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn the_format_is_told_by_content_and_other_formats_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("really-a-png.jpg");
+    std::fs::write(&path, encoded(&landmark(8, 8).into(), ImageFormat::Png)).unwrap();
+    assert_eq!(decode::open(&path, &options()).unwrap().pixel(7, 7), [0, 0, 255]);
+
+    std::fs::write(&path, b"GIF89a\x01\x00\x01\x00").unwrap();
+    let error = decode::open(&path, &options()).unwrap_err();
+    let message = format!("{error:#}");
+    assert!(message.contains("image/gif") && message.contains("really-a-png.jpg"), "{message}");
+
+    std::fs::write(&path, "a red apple").unwrap();
+    assert!(format!("{:#}", decode::open(&path, &options()).unwrap_err()).contains("no picture"));
+    let missing = decode::open(&folder.path().join("absent.png"), &options()).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn grey_sixteen_bit_and_transparent_pictures_become_rgb() {
+    let grey16 = ImageBuffer::from_pixel(2, 1, Luma([0x8000u16]));
+    let picture = decode::decode(&encoded(&DynamicImage::ImageLuma16(grey16), ImageFormat::Png), &options()).unwrap();
+    assert_eq!(picture.pixels(), [128; 6]);
+
+    let clear = DynamicImage::from(RgbaImage::from_pixel(1, 1, Rgba([255, 0, 0, 0])));
+    for format in [ImageFormat::Png, ImageFormat::WebP] {
+        let bytes = encoded(&clear, format);
+        assert_eq!(decode::decode(&bytes, &options()).unwrap().pixels(), [255, 255, 255]);
+        let on_green = DecodeOptions { background: [0, 200, 0], ..options() };
+        assert_eq!(decode::decode(&bytes, &on_green).unwrap().pixels(), [0, 200, 0]);
+    }
+}
+
+#[test]
+fn the_orientation_of_a_photograph_is_applied() {
+    let jpeg = encoded(&landmark(64, 32).into(), ImageFormat::Jpeg);
+    let expected = [
+        (1, (64, 32), [0, 255, 0]),
+        (3, (64, 32), [0, 0, 255]),
+        (6, (32, 64), [255, 0, 0]),
+        (8, (32, 64), [0, 0, 255]),
+    ];
+    for (orientation, size, upper_left) in expected {
+        // APP1 with a TIFF block of one entry: tag 0x0112, type SHORT, count 1.
+        let mut exif = b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let mut bytes = jpeg[..2].to_vec();
+        bytes.extend([0xFF, 0xE1]);
+        bytes.extend((exif.len() as u16 + 2).to_be_bytes());
+        bytes.extend(exif);
+        bytes.extend(&jpeg[2..]);
+        let picture = decode::decode(&bytes, &options()).unwrap();
+        assert_eq!((picture.width(), picture.height()), size, "orientation {orientation}");
+        assert!(close(picture.pixel(4, 4), upper_left, 12), "orientation {orientation}: {:?}", picture.pixel(4, 4));
+    }
+}
+
+#[test]
+fn resizing_equals_pillow() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/resize/resize.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let view = golden.tensor(name).unwrap();
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let bytes_of = |name: &str| golden.tensor(name).unwrap().data().to_vec();
+    let (height, width) = (37, 29);
+    let picture = Picture::new(width, height, bytes_of("u8.input")).unwrap();
+    let field = FloatPicture::new(width, height, 1, floats("f32.input")).unwrap();
+    let mut cases = 0;
+    let mut failures = Vec::new();
+    for (name, filter) in [("area", Filter::Area), ("bilinear", Filter::Bilinear), ("bicubic", Filter::Bicubic)] {
+        for (w, h) in [(10, 7), (16, 16), (29, 37), (29, 5), (50, 61), (64, 20)] {
+            cases += 1;
+            let key = format!("{name}.{w}x{h}");
+            let ours = picture.resize(w, h, filter).unwrap();
+            let differing = ours.pixels().iter().zip(&bytes_of(&format!("u8.{key}"))).filter(|(a, b)| a != b).count();
+            if differing > 0 {
+                failures.push(format!("u8.{key}: {differing} bytes differ"));
+            }
+            let ours = field.resize(w, h, filter).unwrap();
+            let theirs = floats(&format!("f32.{key}"));
+            let worst = ours.values().iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            if worst > 1e-6 || ours.values().len() != theirs.len() {
+                failures.push(format!("f32.{key}: off by {worst}"));
+            }
+        }
+    }
+    assert_eq!(golden.len(), 2 * cases + 2);
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn a_png_gives_back_its_pixels_and_its_text() {
+    let picture = Picture::new(5, 3, (0..45).map(|i| i * 5).collect()).unwrap();
+    let texts = [
+        PngText::default(),
+        PngText { parameters: Some("a red apple\nSteps: 20, Seed: 7".into()), imagen: Some(r#"{"v":1}"#.into()) },
+        PngText {
+            parameters: Some("crème brûlée".into()), imagen: Some("{\"prompt\":\"ein Äpfelchen 🍎\"}".into())
+        },
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for text in texts {
+        let path = folder.path().join("new/folder/picture.png");
+        png::write(&path, &picture, &text).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(png::read_text(&bytes, &options()).unwrap(), text);
+        assert_eq!(decode::decode(&bytes, &options()).unwrap(), picture);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+        let truncated = &bytes[..bytes.len() / 2];
+        assert_eq!(png::read_text(truncated, &options()).unwrap_err().kind(), ErrorKind::Data);
+    }
+    let nul = PngText { parameters: Some("a\0b".into()), imagen: None };
+    assert_eq!(png::encode(&picture, &nul).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn unicode_text_is_an_international_chunk_and_latin_text_a_plain_one() {
+    let picture = Picture::filled(1, 1, [0; 3]);
+    for (text, chunk) in [("crème", b"tEXt"), ("苹果", b"iTXt")] {
+        let text = PngText { parameters: Some(text.into()), imagen: None };
+        let bytes = png::encode(&picture, &text).unwrap();
+        assert!(bytes.windows(4).any(|window| window == chunk), "{text:?}");
+    }
+}

@@ -1,1 +1,3 @@
-//! (in progress)
+//! Training: its numbers against PyTorch's.
+
+mod golden;

@@ -1,0 +1,188 @@
+//! `imagen inspect`: what a model, a weights file or a recipe holds, and what a picture costs in each part of its networks.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use imagen::cascade::{ModelFiles, StageConfig, StageFile, StageName};
+use imagen::models::unet::{LevelCost, cost};
+use imagen::train::Recipe;
+
+use super::shared;
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::system::bytes;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen inspect
+  imagen inspect models/my-model
+  imagen inspect recipes/shapes/base.toml --json";
+
+/// Show what is in a model, a weights file or a recipe, and what drawing costs
+///
+/// Multiply-adds are for one picture passing through the network once; activations are what a training step keeps of it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Inspect {
+    /// A model folder, a .safetensors file or a recipe (.toml); the built-in model where absent
+    #[arg(value_name = "FILE|FOLDER")]
+    what: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A stage that was looked at.
+struct Inspected {
+    config: StageConfig,
+    /// Training steps and size of the file; absent for a recipe.
+    trained: Option<(u64, usize)>,
+    levels: Vec<LevelCost>,
+}
+
+impl Inspect {
+    pub(crate) fn run(&self) -> Result<()> {
+        let (label, stages) = self.look()?;
+        if self.json {
+            let stages: Vec<Value> = stages.iter().map(Inspected::to_json).collect();
+            return print_line(json!({ "source": label, "stages": stages }));
+        }
+        let mut text = label;
+        for stage in &stages {
+            write!(text, "\n\n{}", stage.describe()).expect("writing to a string");
+        }
+        print_line(text)
+    }
+
+    fn look(&self) -> Result<(String, Vec<Inspected>)> {
+        match self.what.as_deref() {
+            None => look_at_model(&shared::model_files(None)?),
+            Some(path) if path.is_dir() => look_at_model(&ModelFiles::Folder(path.to_owned())),
+            Some(path) if path.extension().is_some_and(|e| e == "toml") => {
+                Ok((path.display().to_string(), vec![Inspected::new(Recipe::read(path)?.stage, None)?]))
+            }
+            Some(path) => Ok((path.display().to_string(), vec![Inspected::of_file(&open(path)?)?])),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<StageFile> {
+    if !path.exists() {
+        return Err(Failure::new(Exit::Model, format_args!("there is no {}", path.display())));
+    }
+    Ok(StageFile::open(path)?)
+}
+
+fn look_at_model(files: &ModelFiles) -> Result<(String, Vec<Inspected>)> {
+    let mut stages = Vec::new();
+    for name in StageName::ALL {
+        if let Some(file) = files.stage(name)? {
+            stages.push(Inspected::of_file(&file)?);
+        }
+    }
+    if stages.is_empty() {
+        let failure = Failure::new(Exit::Model, format_args!("{} holds no stage of an Imagen", files.label()));
+        return Err(
+            failure.hint("expected a model folder or a run: base.safetensors, sr256.safetensors or sr1024.safetensors")
+        );
+    }
+    Ok((files.label(), stages))
+}
+
+impl Inspected {
+    fn new(config: StageConfig, trained: Option<(u64, usize)>) -> Result<Self> {
+        let levels = cost(&config.unet, config.size);
+        Ok(Self { config, trained, levels })
+    }
+
+    fn of_file(file: &StageFile) -> Result<Self> {
+        Self::new(file.config.clone(), Some((file.step, file.bytes())))
+    }
+
+    /// Parameters, multiply-adds, activation bytes of all levels together.
+    fn total(&self) -> [u64; 3] {
+        let sum = |field: fn(&LevelCost) -> u64| self.levels.iter().map(field).sum();
+        [sum(|l| l.parameters), sum(|l| l.multiply_adds), sum(|l| l.activation_bytes)]
+    }
+
+    fn describe(&self) -> String {
+        let c = &self.config;
+        let from = c.low_size.map(|low| format!("{low}×{low} to ")).unwrap_or_default();
+        let trained = match self.trained {
+            None => "not trained yet (a recipe)".to_owned(),
+            Some((0, size)) => format!("untrained, {}", bytes(size as u64)),
+            Some((step, size)) => format!("trained for {step} steps, {}", bytes(size as u64)),
+        };
+        let s = &c.sampling;
+        let mut text = format!(
+            "{}: {from}{size}×{size} pixels, {trained}\n  predicts {}, {} schedule; sampled with {}, {} steps, guidance {}, \
+             thresholding {}",
+            c.stage,
+            c.parameterization,
+            c.schedule,
+            s.sampler,
+            s.steps,
+            s.guidance,
+            s.thresholding,
+            size = c.size,
+        );
+        if c.low_size.is_some() {
+            write!(text, ", augmentation {}", s.aug_level).expect("writing to a string");
+        }
+        let row = |name: &str, side: &str, [parameters, multiply_adds, memory]: [u64; 3]| {
+            let (parameters, multiply_adds) = (short(parameters), short(multiply_adds));
+            format!("\n  {name:<16} {side:>5} {parameters:>12} {multiply_adds:>14} {:>12}", bytes(memory))
+        };
+        write!(
+            text,
+            "\n\n  {:<16} {:>5} {:>12} {:>14} {:>12}",
+            "part", "side", "parameters", "multiply-adds", "activations"
+        )
+        .expect("writing to a string");
+        for l in &self.levels {
+            let numbers = [l.parameters, l.multiply_adds, l.activation_bytes];
+            text.push_str(&row(&l.name, &l.side.to_string(), numbers));
+        }
+        text.push_str(&row("all", "", self.total()));
+        text
+    }
+
+    fn to_json(&self) -> Value {
+        let [parameters, multiply_adds, activation_bytes] = self.total();
+        json!({
+            "stage": self.config.stage,
+            "step": self.trained.map(|(step, _)| step),
+            "file_bytes": self.trained.map(|(_, size)| size),
+            "parameters": parameters,
+            "multiply_adds": multiply_adds,
+            "activation_bytes": activation_bytes,
+            "levels": self.levels,
+            "config": self.config,
+        })
+    }
+}
+
+/// A count with three digits and a letter: `1.23 M`.
+fn short(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        ..1e3 => format!("{n}"),
+        ..1e6 => format!("{:.1} k", n / 1e3),
+        ..1e9 => format!("{:.2} M", n / 1e6),
+        _ => format!("{:.2} G", n / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        let cases = [(999, "999"), (1500, "1.5 k"), (12_340_000, "12.34 M"), (6_000_000_000, "6.00 G")];
+        for (n, text) in cases {
+            assert_eq!(short(n), text);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line: one verb is one file here and one line of [`Verb`].
+//!
+//! Help, completions and manual pages all come from these definitions, so that they cannot drift apart.
+
+mod completions;
+mod data;
+mod doctor;
+mod export;
+mod inspect;
+mod man;
+mod per_stage;
+mod sample;
+mod shared;
+mod train;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand};
+
+use crate::failure::{EXIT_CODES, Result, print_line};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default());
+
+const WELCOME: &str = "\
+imagen draws pictures from text. Try:
+
+  imagen sample \"a red apple\"
+
+`imagen --help` lists everything it can do; `imagen sample --help` explains drawing.";
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen sample \"a red apple\"
+  imagen sample \"a red apple\" --count 4 --output \"apples/{index}.png\"
+  imagen train recipes/shapes/base.toml --run runs/shapes
+  imagen inspect";
+
+/// Draws pictures from text with a cascade of diffusion models, and trains such cascades.
+#[derive(Debug, Parser)]
+#[command(name = "imagen", version, styles = STYLES, max_term_width = 100, infer_subcommands = false)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Sample(Box<sample::Sample>),
+    Train(train::Train),
+    Export(export::Export),
+    Inspect(inspect::Inspect),
+    Data(data::Data),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Cli {
+    /// Does what was asked; without a verb, says what could be.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.verb {
+            None => print_line(WELCOME),
+            Some(Verb::Sample(verb)) => verb.run(),
+            Some(Verb::Train(verb)) => verb.run(),
+            Some(Verb::Export(verb)) => verb.run(),
+            Some(Verb::Inspect(verb)) => verb.run(),
+            Some(Verb::Data(verb)) => verb.run(),
+            Some(Verb::Doctor(verb)) => verb.run(),
+            Some(Verb::Completions(verb)) => verb.run(),
+            Some(Verb::Man(verb)) => verb.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,390 @@
+//! `imagen sample`: from prompts to PNG files.
+//!
+//! Everything that can be refused is refused before the first step: arguments, model, output names. Then the events of the
+//! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use serde_json::json;
+
+use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
+use imagen::diffusion::{AugLevel, Sampler, Thresholding};
+use imagen::error::Context;
+use imagen::image::{DecodeOptions, Picture, PngText, png};
+
+use super::per_stage::PerStage;
+use super::shared::{self, Threads};
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::interrupt;
+use crate::output::record::{ModelRecord, Record};
+use crate::output::{Outputs, Subject, Target, shell};
+use crate::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen sample \"a red apple\"
+  imagen sample \"a red apple\" --seed 7 --steps 50,20 --guidance 5,2
+  imagen sample \"a cat\" \"a dog\" --count 4 --output \"pets/{prompt}-{index:03}.png\"
+  imagen sample \"a red apple\" --until base --output - > apple.png
+  cat prompts.txt | imagen sample - --json > pictures.jsonl
+
+A value per stage is given in the order in which the stages run: base, sr256, sr1024.
+The same prompt, seed and options draw the same picture, whatever --count, --batch and --threads are.";
+
+const DRAW: &str = "What to draw";
+const HOW: &str = "How to draw it (one value for all stages, or one for each: 50,20)";
+const MACHINE: &str = "Model and machine";
+const OUTPUT: &str = "Output";
+
+/// Draw pictures from text
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Sample {
+    /// What to draw; `-` reads one prompt a line from stdin
+    #[arg(value_name = "PROMPT", required_unless_present = "params_from")]
+    prompts: Vec<String>,
+
+    /// Pictures per prompt; the k-th has the seed plus k
+    #[arg(short = 'n', long, value_name = "N", default_value = "1", help_heading = DRAW)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    count: usize,
+    /// Seed of the first picture; random and printed where absent or -1
+    #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
+    seed: Option<Seed>,
+    /// Stop after this stage, for a quick look
+    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = stage_names())]
+    until: Option<StageName>,
+    /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
+    #[arg(long, value_name = "PNG", help_heading = DRAW)]
+    params_from: Option<PathBuf>,
+
+    /// Denoising steps
+    #[arg(long, value_name = "N", help_heading = HOW, aliases = ["num-inference-steps", "sampling-steps"])]
+    steps: Option<PerStage<usize>>,
+    /// How strongly the text pulls; 1 is no guidance
+    #[arg(long, value_name = "W", help_heading = HOW, aliases = ["cfg-scale", "guidance-scale"])]
+    guidance: Option<PerStage<f64>>,
+    /// Sampler, with its setting after a colon
+    #[arg(long, value_name = "NAME", help_heading = HOW, alias = "sampling-method", help = samplers())]
+    sampler: Option<PerStage<Sampler>>,
+    /// What happens to values out of range: none, static, dynamic or dynamic:0.995
+    #[arg(long, value_name = "NAME", help_heading = HOW)]
+    thresholding: Option<PerStage<Thresholding>>,
+    /// Noise on the small picture before it is enlarged, 0 to 1 (super-resolution stages only)
+    #[arg(long, value_name = "LEVEL", help_heading = HOW)]
+    aug_level: Option<PerStage<AugLevel>>,
+
+    /// A model folder; the built-in model where absent
+    #[arg(short, long, value_name = "FOLDER", help_heading = MACHINE)]
+    model: Option<PathBuf>,
+    /// Pictures drawn together: more is faster and takes more memory
+    #[arg(long, value_name = "N", help_heading = MACHINE)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    batch: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
+
+    /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
+    #[arg(short, long, value_name = "PATTERN", default_value = crate::output::DEFAULT_PATTERN, help_heading = OUTPUT)]
+    output: Target,
+    /// Overwrite files that exist
+    #[arg(short, long, help_heading = OUTPUT)]
+    force: bool,
+    /// Write no prompt and no settings into the pictures
+    #[arg(long, help_heading = OUTPUT)]
+    no_metadata: bool,
+    /// Print one JSON object a picture instead of its path
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
+    /// Print nothing but results and errors
+    #[arg(short, long, help_heading = OUTPUT)]
+    quiet: bool,
+}
+
+/// The help of `--sampler`; the library's list is the only one.
+fn samplers() -> String {
+    let names: Vec<String> = Sampler::ALL.iter().map(Sampler::to_string).collect();
+    format!("Sampler: {}", names.join(", "))
+}
+
+/// Stages by name, known to the help and the completions.
+fn stage_names() -> impl TypedValueParser<Value = StageName> {
+    let names = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str));
+    names.map(|name| name.parse().expect("a name from the list"))
+}
+
+/// The value of `--seed`.
+#[derive(Clone, Copy, Debug)]
+enum Seed {
+    Random,
+    Fixed(u64),
+}
+
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        match value {
+            "-1" | "random" => Ok(Self::Random),
+            _ => value.parse().map(Self::Fixed).map_err(|_| "expected a whole number from 0, or -1 for random".into()),
+        }
+    }
+}
+
+impl Seed {
+    /// The seed; random ones have 32 bits, short enough to be typed and exact in every JSON reader.
+    fn get(self) -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        match self {
+            Self::Fixed(seed) => seed,
+            Self::Random => RandomState::new().hash_one(std::process::id()) >> 32,
+        }
+    }
+}
+
+impl Sample {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.json && self.output == Target::Stdout {
+            return Err(Failure::usage("--json and --output - would both write to stdout"));
+        }
+        let remembered = self.params_from.as_deref().map(read_record).transpose()?;
+        let prompts = self.prompts(remembered.as_ref())?;
+        let files = shared::model_files(self.model.as_deref())?;
+        self.threads.apply()?;
+        interrupt::watch("stopping; finished pictures are kept")?;
+
+        let progress = Progress::new(self.quiet);
+        progress.note(format_args!("opening {}", files.label()));
+        let imagen = Imagen::open(&files, &shared::device())?;
+        let request = self.request(prompts, remembered.as_ref(), &imagen)?;
+        let stages = imagen.resolve(&request)?;
+        let subjects = subjects(&request);
+        let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
+        if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
+            progress.note(format_args!("seed {}", request.seed));
+        }
+        Drawing { verb: &self, model: self.model_record(&imagen), request, stages, subjects, outputs, progress }
+            .run(&imagen)
+    }
+
+    /// The prompts: arguments, lines of stdin, or the remembered one.
+    fn prompts(&self, remembered: Option<&Record>) -> Result<Vec<String>> {
+        let mut prompts = Vec::new();
+        for prompt in &self.prompts {
+            if prompt == "-" {
+                read_prompts(&mut prompts)?;
+            } else {
+                prompts.push(prompt.clone());
+            }
+        }
+        match remembered {
+            Some(record) if prompts.is_empty() => Ok(vec![record.prompt.clone()]),
+            None if prompts.is_empty() => Err(Failure::usage("there is no prompt on stdin")),
+            _ => Ok(prompts),
+        }
+    }
+
+    /// Flags over remembered settings over the model's own.
+    fn request(&self, prompts: Vec<String>, remembered: Option<&Record>, imagen: &Imagen) -> Result<Request> {
+        let seed = self.seed.or(remembered.map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
+        if seed.checked_add(self.count as u64 - 1).is_none() {
+            return Err(Failure::usage(format_args!("--seed {seed} plus --count {} is out of range", self.count)));
+        }
+        let until = self.until.or_else(|| remembered.and_then(|r| r.stages.keys().next_back().copied()));
+        let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
+        let running = model.iter().filter(|stage| until.is_none_or(|until| **stage <= until)).count();
+        let mut options = BTreeMap::<StageName, StageOptions>::new();
+        for (stage, settings) in remembered.iter().flat_map(|record| &record.stages) {
+            options.insert(*stage, all_of(settings));
+        }
+        let (all, larger) = ((&model[..], running), (&model[1..], running - 1));
+        set(&mut options, all, "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
+        set(&mut options, all, "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        set(&mut options, all, "--sampler", self.sampler.as_ref(), |o| &mut o.sampler)?;
+        set(&mut options, all, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
+        set(&mut options, larger, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
+        // Values for stages that do not run this time are no contradiction, only unused.
+        options.retain(|stage, _| until.is_none_or(|until| *stage <= until));
+        let batch = self.batch.unwrap_or(Request::default().batch);
+        Ok(Request { prompts, seed, count: self.count, options, until, batch })
+    }
+
+    /// The model's name without the path to it.
+    fn model_record(&self, imagen: &Imagen) -> ModelRecord {
+        let name = self.model.as_deref().map(|folder| {
+            let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+            whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+        });
+        let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
+        ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
+    }
+}
+
+/// Gives each running stage its value from a flag, if the flag was given.
+fn set<T: Copy>(
+    options: &mut BTreeMap<StageName, StageOptions>,
+    (model, running): (&[StageName], usize),
+    flag: &str,
+    values: Option<&PerStage<T>>,
+    field: fn(&mut StageOptions) -> &mut Option<T>,
+) -> Result<()> {
+    for (stage, value) in values.map_or(Ok(Vec::new()), |values| values.spread(flag, model, running))? {
+        *field(options.entry(stage).or_default()) = Some(value);
+    }
+    Ok(())
+}
+
+/// Every setting, spelt out.
+fn all_of(settings: &SamplingDefaults) -> StageOptions {
+    StageOptions {
+        steps: Some(settings.steps),
+        guidance: Some(settings.guidance),
+        sampler: Some(settings.sampler),
+        thresholding: Some(settings.thresholding),
+        aug_level: Some(settings.aug_level),
+    }
+}
+
+/// A command under way.
+struct Drawing<'a> {
+    verb: &'a Sample,
+    model: ModelRecord,
+    request: Request,
+    stages: Vec<(StageName, SamplingDefaults)>,
+    subjects: Vec<Subject>,
+    outputs: Outputs,
+    progress: Progress,
+}
+
+impl Drawing<'_> {
+    fn run(mut self, imagen: &Imagen) -> Result<()> {
+        let count = self.subjects.len();
+        let mut finished = 0;
+        for event in imagen.sample(&self.request)? {
+            match event? {
+                Event::Step { stage, index, of, pictures, .. } => {
+                    let which = match (count, pictures.len()) {
+                        (1, _) => String::new(),
+                        (_, 1) => format!("picture {} of {count}", pictures.start + 1),
+                        _ => format!("pictures {}-{} of {count}", pictures.start + 1, pictures.end),
+                    };
+                    let title = format!("{stage} {which}");
+                    self.progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                }
+                Event::Image { last: true, index, picture, .. } => {
+                    self.deliver(index, &picture)?;
+                    finished += 1;
+                }
+                Event::Image { .. } => {}
+            }
+            if interrupt::requested() && finished < count {
+                self.progress.finish();
+                return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a picture, prints its path or JSON, and how to draw it again.
+    fn deliver(&self, index: usize, picture: &Picture) -> Result<()> {
+        let subject = &self.subjects[index];
+        let size = [picture.width(), picture.height()];
+        let stages = self.stages.iter().copied().collect();
+        let record = Record::new(subject.prompt.clone(), subject.seed, self.model.clone(), stages, size);
+        let text = match self.verb.no_metadata {
+            true => PngText::default(),
+            false => PngText { parameters: Some(record.infotext()), imagen: Some(record.to_json()) },
+        };
+        let path = self.outputs.write(index, &png::encode(picture, &text)?)?;
+        if let Some(path) = path {
+            let line = if self.verb.json {
+                let mut object = json!({ "path": path, "index": index });
+                let record = serde_json::to_value(&record).expect("a record is plain data");
+                object.as_object_mut().expect("just made").extend(record.as_object().expect("a struct").clone());
+                object.to_string()
+            } else {
+                path.display().to_string()
+            };
+            self.progress.suspend(|| print_line(line))?;
+        }
+        self.progress.note(format_args!("again: {}", self.command(subject)));
+        Ok(())
+    }
+
+    /// The command that draws this picture again.
+    fn command(&self, subject: &Subject) -> String {
+        let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
+        let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        if let Some(model) = &self.verb.model {
+            flag("--model", model.display().to_string());
+        }
+        flag("--seed", subject.seed.to_string());
+        if let Some(until) = self.request.until {
+            flag("--until", until.to_string());
+        }
+        let mut list = |name, given: fn(&StageOptions) -> bool, value: fn(&SamplingDefaults) -> String, skip| {
+            if self.request.options.values().any(given) {
+                let mut values: Vec<String> = self.stages[skip..].iter().map(|(_, s)| value(s)).collect();
+                if values.iter().all(|v| *v == values[0]) {
+                    values.truncate(1);
+                }
+                flag(name, values.join(","));
+            }
+        };
+        list("--steps", |o| o.steps.is_some(), |s| s.steps.to_string(), 0);
+        list("--guidance", |o| o.guidance.is_some(), |s| s.guidance.to_string(), 0);
+        list("--sampler", |o| o.sampler.is_some(), |s| s.sampler.to_string(), 0);
+        list("--thresholding", |o| o.thresholding.is_some(), |s| s.thresholding.to_string(), 0);
+        if self.stages.len() > 1 {
+            list("--aug-level", |o| o.aug_level.is_some(), |s| s.aug_level.to_string(), 1);
+        }
+        words.extend(["--".to_owned(), subject.prompt.clone()]);
+        if !subject.prompt.starts_with('-') {
+            words.remove(words.len() - 2);
+        }
+        words.iter().map(|word| shell::quote(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Every picture of a request in the order of the cascade: prompt by prompt, seeds counting up from the request's.
+fn subjects(request: &Request) -> Vec<Subject> {
+    let one = |(p, k): (usize, usize)| Subject {
+        index: p * request.count + k,
+        prompt: request.prompts[p].clone(),
+        seed: request.seed + k as u64,
+    };
+    (0..request.prompts.len()).flat_map(|p| (0..request.count).map(move |k| (p, k))).map(one).collect()
+}
+
+/// Adds stdin's prompts, one a line; empty lines are skipped.
+fn read_prompts(prompts: &mut Vec<String>) -> Result<()> {
+    let stdin = std::io::stdin().lock();
+    if stdin.is_terminal() {
+        let _ = writeln!(std::io::stderr(), "type one prompt a line; Ctrl-D ends");
+    }
+    for (number, line) in stdin.lines().enumerate() {
+        let line = line.map_err(|e| Failure::new(Exit::Data, format_args!("line {} of stdin: {e}", number + 1)))?;
+        let line = line.trim_start_matches('\u{feff}').trim();
+        if !line.is_empty() {
+            prompts.push(line.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The record that a picture carries.
+fn read_record(path: &Path) -> Result<Record> {
+    let bytes = fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+    let text = png::read_text(&bytes, &DecodeOptions::default()).context(|| path.display().to_string())?;
+    let unusable = |why: &str| {
+        Failure::new(Exit::Data, format_args!("{}: {why}", path.display()))
+            .hint("--params-from reads PNG files that `imagen sample` wrote without --no-metadata")
+    };
+    let json = text.imagen.ok_or_else(|| unusable("it holds no settings of imagen"))?;
+    Record::from_json(&json).map_err(|why| unusable(&why))
+}

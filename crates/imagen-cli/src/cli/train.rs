@@ -1,0 +1,193 @@
+//! `imagen train`: one stage from a recipe, with progress, checkpoints and a Ctrl-C that loses nothing.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+
+use imagen::models::unet::cost;
+use imagen::train::{self, Outcome, Recipe, Run, StepReport, TrainEvent};
+
+use super::shared::{self, TextEncoder, Threads};
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::output::shell;
+use crate::progress::Progress;
+use crate::{interrupt, system};
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen data shapes data/shapes --count 2000
+  imagen train recipes/shapes/base.toml --run runs/shapes
+  imagen train recipes/shapes/base.toml --run runs/shapes --resume
+  imagen export runs/shapes --model models/shapes
+
+Ctrl-C finishes the step, saves and leaves with exit code 130; a second one leaves at once, and the
+last checkpoint stays. A resumed run equals one that was never stopped.";
+
+/// Train one stage of a cascade from a recipe
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Train {
+    /// The recipe: a TOML file that says what is trained, on what, and how
+    recipe: PathBuf,
+    /// Where the run's state, sample pictures and weights are kept
+    #[arg(long, value_name = "FOLDER")]
+    run: PathBuf,
+    /// Go on from the state in the run's folder
+    #[arg(long)]
+    resume: bool,
+    /// Train for this many steps in all, instead of the recipe's number
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    steps: Option<u64>,
+    /// Print nothing but the result and errors
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    text_encoder: TextEncoder,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+impl Train {
+    pub(crate) fn run(self) -> Result<()> {
+        let mut recipe = self.read_recipe()?;
+        if let Some(steps) = self.steps {
+            recipe.train.steps = steps;
+        }
+        let stage = recipe.stage.stage;
+        check_memory(&recipe)?;
+        let text = self.text_encoder.files()?;
+        self.threads.apply()?;
+        interrupt::watch("finishing this step and saving")?;
+        let run = Run { recipe, folder: self.run.clone(), resume: self.resume, text, device: shared::device() };
+        let mut watcher = Watcher::new(Progress::new(self.quiet));
+        watcher.progress.note("reading pictures and captions");
+        let outcome = train::train(&run, &mut |event| {
+            watcher.show(event);
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        watcher.progress.finish();
+        match outcome {
+            Outcome::Finished => {
+                print_line(self.run.join(format!("{stage}.safetensors")).display())?;
+                let run = shell::quote(&self.run.display().to_string());
+                watcher.progress.note(format_args!("next: imagen export {run} --model FOLDER"));
+                Ok(())
+            }
+            Outcome::Stopped { step } => {
+                let failure = Failure::interrupted(format_args!("stopped and saved after step {step}"));
+                Err(failure.hint(format_args!("go on with: {}", self.resume_command())))
+            }
+        }
+    }
+
+    fn read_recipe(&self) -> Result<Recipe> {
+        if !self.recipe.exists() {
+            return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display())));
+        }
+        Ok(Recipe::read(&self.recipe)?)
+    }
+
+    fn resume_command(&self) -> String {
+        let path = |path: &PathBuf| shell::quote(&path.display().to_string());
+        let steps = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
+        format!("imagen train {} --run {} --resume{steps}", path(&self.recipe), path(&self.run))
+    }
+}
+
+/// Refuses a recipe that this machine's memory cannot hold, before the system kills the program without a word.
+fn check_memory(recipe: &Recipe) -> Result<()> {
+    let Some(memory) = system::memory() else { return Ok(()) };
+    let (needed, total) = (needed_bytes(recipe), memory.total);
+    if needed <= total {
+        return Ok(());
+    }
+    let (needed, total) = (system::bytes(needed), system::bytes(total));
+    let failure = Failure::new(Exit::Memory, format_args!("training this takes about {needed}, and there are {total}"));
+    Err(failure.hint(
+        "lower train.micro_batch, or make the network or data.crop smaller; `imagen inspect` shows where it goes",
+    ))
+}
+
+/// Weights, their gradients, moving average and two moments, and what one pass keeps for the way back.
+fn needed_bytes(recipe: &Recipe) -> u64 {
+    const COPIES: u64 = 5;
+    let side = recipe.data.crop.unwrap_or(recipe.stage.size);
+    let at_once = recipe.train.micro_batch.unwrap_or(recipe.train.batch) as u64;
+    let levels = cost(&recipe.stage.unet, side);
+    levels.iter().map(|l| COPIES * 4 * l.parameters + at_once * l.activation_bytes).sum()
+}
+
+/// Turns the events of a run into what a person reads.
+struct Watcher {
+    progress: Progress,
+    loss: RunningMean,
+    step: Option<u64>,
+    saved: Option<u64>,
+}
+
+impl Watcher {
+    fn new(progress: Progress) -> Self {
+        Self { progress, loss: RunningMean::default(), step: None, saved: None }
+    }
+
+    fn show(&mut self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Started { parameters, pictures, from_step, steps } => {
+                let millions = *parameters as f64 / 1e6;
+                let line =
+                    format!("{millions:.1} million parameters, {pictures} pictures, steps {from_step} to {steps}");
+                self.progress.note(line);
+                self.progress.step("train", *from_step, *steps, "");
+            }
+            TrainEvent::Encoded { done, of } => self.progress.step("captions", *done as u64, *of as u64, ""),
+            TrainEvent::Step(report) => self.step_taken(report),
+            // Every few minutes for days: a word in the progress line, not a line of its own.
+            TrainEvent::Checkpoint { .. } => self.saved = self.step,
+            TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
+            TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
+        }
+    }
+
+    fn step_taken(&mut self, report: &StepReport) {
+        let loss = self.loss.add(report.loss);
+        let speed = report.pictures as f64 / report.seconds.max(1e-9);
+        self.step = Some(report.step);
+        let saved = self.saved.map(|step| format!(", saved at {step}")).unwrap_or_default();
+        let detail = format_args!("loss {loss:.4}, gradient {:.2}, {speed:.0} pictures/s{saved}", report.gradient_norm);
+        self.progress.step("train", report.step, report.of, detail);
+    }
+}
+
+/// An exponential mean over about a hundred steps, unbiased from the first on.
+#[derive(Debug, Default)]
+struct RunningMean {
+    sum: f64,
+    weight: f64,
+}
+
+impl RunningMean {
+    const DECAY: f64 = 0.99;
+
+    fn add(&mut self, value: f64) -> f64 {
+        self.sum = Self::DECAY * self.sum + value;
+        self.weight = Self::DECAY * self.weight + 1.0;
+        self.sum / self.weight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_mean_of_a_constant_is_that_constant_from_the_first_step_on() {
+        let mut mean = RunningMean::default();
+        for _ in 0..1000 {
+            assert!((mean.add(0.25) - 0.25).abs() < 1e-12);
+        }
+        (0..1000).for_each(|_| _ = mean.add(1.0));
+        assert!((mean.add(1.0) - 1.0).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,250 @@
+//! Where pictures go: names from a pattern, checked before any sampling, and files that are whole or not there.
+//!
+//! [`Outputs::plan`] refuses what would fail or destroy something after minutes of work: two pictures of one name, a file
+//! that exists, a folder that cannot be written to. What a PNG says about itself is in `record`.
+
+mod pattern;
+pub(crate) mod record;
+pub(crate) mod shell;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use self::pattern::Pattern;
+use crate::failure::{Failure, Result};
+
+/// The pattern of a picture's name where none is given, or where a folder is.
+pub(crate) const DEFAULT_PATTERN: &str = "{prompt}-{seed}.png";
+
+/// What tells a picture from its siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// Position among all pictures of the command, from 0.
+    pub(crate) index: usize,
+    /// What was asked for.
+    pub(crate) prompt: String,
+    /// The seed of this very picture.
+    pub(crate) seed: u64,
+}
+
+/// The value of `--output`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// `-`: one PNG on stdout.
+    Stdout,
+    /// Files.
+    Files(Pattern),
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        if value == "-" {
+            return Ok(Self::Stdout);
+        }
+        if value.ends_with(std::path::is_separator) || Path::new(value).is_dir() {
+            let folder = value.trim_end_matches(std::path::is_separator);
+            return format!("{folder}/{DEFAULT_PATTERN}").parse().map(Self::Files);
+        }
+        let extension = Path::new(value).extension().and_then(|e| e.to_str()).map(str::to_lowercase);
+        match extension.as_deref() {
+            Some("jpg" | "jpeg" | "webp" | "gif" | "bmp" | "tif" | "tiff" | "avif" | "jxl") => {
+                Err("only PNG is written; end the name in .png".into())
+            }
+            _ => value.parse().map(Self::Files),
+        }
+    }
+}
+
+/// A place for every picture of a command.
+#[derive(Debug)]
+pub(crate) struct Outputs(Option<Vec<PathBuf>>);
+
+impl Outputs {
+    /// Finds every picture's name, makes the folders, and refuses what could not be written or would be lost.
+    ///
+    /// # Errors
+    /// `Usage` where names collide or files exist (unless `force`) or stdout cannot take the pictures; `Runtime` where a
+    /// folder cannot be made or written to.
+    pub(crate) fn plan(target: &Target, subjects: &[Subject], force: bool) -> Result<Self> {
+        let Target::Files(pattern) = target else {
+            if subjects.len() != 1 {
+                let message = format!("--output - takes one picture, and this command makes {}", subjects.len());
+                return Err(Failure::usage(message).hint("name files instead, e.g. --output '{index}.png'"));
+            }
+            if io::stdout().is_terminal() {
+                let failure = Failure::usage("--output - would print a PNG on the terminal");
+                return Err(failure.hint("send it somewhere: imagen sample … --output - > picture.png"));
+            }
+            return Ok(Self(None));
+        };
+        let names: Vec<PathBuf> = subjects.iter().map(|subject| pattern.name(subject)).collect();
+        let mut owners: HashMap<&Path, usize> = HashMap::new();
+        for (index, name) in names.iter().enumerate() {
+            if let Some(other) = owners.insert(name, index) {
+                let message = format!("pictures {other} and {index} would both be {}", name.display());
+                return Err(
+                    Failure::usage(message).hint("put {index} or {seed} into --output, e.g. '{prompt}-{index}.png'")
+                );
+            }
+        }
+        for name in &names {
+            match fs::metadata(name) {
+                Ok(it) if it.is_dir() => {
+                    return Err(Failure::usage(format_args!("{} is a folder", name.display())));
+                }
+                Ok(it) if it.is_file() && !force => {
+                    let failure = Failure::usage(format_args!("{} already exists", name.display()));
+                    return Err(failure.hint("choose another --output, or overwrite it with --force"));
+                }
+                _ => {}
+            }
+        }
+        let mut folders: Vec<&Path> =
+            names.iter().filter(|name| !is_device(name)).map(|name| folder_of(name)).collect();
+        folders.dedup();
+        for folder in folders {
+            fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+            check_writable(folder)?;
+        }
+        Ok(Self(Some(names)))
+    }
+
+    /// Writes a picture; the path, or `None` where it went to stdout.
+    pub(crate) fn write(&self, index: usize, bytes: &[u8]) -> Result<Option<&Path>> {
+        let Some(names) = &self.0 else {
+            let mut stdout = io::stdout().lock();
+            let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            return written.map(|()| None).map_err(|e| Failure::stdout(&e));
+        };
+        let name = &names[index];
+        write_file(name, bytes).map_err(|e| Failure::io("write", name, &e))?;
+        Ok(Some(name))
+    }
+}
+
+/// Writes a file that is either whole or not there: a temporary name, synced, renamed. Devices and pipes are written to
+/// directly.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if is_device(path) {
+        return File::options().write(true).open(path)?.write_all(bytes);
+    }
+    let temporary = temporary_name(path);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        // The first error is the one to report; there may be nothing to remove.
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+/// Fails where a file cannot be made in this folder.
+pub(crate) fn check_writable(folder: &Path) -> Result<()> {
+    let probe = temporary_name(&folder.join("probe"));
+    let made = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    made.map_err(|e| Failure::io("write to the folder", folder, &e))
+}
+
+/// Something that exists and is neither a file nor a folder.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A hidden name beside the file, different for every process.
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    fn subjects(count: usize) -> Vec<Subject> {
+        (0..count).map(|index| Subject { index, prompt: "a cat".into(), seed: 5 + index as u64 }).collect()
+    }
+
+    fn target(folder: &Path, pattern: &str) -> Target {
+        format!("{}/{pattern}", folder.display()).parse().unwrap()
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn parent_folders_are_made_and_nothing_else_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = Outputs::plan(&target(folder.path(), "a/b/"), &subjects(2), false).unwrap();
+        assert_eq!(files(&folder.path().join("a/b")), [""; 0]);
+        for index in 0..2 {
+            outputs.write(index, b"png").unwrap();
+        }
+        assert_eq!(files(&folder.path().join("a/b")), ["a-cat-5.png", "a-cat-6.png"]);
+    }
+
+    #[test]
+    fn a_file_that_exists_is_refused_without_force() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("1.png"), b"precious").unwrap();
+        let target = target(folder.path(), "{index}.png");
+        let failure = Outputs::plan(&target, &subjects(2), false).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("1.png already exists"), "{failure}");
+        let outputs = Outputs::plan(&target, &subjects(2), true).unwrap();
+        outputs.write(1, b"new").unwrap();
+        assert_eq!(fs::read(folder.path().join("1.png")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn two_pictures_of_one_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = Outputs::plan(&target(folder.path(), "{prompt}.png"), &subjects(2), true).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("would both be"), "{failure}");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_partial_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("taken");
+        fs::create_dir(&name).unwrap();
+        fs::write(name.join("content"), b"").unwrap();
+        write_file(&name, b"a file cannot replace a full folder").unwrap_err();
+        assert_eq!(files(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_reported() {
+        let target = Target::Files("/dev/full".parse().unwrap());
+        let outputs = Outputs::plan(&target, &subjects(1), false).unwrap();
+        let failure = outputs.write(0, &[0; 100_000]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Runtime);
+        assert!(failure.to_string().contains("No space left"), "{failure}");
+    }
+
+    #[test]
+    fn other_formats_are_refused_by_name() {
+        assert!("a.JPG".parse::<Target>().unwrap_err().contains("only PNG"));
+        assert_eq!("-".parse(), Ok(Target::Stdout));
+    }
+}

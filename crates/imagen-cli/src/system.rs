@@ -1,0 +1,92 @@
+//! What the machine is: processor, instruction sets, threads, memory.
+//!
+//! Linux tells most of this; elsewhere the answer is `None`, never a guess.
+
+use std::fs;
+use std::num::NonZero;
+use std::thread;
+
+/// The processor's name, where the system tells it.
+pub(crate) fn processor() -> Option<String> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The vector instruction sets that matter to the kernels and that this processor has.
+pub(crate) fn instruction_sets() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let known = [
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let known = [("neon", std::arch::is_aarch64_feature_detected!("neon"))];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let known: [(&str, bool); 0] = [];
+    known.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
+}
+
+/// Threads that this process may use at once.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Memory in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// All that this process could ever have: the machine's, or its container's limit.
+    pub(crate) total: u64,
+    /// What it could have now without swapping.
+    pub(crate) available: u64,
+}
+
+/// The memory, where the system tells it.
+pub(crate) fn memory() -> Option<Memory> {
+    let machine = parse_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    let number = |path| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let Some(limit) = number("/sys/fs/cgroup/memory.max") else { return Some(machine) };
+    let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
+    Some(Memory { total: machine.total.min(limit), available: machine.available.min(limit.saturating_sub(used)) })
+}
+
+fn parse_meminfo(text: &str) -> Option<Memory> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(Memory { total: field("MemTotal")?, available: field("MemAvailable")? })
+}
+
+/// A number of bytes in the unit in which it is easiest to read.
+pub(crate) fn bytes(n: u64) -> String {
+    match n {
+        0..1024 => format!("{n} B"),
+        1024..1_048_576 => format!("{:.1} KiB", n as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_kibibytes() {
+        let memory = parse_meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:    8 kB\n").unwrap();
+        assert_eq!((memory.total, memory.available), (16 * 1024, 8 * 1024));
+        assert!(parse_meminfo("MemTotal: many").is_none());
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_largest_unit_that_fits() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(5 << 20), "5.0 MiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+    }
+}

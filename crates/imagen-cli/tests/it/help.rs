@@ -1,0 +1,36 @@
+//! What a newcomer reads; every change of it is seen and accepted by a person.
+
+use crate::{run, succeed};
+
+fn here() -> std::path::PathBuf {
+    std::env::temp_dir()
+}
+
+#[test]
+fn without_arguments_the_program_says_what_to_try() {
+    insta::assert_snapshot!(succeed(&here(), &[]));
+}
+
+#[test]
+fn the_help_of_every_verb_is_as_it_was_accepted() {
+    insta::assert_snapshot!("help", succeed(&here(), &["--help"]));
+    for verb in ["sample", "train", "export", "inspect", "data", "doctor", "completions", "man"] {
+        insta::assert_snapshot!(format!("help_{verb}"), succeed(&here(), &[verb, "--help"]));
+    }
+    for verb in ["shapes", "check"] {
+        insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
+    }
+}
+
+#[test]
+fn the_short_help_fits_a_screen() {
+    let help = succeed(&here(), &["sample", "-h"]);
+    assert!(help.lines().count() <= 60, "{} lines", help.lines().count());
+}
+
+#[test]
+fn help_needs_nothing_from_the_machine() {
+    let bare = crate::finish(crate::imagen(&here()).env_clear().arg("--help"));
+    assert_eq!((bare.code, bare.stderr.as_str()), (0, ""));
+    assert_eq!(run(&here(), &["--version"]).stdout, format!("imagen {}\n", env!("CARGO_PKG_VERSION")));
+}

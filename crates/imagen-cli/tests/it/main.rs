@@ -1,0 +1,58 @@
+//! The program from outside: arguments in, files, streams and exit codes out.
+//!
+//! Tests that draw use a tiny random network (`tiny`) with the committed text encoder; none uses the built-in model.
+
+mod help;
+mod refusals;
+mod sample;
+mod tiny;
+mod tools;
+mod train;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+/// The program, to be run in a folder.
+fn imagen(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("imagen").unwrap();
+    command.current_dir(folder).env("COLUMNS", "100").env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// What a finished command left behind.
+struct Finished {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the program with these arguments.
+fn run(folder: &Path, arguments: &[&str]) -> Finished {
+    finish(imagen(folder).args(arguments))
+}
+
+fn finish(command: &mut Command) -> Finished {
+    let output = command.output().unwrap();
+    Finished {
+        code: output.status.code().expect("the program leaves by itself"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs the program, which must succeed; its stdout.
+#[track_caller]
+fn succeed(folder: &Path, arguments: &[&str]) -> String {
+    let finished = run(folder, arguments);
+    assert_eq!(finished.code, 0, "{arguments:?}\n{}", finished.stderr);
+    finished.stdout
+}
+
+/// The names in a folder, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,228 @@
+//! Drawing: names, streams, metadata, reproducibility, interruption.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use imagen::image::{DecodeOptions, Picture, decode, png};
+
+use crate::tiny::{self, Trained};
+use crate::{files, finish, imagen, run, succeed};
+
+/// A folder with the model `m`.
+fn folder(trained: Trained) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    tiny::model(&folder.path().join("m"), &trained);
+    folder
+}
+
+fn picture(path: &Path) -> Picture {
+    decode::open(path, &DecodeOptions::default()).unwrap()
+}
+
+fn text(path: &Path) -> png::PngText {
+    png::read_text(&fs::read(path).unwrap(), &DecodeOptions::default()).unwrap()
+}
+
+/// Largest difference of a byte.
+fn difference(a: &Picture, b: &Picture) -> u8 {
+    assert_eq!((a.width(), a.height()), (b.width(), b.height()));
+    a.pixels().iter().zip(b.pixels()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn stdout_holds_only_the_paths_and_stderr_the_rest() {
+    let folder = folder(Trained::BOTH);
+    let result = run(folder.path(), &["sample", "A red apple", "a cat", "-mm", "-n2", "--seed", "7"]);
+    assert_eq!(result.code, 0, "{}", result.stderr);
+    let expected = ["a-red-apple-7.png", "a-red-apple-8.png", "a-cat-7.png", "a-cat-8.png"];
+    assert_eq!(result.stdout.lines().collect::<Vec<_>>(), expected);
+    let mut all = vec!["m".to_owned()];
+    all.extend(expected.map(str::to_owned));
+    all.sort();
+    assert_eq!(files(folder.path()), all);
+    let apple = picture(&folder.path().join("a-red-apple-7.png"));
+    assert_eq!((apple.width(), apple.height()), (32, 32));
+    assert!(result.stderr.contains("again: imagen sample --model m --seed 8 'a cat'"), "{}", result.stderr);
+    let quiet = run(folder.path(), &["sample", "x", "-mm", "-q", "-s1"]);
+    assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (0, "x-1.png\n", ""));
+}
+
+#[test]
+fn a_random_seed_is_printed_and_draws_the_same_picture_again() {
+    let folder = folder(Trained::BASE);
+    let result = run(folder.path(), &["sample", "x", "-mm", "-o", "first.png"]);
+    let seed = result.stderr.lines().find_map(|line| line.strip_prefix("seed ")).expect("the seed is printed");
+    succeed(folder.path(), &["sample", "x", "-mm", "-o", "second.png", "--seed", seed]);
+    let [first, second] = ["first.png", "second.png"].map(|name| picture(&folder.path().join(name)));
+    assert_eq!(difference(&first, &second), 0);
+    succeed(folder.path(), &["sample", "x", "-mm", "-o", "third.png", "--seed", "-1"]);
+    assert_ne!(difference(&first, &picture(&folder.path().join("third.png"))), 0);
+}
+
+#[test]
+#[cfg(unix)]
+fn the_printed_command_draws_the_same_picture() {
+    let folder = folder(Trained::BOTH);
+    let prompts = "it's a \"red\" apple; $HOME\n-starts with a hyphen\n";
+    let options = ["--steps", "4,2", "--guidance", "3", "--sampler", "ddim:0.5,ddpm", "--thresholding", "static"];
+    let mut command = imagen(folder.path());
+    command.args(["sample", "-", "-mm", "-n2", "-s5", "-o", "{index}.png", "--aug-level", "0.3"]).args(options);
+    let result = finish(command.write_stdin(prompts));
+    assert_eq!(result.code, 0, "{}", result.stderr);
+    let commands: Vec<&str> = result.stderr.lines().filter_map(|line| line.strip_prefix("again: imagen ")).collect();
+    assert_eq!(commands.len(), 4);
+    for (index, arguments) in commands.into_iter().enumerate() {
+        let program = assert_cmd::cargo::cargo_bin("imagen");
+        let script = format!("{} {}", program.display(), arguments.replace("sample ", "sample -q -o again.png -f "));
+        let output =
+            std::process::Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+        let [before, after] = [format!("{index}.png"), "again.png".into()].map(|name| folder.path().join(name));
+        assert!(difference(&picture(&before), &picture(&after)) <= 1, "{script}");
+        assert_eq!(text(&before), text(&after));
+    }
+}
+
+#[test]
+fn a_picture_does_not_depend_on_its_neighbours_or_the_threads() {
+    let folder = folder(Trained::BOTH);
+    let draw = |name: &str, more: &[&str]| {
+        let mut arguments = vec!["sample", "a cat", "a long caption about a dog", "-mm", "-s3", "-n3", "-q", "-o"];
+        let pattern = format!("{name}/{{index}}.png");
+        arguments.push(&pattern);
+        arguments.extend(more);
+        succeed(folder.path(), &arguments);
+        (0..6).map(|k| picture(&folder.path().join(format!("{name}/{k}.png")))).collect::<Vec<_>>()
+    };
+    let reference = draw("alone", &["--batch", "1", "--threads", "1"]);
+    for (name, more) in [("four", &["--batch", "4", "-t1"][..]), ("threads", &["--batch", "1", "-t2"])] {
+        for (k, (a, b)) in reference.iter().zip(draw(name, more)).enumerate() {
+            assert!(difference(a, &b) <= 2, "{name}, picture {k}: {}", difference(a, &b));
+        }
+    }
+    assert_ne!(difference(&reference[0], &reference[1]), 0, "another seed is another picture");
+    assert_ne!(difference(&reference[0], &reference[3]), 0, "another prompt is another picture");
+}
+
+#[test]
+fn the_picture_says_how_it_was_made_and_names_no_folder() {
+    let folder = folder(Trained::BOTH);
+    let model = folder.path().join("m");
+    let model = model.to_str().unwrap();
+    succeed(folder.path(), &["sample", "ein Äpfel 猫", "--model", model, "-s9", "--steps", "4,2", "-o", "p.png"]);
+    let text = text(&folder.path().join("p.png"));
+    let parameters = text.parameters.unwrap();
+    assert!(parameters.starts_with("ein Äpfel 猫\nSteps: 4, Sampler: "), "{parameters}");
+    assert!(parameters.contains("CFG scale: 2, Seed: 9, Size: 32x32, Model: m, "), "{parameters}");
+    let json = text.imagen.unwrap();
+    let record: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(record["prompt"], "ein Äpfel 猫");
+    assert_eq!(record["seed"], 9);
+    assert_eq!(record["stages"]["sr256"]["steps"], 2);
+    assert_eq!(record["model"]["steps"]["sr256"], 20);
+    let parent = folder.path().to_str().unwrap();
+    assert!(!json.contains(parent) && !parameters.contains(parent));
+
+    succeed(folder.path(), &["sample", "x", "-mm", "-o", "bare.png", "--no-metadata"]);
+    assert_eq!(self::text(&folder.path().join("bare.png")), png::PngText::default());
+}
+
+#[test]
+fn settings_are_taken_from_a_picture_and_flags_win() {
+    let folder = folder(Trained::BOTH);
+    let draw = |arguments: &[&str], name: &str| -> Value {
+        succeed(folder.path(), &[&["sample", "-mm", "-q", "-o", name], arguments].concat());
+        serde_json::from_str(&text(&folder.path().join(name)).imagen.unwrap()).unwrap()
+    };
+    let first = draw(&["a cat", "-s9", "--steps", "4,2", "--guidance", "3,1.5", "--until", "sr256"], "first.png");
+    let same = draw(&["--params-from", "first.png"], "same.png");
+    assert_eq!(first, same);
+    let [a, b] = ["first.png", "same.png"].map(|name| picture(&folder.path().join(name)));
+    assert!(difference(&a, &b) <= 1);
+    let changed = draw(&["--params-from", "first.png", "a dog", "--guidance", "4", "--until", "base"], "changed.png");
+    assert_eq!(changed["prompt"], "a dog");
+    assert_eq!(changed["seed"], 9);
+    assert_eq!(changed["stages"]["base"]["steps"], 4);
+    assert_eq!(changed["stages"]["base"]["guidance"], 4.0);
+    assert!(changed["stages"]["sr256"].is_null());
+}
+
+#[test]
+fn json_is_one_object_a_picture() {
+    let folder = folder(Trained::BASE);
+    let stdout = succeed(folder.path(), &["sample", "x", "-mm", "-n2", "-s1", "--json", "-o", "out/{index}.png"]);
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[1]["path"], &lines[1]["index"]), (&"out/1.png".into(), &1.into()));
+    assert_eq!((&lines[1]["seed"], &lines[1]["prompt"]), (&2.into(), &"x".into()));
+    assert_eq!(lines[1]["size"], serde_json::json!([16, 16]));
+    assert!(folder.path().join("out/1.png").exists());
+}
+
+#[test]
+fn a_hyphen_as_output_is_the_png_on_stdout_and_nothing_else() {
+    let folder = folder(Trained::BASE);
+    let output = imagen(folder.path()).args(["sample", "x", "-mm", "-s1", "-o", "-"]).output().unwrap();
+    let streamed = decode::decode(&output.stdout, &DecodeOptions::default()).unwrap();
+    succeed(folder.path(), &["sample", "x", "-mm", "-s1"]);
+    assert!(difference(&streamed, &picture(&folder.path().join("x-1.png"))) <= 1);
+    assert_eq!(files(folder.path()), ["m", "x-1.png"]);
+}
+
+#[test]
+fn stdin_gives_one_prompt_a_line_and_force_overwrites() {
+    let folder = folder(Trained::BASE);
+    let mut command = imagen(folder.path());
+    command.args(["sample", "first", "-", "-mm", "-s1", "-n1", "--batch", "2"]);
+    let result = finish(command.write_stdin("\u{feff}a cat\r\n\n  a dog  \n"));
+    assert_eq!(result.stdout.lines().collect::<Vec<_>>(), ["first-1.png", "a-cat-1.png", "a-dog-1.png"]);
+    fs::write(folder.path().join("x-1.png"), "old").unwrap();
+    succeed(folder.path(), &["sample", "x", "-mm", "-s1", "--force"]);
+    assert_eq!(picture(&folder.path().join("x-1.png")).width(), 16);
+}
+
+#[test]
+fn until_stops_after_that_stage() {
+    let folder = folder(Trained { base: 10, sr256: Some(0) });
+    succeed(folder.path(), &["sample", "x", "-mm", "-s1", "--until", "base", "--steps", "3,2"]);
+    assert_eq!(picture(&folder.path().join("x-1.png")).width(), 16);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let script = format!("{} man | head -c 1 > /dev/null", assert_cmd::cargo::cargo_bin("imagen").display());
+    let output = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_keeps_the_finished_pictures_and_exits_with_130() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    let folder = folder(Trained::BASE);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(["sample", "x", "-mm", "-n", "100000", "--batch", "1", "--steps", "20"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("of 100000 pictures were drawn"), "{stderr}");
+    let named = 1 + rest.lines().count();
+    assert_eq!(files(folder.path()).len(), 1 + named, "whole pictures and the model, no temporary file");
+    assert_eq!(picture(&folder.path().join(first.trim_end())).width(), 16);
+}

@@ -1,0 +1,111 @@
+//! Tiny models: 16 and 32 pixels, a few thousand random weights, the committed text encoder.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use imagen::cascade::{StageConfig, write_stage};
+use imagen::models::unet::Unet;
+use imagen::nn::Init;
+use imagen::rng::Rng;
+use imagen::text::{self, EncoderFiles, TextOptions};
+use imagen::train::Recipe;
+
+/// How long each stage claims to have been trained.
+#[derive(Clone, Copy)]
+pub(crate) struct Trained {
+    /// Steps of the base.
+    pub(crate) base: u64,
+    /// Steps of the super-resolution stage; absent where there is none.
+    pub(crate) sr256: Option<u64>,
+}
+
+impl Trained {
+    /// A cascade of two stages.
+    pub(crate) const BOTH: Self = Self { base: 10, sr256: Some(20) };
+    /// The base alone.
+    pub(crate) const BASE: Self = Self { base: 10, sr256: None };
+}
+
+/// The committed text encoder.
+pub(crate) fn text_encoder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/minilm")
+}
+
+/// Writes a model folder.
+pub(crate) fn model(folder: &Path, trained: &Trained) {
+    std::fs::create_dir_all(folder.join("text")).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let (from, to) = (text_encoder().join(file), folder.join("text").join(file));
+        std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(|_| ())).unwrap();
+    }
+    let device = Device::flex();
+    let encoder = text::load(EncoderFiles::open(&text_encoder()).unwrap(), &TextOptions::default(), &device).unwrap();
+    let write = |config: StageConfig, step| {
+        let unet = Unet::new(&config.unet, &mut Init::new(&device, Rng::new(1))).unwrap();
+        let path = folder.join(format!("{}.safetensors", config.stage));
+        write_stage(&path, &config, step, encoder.identity(), &unet).unwrap();
+    };
+    write(stage("base"), trained.base);
+    if let Some(step) = trained.sr256 {
+        write(stage("sr256"), step);
+    }
+}
+
+/// A recipe that trains the base on an image folder.
+pub(crate) fn recipe(data: &str) -> String {
+    recipe_of("stage = \"base\"\nsize = 16", false, data)
+}
+
+fn stage(name: &str) -> StageConfig {
+    let text = match name {
+        "base" => recipe("data"),
+        _ => recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, "data"),
+    };
+    Recipe::parse(&text).unwrap().stage
+}
+
+fn recipe_of(sizes: &str, low_resolution: bool, data: &str) -> String {
+    format!(
+        r#"[stage]
+{sizes}
+schedule = "cosine"
+parameterization = "v"
+
+[stage.sampling]
+steps = 3
+guidance = 2.0
+
+[stage.unet]
+layout = "efficient"
+image_channels = 3
+low_resolution = {low_resolution}
+channels = 8
+embedding = 16
+text_dim = 384
+text_width = 16
+levels = [
+    {{ channels = 8, blocks = 1 }},
+    {{ channels = 16, blocks = 1, self_attention = true, text_attention = true }},
+]
+heads = {{ count = 2 }}
+attention_expansion = 1
+text_attention = "concatenated"
+text_pooling = "attention"
+skip_scale = "residual"
+skip_join = "concatenate"
+groups = 4
+
+[data]
+folder = {data:?}
+
+[train]
+steps = 4
+batch = 4
+lr = 1e-3
+warmup = 1
+ema_decay = 0.9
+checkpoint_every = 2
+"#
+    )
+}

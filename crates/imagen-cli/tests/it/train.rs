@@ -1,0 +1,101 @@
+//! From nothing to a picture: a generated data set, a run, an interruption, an export.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::{files, run, succeed, tiny};
+
+/// A folder with the data set `data` and a recipe for it.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(folder.path(), &["data", "shapes", "data", "--count", "24", "--size", "16", "--seed", "1"]);
+    fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
+    folder
+}
+
+fn train(folder: &Path, run_folder: &str, more: &[&str]) -> crate::Finished {
+    let text = tiny::text_encoder();
+    let mut arguments = vec!["train", "recipe.toml", "--run", run_folder, "--text-encoder", text.to_str().unwrap()];
+    arguments.extend(more);
+    run(folder, &arguments)
+}
+
+#[test]
+fn a_run_becomes_a_model_that_draws() {
+    let folder = folder();
+    let result = train(folder.path(), "run", &["--steps", "2"]);
+    assert_eq!((result.code, result.stdout.as_str()), (0, "run/base.safetensors\n"), "{}", result.stderr);
+    assert!(result.stderr.contains("next: imagen export run --model FOLDER"), "{}", result.stderr);
+    let text = tiny::text_encoder();
+    let text = text.to_str().unwrap();
+    let exported = succeed(folder.path(), &["export", "run", "--model", "m", "--text-encoder", text]);
+    assert_eq!(exported, "m/base.safetensors\n");
+    succeed(folder.path(), &["sample", "a red circle", "-mm", "-s1"]);
+    assert!(folder.path().join("a-red-circle-1.png").exists());
+    let again = train(folder.path(), "run", &[]);
+    assert_eq!(again.code, 2, "a folder that holds a run is not overwritten: {}", again.stderr);
+    assert!(again.stderr.contains("--resume"), "{}", again.stderr);
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_was_not_stopped() {
+    let folder = folder();
+    assert_eq!(train(folder.path(), "straight", &["-q"]).code, 0);
+    assert_eq!(train(folder.path(), "halves", &["-q", "--steps", "2"]).code, 0);
+    assert_eq!(train(folder.path(), "halves", &["-q", "--resume"]).code, 0);
+    let weights = |run: &str| fs::read(folder.path().join(run).join("base.safetensors")).unwrap();
+    assert!(weights("straight") == weights("halves"), "the weights differ");
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    use std::process::{Command, Stdio};
+    let folder = folder();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(["train", "recipe.toml", "--run", "run", "--steps", "1000000", "--text-encoder"])
+        .arg(tiny::text_encoder())
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !folder.path().join("run/state.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let hint = "hint: go on with: imagen train recipe.toml --run run --resume --steps 1000000";
+    assert!(stderr.contains("stopped and saved after step") && stderr.contains(hint), "{stderr}");
+    let json = succeed(folder.path(), &["inspect", "run", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let saved = json["stages"][0]["step"].as_u64().unwrap();
+    assert!(saved >= 2, "saved after step {saved}");
+    assert_eq!(train(folder.path(), "run", &["--resume", "--steps", &(saved + 1).to_string()]).code, 0);
+}
+
+#[test]
+fn shapes_are_the_same_for_the_same_seed_and_pass_their_check() {
+    let folder = folder();
+    for (name, seed) in [("same", "1"), ("other", "2")] {
+        succeed(folder.path(), &["data", "shapes", name, "--count", "24", "--size", "16", "--seed", seed]);
+    }
+    let captions = |name: &str| fs::read(folder.path().join(name).join("metadata.jsonl")).unwrap();
+    assert!(captions("data") == captions("same") && captions("data") != captions("other"));
+    let report = succeed(folder.path(), &["data", "check", "data"]);
+    assert!(report.contains("24"), "{report}");
+}
+
+#[test]
+fn the_check_names_damaged_pictures_and_missing_captions() {
+    let folder = folder();
+    let one = files(&folder.path().join("data")).into_iter().find(|name| name.ends_with(".png")).unwrap();
+    fs::write(folder.path().join("data").join(&one), "no picture").unwrap();
+    let result = run(folder.path(), &["data", "check", "data"]);
+    assert_eq!(result.code, 3, "{}", result.stdout);
+    assert!(result.stdout.contains(&one) || result.stderr.contains(&one), "{}{}", result.stdout, result.stderr);
+}

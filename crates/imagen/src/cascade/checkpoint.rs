@@ -1,0 +1,207 @@
+//! A model is a folder: one safetensors file per stage with its description in the header, a text encoder, a model card.
+//!
+//! The same names can also come compiled into a program ([`ModelFiles::BuiltIn`]). Nothing here knows how a stage was
+//! trained.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use super::config::{StageConfig, StageName};
+use super::stage::Stage;
+use crate::error::{Context, Error, Result};
+use crate::models::unet::{Unet, cost};
+use crate::models::weights::{self, NamedTensor, Precision, Weights};
+use crate::nn::{self, Init};
+use crate::rng::Rng;
+use crate::text::EncoderFiles;
+
+const FORMAT: &str = "imagen.format";
+const CONFIG: &str = "imagen.stage";
+const STEP: &str = "imagen.step";
+const ENCODER: &str = "imagen.text_encoder";
+
+/// Where a model's files are.
+#[derive(Clone, Debug)]
+pub enum ModelFiles {
+    /// A folder.
+    Folder(PathBuf),
+    /// Compiled in: relative names with `/`, and contents.
+    BuiltIn(&'static [(&'static str, &'static [u8])]),
+}
+
+impl ModelFiles {
+    /// The content of a file; nothing where there is none.
+    ///
+    /// # Errors
+    /// `Io` where it is there and cannot be read.
+    fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        match self {
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(Error::io("read", &path, e)),
+                }
+            }
+            Self::BuiltIn(files) => {
+                Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes)))
+            }
+        }
+    }
+
+    /// What names this model in messages.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.display().to_string(),
+            Self::BuiltIn(_) => "the built-in model".to_owned(),
+        }
+    }
+
+    /// Its text encoder: the files under `text/`.
+    ///
+    /// # Errors
+    /// `Model` where one is missing; `Io` where one cannot be read.
+    pub fn text_encoder(&self) -> Result<EncoderFiles> {
+        let file = |name: &str| {
+            self.read(&format!("text/{name}"))?.ok_or_else(|| {
+                Error::model(format!(
+                    "text/{name} is missing in {}: a model folder holds its text encoder's config.json, \
+                     tokenizer.json and model.safetensors under text/",
+                    self.label()
+                ))
+            })
+        };
+        Ok(EncoderFiles {
+            label: format!("{} (text)", self.label()),
+            config: file("config.json")?,
+            tokenizer: file("tokenizer.json")?,
+            weights: file("model.safetensors")?,
+        })
+    }
+
+    /// The stage's file, opened and checked but not yet turned into a network; nothing where there is none.
+    ///
+    /// # Errors
+    /// `Model` where the file is damaged or no stage.
+    pub fn stage(&self, name: StageName) -> Result<Option<StageFile>> {
+        let file = format!("{name}.safetensors");
+        let label = match self {
+            Self::Folder(folder) => folder.join(&file).display().to_string(),
+            Self::BuiltIn(_) => format!("{} ({file})", self.label()),
+        };
+        match self.read(&file)? {
+            Some(bytes) => StageFile::parse(Weights::from_bytes(bytes, label)?).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A stage's weights file, opened.
+#[derive(Debug)]
+pub struct StageFile {
+    weights: Weights,
+    /// Its description.
+    pub config: StageConfig,
+    /// Optimizer steps that it was trained for.
+    pub step: u64,
+    /// Identity of the text encoder that it was trained with.
+    pub text_encoder: String,
+}
+
+impl StageFile {
+    /// Opens one file.
+    ///
+    /// # Errors
+    /// `Io`, or `Model` where it is damaged or no stage.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::parse(Weights::open(path)?)
+    }
+
+    fn parse(weights: Weights) -> Result<Self> {
+        let label = weights.label().to_owned();
+        let parse = || {
+            let entry = |key: &str| {
+                weights.metadata().get(key).ok_or_else(|| {
+                    Error::model(format!(
+                        "the header has no {key:?}: this is no stage of an Imagen; expected a file written by \
+                         `imagen train` or `imagen export`"
+                    ))
+                })
+            };
+            let format = entry(FORMAT)?;
+            if format != "1" {
+                return Err(Error::model(format!("format {format}: this program reads format 1; use a newer one")));
+            }
+            let config: StageConfig = serde_json::from_str(entry(CONFIG)?)
+                .map_err(|e| Error::model("the stage's description cannot be read").with_source(e))?;
+            config.validate()?;
+            let step = entry(STEP)?
+                .parse()
+                .map_err(|_| Error::model(format!("{STEP} in the header is no number of steps")))?;
+            Ok((config, step, entry(ENCODER)?.clone()))
+        };
+        let (config, step, text_encoder) = parse().context(|| label)?;
+        Ok(Self { weights, config, step, text_encoder })
+    }
+
+    /// Size of the file in bytes.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes().len()
+    }
+
+    /// The network with these weights.
+    ///
+    /// # Errors
+    /// `Model` naming every missing or mis-shaped tensor.
+    pub fn build(&self, device: &Device) -> Result<Stage> {
+        let build = || {
+            // before anything is allocated: a description may claim a network of any size
+            let parameters: u64 = cost(&self.config.unet, self.config.size).iter().map(|row| row.parameters).sum();
+            if parameters > self.bytes() as u64 {
+                return Err(Error::model(format!(
+                    "the description speaks of {parameters} parameters, but the file has only {} bytes",
+                    self.bytes()
+                )));
+            }
+            let unet = Unet::new(&self.config.unet, &mut Init::zeros(device))?;
+            let mut expected = Vec::new();
+            nn::visit_parameters(&unet, |name, shape| expected.push((name.to_owned(), shape.to_vec())));
+            self.weights.require(&expected)?;
+            let unet = nn::import(unet, |name, shape| self.weights.tensor_f32(name, shape))?;
+            Ok(Stage::new(self.config.clone(), unet))
+        };
+        build().context(|| self.weights.label().to_owned())
+    }
+}
+
+/// Writes a stage: f16 weights with the description in the header, atomically.
+///
+/// # Errors
+/// `Io`; `NonFinite` where a weight is not finite or does not fit f16.
+pub fn write_stage(path: &Path, config: &StageConfig, step: u64, text_encoder: &str, unet: &Unet) -> Result<()> {
+    let tensors: Vec<NamedTensor<'_>> = nn::export(unet)
+        .into_iter()
+        .map(|(name, t)| NamedTensor { name, shape: t.shape, values: Cow::Owned(t.values) })
+        .collect();
+    let metadata = HashMap::from([
+        (FORMAT.to_owned(), "1".to_owned()),
+        (CONFIG.to_owned(), serde_json::to_string(config).expect("a description is plain data")),
+        (STEP.to_owned(), step.to_string()),
+        (ENCODER.to_owned(), text_encoder.to_owned()),
+    ]);
+    weights::write_safetensors(path, &tensors, &metadata, Precision::F16)
+}
+
+/// A network of this description with random weights; for tests and measurements.
+///
+/// # Errors
+/// The description's.
+pub fn random_stage(config: &StageConfig, seed: u64, device: &Device) -> Result<Stage> {
+    config.validate()?;
+    let unet = Unet::new(&config.unet, &mut Init::new(device, Rng::new(seed)))?;
+    Ok(Stage::new(config.clone(), unet))
+}

@@ -1,0 +1,141 @@
+//! What a stage is, as data: the header of its weights file.
+//!
+//! Everything that must match between training and sampling stands here and travels with the weights. How a picture is
+//! sampled is the caller's choice; the stage only suggests ([`SamplingDefaults`]).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
+use crate::error::{Error, Result};
+use crate::models::unet::UnetConfig;
+
+/// A stage of the cascade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageName {
+    /// Text → 64×64.
+    Base,
+    /// 64×64 → 256×256.
+    Sr256,
+    /// 256×256 → 1024×1024.
+    Sr1024,
+}
+
+impl StageName {
+    /// All stages, in the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Base, Self::Sr256, Self::Sr1024];
+
+    /// The name in files, flags and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Sr256 => "sr256",
+            Self::Sr1024 => "sr1024",
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for StageName {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == s)
+            .ok_or_else(|| Error::usage(format!("stage {s:?}: expected base, sr256 or sr1024")))
+    }
+}
+
+/// What stands in for the text when it is dropped in training and in the unconditional branch of guidance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NullText {
+    /// The embeddings are zeroed, the mask stays (the paper's "zeroing out", section 4.1).
+    #[default]
+    Zeros,
+}
+
+/// How a stage likes to be sampled; each value can be overridden.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingDefaults {
+    /// Evaluations of the network per picture.
+    pub steps: usize,
+    /// Guidance weight; 1 is none.
+    pub guidance: f64,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// What happens to x̂ beyond [-1, 1].
+    pub thresholding: Thresholding,
+    /// Noise conditioning augmentation of the low-resolution picture (super-resolution stages).
+    pub aug_level: AugLevel,
+}
+
+/// A stage, completely described; stored in its weights file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    /// Which stage.
+    pub stage: StageName,
+    /// Side of its pictures, in pixels.
+    pub size: usize,
+    /// Side of the low-resolution pictures that condition it; absent for the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_size: Option<usize>,
+    /// The network.
+    pub unet: UnetConfig,
+    /// Noise schedule of training and sampling.
+    pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    pub parameterization: Parameterization,
+    /// What stands in for dropped text.
+    #[serde(default)]
+    pub null_text: NullText,
+    /// How it likes to be sampled.
+    #[serde(default)]
+    pub sampling: SamplingDefaults,
+}
+
+impl Default for SamplingDefaults {
+    /// 50 DPM-Solver++ steps, guidance 5, dynamic thresholding at 0.995, augmentation 0.1.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            guidance: 5.0,
+            sampler: Sampler::DpmSolverPlusPlus2M,
+            thresholding: Thresholding::default(),
+            aug_level: AugLevel::new(0.1).expect("0.1 is an augmentation level"),
+        }
+    }
+}
+
+impl StageConfig {
+    /// What is wrong with this description, if anything.
+    ///
+    /// # Errors
+    /// `Usage`, naming the field and what it must be.
+    pub fn validate(&self) -> Result<()> {
+        self.unet.validate()?;
+        let unit = self.unet.granularity();
+        if self.size == 0 || self.size % unit != 0 {
+            return Err(Error::usage(format!("size = {}: this network needs a multiple of {unit}", self.size)));
+        }
+        match (self.low_size, self.unet.low_resolution, self.stage) {
+            (None, false, StageName::Base) => Ok(()),
+            (Some(low), true, StageName::Sr256 | StageName::Sr1024) if low > 0 && self.size % low == 0 => Ok(()),
+            _ => Err(Error::usage(
+                "a base stage has no low_size and unet.low_resolution = false; a super-resolution stage has a low_size \
+                 that divides size, and unet.low_resolution = true",
+            )),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! One stage: a network and its description, as the denoiser x̂(z_t, t, conditioning).
+//!
+//! [`Stage::denoise`] is the only place where prediction, guidance, parameterization and thresholding meet, in the paper's
+//! order (sections 2.2, 2.3). Which times it is asked at is the sampler's business.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::config::{NullText, StageConfig};
+use crate::diffusion::{Guidance, LogSnr, Thresholding};
+use crate::error::Result;
+use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
+
+/// A network with its description.
+#[derive(Debug)]
+pub struct Stage {
+    /// What it is.
+    pub config: StageConfig,
+    unet: Unet,
+}
+
+/// What a batch of pictures is drawn under.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// The encoded prompts.
+    pub text: Option<Text>,
+    /// The resized, noised low-resolution pictures (super-resolution stages).
+    pub low_resolution: Option<LowResolution>,
+    /// Guidance weight.
+    pub guidance: Guidance,
+    /// What happens to x̂ beyond [-1, 1].
+    pub thresholding: Thresholding,
+}
+
+impl NullText {
+    /// What stands in for a text.
+    pub fn of(self, text: &Text) -> Text {
+        match self {
+            Self::Zeros => Text { sequence: text.sequence.zeros_like(), mask: text.mask.clone() },
+        }
+    }
+}
+
+impl Stage {
+    /// A stage from its parts.
+    pub fn new(config: StageConfig, unet: Unet) -> Self {
+        Self { config, unet }
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.unet.devices().into_iter().next().unwrap_or_default()
+    }
+
+    /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ.
+    ///
+    /// # Errors
+    /// The network's.
+    pub fn denoise(&self, z: Tensor<4>, log_snr: LogSnr, conditions: &Conditions) -> Result<Tensor<4>> {
+        let prediction = self.guided(z.clone(), log_snr, conditions)?;
+        let levels = vec![log_snr; z.dims()[0]];
+        let x_hat = self.config.parameterization.x_hat(prediction, z, &levels);
+        conditions.thresholding.apply(x_hat)
+    }
+
+    /// The guided prediction. ε, v and x are affine in one another at a given z, so guidance of any of them is guidance of
+    /// ε (section 2.2); both branches pass through the network in one batch.
+    fn guided(&self, z: Tensor<4>, log_snr: LogSnr, c: &Conditions) -> Result<Tensor<4>> {
+        let n = z.dims()[0];
+        let (Some(text), false) = (&c.text, c.guidance.is_none()) else {
+            return self.predict(z, log_snr, c.text.clone(), c.low_resolution.clone());
+        };
+        let null = self.config.null_text.of(text);
+        let twice = |t: &Tensor<4>| Tensor::cat(vec![t.clone(), t.clone()], 0);
+        let text = Text {
+            sequence: Tensor::cat(vec![text.sequence.clone(), null.sequence], 0),
+            mask: Tensor::cat(vec![text.mask.clone(), null.mask], 0),
+        };
+        let low = c.low_resolution.as_ref().map(|low| LowResolution {
+            picture: twice(&low.picture),
+            log_snr: [low.log_snr.clone(), low.log_snr.clone()].concat(),
+        });
+        let both = self.predict(twice(&z), log_snr, Some(text), low)?;
+        let conditional = both.clone().narrow(0, 0, n);
+        Ok(c.guidance.combine(conditional, both.narrow(0, n, n)))
+    }
+
+    fn predict(
+        &self,
+        z: Tensor<4>,
+        log_snr: LogSnr,
+        text: Option<Text>,
+        low_resolution: Option<LowResolution>,
+    ) -> Result<Tensor<4>> {
+        let log_snr = vec![log_snr.get(); z.dims()[0]];
+        self.unet.forward(z, &Conditioning { log_snr, text, low_resolution })
+    }
+}

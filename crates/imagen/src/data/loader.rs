@@ -1,0 +1,319 @@
+//! Batches whose content is a function of (seed, position).
+//!
+//! Position p of the endless stream of examples is picture `order(p / n)[p % n]`, where `order(e)` is the e-th epoch's
+//! permutation; caption, window and mirror image are drawn from a key folded with p. So neither the batch size, the
+//! number of workers nor a stop and resume changes what the p-th example is, and a checkpoint needs to keep one number.
+//!
+//! A picture that cannot be read is counted, named and replaced by another that p decides; too many of them stop the
+//! run. Prepared pictures are kept as bytes up to a budget; what is kept changes the speed and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use super::source::Source;
+use super::transform::{Sample, Transform};
+use crate::error::{Context, Error, Result};
+use crate::image::{CHANNELS, DecodeOptions, Picture, decode};
+use crate::rng::Rng;
+
+/// Keys under the seed, one for each purpose.
+const ORDER: u64 = 0;
+const DRAW: u64 = 1;
+/// Keys under an example's draw.
+const CAPTION: u64 = 0;
+const WINDOW: u64 = 1;
+const REPLACEMENT: u64 = 2;
+/// A set of which more than this part cannot be read is broken; one bad picture is always forgiven.
+const BAD_ALLOWED: f64 = 0.01;
+
+/// How a [`Loader`] works; nothing here changes what it deals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Threads that prepare batches in the background; 1.
+    pub workers: usize,
+    /// Batches that each worker may be ahead; 2.
+    pub ahead: usize,
+    /// Bytes of prepared pictures that are kept; 1 GiB.
+    pub cache_bytes: usize,
+    /// How pictures are read.
+    pub decode: DecodeOptions,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self { workers: 1, ahead: 2, cache_bytes: 1 << 30, decode: DecodeOptions::default() }
+    }
+}
+
+/// Numbers of a batch of pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixels {
+    /// In [-1, 1], row-major.
+    pub values: Vec<f32>,
+    /// `[n, height, width, 3]`.
+    pub shape: [usize; 4],
+}
+
+/// `n` examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Position of the first example; the next batch begins at `position + n`.
+    pub position: u64,
+    /// Which of [`Source::examples`] they are.
+    pub examples: Vec<usize>,
+    /// Which of [`Source::captions`] each drew; `None` in an unconditional set.
+    pub captions: Vec<Option<usize>>,
+    /// The pictures or windows.
+    pub pictures: Pixels,
+    /// The same windows at the lower resolution, for super-resolution.
+    pub low_res: Option<Pixels>,
+}
+
+/// Deals batches; clones share the kept pictures.
+#[derive(Clone)]
+pub struct Loader(Arc<Inner>);
+
+struct Inner {
+    source: Source,
+    transform: Transform,
+    batch: usize,
+    seed: u64,
+    options: LoaderOptions,
+    kept: Vec<OnceLock<Picture>>,
+    kept_bytes: AtomicUsize,
+    /// What could not be read: number of the example and why.
+    bad: Mutex<BTreeMap<usize, String>>,
+    /// The latest epochs' permutations.
+    orders: Mutex<BTreeMap<u64, Arc<Vec<usize>>>>,
+}
+
+impl Loader {
+    /// A loader of `batch` examples at a time with the default options.
+    ///
+    /// # Errors
+    /// As [`Self::with_options`].
+    pub fn new(source: Source, transform: Transform, batch: usize, seed: u64) -> Result<Self> {
+        Self::with_options(source, transform, batch, seed, LoaderOptions::default())
+    }
+
+    /// A loader of `batch` examples at a time.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if the transform does not fit together, `batch` or the number of workers is 0.
+    pub fn with_options(
+        source: Source,
+        transform: Transform,
+        batch: usize,
+        seed: u64,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        transform.check()?;
+        if batch == 0 || options.workers == 0 {
+            return Err(Error::usage("a loader needs a batch of at least 1 and at least 1 worker"));
+        }
+        let kept = (0..source.examples().len()).map(|_| OnceLock::new()).collect();
+        Ok(Self(Arc::new(Inner {
+            source,
+            transform,
+            batch,
+            seed,
+            options,
+            kept,
+            kept_bytes: AtomicUsize::new(0),
+            bad: Mutex::default(),
+            orders: Mutex::default(),
+        })))
+    }
+
+    /// Where the pictures come from.
+    pub fn source(&self) -> &Source {
+        &self.0.source
+    }
+
+    /// How they become examples.
+    pub fn transform(&self) -> &Transform {
+        &self.0.transform
+    }
+
+    /// Examples in a batch.
+    pub fn batch_size(&self) -> usize {
+        self.0.batch
+    }
+
+    /// The pictures that could not be read so far, each with the reason, by name.
+    pub fn skipped(&self) -> Vec<(String, String)> {
+        let examples = self.0.source.examples();
+        let bad = self.0.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.iter().map(|(&number, reason)| (examples[number].name.clone(), reason.clone())).collect()
+    }
+
+    /// The batch of the examples `position..position + batch_size`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if more than 1 % of the pictures (and more than one) cannot be read.
+    pub fn batch_at(&self, position: u64) -> Result<Batch> {
+        self.0.batch_at(position)
+    }
+
+    /// The batches from `position` on, endless, prepared in the background. After an error the iterator ends; dropping it
+    /// stops the workers.
+    pub fn batches(&self, position: u64) -> Batches {
+        let workers = self.0.options.workers as u64;
+        let (batches, threads) = (0..workers).map(|worker| self.start_worker(position, worker, workers)).unzip();
+        Batches { batches, threads, turn: 0 }
+    }
+
+    /// Starts a thread that prepares every `of`-th batch from the `worker`-th on.
+    fn start_worker(&self, position: u64, worker: u64, of: u64) -> (Receiver<Result<Batch>>, JoinHandle<()>) {
+        let (sender, receiver) = sync_channel(self.0.options.ahead);
+        let inner = Arc::clone(&self.0);
+        let work = move || {
+            for turn in (worker..).step_by(of as usize) {
+                let batch = inner.batch_at(position + turn * inner.batch as u64);
+                let failed = batch.is_err();
+                // Nobody listens any more when the iterator was dropped.
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        (receiver, std::thread::spawn(work))
+    }
+}
+
+/// Batches in order, from workers that each prepare every w-th one; see [`Loader::batches`].
+pub struct Batches {
+    batches: Vec<Receiver<Result<Batch>>>,
+    threads: Vec<JoinHandle<()>>,
+    turn: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.get(self.turn)?.recv();
+        self.turn = (self.turn + 1) % self.batches.len();
+        if !matches!(batch, Ok(Ok(_))) {
+            self.batches.clear();
+        }
+        match batch {
+            Ok(batch) => Some(batch),
+            Err(_) => Some(Err(Error::data("a thread that reads pictures ended unexpectedly"))),
+        }
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.batches.clear();
+        for thread in self.threads.drain(..) {
+            // A panic of the worker was reported by `next` already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    fn batch_at(&self, position: u64) -> Result<Batch> {
+        let n = self.batch;
+        let factor = self.transform.factor();
+        let side = self.transform.side();
+        let block = |side: usize| Pixels {
+            values: Vec::with_capacity(n * side * side * CHANNELS),
+            shape: [n, side, side, CHANNELS],
+        };
+        let mut batch = Batch {
+            position,
+            examples: Vec::with_capacity(n),
+            captions: Vec::with_capacity(n),
+            pictures: block(side),
+            low_res: self.transform.low_size.map(|_| block(side / factor)),
+        };
+        for position in position..position + n as u64 {
+            let key = Rng::new(self.seed).fold(DRAW).fold(position);
+            let (example, Sample { picture, low_res }) = self.sample(position, key)?;
+            let captions = &self.source.examples()[example].captions;
+            let drawn =
+                (!captions.is_empty()).then(|| captions[key.fold(CAPTION).below(captions.len() as u64) as usize]);
+            batch.examples.push(example);
+            batch.captions.push(drawn);
+            batch.pictures.values.extend_from_slice(picture.values());
+            if let (Some(block), Some(low_res)) = (&mut batch.low_res, low_res) {
+                block.values.extend_from_slice(low_res.values());
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The example at a position, or its replacement if that cannot be read.
+    fn sample(&self, position: u64, key: Rng) -> Result<(usize, Sample)> {
+        let n = self.source.examples().len() as u64;
+        let mut example = self.order(position / n)[(position % n) as usize];
+        let mut attempt = 0;
+        loop {
+            let read;
+            let picture = match self.kept[example].get() {
+                Some(kept) => kept,
+                None => match self.read(example) {
+                    Ok(picture) => {
+                        read = picture;
+                        &read
+                    }
+                    Err(error) => {
+                        self.note_bad(example, error)?;
+                        example = key.fold(REPLACEMENT).fold(attempt).below(n) as usize;
+                        attempt += 1;
+                        continue;
+                    }
+                },
+            };
+            return Ok((example, self.transform.sample(picture, key.fold(WINDOW))?));
+        }
+    }
+
+    /// Reads and prepares a picture, and keeps it if there is room.
+    fn read(&self, example: usize) -> Result<Picture> {
+        let path = self.source.path(&self.source.examples()[example]);
+        let picture = self.transform.prepare(&decode::open(&path, &self.options.decode)?)?;
+        let bytes = picture.pixels().len();
+        let before = self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = before.checked_add(bytes).is_some_and(|sum| sum <= self.options.cache_bytes);
+        if !room || self.kept[example].set(picture.clone()).is_err() {
+            self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Ok(picture)
+    }
+
+    /// Counts a picture that cannot be read; an error if there are too many.
+    fn note_bad(&self, example: usize, error: Error) -> Result<()> {
+        let n = self.source.examples().len();
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.insert(example, format!("{error:#}"));
+        let allowed = ((n as f64 * BAD_ALLOWED) as usize).max(1);
+        if bad.len() > allowed || bad.len() == n {
+            let count = bad.len();
+            return Err(error).context(|| {
+                format!("{count} of {n} pictures in {} cannot be read, the last", self.source.folder().display())
+            });
+        }
+        Ok(())
+    }
+
+    /// The order of an epoch.
+    fn order(&self, epoch: u64) -> Arc<Vec<usize>> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(order) = orders.get(&epoch) {
+            return Arc::clone(order);
+        }
+        let order = Rng::new(self.seed).fold(ORDER).fold(epoch).permutation(self.source.examples().len());
+        let order = Arc::new(order);
+        // Batches at the end of an epoch reach into the next one; older epochs are done.
+        orders.retain(|&known, _| known + 1 >= epoch && known <= epoch + 1);
+        orders.insert(epoch, Arc::clone(&order));
+        order
+    }
+}

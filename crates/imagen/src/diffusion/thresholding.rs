@@ -1,0 +1,192 @@
+//! Keeping x̂ within the training data's range [−1, 1] (Imagen, section 2.3 and figure A.31).
+//!
+//! Large guidance weights push x̂ out of that range, and the sampler feeds it back to the network. Thresholding comes
+//! after guidance and before the sampler's update, at every step, for each picture on its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::forward::column;
+use super::{check_finite, names};
+use crate::error::{Error, Result};
+
+/// What is done to an x̂ that leaves [−1, 1]. Written `none`, `static`, `dynamic` or `dynamic:0.95`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Thresholding {
+    /// Nothing: poor pictures at large guidance weights.
+    None,
+    /// Cut off at ±1: no blank pictures, but saturated ones.
+    Static,
+    /// Cut off at ±s and divided by s, where s is a percentile of the picture's |x̂|, and at least 1.
+    Dynamic {
+        /// The percentile as a ratio in [0, 1]; the paper's 99.5 is 0.995.
+        percentile: f64,
+    },
+}
+
+/// The paper's percentile (figure A.10).
+const PERCENTILE: f64 = 0.995;
+
+impl Default for Thresholding {
+    fn default() -> Self {
+        Self::Dynamic { percentile: PERCENTILE }
+    }
+}
+
+impl Thresholding {
+    /// Every kind, with default settings.
+    pub const ALL: [Self; 3] = [Self::None, Self::Static, Self::Dynamic { percentile: PERCENTILE }];
+
+    /// The thresholded x̂, `[n, …]`.
+    ///
+    /// # Errors
+    /// [`NonFinite`](crate::error::ErrorKind::NonFinite): cutting off would hide an infinite number.
+    pub fn apply<const D: usize>(self, x_hat: Tensor<D>) -> Result<Tensor<D>> {
+        check_finite(&x_hat, "x_hat")?;
+        Ok(match self {
+            Self::None => x_hat,
+            Self::Static => x_hat.clamp(-1.0, 1.0),
+            // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
+            Self::Dynamic { percentile } => {
+                let scales = column(scales(&x_hat, percentile).into_iter(), &x_hat.device());
+                (x_hat / scales).clamp(-1.0, 1.0)
+            }
+        })
+    }
+}
+
+/// s = max(percentile of |x̂|, 1) of each picture.
+fn scales<const D: usize>(x_hat: &Tensor<D>, percentile: f64) -> Vec<f64> {
+    let pictures = x_hat.dims()[0];
+    let mut values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
+    values.iter_mut().for_each(|value| *value = value.abs());
+    let size = values.len() / pictures.max(1);
+    values.chunks_exact_mut(size.max(1)).map(|picture| quantile(picture, percentile).max(1.0)).collect()
+}
+
+/// The quantile with linear interpolation between neighbours, as numpy and PyTorch have it by default.
+///
+/// Reorders `values`, which must not be empty; linear in time.
+fn quantile(values: &mut [f32], ratio: f64) -> f64 {
+    let position = ratio.clamp(0.0, 1.0) * (values.len() - 1) as f64;
+    let (_, &mut below, rest) = values.select_nth_unstable_by(position as usize, f32::total_cmp);
+    let above = rest.iter().copied().min_by(f32::total_cmp).unwrap_or(below);
+    f64::from(below) + position.fract() * (f64::from(above) - f64::from(below))
+}
+
+impl fmt::Display for Thresholding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::None => f.pad("none"),
+            Self::Static => f.pad("static"),
+            Self::Dynamic { percentile } => names::write(f, "dynamic", percentile, PERCENTILE),
+        }
+    }
+}
+
+impl FromStr for Thresholding {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, setting) = names::split(text);
+        match (names::find("thresholding", &Self::ALL, name)?, setting) {
+            (kind, None) => Ok(kind),
+            (Self::Dynamic { .. }, Some(ratio)) => {
+                Ok(Self::Dynamic { percentile: names::number("percentile of dynamic thresholding", ratio, 0.0..=1.0)? })
+            }
+            (kind, Some(setting)) => Err(names::no_setting(kind, setting)),
+        }
+    }
+}
+
+impl TryFrom<String> for Thresholding {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Thresholding> for String {
+    fn from(kind: Thresholding) -> Self {
+        kind.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn pictures<const N: usize, const M: usize>(values: [[f32; M]; N]) -> Tensor<2> {
+        Tensor::from_data(values, &Device::flex())
+    }
+
+    fn values(x: Tensor<2>) -> Vec<f32> {
+        x.into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn quantiles_equal_those_of_numpy() {
+        // numpy.quantile(values, ratio), default method.
+        let unsorted = [3.0, 0.0, 2.0, 1.0, 10.0];
+        let cases = [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (0.5, 2.0), (0.9, 7.2), (0.995, 9.86), (1.0, 10.0)];
+        for (ratio, expected) in cases {
+            let found = quantile(&mut unsorted.clone(), ratio);
+            assert!((found - expected).abs() < 1e-12, "ratio {ratio}: {found}, expected {expected}");
+        }
+        assert_eq!(quantile(&mut [4.0], 0.995), 4.0);
+        let found = quantile(&mut std::array::from_fn::<f32, 1001, _>(|i| ((i * 7) % 1001) as f32), 0.9955);
+        assert!((found - 995.5).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
+    fn dynamic_equals_static_when_the_percentile_is_at_most_one() {
+        let x = pictures([[-3.0, 0.5, -0.25, 0.75], [0.1, -0.2, 0.3, -1.0]]);
+        let dynamic = Thresholding::Dynamic { percentile: 0.6 }.apply(x.clone()).unwrap();
+        assert_eq!(values(dynamic), values(Thresholding::Static.apply(x).unwrap()));
+    }
+
+    #[test]
+    fn dynamic_divides_each_picture_by_its_own_percentile() {
+        let x = pictures([[-8.0, 4.0, -2.0, 1.0, 0.0], [0.5, -0.5, 0.25, 1.0, -1.0]]);
+        let x = Thresholding::Dynamic { percentile: 0.75 }.apply(x).unwrap();
+        assert_eq!(values(x), [-1.0, 1.0, -0.5, 0.25, 0.0, 0.5, -0.5, 0.25, 1.0, -1.0]);
+    }
+
+    #[test]
+    fn none_leaves_x_hat_alone() {
+        let x = pictures([[-8.0, 4.0], [0.5, 1.5]]);
+        assert_eq!(values(Thresholding::None.apply(x.clone()).unwrap()), values(x));
+    }
+
+    #[test]
+    fn no_kind_hides_a_number_that_is_not_finite() {
+        for kind in Thresholding::ALL {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let error = kind.apply(pictures([[0.0, bad]])).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NonFinite, "{kind} {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_percentile_is_a_ratio() {
+        assert_eq!("dynamic:0.95".parse::<Thresholding>().unwrap(), Thresholding::Dynamic { percentile: 0.95 });
+        assert_eq!("dynamic".parse::<Thresholding>().unwrap(), Thresholding::default());
+        let messages = [
+            ("dynamic:99.5", "percentile of dynamic thresholding is '99.5', expected a number from 0 to 1"),
+            ("static:1", "'static' takes no setting, but ':1' follows it; remove that"),
+            ("clip", "unknown thresholding 'clip', expected one of: none, static, dynamic"),
+        ];
+        for (text, expected) in messages {
+            assert_eq!(text.parse::<Thresholding>().unwrap_err().to_string(), expected);
+        }
+    }
+}

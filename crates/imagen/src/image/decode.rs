@@ -1,0 +1,155 @@
+//! Reading pictures that somebody else made: PNG, JPEG and WebP, told apart by content, under limits.
+//!
+//! The size in the header is checked before anything of that size is allocated, so that a file of fifty bytes cannot ask
+//! for gigabytes. EXIF orientation is applied, transparency is composited on a colour, grey and 16-bit samples become
+//! 8-bit RGB, of an animation the first picture is taken. A file that ends early is an error, never half a picture.
+//!
+//! Colour profiles are ignored; there are no other formats, and no picture is fetched from anywhere.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use super::{CHANNELS, Picture};
+use crate::error::{Context, Error, Result};
+
+/// How pictures are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// The colour behind transparent pixels; white.
+    pub background: [u8; CHANNELS],
+    /// The largest width and height; 16384.
+    pub max_side: u32,
+    /// The most memory that one picture may take decoded, and the most bytes of a file; 512 MiB.
+    pub max_bytes: u64,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self { background: [255; CHANNELS], max_side: 16384, max_bytes: 512 << 20 }
+    }
+}
+
+/// Reads a picture file.
+///
+/// # Errors
+/// As [`decode`], with the path as context; [`crate::ErrorKind::Io`] if the file cannot be read.
+pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
+    if size > options.max_bytes {
+        return Err(Error::data(format!(
+            "picture {} has {size} bytes; at most {} are read",
+            path.display(),
+            options.max_bytes
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    decode(&bytes, options).context(|| format!("picture {}", path.display()))
+}
+
+/// Decodes the bytes of a PNG, JPEG or WebP file.
+///
+/// # Errors
+/// [`crate::ErrorKind::Data`] if the format is another, the picture is larger than `options` allow (found out before it
+/// is allocated), or the file is damaged or ends early.
+pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
+    let format = match ::image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
+        Ok(other) => {
+            return Err(Error::data(format!(
+                "a {} file is not read; expected PNG, JPEG or WebP",
+                other.to_mime_type()
+            )));
+        }
+        Err(_) => return Err(Error::data("the content is no picture; expected PNG, JPEG or WebP")),
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = Some(options.max_side);
+    limits.max_image_height = Some(options.max_side);
+    limits.max_alloc = Some(options.max_bytes);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let damaged = |e: ImageError| match e {
+        ImageError::Limits(_) => too_large(None, options),
+        e => Error::data(format!("the {} file is damaged or incomplete", name(format))).with_source(e),
+    };
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > options.max_side || decoder.total_bytes() > options.max_bytes {
+        return Err(too_large(Some((width, height)), options));
+    }
+    if width == 0 || height == 0 {
+        return Err(Error::data(format!("the {} file has no pixels", name(format))));
+    }
+    if format == ImageFormat::Jpeg && !jpeg_has_its_end(bytes) {
+        return Err(Error::data("the JPEG file ends in the middle of the picture; fetch it again"));
+    }
+    // A damaged EXIF block says nothing about the pixels: the picture is then upright.
+    let orientation = decoder.orientation().ok();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    if let Some(orientation) = orientation {
+        image.apply_orientation(orientation);
+    }
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let pixels = if image.color().has_alpha() {
+        composite(image.into_rgba8().as_raw(), options.background)
+    } else {
+        image.into_rgb8().into_raw()
+    };
+    Picture::new(width, height, pixels)
+}
+
+fn too_large(size: Option<(u32, u32)>, options: &DecodeOptions) -> Error {
+    let size = size.map_or("is".to_string(), |(width, height)| format!("of {width}x{height} is"));
+    Error::data(format!(
+        "the picture {size} too large; at most {} pixels a side and {} bytes decoded are read",
+        options.max_side, options.max_bytes
+    ))
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::Jpeg => "JPEG",
+        _ => "WebP",
+    }
+}
+
+/// The decoder fills what is missing of a JPEG with grey and says nothing; so the end of the last scan is looked for.
+/// Inside a scan neither marker can occur, because a data byte of FF is followed by 00.
+fn jpeg_has_its_end(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
+}
+
+/// RGBA over a colour: `round(alpha * over + (1 - alpha) * under)`, in bytes.
+fn composite(rgba: &[u8], background: [u8; CHANNELS]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rgba.len() / 4 * CHANNELS);
+    for pixel in rgba.chunks_exact(4) {
+        let alpha = u32::from(pixel[3]);
+        for (&over, under) in pixel[..CHANNELS].iter().zip(background) {
+            let sum = alpha * u32::from(over) + (255 - alpha) * u32::from(under);
+            out.push(((sum + 127) / 255) as u8);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_transparent_black_on_white_is_grey() {
+        let rgba = [0, 0, 0, 128, 9, 8, 7, 0, 9, 8, 7, 255];
+        assert_eq!(composite(&rgba, [255; 3]), [127, 127, 127, 255, 255, 255, 9, 8, 7]);
+    }
+
+    #[test]
+    fn a_thumbnail_inside_a_jpeg_does_not_count_as_its_end() {
+        let thumbnail_then_scan = [0xFF, 0xDA, 1, 0xFF, 0xD9, 0xFF, 0xDA, 1, 2];
+        assert!(!jpeg_has_its_end(&thumbnail_then_scan));
+        assert!(jpeg_has_its_end(&[&thumbnail_then_scan[..], &[0xFF, 0xD9]].concat()));
+    }
+}

@@ -1,0 +1,118 @@
+//! PNG files that remember how they were made.
+//!
+//! Two text chunks: keyword `parameters` holds the line format of the Stable Diffusion web UIs (what galleries and other
+//! programs read), keyword `imagen` holds a JSON document that is complete. A text within Latin-1 becomes a `tEXt`
+//! chunk, any other an `iTXt` chunk, as the PNG specification (section 11.3.3) wants it. Neither is interpreted here.
+//!
+//! Files appear whole or not at all: they are written under another name, synced and renamed.
+
+use std::fs::File;
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use super::{DecodeOptions, Picture};
+use crate::error::{Context, Error, Result};
+
+/// Keyword of the text that web UIs and galleries read.
+const PARAMETERS: &str = "parameters";
+/// Keyword of our JSON document.
+const IMAGEN: &str = "imagen";
+
+/// What a PNG file says about its picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PngText {
+    /// The prompt and settings in the web UIs' line format ("infotext").
+    pub parameters: Option<String>,
+    /// A JSON document with the complete request.
+    pub imagen: Option<String>,
+}
+
+/// The bytes of a PNG file with the picture and its text.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] if a text holds a NUL character, which PNG cannot say.
+pub fn encode(picture: &Picture, text: &PngText) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let width = u32::try_from(picture.width()).map_err(|_| too_wide(picture))?;
+    let height = u32::try_from(picture.height()).map_err(|_| too_wide(picture))?;
+    let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(::png::ColorType::Rgb);
+    encoder.set_depth(::png::BitDepth::Eight);
+    for (keyword, text) in [(PARAMETERS, &text.parameters), (IMAGEN, &text.imagen)] {
+        let Some(text) = text else { continue };
+        if text.contains('\0') {
+            return Err(Error::usage(format!(
+                "the {keyword} text of a PNG file cannot hold a NUL character; remove it"
+            )));
+        }
+        let latin1 = text.chars().all(|c| u32::from(c) < 256);
+        let add = if latin1 { ::png::Encoder::add_text_chunk } else { ::png::Encoder::add_itxt_chunk };
+        add(&mut encoder, keyword.to_string(), text.clone()).map_err(cannot_encode)?;
+    }
+    let mut writer = encoder.write_header().map_err(cannot_encode)?;
+    writer.write_image_data(picture.pixels()).map_err(cannot_encode)?;
+    writer.finish().map_err(cannot_encode)?;
+    Ok(bytes)
+}
+
+/// Writes a PNG file, whole or not at all.
+///
+/// # Errors
+/// As [`encode`]; [`crate::ErrorKind::Io`] if the file cannot be written.
+pub fn write(path: &Path, picture: &Picture, text: &PngText) -> Result<()> {
+    let bytes = encode(picture, text).context(|| format!("picture {}", path.display()))?;
+    write_whole(path, &bytes)
+}
+
+/// The text of a PNG file; a keyword that occurs twice counts once, the first time.
+///
+/// # Errors
+/// [`crate::ErrorKind::Data`] if the bytes are no PNG file, are larger than `options` allow, or end early.
+pub fn read_text(bytes: &[u8], options: &DecodeOptions) -> Result<PngText> {
+    let damaged = |e| Error::data("the PNG file is damaged or incomplete").with_source(e);
+    let limit = usize::try_from(options.max_bytes).unwrap_or(usize::MAX);
+    let decoder = ::png::Decoder::new_with_limits(Cursor::new(bytes), ::png::Limits { bytes: limit });
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    reader.finish().map_err(damaged)?;
+    let info = reader.info();
+    let find = |keyword: &str| {
+        let latin1 = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
+        let unicode = info.utf8_text.iter().find(|chunk| chunk.keyword == keyword);
+        let packed = info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
+        let text = match (unicode, latin1, packed) {
+            (Some(chunk), _, _) => chunk.get_text(),
+            (_, Some(chunk), _) => Ok(chunk.text.clone()),
+            (_, _, Some(chunk)) => chunk.get_text(),
+            _ => return Ok(None),
+        };
+        text.map(Some).map_err(damaged)
+    };
+    Ok(PngText { parameters: find(PARAMETERS)?, imagen: find(IMAGEN)? })
+}
+
+fn too_wide(picture: &Picture) -> Error {
+    Error::usage(format!("{picture:?} is too large for a PNG file"))
+}
+
+fn cannot_encode(e: ::png::EncodingError) -> Error {
+    Error::usage("the picture cannot be written as PNG").with_source(e)
+}
+
+/// Writes a file under another name in the same folder, syncs it and renames it; folders are made.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&part, path)).map_err(|e| {
+        // The half-written file is of no use to anyone; that it cannot be removed either adds nothing to the error.
+        let _ = std::fs::remove_file(&part);
+        Error::io("write", path, e)
+    })
+}

@@ -1,0 +1,372 @@
+//! BERT's encoder (Devlin et al. 2018; spec A2): token ids in, the last hidden state of every token out.
+//!
+//! Embeddings of word, position and type are summed and normalised; then each block adds self-attention and a
+//! two-layer perceptron with exact GELU to its input and normalises *after* each sum (post-norm). All sizes come from
+//! the model's own `config.json`. The network is frozen: it never takes part in differentiation, and its embedding
+//! tables stay as small as they are in the file.
+//!
+//! Deliberately not here: tokens from text (`text::bert`), the pooler, masked-word heads, decoder use, dropout.
+
+use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use serde::{Deserialize, Serialize};
+
+use super::weights::{Table, Weights};
+use crate::error::{Error, Result};
+
+/// Added to the attention scores of padding; e^(score − 10⁹) is zero in f32, and a row of only padding stays finite.
+const MASKED: f32 = -1e9;
+
+/// No configuration has more blocks; a file that says so is damaged, and must not make a list of that length.
+const MAX_BLOCKS: usize = 1024;
+
+/// The sizes of the network, as its `config.json` names them. Other keys of that file do not concern the encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BertConfig {
+    /// The family; this reader knows `bert`.
+    pub model_type: String,
+    /// How many tokens the vocabulary has.
+    pub vocab_size: usize,
+    /// The width d of a token's vector.
+    pub hidden_size: usize,
+    /// How many transformer blocks there are.
+    pub num_hidden_layers: usize,
+    /// How many attention heads share the width.
+    pub num_attention_heads: usize,
+    /// The inner width of the perceptron.
+    pub intermediate_size: usize,
+    /// How many positions have an embedding: the longest input.
+    pub max_position_embeddings: usize,
+    /// How many token types have an embedding; a caption uses type 0.
+    pub type_vocab_size: usize,
+    /// The perceptron's activation; this reader knows `gelu` (exact).
+    #[serde(default = "gelu")]
+    pub hidden_act: String,
+    /// How positions enter; this reader knows `absolute`.
+    #[serde(default = "absolute")]
+    pub position_embedding_type: String,
+    /// What LayerNorm adds to the variance.
+    #[serde(default = "bert_epsilon")]
+    pub layer_norm_eps: f64,
+}
+
+fn gelu() -> String {
+    "gelu".into()
+}
+
+fn absolute() -> String {
+    "absolute".into()
+}
+
+fn bert_epsilon() -> f64 {
+    1e-12
+}
+
+impl BertConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// `Model` when it is not JSON, lacks a size, or asks for what this network does not do.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let config: Self =
+            serde_json::from_slice(json).map_err(|e| Error::model("config.json is not a BERT's").with_source(e))?;
+        config.check().map(|()| config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::model(format!("config.json: {what}")));
+        for (key, value, known) in [
+            ("model_type", &self.model_type, "bert"),
+            ("hidden_act", &self.hidden_act, "gelu"),
+            ("position_embedding_type", &self.position_embedding_type, "absolute"),
+        ] {
+            if value != known {
+                return refuse(format!("{key} is `{value}`; this BERT knows `{known}`"));
+            }
+        }
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        if let Some((key, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return refuse(format!("{key} is 0"));
+        }
+        if self.num_hidden_layers > MAX_BLOCKS {
+            return refuse(format!("num_hidden_layers is {} (at most {MAX_BLOCKS})", self.num_hidden_layers));
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let (width, heads) = (self.hidden_size, self.num_attention_heads);
+            return refuse(format!("hidden_size {width} is not divisible by num_attention_heads {heads}"));
+        }
+        if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps.is_finite()) {
+            return refuse(format!("layer_norm_eps is {}", self.layer_norm_eps));
+        }
+        Ok(())
+    }
+}
+
+/// The frozen network on a device.
+#[derive(Debug)]
+pub struct Bert {
+    config: BertConfig,
+    device: Device,
+    words: Table,
+    /// Position plus type 0, `[max_position_embeddings, d]`, row-major.
+    positions: Vec<f32>,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    /// Query, key and value side by side: `[d, 3·d]`.
+    qkv: Linear,
+    output: Linear,
+    attention_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    output_norm: LayerNorm,
+}
+
+impl Bert {
+    /// The network of this configuration with the weights of a file in transformers' layout, with or without the
+    /// prefix `bert.`, LayerNorm as `weight`/`bias` or as `gamma`/`beta`.
+    ///
+    /// The network lives on `device` without its autodiff association.
+    ///
+    /// # Errors
+    /// `Model` when the configuration is not one this network has, or when tensors are missing or mis-shaped (all
+    /// listed).
+    pub fn new(config: BertConfig, weights: &Weights, device: &Device) -> Result<Self> {
+        config.check()?;
+        let device = device.clone().without_autodiff();
+        let d = config.hidden_size;
+        let loader = Loader::new(weights, &device, config.layer_norm_eps);
+        weights.require(&loader.expected(&config))?;
+        let words = weights.table(&format!("{}{WORDS}.weight", loader.prefix), [config.vocab_size, d])?;
+        let mut positions = loader.values(&format!("{POSITIONS}.weight"), &[config.max_position_embeddings, d])?;
+        let types = loader.values(&format!("{TYPES}.weight"), &[config.type_vocab_size, d])?;
+        for position in positions.chunks_mut(d) {
+            position.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
+        }
+        let norm = loader.norm(NORM, d)?;
+        let blocks = (0..config.num_hidden_layers).map(|index| loader.block(&block_name(index), &config));
+        let blocks = blocks.collect::<Result<_>>()?;
+        Ok(Self { words, positions, norm, blocks, device, config })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The device that the network lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The last hidden states `[b, t, d]` of `batch` sequences of `t` token ids, row by row in `ids`. `mask` says
+    /// which tokens are real: the others are attended to by none, and their own states mean nothing.
+    ///
+    /// # Errors
+    /// `Usage` when `ids` and `mask` do not form `batch` rows, or a row is longer than the network's positions;
+    /// `Model` when an id is not in the vocabulary.
+    pub fn forward(&self, ids: &[u32], mask: &[bool], batch: usize) -> Result<Tensor<3>> {
+        let d = self.config.hidden_size;
+        let t = ids.len().checked_div(batch).unwrap_or(0);
+        if t == 0 || t * batch != ids.len() || mask.len() != ids.len() {
+            let (ids, mask) = (ids.len(), mask.len());
+            return Err(Error::usage(format!("{ids} token ids and {mask} mask values do not form {batch} sequences")));
+        }
+        if t > self.config.max_position_embeddings {
+            let most = self.config.max_position_embeddings;
+            return Err(Error::usage(format!("a sequence of {t} tokens is longer than the {most} of this model")));
+        }
+        let x = self.tensor(self.embed(ids, t)?, [ids.len(), d]); // [b*t, d]
+        let scores = mask.iter().map(|&real| if real { 0.0 } else { MASKED }).collect();
+        let bias: Tensor<4> = self.tensor(scores, [batch, 1, 1, t]);
+        let mut x = self.norm.forward(x);
+        for block in &self.blocks {
+            x = block.forward(x, bias.clone(), [batch, t, self.config.num_attention_heads]);
+        }
+        Ok(x.reshape([batch, t, d]))
+    }
+
+    /// Word + position + type 0 for every id, `[b*t, d]` row-major.
+    fn embed(&self, ids: &[u32], t: usize) -> Result<Vec<f32>> {
+        let d = self.config.hidden_size;
+        let mut embedded = vec![0.0; ids.len() * d];
+        for (index, (row, &id)) in embedded.chunks_mut(d).zip(ids).enumerate() {
+            if id as usize >= self.words.rows() {
+                let rows = self.words.rows();
+                return Err(Error::model(format!(
+                    "token id {id} is not in the vocabulary of {rows}; the tokenizer belongs to another model"
+                )));
+            }
+            self.words.row(id as usize, row);
+            let position = &self.positions[index % t * d..][..d];
+            row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
+        }
+        Ok(embedded)
+    }
+
+    fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+}
+
+impl Block {
+    /// One post-norm transformer block on `x` `[b*t, d]`.
+    fn forward(&self, x: Tensor<2>, bias: Tensor<4>, shape: [usize; 3]) -> Tensor<2> {
+        let x = self.attention_norm.forward(self.attend(x.clone(), bias, shape) + x);
+        let inner = activation::gelu(self.up.forward(x.clone()));
+        self.output_norm.forward(self.down.forward(inner) + x)
+    }
+
+    /// softmax(q·kᵀ / √(d/heads) + bias) · v over the tokens of each sequence, heads side by side again at the end.
+    fn attend(&self, x: Tensor<2>, bias: Tensor<4>, [batch, t, heads]: [usize; 3]) -> Tensor<2> {
+        let [rows, d] = x.dims();
+        let width = d / heads;
+        let qkv = self.qkv.forward(x); // [b*t, 3*d]
+        let part = |index: usize| {
+            let part = qkv.clone().narrow(1, index * d, d).reshape([batch, t, heads, width]);
+            part.swap_dims(1, 2) // [b, heads, t, width]
+        };
+        let (q, k, v) = (part(0), part(1), part(2));
+        let scores = q.matmul(k.transpose()) / (width as f64).sqrt() + bias; // [b, heads, t, t]
+        let mixed = activation::softmax(scores, 3).matmul(v); // [b, heads, t, width]
+        self.output.forward(mixed.swap_dims(1, 2).reshape([rows, d]))
+    }
+}
+
+/// x·W + b on `[rows, in]`.
+#[derive(Debug)]
+struct Linear {
+    /// `[in, out]`
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+}
+
+impl Linear {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
+    }
+}
+
+#[derive(Debug)]
+struct LayerNorm {
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        module::layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.epsilon)
+    }
+}
+
+/// Finds the tensors of a BERT in a file, whichever of the layouts in use it has.
+struct Loader<'a> {
+    weights: &'a Weights,
+    device: &'a Device,
+    epsilon: f64,
+    /// `bert.` when the file holds a model with a head around the encoder.
+    prefix: &'static str,
+    /// What LayerNorm calls its factor and its summand.
+    norm_parts: [&'static str; 2],
+}
+
+impl<'a> Loader<'a> {
+    fn new(weights: &'a Weights, device: &'a Device, epsilon: f64) -> Self {
+        let has = |name: &str| weights.shape(name).is_some();
+        let prefix = if has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
+        let old = has(&format!("{prefix}embeddings.LayerNorm.gamma"));
+        let norm_parts = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
+        Self { weights, device, epsilon, prefix, norm_parts }
+    }
+
+    /// Name and shape of every tensor that a network of this configuration takes.
+    fn expected(&self, config: &BertConfig) -> Vec<(String, Vec<usize>)> {
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let mut expected = Vec::new();
+        let mut add = |name: String, shape: &[usize]| expected.push((self.prefix.to_string() + &name, shape.to_vec()));
+        add(format!("{WORDS}.weight"), &[config.vocab_size, d]);
+        add(format!("{POSITIONS}.weight"), &[config.max_position_embeddings, d]);
+        add(format!("{TYPES}.weight"), &[config.type_vocab_size, d]);
+        self.norm_parts.iter().for_each(|part| add(format!("{NORM}.{part}"), &[d]));
+        for block in (0..config.num_hidden_layers).map(block_name) {
+            for (name, from, to) in
+                [(QUERY, d, d), (KEY, d, d), (VALUE, d, d), (OUTPUT, d, d), (UP, d, inner), (DOWN, inner, d)]
+            {
+                add(format!("{block}.{name}.weight"), &[to, from]);
+                add(format!("{block}.{name}.bias"), &[to]);
+            }
+            for name in [ATTENTION_NORM, OUTPUT_NORM] {
+                self.norm_parts.iter().for_each(|part| add(format!("{block}.{name}.{part}"), &[d]));
+            }
+        }
+        expected
+    }
+
+    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.weights.tensor_f32(&format!("{}{name}", self.prefix), shape)
+    }
+
+    fn vector(&self, name: &str, n: usize) -> Result<Tensor<1>> {
+        Ok(Tensor::from_data(TensorData::new(self.values(name, &[n])?, [n]), self.device))
+    }
+
+    fn norm(&self, name: &str, n: usize) -> Result<LayerNorm> {
+        let [weight, bias] = self.norm_parts.map(|part| self.vector(&format!("{name}.{part}"), n));
+        Ok(LayerNorm { weight: weight?, bias: bias?, epsilon: self.epsilon })
+    }
+
+    /// The matrices `[to, from]` of these names as one linear map `[from, names·to]`.
+    fn linear(&self, names: &[String], from: usize, to: usize) -> Result<Linear> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            let part = self.values(&format!("{name}.weight"), &[to, from])?;
+            // Most maps are one matrix, which need not be copied.
+            weight = if weight.is_empty() { part } else { [weight, part].concat() };
+            bias.append(&mut self.values(&format!("{name}.bias"), &[to])?);
+        }
+        let rows = bias.len();
+        let weight = Tensor::from_data(TensorData::new(weight, [rows, from]), self.device);
+        Ok(Linear { weight: weight.transpose(), bias: Tensor::from_data(TensorData::new(bias, [rows]), self.device) })
+    }
+
+    fn block(&self, block: &str, config: &BertConfig) -> Result<Block> {
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let name = |part: &str| format!("{block}.{part}");
+        Ok(Block {
+            qkv: self.linear(&[QUERY, KEY, VALUE].map(name), d, d)?,
+            output: self.linear(&[name(OUTPUT)], d, d)?,
+            attention_norm: self.norm(&name(ATTENTION_NORM), d)?,
+            up: self.linear(&[name(UP)], d, inner)?,
+            down: self.linear(&[name(DOWN)], inner, d)?,
+            output_norm: self.norm(&name(OUTPUT_NORM), d)?,
+        })
+    }
+}
+
+const WORDS: &str = "embeddings.word_embeddings";
+const POSITIONS: &str = "embeddings.position_embeddings";
+const TYPES: &str = "embeddings.token_type_embeddings";
+const NORM: &str = "embeddings.LayerNorm";
+const QUERY: &str = "attention.self.query";
+const KEY: &str = "attention.self.key";
+const VALUE: &str = "attention.self.value";
+const OUTPUT: &str = "attention.output.dense";
+const ATTENTION_NORM: &str = "attention.output.LayerNorm";
+const UP: &str = "intermediate.dense";
+const DOWN: &str = "output.dense";
+const OUTPUT_NORM: &str = "output.LayerNorm";
+
+fn block_name(index: usize) -> String {
+    format!("encoder.layer.{index}")
+}

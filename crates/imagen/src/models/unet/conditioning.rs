@@ -1,0 +1,170 @@
+//! What conditions the network, and how it becomes one embedding per picture.
+//!
+//! Noise level, augmentation level and pooled text are embedded and summed ("similar to class embedding", section 2.5);
+//! every residual block modulates its features by the sum (CombineEmbs of figures A.27–A.29, as scale-shift norm).
+
+use burn::module::Module;
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Tensor};
+
+use super::config::{TextPooling, UnetConfig};
+use crate::error::{Error, Result};
+use crate::nn::{Init, LayerNorm, Linear, noise_embedding, ops};
+
+/// Everything that conditions one evaluation of the network.
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    /// log-SNR of each picture's noise.
+    pub log_snr: Vec<f64>,
+    /// The text, unless the network is unconditional.
+    pub text: Option<Text>,
+    /// The low-resolution picture, for super-resolution networks.
+    pub low_resolution: Option<LowResolution>,
+}
+
+/// An encoded text: `sequence [n, t, d]`, `mask [n, t]` (1 = a token, 0 = padding).
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Contextual embeddings.
+    pub sequence: Tensor<3>,
+    /// 1 where there is a token.
+    pub mask: Tensor<2>,
+}
+
+/// A low-resolution condition, already resized to the network's size and noised.
+#[derive(Clone, Debug)]
+pub struct LowResolution {
+    /// `[n, h, w, c]`.
+    pub picture: Tensor<4>,
+    /// log-SNR of the noise in each picture.
+    pub log_snr: Vec<f64>,
+}
+
+impl Conditioning {
+    /// `Usage` unless there is one of everything for each of `n` pictures of `h`×`w`.
+    pub(super) fn check(&self, [n, h, w]: [usize; 3]) -> Result<()> {
+        let each = |what: &str, count: usize| match count == n {
+            true => Ok(()),
+            false => Err(Error::usage(format!("{count} {what} for {n} pictures"))),
+        };
+        each("noise levels", self.log_snr.len())?;
+        if let Some(text) = &self.text {
+            each("texts", text.sequence.dims()[0])?;
+        }
+        if let Some(low) = &self.low_resolution {
+            each("augmentation levels", low.log_snr.len())?;
+            let [count, low_h, low_w, _] = low.picture.dims();
+            each("low-resolution pictures", count)?;
+            if [low_h, low_w] != [h, w] {
+                return Err(Error::usage(format!(
+                    "a low-resolution picture of {low_w}×{low_h} beside one of {w}×{h}: resize it to that first"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sinusoid → Linear → SiLU → Linear.
+#[derive(Module, Debug)]
+struct LevelEmbedding {
+    linear1: Linear,
+    linear2: Linear,
+    width: usize,
+}
+
+impl LevelEmbedding {
+    fn new(init: &mut Init<'_>, width: usize, embedding: usize) -> Self {
+        Self {
+            linear1: Linear::new(init, width, embedding, 1.0),
+            linear2: Linear::new(init, embedding, embedding, 1.0),
+            width,
+        }
+    }
+
+    fn forward(&self, log_snr: &[f64], device: &Device) -> Tensor<2> {
+        let x = noise_embedding(log_snr, self.width, device);
+        self.linear2.forward(silu(self.linear1.forward(x)))
+    }
+}
+
+/// Text → one vector: LayerNorm, pooling, LayerNorm, projection.
+#[derive(Module, Debug)]
+struct TextPool {
+    norm: LayerNorm,
+    q: Option<Linear>,
+    kv: Option<Linear>,
+    pooled_norm: LayerNorm,
+    projection: Linear,
+    heads: usize,
+}
+
+impl TextPool {
+    fn new(init: &mut Init<'_>, config: &UnetConfig) -> Self {
+        let (width, attention) = (config.text_width, config.text_pooling == TextPooling::Attention);
+        let heads = (1..=8).rev().find(|h| width % h == 0).unwrap_or(1);
+        Self {
+            norm: LayerNorm::new(init, width),
+            q: attention.then(|| Linear::new(init, width, width, 1.0)),
+            kv: attention.then(|| Linear::new(init, width, 2 * width, 1.0)),
+            pooled_norm: LayerNorm::new(init, width),
+            projection: Linear::new(init, width, config.embedding, 1.0),
+            heads,
+        }
+    }
+
+    fn forward(&self, text: &Text) -> Tensor<2> {
+        let [n, t, width] = text.sequence.dims();
+        let x = self.norm.forward(text.sequence.clone());
+        let weights = text.mask.clone().reshape([n, t, 1]);
+        let count = weights.clone().sum_dim(1).clamp_min(1.0); // [n, 1, 1]
+        let mean = (x.clone() * weights).sum_dim(1) / count; // [n, 1, width]
+        let pooled = match (&self.q, &self.kv) {
+            // the mean token asks; every token answers
+            (Some(q), Some(kv)) => {
+                ops::attention(q.forward(mean.clone()), kv.forward(x), Some(text.mask.clone()), self.heads) + mean
+            }
+            _ => mean,
+        };
+        self.projection.forward(self.pooled_norm.forward(pooled).reshape([n, width]))
+    }
+}
+
+/// Embeds everything in [`Conditioning`].
+#[derive(Module, Debug)]
+pub(super) struct Embedder {
+    noise: LevelEmbedding,
+    augmentation: Option<LevelEmbedding>,
+    text_projection: Option<Linear>,
+    pool: Option<TextPool>,
+}
+
+impl Embedder {
+    pub(super) fn new(init: &mut Init<'_>, config: &UnetConfig) -> Self {
+        let text = config.text_dim > 0;
+        Self {
+            noise: LevelEmbedding::new(init, config.channels, config.embedding),
+            augmentation: config
+                .low_resolution
+                .then(|| LevelEmbedding::new(init, config.channels, config.embedding)),
+            text_projection: text.then(|| Linear::new(init, config.text_dim, config.text_width, 1.0)),
+            pool: (text && config.text_pooling != TextPooling::None).then(|| TextPool::new(init, config)),
+        }
+    }
+
+    /// The activated embedding `[n, e]` and the projected text.
+    pub(super) fn forward(&self, conditioning: &Conditioning, device: &Device) -> (Tensor<2>, Option<Text>) {
+        let mut embedding = self.noise.forward(&conditioning.log_snr, device);
+        if let (Some(augmentation), Some(low)) = (&self.augmentation, &conditioning.low_resolution) {
+            embedding = embedding + augmentation.forward(&low.log_snr, device);
+        }
+        let text = self.text_projection.as_ref().zip(conditioning.text.as_ref()).map(|(projection, text)| Text {
+            sequence: projection.forward(text.sequence.clone()),
+            mask: text.mask.clone(),
+        });
+        if let (Some(pool), Some(text)) = (&self.pool, &text) {
+            embedding = embedding + pool.forward(text);
+        }
+        (silu(embedding), text)
+    }
+}

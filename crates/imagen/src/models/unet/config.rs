@@ -1,0 +1,232 @@
+//! What varies between the U-Nets of the cascade, as data: the paper's block tables (appendix F) and small presets.
+//!
+//! The network that these describe is in the parent module. Choices that the paper leaves open are enums here, and each
+//! says whose reading it is.
+
+use serde::{Deserialize, Serialize};
+
+/// How blocks, resampling and skips are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// The base model's: residual blocks, then down-sampling inside a residual block ("biggan"), a skip per block, a middle
+    /// block, one more block per level on the way up (Dhariwal & Nichol; section 2.5, F.1).
+    Adm,
+    /// Efficient U-Net: a strided convolution first, sub-pixel up-sampling last, a skip per level, no middle (B.1, F.2).
+    Efficient,
+}
+
+/// Where the factor 1/√2 of appendix B.1 ("skip connections") is applied; the paper does not say which skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipScale {
+    /// Nowhere.
+    None,
+    /// Residual blocks return (x + h)/√2, as the works that the paper cites do.
+    Residual,
+    /// Long skips are multiplied by 1/√2 before they are joined.
+    Long,
+    /// Residual blocks return h + x/√2.
+    Shortcut,
+    /// Both `Residual` and `Long`.
+    Both,
+}
+
+/// How a long skip meets the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipJoin {
+    /// Side by side on the channels.
+    Concatenate,
+    /// Sum (Efficient layout only: widths must agree).
+    Add,
+}
+
+/// How the pictures attend to the text sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextAttention {
+    /// Not at all (only the pooled vector conditions; ablation A.13a).
+    None,
+    /// Text keys and values are put before the picture's own in one softmax (D.3.1).
+    Concatenated,
+    /// A cross-attention layer of its own.
+    Separate,
+}
+
+/// How the text sequence becomes the one vector that is added to the noise embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextPooling {
+    /// No pooled vector.
+    None,
+    /// The mean of the attended positions.
+    Mean,
+    /// Attention from the mean token (F.1–F.3 `feature_pooling_type: "attention"`).
+    Attention,
+}
+
+/// How many attention heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heads {
+    /// A fixed number (F.2, F.3: 8).
+    Count(usize),
+    /// As many as fit at this width each (F.1: `per_head_channels` 64).
+    Width(usize),
+}
+
+impl Heads {
+    /// Heads for a hidden width.
+    pub fn of(self, width: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Width(each) => (width / each).max(1),
+        }
+    }
+}
+
+/// One resolution level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Level {
+    /// Channels of its residual blocks.
+    pub channels: usize,
+    /// Residual blocks on the way down (and up; `Layout::Adm` has one more on the way up).
+    pub blocks: usize,
+    /// Whether its pixels attend to each other.
+    #[serde(default)]
+    pub self_attention: bool,
+    /// Whether its pixels attend to the text.
+    #[serde(default)]
+    pub text_attention: bool,
+}
+
+/// A U-Net, completely described.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnetConfig {
+    /// Arrangement of blocks and skips.
+    pub layout: Layout,
+    /// Channels of the pictures: 3 for RGB.
+    pub image_channels: usize,
+    /// Whether a low-resolution picture and its augmentation level condition the network (super-resolution stages).
+    pub low_resolution: bool,
+    /// Channels of the first convolution; also the width of the sinusoidal noise embedding.
+    pub channels: usize,
+    /// Width of the conditional embedding (noise + pooled text + augmentation level).
+    pub embedding: usize,
+    /// Width of the text encoder's vectors; 0 makes an unconditional network.
+    pub text_dim: usize,
+    /// Width to which the text is projected first.
+    pub text_width: usize,
+    /// Resolution levels, finest first.
+    pub levels: Vec<Level>,
+    /// Attention heads.
+    pub heads: Heads,
+    /// Hidden width of attention over the level's channels (figures A.28, A.29: 2 for Efficient U-Nets, 1 for ADM).
+    pub attention_expansion: usize,
+    /// How pictures attend to text.
+    pub text_attention: TextAttention,
+    /// How the text is pooled.
+    pub text_pooling: TextPooling,
+    /// Where 1/√2 goes.
+    pub skip_scale: SkipScale,
+    /// How long skips are joined.
+    pub skip_join: SkipJoin,
+    /// Groups of every GroupNorm (lowered where they do not divide the channels).
+    pub groups: usize,
+}
+
+impl UnetConfig {
+    /// F.1: the base model, 64×64, 2 billion parameters, for text vectors of width `text_dim`.
+    pub fn base64(text_dim: usize) -> Self {
+        let level = |channels, attention| Level {
+            channels,
+            blocks: 3,
+            self_attention: attention,
+            text_attention: attention,
+        };
+        Self {
+            layout: Layout::Adm,
+            image_channels: 3,
+            low_resolution: false,
+            channels: 512,
+            embedding: 2048,
+            text_dim,
+            text_width: 2048,
+            levels: vec![level(512, false), level(1024, true), level(1536, true), level(2048, true)],
+            heads: Heads::Width(64),
+            attention_expansion: 1,
+            text_attention: TextAttention::Concatenated,
+            text_pooling: TextPooling::Attention,
+            skip_scale: SkipScale::None,
+            skip_join: SkipJoin::Concatenate,
+            groups: 32,
+        }
+    }
+
+    /// F.2: Efficient U-Net 64→256, 600 million parameters.
+    pub fn sr256(text_dim: usize) -> Self {
+        let level = |channels, blocks| Level { channels, blocks, self_attention: false, text_attention: false };
+        let deepest = Level { channels: 1024, blocks: 8, self_attention: true, text_attention: true };
+        Self {
+            layout: Layout::Efficient,
+            low_resolution: true,
+            channels: 128,
+            embedding: 512,
+            text_width: 1024,
+            levels: vec![level(128, 2), level(256, 4), level(512, 8), deepest],
+            heads: Heads::Count(8),
+            attention_expansion: 2,
+            skip_scale: SkipScale::Residual,
+            ..Self::base64(text_dim)
+        }
+    }
+
+    /// F.3: Efficient U-Net 256→1024: no self-attention, separate text cross-attention; runs at any size divisible by 16.
+    pub fn sr1024(text_dim: usize) -> Self {
+        let mut config = Self { text_attention: TextAttention::Separate, ..Self::sr256(text_dim) };
+        if let Some(deepest) = config.levels.last_mut() {
+            deepest.self_attention = false;
+        }
+        config
+    }
+
+    /// Picture sides must be multiples of this.
+    pub fn granularity(&self) -> usize {
+        let halvings = match self.layout {
+            Layout::Adm => self.levels.len().saturating_sub(1),
+            Layout::Efficient => self.levels.len(),
+        };
+        1 << halvings
+    }
+
+    /// What is wrong with this description, if anything.
+    ///
+    /// # Errors
+    /// `Usage`, naming the field and what it must be.
+    pub fn validate(&self) -> crate::Result<()> {
+        let fail = |message: String| Err(crate::Error::usage(format!("unet: {message}")));
+        if self.levels.is_empty() || self.levels.iter().any(|l| l.channels == 0 || l.blocks == 0) {
+            return fail("levels: at least one level, each with channels ≥ 1 and blocks ≥ 1".into());
+        }
+        if self.image_channels == 0 || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {
+            return fail("image_channels ≥ 1, channels even and ≥ 2, embedding ≥ 1".into());
+        }
+        if self.text_dim > 0 && self.text_width == 0 {
+            return fail("text_width must be ≥ 1 where text_dim is".into());
+        }
+        for level in self.levels.iter().filter(|l| l.self_attention || l.text_attention) {
+            let width = level.channels * self.attention_expansion;
+            let heads = self.heads.of(width);
+            if heads == 0 || width == 0 || width % heads != 0 {
+                return fail(format!("{heads} heads do not divide an attention width of {width}"));
+            }
+        }
+        if self.skip_join == SkipJoin::Add && self.layout == Layout::Adm {
+            return fail("skip_join \"add\" needs layout \"efficient\"".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! What a network costs: parameters, multiply-adds and activation memory per level, from its description alone.
+//!
+//! The numbers follow the construction in this folder layer by layer; a test holds them against a built network's
+//! parameters. Multiply-adds count convolutions, matrices and attention products for one picture and one text of
+//! [`TEXT_TOKENS`] tokens; normalisations and activations are left out.
+
+use serde::Serialize;
+
+use super::config::{Layout, Level, SkipJoin, TextAttention, TextPooling, UnetConfig};
+
+/// Length of the text that is assumed.
+pub const TEXT_TOKENS: usize = 16;
+
+/// Cost of one level, or of the parts outside the levels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LevelCost {
+    /// What this row counts.
+    pub name: String,
+    /// Side of the maps that it works at, in pixels; 0 for what has no map.
+    pub side: usize,
+    /// Numbers that are learned.
+    pub parameters: u64,
+    /// Multiply-adds for one picture.
+    pub multiply_adds: u64,
+    /// Bytes of the outputs that a training step keeps for one picture, in f32.
+    pub activation_bytes: u64,
+}
+
+impl LevelCost {
+    fn at(name: impl Into<String>, side: usize) -> Self {
+        Self { name: name.into(), side, ..Self::default() }
+    }
+
+    /// A matrix over `rows` rows.
+    fn dense(&mut self, rows: usize, c: usize, k: usize) {
+        self.parameters += (c * k + k) as u64;
+        self.multiply_adds += (rows * c * k) as u64;
+        self.activation_bytes += (4 * rows * k) as u64;
+    }
+
+    /// A 3×3 convolution with `side²` outputs.
+    fn conv(&mut self, side: usize, c: usize, k: usize) {
+        self.parameters += (9 * c * k + k) as u64;
+        self.multiply_adds += (9 * side * side * c * k) as u64;
+        self.activation_bytes += (4 * side * side * k) as u64;
+    }
+
+    fn norm(&mut self, rows: usize, c: usize) {
+        self.parameters += 2 * c as u64;
+        self.activation_bytes += (4 * rows * c) as u64;
+    }
+
+    /// A residual block whose second half works at `side`; `before` is the side of its input.
+    fn resnet_block(&mut self, before: usize, side: usize, from: usize, to: usize, embedding: usize) {
+        self.norm(before * before, from);
+        self.conv(side, from, to);
+        self.dense(1, embedding, 2 * to);
+        self.norm(side * side, to);
+        self.conv(side, to, to);
+        if from != to {
+            self.dense(side * side, from, to);
+        }
+    }
+
+    fn attention_layer(&mut self, config: &UnetConfig, side: usize, channels: usize, picture: bool, text: bool) {
+        let (pixels, hidden) = (side * side, channels * config.attention_expansion);
+        self.norm(pixels, channels);
+        self.dense(pixels, channels, hidden);
+        let mut keys = 0;
+        if picture {
+            self.dense(pixels, channels, 2 * hidden);
+            keys += pixels;
+        }
+        if text {
+            self.norm(TEXT_TOKENS, config.text_width);
+            self.dense(TEXT_TOKENS, config.text_width, 2 * hidden);
+            keys += TEXT_TOKENS;
+        }
+        self.multiply_adds += (2 * pixels * keys * hidden) as u64;
+        self.activation_bytes += (4 * pixels * hidden) as u64;
+        self.dense(pixels, hidden, channels);
+    }
+
+    fn attention(&mut self, config: &UnetConfig, side: usize, level: &Level) {
+        let text = level.text_attention && config.text_dim > 0 && config.text_attention != TextAttention::None;
+        let together = config.text_attention == TextAttention::Concatenated;
+        if level.self_attention && text && together {
+            self.attention_layer(config, side, level.channels, true, true);
+            return;
+        }
+        if level.self_attention {
+            self.attention_layer(config, side, level.channels, true, false);
+        }
+        if text {
+            self.attention_layer(config, side, level.channels, false, true);
+        }
+    }
+}
+
+/// Cost of the network for one picture of `side`×`side`: embeddings, each level down, the middle, each level up, ends.
+pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
+    let efficient = config.layout == Layout::Efficient;
+    let concatenate = config.skip_join == SkipJoin::Concatenate;
+    let embedding = config.embedding;
+    let mut embeddings = LevelCost::at("embeddings", 0);
+    for _ in 0..1 + usize::from(config.low_resolution) {
+        embeddings.dense(1, config.channels, embedding);
+        embeddings.dense(1, embedding, embedding);
+    }
+    if config.text_dim > 0 {
+        let width = config.text_width;
+        embeddings.dense(TEXT_TOKENS, config.text_dim, width);
+        if config.text_pooling != TextPooling::None {
+            embeddings.norm(TEXT_TOKENS, width);
+            if config.text_pooling == TextPooling::Attention {
+                embeddings.dense(1, width, width);
+                embeddings.dense(TEXT_TOKENS, width, 2 * width);
+            }
+            embeddings.norm(1, width);
+            embeddings.dense(1, width, embedding);
+        }
+    }
+    let mut ends = LevelCost::at("first and last", side);
+    ends.conv(side, config.image_channels * if config.low_resolution { 2 } else { 1 }, config.channels);
+
+    let mut rows = vec![embeddings];
+    let (mut width, mut at) = (config.channels, side);
+    let mut skips = if efficient { Vec::new() } else { vec![width] };
+    for (i, level) in config.levels.iter().enumerate() {
+        let mut row = LevelCost::at(format!("down {i}"), at);
+        if efficient {
+            at /= 2;
+            row.side = at;
+            row.conv(at, width, level.channels);
+            width = level.channels;
+        }
+        for b in 0..level.blocks {
+            row.resnet_block(at, at, width, level.channels, embedding);
+            width = level.channels;
+            if !efficient || b + 1 == level.blocks {
+                row.attention(config, at, level);
+            }
+            if !efficient {
+                skips.push(width);
+            }
+        }
+        if efficient {
+            skips.push(width);
+        } else if i + 1 < config.levels.len() {
+            row.resnet_block(at, at / 2, width, width, embedding);
+            at /= 2;
+            skips.push(width);
+        }
+        rows.push(row);
+    }
+    if efficient {
+        skips.pop();
+    } else if let Some(level) = config.levels.last() {
+        let mut row = LevelCost::at("middle", at);
+        row.resnet_block(at, at, width, width, embedding);
+        row.attention(config, at, level);
+        row.resnet_block(at, at, width, width, embedding);
+        rows.push(row);
+    }
+    for (i, level) in config.levels.iter().enumerate().rev() {
+        let mut row = LevelCost::at(format!("up {i}"), at);
+        let count = if efficient { level.blocks } else { level.blocks + 1 };
+        let joins = match (efficient, i + 1 == config.levels.len()) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) => count,
+        };
+        for b in 0..count {
+            if b < joins {
+                let skip = skips.pop().unwrap_or(0);
+                width += if concatenate { skip } else { 0 };
+            }
+            row.resnet_block(at, at, width, level.channels, embedding);
+            width = level.channels;
+            if !efficient || b + 1 == count {
+                row.attention(config, at, level);
+            }
+        }
+        if efficient {
+            let finer = if i == 0 { config.channels } else { config.levels[i - 1].channels };
+            row.dense(at * at, width, 4 * finer);
+            at *= 2;
+            width = finer;
+        } else if i > 0 {
+            row.resnet_block(at, at * 2, width, width, embedding);
+            at *= 2;
+        }
+        rows.push(row);
+    }
+    if efficient {
+        ends.dense(side * side, width, config.image_channels);
+    } else {
+        ends.norm(side * side, width);
+        ends.conv(side, width, config.image_channels);
+    }
+    rows.push(ends);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::unet::Unet;
+    use crate::nn::{Init, parameter_count};
+    use burn::tensor::Device;
+
+    #[test]
+    fn counted_parameters_are_those_of_the_network() {
+        let small = |mut config: UnetConfig| {
+            for level in &mut config.levels {
+                level.channels /= 32;
+                level.blocks = level.blocks.min(2);
+            }
+            (config.channels, config.embedding, config.text_width) = (8, 24, 16);
+            config.heads = crate::models::unet::Heads::Count(2);
+            config
+        };
+        let mut cases = vec![small(UnetConfig::base64(12)), small(UnetConfig::sr256(12)), small(UnetConfig::sr1024(12))];
+        cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
+        cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
+        for config in cases {
+            let device = Device::flex();
+            let unet = Unet::new(&config, &mut Init::zeros(&device)).unwrap();
+            let counted: u64 = cost(&config, 64).iter().map(|row| row.parameters).sum();
+            assert_eq!(counted, parameter_count(&unet) as u64, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn the_paper_presets_have_the_sizes_that_the_paper_states() {
+        let millions = |config: &UnetConfig, side| cost(config, side).iter().map(|r| r.parameters).sum::<u64>() / 1_000_000;
+        let base = millions(&UnetConfig::base64(4096), 64);
+        assert!((1900..2300).contains(&base), "section 2.5 says 2 billion; counted {base} million");
+        let sr256 = millions(&UnetConfig::sr256(4096), 256);
+        assert!((480..680).contains(&sr256), "section 2.5 says 600 million; counted {sr256} million");
+    }
+}

@@ -1,0 +1,183 @@
+//! The U-Nets of the cascade: one network, described by [`UnetConfig`] (sections 2.5, appendices B.1 and F).
+//!
+//! It maps a noised picture, its noise level and its conditions to a prediction of the picture's size; what the prediction
+//! means (ε, v or x) and which schedule the noise follows is not its business.
+
+mod attention;
+mod conditioning;
+mod config;
+mod cost;
+mod dblock;
+mod resnet_block;
+mod ublock;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+pub use conditioning::{Conditioning, LowResolution, Text};
+pub use cost::{LevelCost, TEXT_TOKENS, cost};
+pub use config::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
+
+use crate::error::{Error, Result};
+use crate::nn::{Conv3x3, GroupNorm, Init, Linear, ops};
+use attention::Attention;
+use conditioning::Embedder;
+use dblock::DBlock;
+use resnet_block::{ResnetBlock, ResnetBlockConfig};
+use ublock::UBlock;
+
+/// The U-Net.
+#[derive(Module, Debug)]
+pub struct Unet {
+    embedder: Embedder,
+    conv_in: Conv3x3,
+    down: Vec<DBlock>,
+    middle: Option<Middle>,
+    /// Deepest level first.
+    up: Vec<UBlock>,
+    head: Head,
+    /// Whether the pictures' first convolution leaves a skip of its own (ADM).
+    skip_input: bool,
+    granularity: usize,
+    low_resolution: bool,
+}
+
+/// ADM's middle: residual block, attention, residual block at the coarsest resolution.
+#[derive(Module, Debug)]
+struct Middle {
+    block1: ResnetBlock,
+    attention: Vec<Attention>,
+    block2: ResnetBlock,
+}
+
+/// The last layers: GroupNorm, SiLU and a 3×3 convolution (ADM), or one matrix per pixel (figure A.30, "Dense channels 3").
+#[derive(Module, Debug)]
+struct Head {
+    norm: Option<GroupNorm>,
+    conv: Option<Conv3x3>,
+    dense: Option<Linear>,
+}
+
+impl Unet {
+    /// A new network with random weights.
+    ///
+    /// # Errors
+    /// [`UnetConfig::validate`]'s.
+    pub fn new(config: &UnetConfig, init: &mut Init<'_>) -> Result<Self> {
+        config.validate()?;
+        let efficient = config.layout == Layout::Efficient;
+        let embedder = Embedder::new(init, config);
+        let input = config.image_channels * if config.low_resolution { 2 } else { 1 };
+        let conv_in = Conv3x3::new(init, input, config.channels, 1, 1.0);
+        let mut width = config.channels;
+        let mut skips = if efficient { Vec::new() } else { vec![width] };
+        let mut down = Vec::new();
+        for (i, level) in config.levels.iter().enumerate() {
+            down.push(DBlock::new(init, config, level, i + 1 == config.levels.len(), width, &mut skips));
+            width = level.channels;
+        }
+        let deepest = config.levels.last().expect("validated: there is a level");
+        let middle = (!efficient).then(|| {
+            let block = ResnetBlockConfig {
+                from: width,
+                to: width,
+                embedding: config.embedding,
+                groups: config.groups,
+                skip_scale: config.skip_scale,
+                resample: None,
+            };
+            Middle {
+                block1: ResnetBlock::new(init, &block),
+                attention: Attention::of_level(init, config, deepest),
+                block2: ResnetBlock::new(init, &block),
+            }
+        });
+        if efficient {
+            skips.pop(); // the deepest level's output goes straight up
+        }
+        let mut up = Vec::new();
+        for i in (0..config.levels.len()).rev() {
+            up.push(UBlock::new(init, config, i, width, &mut skips));
+            width = UBlock::width_after(config, i);
+        }
+        let head = Head {
+            norm: (!efficient).then(|| GroupNorm::new(init, width, config.groups)),
+            conv: (!efficient).then(|| Conv3x3::new(init, width, config.image_channels, 1, 0.0)),
+            dense: efficient.then(|| Linear::new(init, width, config.image_channels, 0.0)),
+        };
+        Ok(Self {
+            embedder,
+            conv_in,
+            down,
+            middle,
+            up,
+            head,
+            skip_input: !efficient,
+            granularity: config.granularity(),
+            low_resolution: config.low_resolution,
+        })
+    }
+
+    /// The prediction `[n, h, w, c]` for noised pictures `z [n, h, w, c]`.
+    ///
+    /// # Errors
+    /// `Usage` where the sides are no multiples of the network's granularity, a super-resolution network is run
+    /// without its low-resolution picture, or a condition is of another size than `z`.
+    pub fn forward(&self, z: Tensor<4>, conditioning: &Conditioning) -> Result<Tensor<4>> {
+        let [n, h, w, _] = z.dims();
+        let unit = self.granularity;
+        if h % unit != 0 || w % unit != 0 {
+            return Err(Error::usage(format!("a picture of {w}×{h}: this network needs sides divisible by {unit}")));
+        }
+        conditioning.check([n, h, w])?;
+        let (embedding, text) = self.embedder.forward(conditioning, &z.device());
+        let text = text.as_ref();
+        let input = match (&conditioning.low_resolution, self.low_resolution) {
+            (Some(low), true) => ops::concat(z, low.picture.clone()),
+            (None, false) => z,
+            (None, true) => {
+                return Err(Error::usage("a super-resolution network needs a low-resolution picture"));
+            }
+            (Some(_), false) => return Err(Error::usage("this network takes no low-resolution picture")),
+        };
+        let mut x = self.conv_in.forward(input);
+        let mut skips = Vec::new();
+        if self.skip_input {
+            skips.push(x.clone());
+        }
+        for level in &self.down {
+            x = level.forward(x, &embedding, text, &mut skips);
+        }
+        match &self.middle {
+            Some(middle) => {
+                x = middle.block1.forward(x, &embedding);
+                for layer in &middle.attention {
+                    x = layer.forward(x, text);
+                }
+                x = middle.block2.forward(x, &embedding);
+            }
+            None => drop(skips.pop()), // the deepest level's output goes straight up
+        }
+        for level in &self.up {
+            x = level.forward(x, &embedding, text, &mut skips);
+        }
+        Ok(self.head.forward(x))
+    }
+}
+
+impl Head {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = match &self.norm {
+            Some(norm) => norm.forward_silu(x, None),
+            None => x,
+        };
+        let x = match &self.conv {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        match &self.dense {
+            Some(dense) => dense.forward(x),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The way up through one level (UBlock, figure A.29; or ADM's level).
+
+use std::f32::consts::FRAC_1_SQRT_2;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::attention::Attention;
+use super::conditioning::Text;
+use super::config::{Layout, SkipJoin, SkipScale, UnetConfig};
+use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
+use crate::nn::{Init, Linear, ops};
+
+/// Efficient: join the level's skip → residual blocks → attention → sub-pixel up-sampling.
+/// ADM: (join a skip → residual block → attention)… → up-sampling block.
+#[derive(Module, Debug)]
+pub(super) struct UBlock {
+    blocks: Vec<ResnetBlock>,
+    attention: Vec<Vec<Attention>>,
+    /// To the next level's channels, four times: one for each pixel of a 2×2 block.
+    up_last: Option<Linear>,
+    up_block: Option<ResnetBlock>,
+    /// How many skips this level takes: one per block, one, or (deepest Efficient level) none.
+    skips: usize,
+    skip_scale: f32,
+    concatenate: bool,
+}
+
+impl UBlock {
+    /// `index` is the level's; `width` the channels that come in; `skips` the widths that the way down left, last one first out.
+    pub(super) fn new(
+        init: &mut Init<'_>,
+        config: &UnetConfig,
+        index: usize,
+        width: usize,
+        skips: &mut Vec<usize>,
+    ) -> Self {
+        let level = &config.levels[index];
+        let deepest = index + 1 == config.levels.len();
+        let efficient = config.layout == Layout::Efficient;
+        let concatenate = config.skip_join == SkipJoin::Concatenate;
+        let block = |init: &mut Init<'_>, from, resample| {
+            let to = level.channels;
+            let (embedding, groups, skip_scale) = (config.embedding, config.groups, config.skip_scale);
+            ResnetBlock::new(init, &ResnetBlockConfig { from, to, embedding, groups, skip_scale, resample })
+        };
+        let count = if efficient { level.blocks } else { level.blocks + 1 };
+        let taken = match (efficient, deepest) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) => count,
+        };
+        let mut from = width;
+        let (mut blocks, mut attention) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            if i < taken {
+                let skip = skips.pop().expect("the way down left a skip for every join");
+                from += if concatenate { skip } else { 0 };
+            }
+            blocks.push(block(init, from, None));
+            from = level.channels;
+            let attend = !efficient || i + 1 == count;
+            attention.push(if attend { Attention::of_level(init, config, level) } else { Vec::new() });
+        }
+        let finer = if index == 0 { config.channels } else { config.levels[index - 1].channels };
+        Self {
+            blocks,
+            attention,
+            up_last: efficient.then(|| Linear::new(init, from, 4 * finer, 1.0)),
+            up_block: (!efficient && index > 0).then(|| block(init, from, Some(Resample::Up))),
+            skips: taken,
+            skip_scale: match config.skip_scale {
+                SkipScale::Long | SkipScale::Both => FRAC_1_SQRT_2,
+                _ => 1.0,
+            },
+            concatenate,
+        }
+    }
+
+    /// Channels that leave this level.
+    pub(super) fn width_after(config: &UnetConfig, index: usize) -> usize {
+        match (config.layout, index) {
+            (Layout::Efficient, 0) => config.channels,
+            (Layout::Efficient, _) => config.levels[index - 1].channels,
+            (Layout::Adm, _) => config.levels[index].channels,
+        }
+    }
+
+    /// The level's output; its skips are popped from `skips`.
+    pub(super) fn forward(
+        &self,
+        mut x: Tensor<4>,
+        embedding: &Tensor<2>,
+        text: Option<&Text>,
+        skips: &mut Vec<Tensor<4>>,
+    ) -> Tensor<4> {
+        for (i, (block, attention)) in self.blocks.iter().zip(&self.attention).enumerate() {
+            if i < self.skips {
+                let skip = skips.pop().expect("the way down left a skip for every join");
+                let skip = if self.skip_scale == 1.0 { skip } else { skip * self.skip_scale };
+                x = if self.concatenate { ops::concat(x, skip) } else { ops::add(x, skip, 1.0) };
+            }
+            x = block.forward(x, embedding);
+            for layer in attention {
+                x = layer.forward(x, text);
+            }
+        }
+        if let Some(up) = &self.up_last {
+            x = pixel_shuffle(up.forward(x));
+        }
+        if let Some(up) = &self.up_block {
+            x = up.forward(x, embedding);
+        }
+        x
+    }
+}
+
+/// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
+fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
+    let [n, h, w, c4] = x.dims();
+    let x = x.reshape([n, h, w, 2, c4 / 2]).swap_dims(2, 3); // [n, h, 2, w, 2c]
+    x.reshape([n, 2 * h, 2 * w, c4 / 4])
+}

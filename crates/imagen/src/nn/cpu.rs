@@ -1,0 +1,551 @@
+//! The operations on this project's CPU kernels, forward and backward.
+//!
+//! `impl NetworkOps for Flex` runs inference; `impl NetworkOps for Autodiff<Flex>` records each operation as one node
+//! whose backward pass is a closure over what it needs. Saved tensors are reference-counted, never copied. Weights of
+//! inference are transformed once and kept as long as the weight tensor lives (`Transformed`).
+
+use std::sync::{Arc, Mutex, Weak};
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
+use burn::tensor::{Bytes, DType, Shape};
+use imagen_kernels::attention::Attention;
+use imagen_kernels::conv::{Conv3x3, Prepared};
+use imagen_kernels::linear::Linear;
+use imagen_kernels::norm::{GroupNorm, LayerNorm};
+use imagen_kernels::{elementwise, optimizer, resample};
+
+use super::extension::{Maybe, NetworkOps};
+use super::ops::AdamStep;
+
+const EPS: f32 = 1e-5;
+
+type T = FlexTensor;
+type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
+
+// ---- tensors as slices ----
+
+/// The tensor with its elements in row-major order.
+fn contiguous(t: T) -> T {
+    if t.as_slice::<f32>().is_some() { t } else { t.to_contiguous() }
+}
+
+fn slice(t: &T) -> &[f32] {
+    t.as_slice::<f32>().expect("operations make their inputs contiguous f32 first")
+}
+
+fn dims<const D: usize>(t: &T) -> [usize; D] {
+    t.layout().shape().to_vec().try_into().expect("the wrapper in `ops` fixes the rank")
+}
+
+fn tensor(data: Vec<f32>, shape: Shape) -> T {
+    FlexTensor::new(Bytes::from_elems(data), Layout::contiguous(shape), DType::F32)
+}
+
+/// A new tensor whose every element `fill` writes.
+fn filled(shape: impl Into<Shape>, fill: impl FnOnce(&mut [f32])) -> T {
+    let shape = shape.into();
+    let mut data = vec![0.0; shape.num_elements()];
+    fill(&mut data);
+    tensor(data, shape)
+}
+
+/// A tensor whose storage may be overwritten: the same one if nobody else holds it, a copy otherwise.
+fn owned(t: T) -> T {
+    let t = contiguous(t);
+    let whole = t.layout().start_offset() == 0 && t.bytes().len() == 4 * t.layout().num_elements();
+    if whole && t.is_unique() { t } else { tensor(slice(&t).to_vec(), t.layout().shape().clone()) }
+}
+
+// ---- convolution ----
+
+/// Weights transformed for inference, with the place that they were made from.
+///
+/// A live `Weak` keeps the buffer's address from being reused and makes an in-place write copy instead, so equal
+/// places mean equal weights.
+struct Transformed {
+    buffer: Weak<Bytes>,
+    /// Of the first weight in the buffer: a tensor may be a view of a part.
+    offset: usize,
+    /// With one picture: the weights serve any number.
+    shape: Conv3x3,
+    prepared: Arc<Prepared>,
+}
+
+static TRANSFORMED: Mutex<Vec<Transformed>> = Mutex::new(Vec::new());
+
+fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
+    let (buffer, offset, shape) = (w.data_arc(), w.layout().start_offset(), Conv3x3 { n: 1, ..shape });
+    let mut cache = TRANSFORMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let same = |e: &&Transformed| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
+    if let Some(entry) = cache.iter().find(same) {
+        return entry.prepared.clone();
+    }
+    let prepared = Arc::new(shape.prepare(slice(w)));
+    cache.retain(|e| e.buffer.strong_count() > 0);
+    cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
+    prepared
+}
+
+fn conv_shape(x: &T, w: &T, stride: usize) -> Conv3x3 {
+    let [n, h, wide, c] = dims(x);
+    let [_, _, _, k] = dims(w);
+    Conv3x3 { n, h, w: wide, c, k, stride }
+}
+
+fn conv_output(shape: &Conv3x3) -> [usize; 4] {
+    [shape.n, shape.out_h(), shape.out_w(), shape.k]
+}
+
+// ---- normalisation ----
+
+fn group_norm_shape(x: &T, groups: usize, silu: bool) -> GroupNorm {
+    let [n, h, w, c] = dims(x);
+    GroupNorm { n, hw: h * w, c, groups, eps: EPS, silu }
+}
+
+fn layer_norm_shape(x: &T) -> LayerNorm {
+    let c = *x.layout().shape().to_vec().last().expect("a tensor has an axis");
+    LayerNorm { rows: x.layout().num_elements() / c.max(1), c, eps: EPS }
+}
+
+// ---- attention, linear ----
+
+fn attention_shape(q: &T, kv: &T, heads: usize) -> Attention {
+    let [b, tq, c] = dims(q);
+    let [_, tk, _] = dims(kv);
+    Attention { b, heads, tq, tk, d: c / heads }
+}
+
+fn linear_shape(x: &T, w: &T) -> (Linear, Shape) {
+    let [c, k] = dims(w);
+    let mut shape = x.layout().shape().clone();
+    let axis = shape.num_dims() - 1;
+    shape[axis] = k;
+    (Linear { rows: x.layout().num_elements() / c.max(1), c, k }, shape)
+}
+
+/// `(a, b)` widths and the shape of their concatenation.
+fn concat_shape(a: &T, b: &T) -> (usize, usize, Shape) {
+    let mut shape = a.layout().shape().clone();
+    let axis = shape.num_dims() - 1;
+    let (ca, cb) = (shape[axis], b.layout().shape()[axis]);
+    shape[axis] = ca + cb;
+    (ca, cb, shape)
+}
+
+fn scaled_gradient(dy: T, scale: f32) -> T {
+    if scale == 1.0 {
+        return dy;
+    }
+    let mut dy = owned(dy);
+    dy.storage_mut::<f32>().iter_mut().for_each(|g| *g *= scale);
+    dy
+}
+
+impl NetworkOps for Flex {
+    fn conv3x3(x: T, w: T, b: T, residual: Maybe<Self>, stride: usize, scale: f32) -> T {
+        let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
+        let shape = conv_shape(&x, &w, stride);
+        let prepared = transformed(shape, &w);
+        filled(conv_output(&shape), |y| {
+            shape.forward_prepared(slice(&x), &prepared, Some(slice(&b)), r.as_ref().map(slice), scale, y);
+        })
+    }
+
+    fn group_norm(x: T, gamma: T, beta: T, film: Maybe<Self>, groups: usize, silu: bool) -> T {
+        let (x, film) = (contiguous(x), film.into_option().map(contiguous));
+        let norm = group_norm_shape(&x, groups, silu);
+        filled(x.layout().shape().clone(), |y| {
+            norm.forward(slice(&x), slice(&gamma), slice(&beta), film.as_ref().map(slice), y);
+        })
+    }
+
+    fn layer_norm(x: T, gamma: T, beta: T) -> T {
+        let x = contiguous(x);
+        filled(x.layout().shape().clone(), |y| {
+            layer_norm_shape(&x).forward(slice(&x), slice(&gamma), slice(&beta), y);
+        })
+    }
+
+    fn attention(q: T, kv: T, mask: Maybe<Self>, heads: usize) -> T {
+        let (q, kv, mask) = (contiguous(q), contiguous(kv), mask.into_option().map(contiguous));
+        let shape = attention_shape(&q, &kv, heads);
+        filled(q.layout().shape().clone(), |o| shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o))
+    }
+
+    fn dense(x: T, w: T, b: T, residual: Maybe<Self>, scale: f32) -> T {
+        let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
+        let (linear, shape) = linear_shape(&x, &w);
+        filled(shape, |y| linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y))
+    }
+
+    fn upsample2(x: T) -> T {
+        let x = contiguous(x);
+        let [n, h, w, c] = dims(&x);
+        filled([n, 2 * h, 2 * w, c], |y| resample::upsample2(slice(&x), n, h, w, c, y))
+    }
+
+    fn average_pool2(x: T) -> T {
+        let x = contiguous(x);
+        let [n, h, w, c] = dims(&x);
+        filled([n, h / 2, w / 2, c], |y| resample::average_pool2(slice(&x), n, h, w, c, y))
+    }
+
+    fn concat(a: T, b: T) -> T {
+        let (a, b) = (contiguous(a), contiguous(b));
+        let (ca, cb, shape) = concat_shape(&a, &b);
+        filled(shape, |y| elementwise::concat(slice(&a), ca, slice(&b), cb, y))
+    }
+
+    fn add_scaled(a: T, b: T, scale: f32) -> T {
+        let (a, b) = (contiguous(a), contiguous(b));
+        filled(a.layout().shape().clone(), |y| elementwise::add(slice(&a), slice(&b), scale, y))
+    }
+
+    fn adam(w: T, g: T, m: T, v: T, s: AdamStep) -> (T, T, T) {
+        let (mut w, g, mut m, mut v) = (owned(w), contiguous(g), owned(m), owned(v));
+        let adam = optimizer::Adam {
+            lr: s.lr,
+            beta1: s.beta1,
+            beta2: s.beta2,
+            eps: s.eps,
+            weight_decay: s.weight_decay,
+            step: s.step,
+        };
+        adam.step(w.storage_mut::<f32>(), slice(&g), m.storage_mut::<f32>(), v.storage_mut::<f32>());
+        (w, m, v)
+    }
+
+    fn ema(average: T, w: T, decay: f32) -> T {
+        let (mut average, w) = (owned(average), contiguous(w));
+        optimizer::ema(average.storage_mut::<f32>(), slice(&w), decay);
+        average
+    }
+}
+
+// ---- automatic differentiation: one node per operation, its backward pass a closure ----
+
+/// (which parents want a gradient, gradient of the output) → gradients of the parents.
+type BackwardFn<const N: usize> = dyn Fn([bool; N], T) -> [Option<T>; N] + Send + Sync;
+
+#[derive(Debug)]
+struct Node;
+
+#[derive(Clone)]
+struct Closure<const N: usize>(Arc<BackwardFn<N>>);
+
+impl<const N: usize> std::fmt::Debug for Closure<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Closure")
+    }
+}
+
+impl<const N: usize> Backward<Flex, N> for Node {
+    type State = Closure<N>;
+
+    fn backward(self, ops: Ops<Closure<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = contiguous(grads.consume::<Flex>(&ops.node));
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        for (parent, gradient) in ops.parents.into_iter().zip((ops.state.0)(wanted, dy)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Records one operation. `forward` returns the output and its backward pass; `untracked` runs when no input is tracked.
+fn record<C: CheckpointStrategy, const N: usize>(
+    inputs: [Option<Tracked<C>>; N],
+    forward: impl FnOnce([Option<T>; N]) -> (T, Arc<BackwardFn<N>>),
+    untracked: impl FnOnce([Option<T>; N]) -> T,
+) -> Tracked<C> {
+    // an absent input needs a node all the same: one that is never tracked
+    let absent = || <Tracked<C>>::new(FlexTensor::zeros(Shape::from([1]), DType::F32)).node();
+    let nodes = inputs.each_ref().map(|t| t.as_ref().map_or_else(absent, |t| t.node()));
+    let primitives = inputs.map(|t| t.map(|t| t.into_primitive()));
+    match Node.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let (y, backward) = forward(primitives.map(|t| t.map(contiguous)));
+            prep.finish(Closure(backward), y)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(untracked(primitives)),
+    }
+}
+
+fn present<const N: usize>(inputs: [Option<T>; N]) -> [T; N] {
+    inputs.map(|t| t.expect("this input is always given"))
+}
+
+impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
+    fn conv3x3(
+        x: Tracked<C>,
+        w: Tracked<C>,
+        b: Tracked<C>,
+        residual: Maybe<Self>,
+        stride: usize,
+        scale: f32,
+    ) -> Tracked<C> {
+        record::<C, 4>(
+            [Some(x), Some(w), Some(b), residual.into_option()],
+            |[x, w, b, r]| {
+                let [x, w, b] = present([x, w, b]);
+                let shape = conv_shape(&x, &w, stride);
+                let y = filled(conv_output(&shape), |y| {
+                    shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+                });
+                let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
+                    let dy = scaled_gradient(dy, scale);
+                    let dx = want_x
+                        .then(|| filled(x.layout().shape().clone(), |dx| shape.grad_input(slice(&dy), slice(&w), dx)));
+                    let (mut dw, mut db) = (None, None);
+                    if want_w || want_b {
+                        let mut bias = vec![0.0; shape.k];
+                        dw = Some(filled(w.layout().shape().clone(), |dw| {
+                            shape.grad_weight(slice(&x), slice(&dy), dw, Some(&mut bias));
+                        }));
+                        db = Some(tensor(bias, Shape::from([shape.k])));
+                    }
+                    [dx, dw, db, Some(dy)]
+                };
+                (y, Arc::new(backward))
+            },
+            |[x, w, b, r]| {
+                let [x, w, b] = present([x, w, b]);
+                <Flex as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(r), stride, scale)
+            },
+        )
+    }
+
+    fn group_norm(
+        x: Tracked<C>,
+        gamma: Tracked<C>,
+        beta: Tracked<C>,
+        film: Maybe<Self>,
+        groups: usize,
+        silu: bool,
+    ) -> Tracked<C> {
+        record::<C, 4>(
+            [Some(x), Some(gamma), Some(beta), film.into_option()],
+            |[x, gamma, beta, film]| {
+                let [x, gamma, beta] = present([x, gamma, beta]);
+                let norm = group_norm_shape(&x, groups, silu);
+                let mut stats = None;
+                let y = filled(x.layout().shape().clone(), |y| {
+                    let film = film.as_ref().map(slice);
+                    stats = Some(norm.forward(slice(&x), slice(&gamma), slice(&beta), film, y));
+                });
+                let stats = stats.expect("the forward pass has run");
+                let backward = move |_: [bool; 4], dy: T| {
+                    let mut dx = owned(dy);
+                    let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
+                    let mut dfilm = film.as_ref().map(|_| vec![0.0; norm.n * 2 * norm.c]);
+                    norm.backward(
+                        &stats,
+                        slice(&x),
+                        slice(&gamma),
+                        slice(&beta),
+                        film.as_ref().map(slice),
+                        dx.storage_mut::<f32>(),
+                        &mut dgamma,
+                        &mut dbeta,
+                        dfilm.as_deref_mut(),
+                    );
+                    let channels = Shape::from([norm.c]);
+                    let dfilm = dfilm.map(|d| tensor(d, Shape::from([norm.n, 2 * norm.c])));
+                    [Some(dx), Some(tensor(dgamma, channels.clone())), Some(tensor(dbeta, channels)), dfilm]
+                };
+                (y, Arc::new(backward))
+            },
+            |[x, gamma, beta, film]| {
+                let [x, gamma, beta] = present([x, gamma, beta]);
+                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu)
+            },
+        )
+    }
+
+    fn layer_norm(x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>) -> Tracked<C> {
+        record::<C, 3>(
+            [Some(x), Some(gamma), Some(beta)],
+            |inputs| {
+                let [x, gamma, beta] = present(inputs);
+                let norm = layer_norm_shape(&x);
+                let y = filled(x.layout().shape().clone(), |y| norm.forward(slice(&x), slice(&gamma), slice(&beta), y));
+                let backward = move |_: [bool; 3], dy: T| {
+                    let mut dx = owned(dy);
+                    let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
+                    norm.backward(slice(&x), slice(&gamma), dx.storage_mut::<f32>(), &mut dgamma, &mut dbeta);
+                    let channels = Shape::from([norm.c]);
+                    [Some(dx), Some(tensor(dgamma, channels.clone())), Some(tensor(dbeta, channels))]
+                };
+                (y, Arc::new(backward))
+            },
+            |inputs| {
+                let [x, gamma, beta] = present(inputs);
+                <Flex as NetworkOps>::layer_norm(x, gamma, beta)
+            },
+        )
+    }
+
+    fn attention(q: Tracked<C>, kv: Tracked<C>, mask: Maybe<Self>, heads: usize) -> Tracked<C> {
+        record::<C, 3>(
+            [Some(q), Some(kv), mask.into_option()],
+            |[q, kv, mask]| {
+                let [q, kv] = present([q, kv]);
+                let shape = attention_shape(&q, &kv, heads);
+                let o = filled(q.layout().shape().clone(), |o| {
+                    shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o);
+                });
+                let saved = o.clone();
+                let backward = move |_: [bool; 3], dy: T| {
+                    let mut dkv = vec![0.0; kv.layout().num_elements()];
+                    let dq = filled(q.layout().shape().clone(), |dq| {
+                        let mask = mask.as_ref().map(slice);
+                        shape.backward(slice(&q), slice(&kv), mask, slice(&saved), slice(&dy), dq, &mut dkv);
+                    });
+                    [Some(dq), Some(tensor(dkv, kv.layout().shape().clone())), None]
+                };
+                (o, Arc::new(backward))
+            },
+            |[q, kv, mask]| {
+                let [q, kv] = present([q, kv]);
+                <Flex as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads)
+            },
+        )
+    }
+
+    fn dense(x: Tracked<C>, w: Tracked<C>, b: Tracked<C>, residual: Maybe<Self>, scale: f32) -> Tracked<C> {
+        record::<C, 4>(
+            [Some(x), Some(w), Some(b), residual.into_option()],
+            |[x, w, b, r]| {
+                let [x, w, b] = present([x, w, b]);
+                let (linear, shape) = linear_shape(&x, &w);
+                let y = filled(shape, |y| {
+                    linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+                });
+                let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
+                    let dy = scaled_gradient(dy, scale);
+                    let dx = want_x
+                        .then(|| filled(x.layout().shape().clone(), |dx| linear.grad_input(slice(&dy), slice(&w), dx)));
+                    let (mut dw, mut db) = (None, None);
+                    if want_w || want_b {
+                        let mut bias = vec![0.0; linear.k];
+                        dw = Some(filled(w.layout().shape().clone(), |dw| {
+                            linear.grad_weight(slice(&x), slice(&dy), dw, Some(&mut bias));
+                        }));
+                        db = Some(tensor(bias, Shape::from([linear.k])));
+                    }
+                    [dx, dw, db, Some(dy)]
+                };
+                (y, Arc::new(backward))
+            },
+            |[x, w, b, r]| {
+                let [x, w, b] = present([x, w, b]);
+                <Flex as NetworkOps>::dense(x, w, b, Maybe::from_option(r), scale)
+            },
+        )
+    }
+
+    fn upsample2(x: Tracked<C>) -> Tracked<C> {
+        record::<C, 1>(
+            [Some(x)],
+            |inputs| {
+                let [x] = present(inputs);
+                let [n, h, w, c] = dims(&x);
+                let backward = move |_: [bool; 1], dy: T| {
+                    [Some(filled([n, h, w, c], |dx| resample::upsample2_backward(slice(&dy), n, h, w, c, dx)))]
+                };
+                (<Flex as NetworkOps>::upsample2(x), Arc::new(backward))
+            },
+            |inputs| {
+                let [x] = present(inputs);
+                <Flex as NetworkOps>::upsample2(x)
+            },
+        )
+    }
+
+    fn average_pool2(x: Tracked<C>) -> Tracked<C> {
+        record::<C, 1>(
+            [Some(x)],
+            |inputs| {
+                let [x] = present(inputs);
+                let [n, h, w, c] = dims(&x);
+                let backward = move |_: [bool; 1], dy: T| {
+                    [Some(filled([n, h, w, c], |dx| resample::average_pool2_backward(slice(&dy), n, h, w, c, dx)))]
+                };
+                (<Flex as NetworkOps>::average_pool2(x), Arc::new(backward))
+            },
+            |inputs| {
+                let [x] = present(inputs);
+                <Flex as NetworkOps>::average_pool2(x)
+            },
+        )
+    }
+
+    fn concat(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
+        record::<C, 2>(
+            [Some(a), Some(b)],
+            |inputs| {
+                let [a, b] = present(inputs);
+                let (ca, cb, _) = concat_shape(&a, &b);
+                let (sa, sb) = (a.layout().shape().clone(), b.layout().shape().clone());
+                let backward = move |_: [bool; 2], dy: T| {
+                    let mut db = vec![0.0; sb.num_elements()];
+                    let da = filled(sa.clone(), |da| elementwise::split(slice(&dy), ca, cb, da, &mut db));
+                    [Some(da), Some(tensor(db, sb.clone()))]
+                };
+                (<Flex as NetworkOps>::concat(a, b), Arc::new(backward))
+            },
+            |inputs| {
+                let [a, b] = present(inputs);
+                <Flex as NetworkOps>::concat(a, b)
+            },
+        )
+    }
+
+    fn add_scaled(a: Tracked<C>, b: Tracked<C>, scale: f32) -> Tracked<C> {
+        record::<C, 2>(
+            [Some(a), Some(b)],
+            |inputs| {
+                let [a, b] = present(inputs);
+                let backward = move |_: [bool; 2], dy: T| {
+                    let dy = scaled_gradient(dy, scale);
+                    [Some(dy.clone()), Some(dy)]
+                };
+                (<Flex as NetworkOps>::add_scaled(a, b, scale), Arc::new(backward))
+            },
+            |inputs| {
+                let [a, b] = present(inputs);
+                <Flex as NetworkOps>::add_scaled(a, b, scale)
+            },
+        )
+    }
+
+    fn adam(
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: AdamStep,
+    ) -> (Tracked<C>, Tracked<C>, Tracked<C>) {
+        panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
+    }
+
+    fn ema(_: Tracked<C>, _: Tracked<C>, _: f32) -> Tracked<C> {
+        panic!("a moving average is not differentiable; `train` calls it on inner tensors")
+    }
+}
+
+#[cfg(feature = "wgpu")]
+mod gpu {
+    //! Other devices take the definitions in `reference`.
+    use super::{Autodiff, CheckpointStrategy, NetworkOps};
+    use burn::backend::Cube;
+
+    impl NetworkOps for Cube {}
+    impl<C: CheckpointStrategy> NetworkOps for Autodiff<Cube, C> {}
+}

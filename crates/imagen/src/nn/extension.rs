@@ -1,0 +1,110 @@
+//! The operations as an extension of the tensor library's backends: one trait, routed by the tensors' device.
+//!
+//! Every default body is the operation's definition in ordinary backend primitives (`reference`), so that a device
+//! that this project has no kernels for needs no code here. `cpu` overrides them for the CPU.
+
+use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
+
+use super::{ops::AdamStep, reference};
+
+/// An optional tensor; the extension macro does not accept `Option` as an input.
+#[derive(ExtensionType)]
+pub enum Maybe<B: Backend> {
+    /// The tensor.
+    Some(FloatTensor<B>),
+    /// No tensor.
+    None,
+}
+
+impl<B: Backend> Maybe<B> {
+    pub(super) fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Some(tensor) => Some(tensor),
+            Self::None => None,
+        }
+    }
+
+    pub(super) fn from_option(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::None, Self::Some)
+    }
+}
+
+/// The coarse operations; shapes and meaning are documented on their wrappers in [`super::ops`].
+#[backend_extension(Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
+pub trait NetworkOps: Backend {
+    /// See [`super::ops::conv3x3`].
+    fn conv3x3(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        stride: usize,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        reference::conv3x3::<Self>(x, w, b, residual.into_option(), stride, scale)
+    }
+    /// See [`super::ops::group_norm`].
+    fn group_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        #[extension_type] film: Maybe<Self>,
+        groups: usize,
+        silu: bool,
+    ) -> FloatTensor<Self> {
+        reference::group_norm::<Self>(x, gamma, beta, film.into_option(), groups, silu)
+    }
+    /// See [`super::ops::layer_norm`].
+    fn layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::layer_norm::<Self>(x, gamma, beta)
+    }
+    /// See [`super::ops::attention`].
+    fn attention(
+        q: FloatTensor<Self>,
+        kv: FloatTensor<Self>,
+        #[extension_type] mask: Maybe<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        reference::attention::<Self>(q, kv, mask.into_option(), heads)
+    }
+    /// See [`super::ops::linear`].
+    fn dense(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        reference::linear::<Self>(x, w, b, residual.into_option(), scale)
+    }
+    /// See [`super::ops::upsample2`].
+    fn upsample2(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::upsample2::<Self>(x)
+    }
+    /// See [`super::ops::average_pool2`].
+    fn average_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::average_pool2::<Self>(x)
+    }
+    /// See [`super::ops::concat`].
+    fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::concat::<Self>(a, b)
+    }
+    /// See [`super::ops::add`].
+    fn add_scaled(a: FloatTensor<Self>, b: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        reference::add::<Self>(a, b, scale)
+    }
+    /// See [`super::ops::adam`].
+    fn adam(
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::adam::<Self>(w, g, m, v, step)
+    }
+    /// See [`super::ops::ema`].
+    fn ema(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f32) -> FloatTensor<Self> {
+        reference::ema::<Self>(average, w, decay)
+    }
+}

@@ -1,0 +1,196 @@
+//! Each operation's definition in ordinary backend primitives: any device runs it, any device differentiates it.
+//!
+//! Written to be read and compared with; the CPU has faster implementations in `cpu`.
+
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::{Shape, Slice, ops::ConvOptions};
+
+use super::ops::AdamStep;
+
+const EPS: f32 = 1e-5;
+
+fn reshape<B: Backend, const N: usize>(x: FloatTensor<B>, shape: [usize; N]) -> FloatTensor<B> {
+    B::float_reshape(x, Shape::from(shape))
+}
+
+fn scaled<B: Backend>(x: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
+    if scale == 1.0 { x } else { B::float_mul_scalar(x, scale.into()) }
+}
+
+/// The slice `from..to` of the last axis.
+fn last<B: Backend>(x: FloatTensor<B>, from: usize, to: usize) -> FloatTensor<B> {
+    let mut slices = vec![Slice::full(); x.shape().num_dims()];
+    *slices.last_mut().expect("a tensor has an axis") = Slice::from(from..to);
+    B::float_slice(x, &slices)
+}
+
+pub(super) fn conv3x3<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
+    stride: usize,
+    scale: f32,
+) -> FloatTensor<B> {
+    let x = B::float_permute(x, &[0, 3, 1, 2]); // [n, c, h, w]
+    let w = B::float_permute(w, &[3, 2, 0, 1]); // [k, c, 3, 3]
+    let y = B::conv2d(x, w, Some(b), ConvOptions::new([stride, stride], [1, 1], [1, 1], 1));
+    let y = B::float_permute(y, &[0, 2, 3, 1]); // [n, h, w, k]
+    let y = match residual {
+        Some(r) => B::float_add(y, r),
+        None => y,
+    };
+    scaled::<B>(y, scale)
+}
+
+pub(super) fn group_norm<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    film: Option<FloatTensor<B>>,
+    groups: usize,
+    silu: bool,
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);
+    let x = reshape::<B, 4>(x, [n, h * w, groups, c / groups]);
+    let mean = |t: FloatTensor<B>| B::float_mean_dim(B::float_mean_dim(t, 1), 3); // [n, 1, groups, 1]
+    let centred = B::float_sub(x.clone(), mean(x));
+    let variance = mean(B::float_mul(centred.clone(), centred.clone()));
+    let z = B::float_div(centred, B::float_sqrt(B::float_add_scalar(variance, EPS.into())));
+    let z = reshape::<B, 3>(z, [n, h * w, c]);
+    let z = B::float_mul(z, reshape::<B, 3>(gamma, [1, 1, c]));
+    let mut z = B::float_add(z, reshape::<B, 3>(beta, [1, 1, c]));
+    if let Some(film) = film {
+        let scale = B::float_add_scalar(reshape::<B, 3>(last::<B>(film.clone(), 0, c), [n, 1, c]), 1.0.into());
+        let shift = reshape::<B, 3>(last::<B>(film, c, 2 * c), [n, 1, c]);
+        z = B::float_add(B::float_mul(z, scale), shift);
+    }
+    if silu {
+        z = B::float_mul(z.clone(), B::sigmoid(z));
+    }
+    reshape::<B, 4>(z, [n, h, w, c])
+}
+
+pub(super) fn layer_norm<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let axis = shape.num_dims() - 1;
+    let c = shape[axis];
+    let rows = shape.num_elements() / c.max(1);
+    let x = reshape::<B, 2>(x, [rows, c]);
+    let centred = B::float_sub(x.clone(), B::float_mean_dim(x, 1));
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred.clone()), 1);
+    let z = B::float_div(centred, B::float_sqrt(B::float_add_scalar(variance, EPS.into())));
+    let z = B::float_add(B::float_mul(z, reshape::<B, 2>(gamma, [1, c])), reshape::<B, 2>(beta, [1, c]));
+    B::float_reshape(z, shape)
+}
+
+pub(super) fn attention<B: Backend>(
+    q: FloatTensor<B>,
+    kv: FloatTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    heads: usize,
+) -> FloatTensor<B> {
+    let shape = q.shape();
+    let (b, tq, c) = (shape[0], shape[1], shape[2]);
+    let (tk, d) = (kv.shape()[1], c / heads);
+    // [b, t, heads·d] -> [b, heads, t, d]
+    let split = |x: FloatTensor<B>, t: usize| B::float_permute(reshape::<B, 4>(x, [b, t, heads, d]), &[0, 2, 1, 3]);
+    let (q, k, v) = (split(q, tq), split(last::<B>(kv.clone(), 0, c), tk), split(last::<B>(kv, c, 2 * c), tk));
+    let scores = B::float_matmul(q, B::float_swap_dims(k, 2, 3)); // [b, heads, tq, tk]
+    let mut scores = B::float_mul_scalar(scores, (1.0 / (d as f32).sqrt()).into());
+    let keep = mask.map(|m| reshape::<B, 4>(m, [b, 1, 1, tk]));
+    if let Some(keep) = &keep {
+        // 0 where attended, far below any score where not
+        let bias = B::float_mul_scalar(B::float_add_scalar(keep.clone(), (-1.0).into()), 1e9.into());
+        scores = B::float_add(scores, bias);
+    }
+    let peak = B::float_max_dim(scores.clone(), 3);
+    let mut p = B::float_exp(B::float_sub(scores, B::float_detach(peak)));
+    if let Some(keep) = keep {
+        p = B::float_mul(p, keep);
+    }
+    // the tiny term only matters where nothing is attended: 0 / tiny = 0
+    let total = B::float_add_scalar(B::float_sum_dim(p.clone(), 3), 1e-30.into());
+    let o = B::float_matmul(B::float_div(p, total), v); // [b, heads, tq, d]
+    reshape::<B, 3>(B::float_permute(o, &[0, 2, 1, 3]), [b, tq, c])
+}
+
+pub(super) fn linear<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
+    scale: f32,
+) -> FloatTensor<B> {
+    let mut shape = x.shape();
+    let axis = shape.num_dims() - 1;
+    let (c, k) = (w.shape()[0], w.shape()[1]);
+    let rows = shape.num_elements() / c.max(1);
+    shape[axis] = k;
+    let y = B::float_matmul(reshape::<B, 2>(x, [rows, c]), w);
+    let y = B::float_reshape(B::float_add(y, reshape::<B, 2>(b, [1, k])), shape);
+    let y = match residual {
+        Some(r) => B::float_add(y, r),
+        None => y,
+    };
+    scaled::<B>(y, scale)
+}
+
+pub(super) fn upsample2<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);
+    let x = B::float_expand(reshape::<B, 6>(x, [n, h, 1, w, 1, c]), Shape::from([n, h, 2, w, 2, c]));
+    reshape::<B, 4>(x, [n, 2 * h, 2 * w, c])
+}
+
+pub(super) fn average_pool2<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);
+    let x = reshape::<B, 6>(x, [n, h / 2, 2, w / 2, 2, c]);
+    let x = B::float_mean_dim(B::float_mean_dim(x, 2), 4);
+    reshape::<B, 4>(x, [n, h / 2, w / 2, c])
+}
+
+pub(super) fn concat<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    let axis = a.shape().num_dims() - 1;
+    B::float_cat(vec![a, b], axis)
+}
+
+pub(super) fn add<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
+    scaled::<B>(B::float_add(a, b), scale)
+}
+
+pub(super) fn adam<B: Backend>(
+    w: FloatTensor<B>,
+    g: FloatTensor<B>,
+    m: FloatTensor<B>,
+    v: FloatTensor<B>,
+    s: AdamStep,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let mix = |average: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
+        B::float_add(
+            B::float_mul_scalar(average, decay.into()),
+            B::float_mul_scalar(new, (1.0 - decay).into()),
+        )
+    };
+    let m = mix(m, g.clone(), s.beta1);
+    let v = mix(v, B::float_mul(g.clone(), g), s.beta2);
+    let correct1 = 1.0 - f64::from(s.beta1).powi(s.step as i32);
+    let correct2 = 1.0 - f64::from(s.beta2).powi(s.step as i32);
+    let root = B::float_sqrt(B::float_mul_scalar(v.clone(), (1.0 / correct2).into()));
+    let direction = B::float_div(
+        B::float_mul_scalar(m.clone(), (f64::from(s.lr) / correct1).into()),
+        B::float_add_scalar(root, s.eps.into()),
+    );
+    let w = scaled::<B>(w, 1.0 - s.lr * s.weight_decay);
+    (B::float_sub(w, direction), m, v)
+}
+
+pub(super) fn ema<B: Backend>(average: FloatTensor<B>, w: FloatTensor<B>, decay: f32) -> FloatTensor<B> {
+    B::float_add(B::float_mul_scalar(average, decay.into()), B::float_mul_scalar(w, (1.0 - decay).into()))
+}

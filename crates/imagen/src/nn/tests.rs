@@ -1,0 +1,357 @@
+//! Each operation on the CPU's kernels against its definition in ordinary tensor operations, forward and backward, for
+//! random shapes; and what the operations promise beyond their values: no stale weights, no written inputs.
+//!
+//! The kernels themselves are held against loops in f64 in their own crate; whole networks against PyTorch in `tests/it`.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use super::ops::{self, AdamStep};
+use super::{Init, Linear, export, import, parameter_count, reference};
+use crate::error::{Error, ErrorKind};
+use crate::rng::Rng;
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+fn normal<const D: usize>(rng: Rng, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(rng.normal(shape.iter().product()), shape), device)
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let difference = a.iter().zip(b).map(|(a, b)| square(a - b)).sum::<f64>().sqrt();
+    let norm = b.iter().map(|b| square(*b)).sum::<f64>().sqrt();
+    if difference == 0.0 { 0.0 } else { difference / norm }
+}
+
+/// Draws an operation's inputs and remembers how to ask for their gradients.
+struct Inputs {
+    rng: Rng,
+    device: Device,
+    gradients: Vec<Box<dyn Fn(&Gradients) -> Vec<f32>>>,
+}
+
+impl Inputs {
+    /// A tensor whose gradient is compared.
+    fn draw<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        let tensor = normal(self.rng.fold(self.gradients.len() as u64), shape, &self.device).require_grad();
+        let tracked = tensor.clone();
+        self.gradients.push(Box::new(move |g| numbers(tracked.grad(g).expect("every input takes part"))));
+        tensor
+    }
+
+    /// `[b, t]`: 1 with probability 2/3, else 0; the first row is all 0.
+    fn mask(&self, b: usize, t: usize) -> Tensor<2> {
+        let keep = |(i, u): (usize, f32)| if i >= t && u < 0.67 { 1.0 } else { 0.0 };
+        let values: Vec<f32> = self.rng.fold(99).uniform(b * t).into_iter().enumerate().map(keep).collect();
+        Tensor::from_data(TensorData::new(values, [b, t]), &self.device)
+    }
+}
+
+/// Sizes of one random case.
+struct Sizes(Rng, u64);
+
+impl Sizes {
+    /// A number in `from..=to`.
+    fn pick(&mut self, from: usize, to: usize) -> usize {
+        self.1 += 1;
+        from + self.0.fold(self.1).below((to - from + 1) as u64) as usize
+    }
+
+    fn coin(&mut self) -> bool {
+        self.pick(0, 1) == 1
+    }
+}
+
+const CASES: u64 = 24;
+
+/// Compares `run(inputs, true)`, the operation, with `run(inputs, false)`, its definition: output and gradients while
+/// training, output in inference. `run` is asked for many sizes.
+fn same<const D: usize>(operation: &str, run: impl Fn(&mut Inputs, &mut Sizes, bool) -> Tensor<D>) {
+    let mut failures = Vec::new();
+    for case in 0..CASES {
+        let rng = Rng::new(case).fold(operation.len() as u64);
+        let evaluate = |device: Device, fast: bool| {
+            let mut inputs = Inputs { rng, device, gradients: Vec::new() };
+            (run(&mut inputs, &mut Sizes(rng.fold(1), 0), fast), inputs.gradients)
+        };
+        let train = |fast: bool| {
+            let (y, gradients) = evaluate(Device::flex().autodiff(), fast);
+            let weight = normal(rng.fold(2), y.dims(), &y.device());
+            let found = (y.clone() * weight).sum().backward();
+            (numbers(y), gradients.iter().map(|g| g(&found)).collect::<Vec<_>>())
+        };
+        let ((y, gradients), (expected, expected_gradients)) = (train(true), train(false));
+        let mut check = |what: &str, found: &[f32], expected: &[f32], limit: f64| {
+            let d = distance(found, expected);
+            if d.is_nan() || d > limit {
+                failures.push(format!("{operation}, case {case}: {what} is {d:.1e} away"));
+            }
+        };
+        check("output", &y, &expected, 1e-5);
+        for (i, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+            check(&format!("gradient of input {i}"), found, expected, 5e-5);
+        }
+        check("output of inference", &numbers(evaluate(Device::flex(), true).0), &expected, 1e-5);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A tensor where there is one.
+fn inner<const D: usize>(tensor: Option<Tensor<D>>) -> Option<burn::backend::tensor::FloatTensor<Dispatch>> {
+    tensor.map(Tensor::into_dispatch)
+}
+
+#[test]
+fn conv3x3_is_its_definition() {
+    same("conv3x3", |inputs, sizes, fast| {
+        // small and large maps, few and many channels: each takes another algorithm
+        let side = if sizes.coin() { 2 } else { 11 };
+        let (n, h, w) = (sizes.pick(1, 3), sizes.pick(1, side), sizes.pick(1, side));
+        let few = if sizes.coin() { 1 } else { 12 };
+        let (c, k, stride) = (sizes.pick(few, 25), sizes.pick(few, 25), if sizes.pick(0, 2) == 0 { 2 } else { 1 });
+        let scale = if sizes.coin() { 1.0 } else { 0.6 };
+        let (x, weight, b) = (inputs.draw([n, h, w, c]), inputs.draw([3, 3, c, k]), inputs.draw([k]));
+        let residual = sizes.coin().then(|| inputs.draw([n, h.div_ceil(stride), w.div_ceil(stride), k]));
+        if fast {
+            return ops::conv3x3(x, weight, b, residual, stride, scale);
+        }
+        let (x, weight, b) = (x.into_dispatch(), weight.into_dispatch(), b.into_dispatch());
+        Tensor::from_dispatch(reference::conv3x3::<Dispatch>(x, weight, b, inner(residual), stride, scale))
+    });
+}
+
+#[test]
+fn group_norm_is_its_definition() {
+    same("group_norm", |inputs, sizes, fast| {
+        let (n, h, w, groups) = (sizes.pick(1, 3), sizes.pick(2, 7), sizes.pick(1, 7), sizes.pick(1, 5));
+        let (c, silu) = (groups * sizes.pick(2, 9), sizes.coin());
+        let (x, gamma, beta) = (inputs.draw([n, h, w, c]), inputs.draw([c]), inputs.draw([c]));
+        let film = sizes.coin().then(|| inputs.draw([n, 2 * c]));
+        if fast {
+            return ops::group_norm(x, gamma, beta, film, groups, silu);
+        }
+        let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        Tensor::from_dispatch(reference::group_norm::<Dispatch>(x, gamma, beta, inner(film), groups, silu))
+    });
+}
+
+#[test]
+fn layer_norm_is_its_definition() {
+    same("layer_norm", |inputs, sizes, fast| {
+        let (n, t, c) = (sizes.pick(1, 3), sizes.pick(1, 9), sizes.pick(2, 40));
+        let (x, gamma, beta) = (inputs.draw([n, t, c]), inputs.draw([c]), inputs.draw([c]));
+        if fast {
+            return ops::layer_norm(x, gamma, beta);
+        }
+        let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        Tensor::from_dispatch(reference::layer_norm::<Dispatch>(x, gamma, beta))
+    });
+}
+
+#[test]
+fn attention_is_its_definition() {
+    same("attention", |inputs, sizes, fast| {
+        let (b, heads, d) = (sizes.pick(1, 3), sizes.pick(1, 4), sizes.pick(1, 17));
+        let (tq, tk) = (sizes.pick(1, 20), sizes.pick(2, 40));
+        let (q, kv) = (inputs.draw([b, tq, heads * d]), inputs.draw([b, tk, 2 * heads * d]));
+        // the first text of a masked batch is empty; alone, its gradients would vanish and compare nothing
+        let mask = (b > 1 && sizes.coin()).then(|| inputs.mask(b, tk));
+        if fast {
+            return ops::attention(q, kv, mask, heads);
+        }
+        let (q, kv) = (q.into_dispatch(), kv.into_dispatch());
+        Tensor::from_dispatch(reference::attention::<Dispatch>(q, kv, inner(mask), heads))
+    });
+}
+
+#[test]
+fn linear_is_its_definition() {
+    same("linear", |inputs, sizes, fast| {
+        let (n, t) = (sizes.pick(1, 3), sizes.pick(1, 33));
+        let (c, k, scale) = (sizes.pick(1, 40), sizes.pick(1, 40), if sizes.coin() { 1.0 } else { 0.6 });
+        let (x, w, b) = (inputs.draw([n, t, c]), inputs.draw([c, k]), inputs.draw([k]));
+        let residual = sizes.coin().then(|| inputs.draw([n, t, k]));
+        if fast {
+            return ops::linear(x, w, b, residual, scale);
+        }
+        let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
+        Tensor::from_dispatch(reference::linear::<Dispatch>(x, w, b, inner(residual), scale))
+    });
+}
+
+#[test]
+fn resampling_is_its_definition() {
+    let sizes = |s: &mut Sizes| [s.pick(1, 3), 2 * s.pick(1, 5), 2 * s.pick(1, 5), s.pick(1, 19)];
+    same("upsample2", |inputs, s, fast| {
+        let x = inputs.draw(sizes(s));
+        if fast {
+            ops::upsample2(x)
+        } else {
+            Tensor::from_dispatch(reference::upsample2::<Dispatch>(x.into_dispatch()))
+        }
+    });
+    same("average_pool2", |inputs, s, fast| {
+        let x = inputs.draw(sizes(s));
+        if fast {
+            return ops::average_pool2(x);
+        }
+        Tensor::from_dispatch(reference::average_pool2::<Dispatch>(x.into_dispatch()))
+    });
+}
+
+#[test]
+fn joining_is_its_definition() {
+    same("concat", |inputs, sizes, fast| {
+        let (n, h, w) = (sizes.pick(1, 3), sizes.pick(1, 6), sizes.pick(1, 6));
+        let (a, b) = (inputs.draw([n, h, w, sizes.pick(1, 19)]), inputs.draw([n, h, w, sizes.pick(1, 19)]));
+        if fast {
+            return ops::concat(a, b);
+        }
+        Tensor::from_dispatch(reference::concat::<Dispatch>(a.into_dispatch(), b.into_dispatch()))
+    });
+    same("add", |inputs, sizes, fast| {
+        let (shape, scale) = ([sizes.pick(1, 9), sizes.pick(1, 99)], if sizes.coin() { 1.0 } else { 0.6 });
+        let (a, b) = (inputs.draw(shape), inputs.draw(shape));
+        if fast {
+            return ops::add(a, b, scale);
+        }
+        Tensor::from_dispatch(reference::add::<Dispatch>(a.into_dispatch(), b.into_dispatch(), scale))
+    });
+}
+
+#[test]
+fn tensors_that_are_not_in_row_major_order_are_read_as_they_are_meant() {
+    same("linear of a transpose", |inputs, sizes, fast| {
+        let (n, c, k) = (sizes.pick(1, 9), sizes.pick(1, 20), sizes.pick(1, 20));
+        let (x, w, b) = (inputs.draw([c, n]).swap_dims(0, 1), inputs.draw([k, c]).swap_dims(0, 1), inputs.draw([k]));
+        if fast {
+            return ops::linear(x, w, b, None, 1.0);
+        }
+        let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
+        Tensor::from_dispatch(reference::linear::<Dispatch>(x, w, b, None, 1.0))
+    });
+    same("attention to a slice", |inputs, sizes, fast| {
+        let (t, c) = (sizes.pick(1, 9), sizes.pick(1, 9));
+        let both = inputs.draw([2, 3 * t, 3 * c]);
+        let (q, kv) = (both.clone().narrow(2, 0, c).narrow(1, 1, t), both.narrow(2, c, 2 * c));
+        if fast {
+            return ops::attention(q, kv, None, 1);
+        }
+        Tensor::from_dispatch(reference::attention::<Dispatch>(q.into_dispatch(), kv.into_dispatch(), None, 1))
+    });
+}
+
+fn step(number: u64) -> AdamStep {
+    AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: number }
+}
+
+#[test]
+fn adam_and_the_moving_average_are_their_definitions_and_write_no_shared_tensor() {
+    let device = Device::flex();
+    let rng = Rng::new(7);
+    for (number, len) in [(1, 1), (2, 15), (100, 333)] {
+        let draw = |stream: u64| normal(rng.fold(stream).fold(number), [len], &device);
+        let (w, g, m, v) = (draw(0), draw(1), draw(2), draw(3).abs());
+        let before = numbers(w.clone());
+        let (w2, m2, v2) = ops::adam(w.clone(), g.clone(), m.clone(), v.clone(), step(number));
+        let average = numbers(ops::ema(draw(4), w.clone(), 0.9));
+        assert_eq!(numbers(w.clone()), before, "the caller's weights were written");
+        let dispatch = |t: &Tensor<1>| t.clone().into_dispatch();
+        let (we, me, ve) =
+            reference::adam::<Dispatch>(dispatch(&w), dispatch(&g), dispatch(&m), dispatch(&v), step(number));
+        for (found, expected) in [(w2, we), (m2, me), (v2, ve)] {
+            let expected = numbers(Tensor::<1>::from_dispatch(expected));
+            assert!(distance(&numbers(found), &expected) < 1e-6, "adam, step {number}");
+        }
+        let expected = Tensor::<1>::from_dispatch(reference::ema::<Dispatch>(dispatch(&draw(4)), dispatch(&w), 0.9));
+        assert!(distance(&average, &numbers(expected)) < 1e-6, "ema, {len} numbers");
+    }
+}
+
+/// A convolution in inference and its definition, of the same weights.
+fn convolutions(x: &Tensor<4>, w: &Tensor<4>) -> (Vec<f32>, Vec<f32>) {
+    let b = Tensor::zeros([w.dims()[3]], &x.device());
+    let expected = reference::conv3x3::<Dispatch>(
+        x.clone().into_dispatch(),
+        w.clone().into_dispatch(),
+        Tensor::<1>::into_dispatch(b.clone()),
+        None,
+        1,
+        1.0,
+    );
+    (numbers(ops::conv3x3(x.clone(), w.clone(), b, None, 1, 1.0)), numbers(Tensor::<4>::from_dispatch(expected)))
+}
+
+#[test]
+fn a_convolution_never_uses_the_weights_of_another() {
+    let device = Device::flex();
+    let rng = Rng::new(8);
+    let x = normal(rng, [1, 8, 8, 16], &device);
+    // freed and allocated again: the allocator likes to hand out the same address
+    for round in 0..20 {
+        let (found, expected) = convolutions(&x, &normal(rng.fold(round), [3, 3, 16, 16], &device));
+        assert!(distance(&found, &expected) < 1e-5, "round {round}");
+    }
+    // two views of one buffer
+    let buffer = normal(rng.fold(100), [6, 3, 16, 16], &device);
+    for from in [0, 3, 0] {
+        let (found, expected) = convolutions(&x, &buffer.clone().narrow(0, from, 3));
+        assert!(distance(&found, &expected) < 1e-5, "the weights that start at row {from} of their buffer");
+    }
+}
+
+#[test]
+fn a_convolution_follows_its_weights_when_they_are_updated_in_place() {
+    let device = Device::flex();
+    let rng = Rng::new(9);
+    let x = normal(rng, [1, 8, 8, 16], &device);
+    let len = 9 * 16 * 16;
+    let draw = |stream: u64| normal(rng.fold(stream), [len], &device);
+    let (mut w, mut m, mut v) = (draw(0), draw(1), draw(2).abs());
+    for number in 1..5 {
+        let (found, expected) = convolutions(&x, &w.clone().reshape([3, 3, 16, 16]));
+        assert!(distance(&found, &expected) < 1e-5, "before step {number}");
+        (w, m, v) = ops::adam(w, draw(10 + number), m, v, AdamStep { lr: 0.5, ..step(number) });
+    }
+}
+
+#[test]
+fn new_layers_are_a_function_of_the_seed_within_the_bound() {
+    let device = Device::flex();
+    let layers = |seed| {
+        let mut init = Init::new(&device, Rng::new(seed));
+        [0, 1].map(|_| export(&Linear::new(&mut init, 16, 9, 1.0))["weight"].values.clone())
+    };
+    let [first, second] = layers(1);
+    assert_eq!([first.clone(), second.clone()], layers(1));
+    assert_ne!(first, layers(2)[0]);
+    assert_ne!(first, second, "two layers of one network");
+    let largest = first.iter().fold(0.0f32, |a, w| a.max(w.abs()));
+    assert!((0.2..=0.25).contains(&largest), "1/√16 bounds the weights; the largest is {largest}");
+    let mut init = Init::new(&device, Rng::new(1));
+    let silent = Linear::new(&mut init, 16, 9, 0.0);
+    assert!(export(&silent).values().all(|p| p.values.iter().all(|&v| v == 0.0)));
+}
+
+#[test]
+fn parameters_come_back_as_they_went_and_wrong_ones_are_refused_by_name() {
+    let device = Device::flex();
+    let layer = Linear::new(&mut Init::new(&device, Rng::new(3)), 4, 3, 1.0);
+    assert_eq!(parameter_count(&layer), 15);
+    let values = export(&layer);
+    let zeros = Linear::new(&mut Init::zeros(&device), 4, 3, 1.0);
+    let copy = import(zeros.clone(), |name, shape| {
+        assert_eq!(values[name].shape, shape);
+        Ok(values[name].values.clone())
+    });
+    assert_eq!(export(&copy.unwrap()), values);
+    let error = import(zeros.clone(), |_, _| Ok(vec![0.0; 12])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(format!("{error:#}").contains("parameter bias: 12 values for the shape [3]"), "{error:#}");
+    let error = import(zeros, |name, _| Err(Error::model(format!("no {name}")))).unwrap_err();
+    assert_eq!(format!("{error:#}"), "no weight", "the first error is the one that is told");
+}

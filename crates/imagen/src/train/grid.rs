@@ -1,0 +1,84 @@
+//! The grid of pictures that a run draws now and then: the same prompts, the same seeds, the averaged weights.
+//!
+//! A base stage draws the recipe's prompts. A super-resolution stage enlarges real pictures, so that it can be judged
+//! alone: each row shows the low resolution, the result and the original.
+
+use std::path::PathBuf;
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::Run;
+use super::state::TrainState;
+use crate::cascade::{Stage, to_pictures, trajectory};
+use crate::data::Source;
+use crate::error::{Error, Result};
+use crate::image::{Filter, Picture, PngText, decode, grid, png};
+use crate::models::unet::Text;
+use crate::text::TextEncoder;
+
+/// Real pictures that a super-resolution stage enlarges.
+const ENLARGED: usize = 4;
+const WHITE: [u8; 3] = [255; 3];
+
+/// Draws the grid of this step; the file.
+pub(super) fn draw(run: &Run, state: &TrainState, encoder: &dyn TextEncoder, source: &Source) -> Result<PathBuf> {
+    let stage = Stage::new(run.recipe.stage.clone(), state.averaged()?);
+    let prompts: Vec<&str> = run.recipe.train.sample_prompts.iter().map(String::as_str).collect();
+    let (pictures, columns) = match stage.config.low_size {
+        None => {
+            let pictures = sample(&stage, encoder, &prompts, None)?;
+            let columns = (pictures.len() as f64).sqrt().ceil() as usize;
+            (pictures, columns)
+        }
+        Some(low_size) => (enlarge(&stage, encoder, source, low_size)?, 3),
+    };
+    let folder = run.folder.join("samples");
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+    let path = folder.join(format!("{:07}.png", state.step));
+    png::write(&path, &grid(&pictures, columns.max(1), 2, WHITE)?, &PngText::default())?;
+    Ok(path)
+}
+
+/// One picture a caption, seeds 0, 1, …
+fn sample(
+    stage: &Stage,
+    encoder: &dyn TextEncoder,
+    captions: &[&str],
+    low_resolution: Option<Tensor<4>>,
+) -> Result<Vec<Picture>> {
+    if captions.is_empty() {
+        return Err(Error::data("train.sample_every is set, but train.sample_prompts is empty; give it some captions"));
+    }
+    let text = match stage.config.unet.text_dim {
+        0 => None,
+        _ => {
+            let embedding = encoder.encode(captions)?;
+            Some(Text { sequence: embedding.sequence, mask: embedding.mask })
+        }
+    };
+    let seeds: Vec<u64> = (0..captions.len() as u64).collect();
+    let steps = trajectory(stage, &stage.config.sampling, &seeds, text, low_resolution)?;
+    let last = steps.last().ok_or_else(|| Error::usage("stage.sampling.steps must be at least 1"))??;
+    to_pictures(&last.x_hat)
+}
+
+/// Rows of (low resolution, enlarged, original).
+fn enlarge(stage: &Stage, encoder: &dyn TextEncoder, source: &Source, low_size: usize) -> Result<Vec<Picture>> {
+    let size = stage.config.size;
+    let (mut originals, mut lows, mut captions, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let every = (source.examples().len() / ENLARGED).max(1);
+    for example in source.examples().iter().step_by(every).take(ENLARGED) {
+        let original = decode::open(&source.path(example), &decode::DecodeOptions::default())?.centre_square();
+        let original = original.resize(size, size, Filter::Area)?;
+        let low = original.resize(low_size, low_size, Filter::Area)?;
+        values.extend(low.to_float().into_values());
+        lows.push(low);
+        originals.push(original);
+        captions.push(example.captions.first().map_or("", |caption| source.captions()[*caption].as_str()));
+    }
+    let shape = [lows.len(), low_size, low_size, 3];
+    let low_resolution = Tensor::from_data(TensorData::new(values, shape), &stage.device());
+    let enlarged = sample(stage, encoder, &captions, Some(low_resolution))?;
+    let rows = lows.into_iter().zip(enlarged).zip(originals);
+    Ok(rows.flat_map(|((low, enlarged), original)| [low, enlarged, original]).collect())
+}
