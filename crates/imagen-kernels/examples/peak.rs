@@ -121,6 +121,16 @@ impl Bench {
     fn convolutions(&self) {
         let shapes = [
             // n, h, c, k, stride
+            (16, 32, 48, 48, 1),
+            (16, 32, 96, 48, 1),
+            (16, 16, 128, 128, 1),
+            (16, 16, 256, 128, 1),
+            (16, 8, 256, 256, 1),
+            (16, 8, 512, 256, 1),
+            (16, 64, 3, 24, 1),
+            (16, 64, 24, 48, 2),
+            (16, 32, 48, 128, 2),
+            (16, 16, 128, 256, 2),
             (8, 64, 64, 64, 1),
             (8, 64, 128, 64, 1),
             (8, 32, 128, 128, 1),
@@ -159,9 +169,14 @@ impl Bench {
     }
 
     fn products(&self) {
-        for (b, heads, tq, tk, d) in
-            [(8, 4, 256, 256, 64), (8, 4, 256, 128, 64), (8, 6, 64, 64, 64), (2, 8, 1024, 1024, 64)]
-        {
+        for (b, heads, tq, tk, d) in [
+            (16, 4, 256, 288, 32),
+            (16, 4, 64, 96, 64),
+            (8, 4, 256, 256, 64),
+            (8, 4, 256, 128, 64),
+            (8, 6, 64, 64, 64),
+            (2, 8, 1024, 1024, 64),
+        ] {
             let a = Attention { b, heads, tq, tk, d };
             let (q, kv) = (numbers(b * tq * heads * d), numbers(2 * b * tk * heads * d));
             let (mut o, go, mut gq, mut gkv) = (q.clone(), q.clone(), q.clone(), kv.clone());
@@ -172,7 +187,17 @@ impl Bench {
                 a.backward(&q, &kv, None, &o, &go, &mut gq, &mut gkv);
             });
         }
-        for (rows, c, k) in [(1024, 1024, 1024), (2048, 256, 768), (32768, 64, 128), (8, 256, 512), (1024, 768, 256)] {
+        for (rows, c, k) in [
+            (16, 256, 512),
+            (4096, 128, 256),
+            (1024, 256, 512),
+            (16384, 48, 96),
+            (1024, 1024, 1024),
+            (2048, 256, 768),
+            (32768, 64, 128),
+            (8, 256, 512),
+            (1024, 768, 256),
+        ] {
             let linear = Linear { rows, c, k };
             let (x, w, bias) = (numbers(rows * c), numbers(c * k), numbers(k));
             let (mut y, mut gx, mut gw) = (numbers(rows * k), numbers(rows * c), numbers(c * k));
@@ -192,7 +217,16 @@ impl Bench {
         {
             return;
         }
-        for (n, h, c) in [(8, 64, 64), (8, 32, 128), (8, 16, 256), (8, 8, 384), (2, 256, 128)] {
+        for (n, h, c) in [
+            (16, 32, 48),
+            (16, 16, 128),
+            (16, 8, 256),
+            (8, 64, 64),
+            (8, 32, 128),
+            (8, 16, 256),
+            (8, 8, 384),
+            (2, 256, 128),
+        ] {
             let norm = GroupNorm { n, hw: h * h, c, groups: 32, eps: 1e-5, silu: true };
             let (x, gamma, beta, film) = (numbers(n * h * h * c), numbers(c), numbers(c), numbers(2 * n * c));
             let (mut y, mut ggamma, mut gbeta) = (x.clone(), gamma.clone(), beta.clone());

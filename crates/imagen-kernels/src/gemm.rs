@@ -4,6 +4,9 @@
 //! panel. The left-hand operand A is read in place with any row and column stride (so that `A^T` costs nothing),
 //! one broadcast per number. C is written with a mask at its right edge, so n may be anything.
 
+// Small matrices of vectors are indexed by row and column.
+#![allow(clippy::needless_range_loop)]
+
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
@@ -79,6 +82,16 @@ impl Kernel for Gemm {
     }
 }
 
+/// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
+macro_rules! with_rows {
+    ($self:ident, $most:ident, $rows:ident, $v:ty, $stride:ident, $vectors:literal, $i:expr, $j:expr; $($r:literal)*) => {
+        match $rows {
+            $($r if $most >= $r => $self.block::<$v, $stride, $vectors, $r>($i, $j),)*
+            _ => unreachable!("a group has 1..=most rows"),
+        }
+    };
+}
+
 impl Gemm {
     /// The whole product; rows of A are `STRIDE` apart if that is not 0.
     #[inline(always)]
@@ -93,28 +106,18 @@ impl Gemm {
             Isa::Portable => 4,
         };
         let groups = self.m.div_ceil(most);
-        let (rows, longer) = (self.m / groups, self.m % groups);
+        let (short, longer) = (self.m / groups, self.m % groups);
         for j in 0..self.n.div_ceil(2 * V::LANES) {
+            let narrow = self.n - j * 2 * V::LANES <= V::LANES;
             let mut i = 0;
             for group in 0..groups {
-                let rows = rows + usize::from(group < longer);
-                // SAFETY: rows i.. and panel j are inside the product; at most `most` rows.
+                let rows = short + usize::from(group < longer);
+                // SAFETY: rows i.. and panel j are inside the product.
                 unsafe {
-                    match rows {
-                        14 if most >= 14 => self.block::<V, STRIDE, 14>(i, j),
-                        13 if most >= 13 => self.block::<V, STRIDE, 13>(i, j),
-                        12 if most >= 12 => self.block::<V, STRIDE, 12>(i, j),
-                        11 if most >= 11 => self.block::<V, STRIDE, 11>(i, j),
-                        10 if most >= 10 => self.block::<V, STRIDE, 10>(i, j),
-                        9 if most >= 9 => self.block::<V, STRIDE, 9>(i, j),
-                        8 if most >= 8 => self.block::<V, STRIDE, 8>(i, j),
-                        7 if most >= 7 => self.block::<V, STRIDE, 7>(i, j),
-                        6 if most >= 6 => self.block::<V, STRIDE, 6>(i, j),
-                        5 if most >= 5 => self.block::<V, STRIDE, 5>(i, j),
-                        4 => self.block::<V, STRIDE, 4>(i, j),
-                        3 => self.block::<V, STRIDE, 3>(i, j),
-                        2 => self.block::<V, STRIDE, 2>(i, j),
-                        _ => self.block::<V, STRIDE, 1>(i, j),
+                    if narrow {
+                        with_rows!(self, most, rows, V, STRIDE, 1, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                    } else {
+                        with_rows!(self, most, rows, V, STRIDE, 2, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
@@ -122,21 +125,27 @@ impl Gemm {
         }
     }
 
-    /// Rows i..i + R, panel j.
+    /// Rows i..i + R, the first N vectors of panel j.
     #[inline(always)]
-    unsafe fn block<V: Simd, const STRIDE: usize, const R: usize>(&self, i: usize, j: usize) {
+    unsafe fn block<V: Simd, const STRIDE: usize, const N: usize, const R: usize>(&self, i: usize, j: usize) {
         let lanes = V::LANES;
         let a_row = if STRIDE == 0 { self.a_row } else { STRIDE };
         // SAFETY: every address is inside the operands by the contract of `Gemm`.
         unsafe {
-            let mut sums = [[V::splat(0.0); 2]; R];
+            let zero = V::splat(0.0);
+            let mut sums = [[zero; N]; R];
             let mut a = self.a.add(i * a_row);
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k {
-                let (b0, b1) = (V::load(b), V::load(b.add(lanes)));
-                for (r, sum) in sums.iter_mut().enumerate() {
+                let mut columns = [zero; N];
+                for n in 0..N {
+                    columns[n] = V::load(b.add(n * lanes));
+                }
+                for r in 0..R {
                     let x = V::splat(*a.add(r * a_row));
-                    *sum = [x.mul_add(b0, sum[0]), x.mul_add(b1, sum[1])];
+                    for n in 0..N {
+                        sums[r][n] = x.mul_add(columns[n], sums[r][n]);
+                    }
                 }
                 a = a.wrapping_add(self.a_col);
                 b = b.wrapping_add(2 * lanes);
@@ -145,29 +154,26 @@ impl Gemm {
             let width = self.n - first;
             let c = self.c.add(i * self.c_row + first);
             // One loop for each case, so that each unrolls and the sums stay in registers.
-            if width < 2 * lanes {
-                let (w0, w1) = (width.min(lanes), width.saturating_sub(lanes));
-                for (r, [s0, s1]) in sums.into_iter().enumerate() {
-                    let (c0, c1) = (c.add(r * self.c_row), c.wrapping_add(r * self.c_row + lanes));
-                    let (s0, s1) = if self.accumulate {
-                        (s0 + V::load_first(c0, w0), s1 + V::load_first(c1, w1))
-                    } else {
-                        (s0, s1)
-                    };
-                    s0.store_first(c0, w0);
-                    s1.store_first(c1, w1);
+            if width < N * lanes {
+                for r in 0..R {
+                    for n in 0..N {
+                        let (c, width) = (c.wrapping_add(r * self.c_row + n * lanes), width.saturating_sub(n * lanes));
+                        let old = if self.accumulate { V::load_up_to(c, width) } else { zero };
+                        (sums[r][n] + old).store_up_to(c, width);
+                    }
                 }
             } else if self.accumulate {
-                for (r, [s0, s1]) in sums.into_iter().enumerate() {
-                    let c = c.add(r * self.c_row);
-                    (s0 + V::load(c)).store(c);
-                    (s1 + V::load(c.add(lanes))).store(c.add(lanes));
+                for r in 0..R {
+                    for n in 0..N {
+                        let c = c.add(r * self.c_row + n * lanes);
+                        (sums[r][n] + V::load(c)).store(c);
+                    }
                 }
             } else {
-                for (r, [s0, s1]) in sums.into_iter().enumerate() {
-                    let c = c.add(r * self.c_row);
-                    s0.store(c);
-                    s1.store(c.add(lanes));
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][n].store(c.add(r * self.c_row + n * lanes));
+                    }
                 }
             }
         }

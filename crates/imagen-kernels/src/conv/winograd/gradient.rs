@@ -139,7 +139,7 @@ impl Call<'_> {
                         isa.run(Gemm {
                             m: c,
                             k: count,
-                            n: z_row,
+                            n: k.next_multiple_of(isa.lanes()),
                             a: v.as_ptr().add(xi * layout.plane),
                             a_row: 1,
                             a_col: layout.row,
@@ -210,7 +210,7 @@ impl Call<'_> {
                         Gemm {
                             m: rows,
                             k: count,
-                            n: panel,
+                            n: panel.min((k - j * panel).next_multiple_of(isa.lanes())),
                             a: v.get().add(chunk * layout.chunk_stride + xi * layout.plane),
                             a_row: 1,
                             a_col: layout.row,

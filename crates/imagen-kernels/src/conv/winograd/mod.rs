@@ -166,7 +166,7 @@ impl Call<'_> {
                     Gemm {
                         m: tiles.len(),
                         k: c,
-                        n: m_row,
+                        n: k.next_multiple_of(isa.lanes()),
                         a: v.as_ptr().add(xi * layout.plane),
                         a_row: layout.row,
                         a_col: 1,
@@ -251,7 +251,7 @@ impl Call<'_> {
                             isa.run(Gemm {
                                 m: tiles.len(),
                                 k: channels.len(),
-                                n: columns.next_multiple_of(panel),
+                                n: columns.next_multiple_of(isa.lanes()),
                                 a: v.as_ptr().add(chunk * layout.chunk_stride + xi * layout.plane + first * layout.row),
                                 a_row: layout.row,
                                 a_col: 1,
