@@ -113,7 +113,7 @@ mod tests {
     fn the_guided_prediction_moves_away_from_the_one_without_text() {
         for (weight, expected) in [(0.0, [1.0, 1.0, 1.0]), (3.0, [4.0, 1.0, -2.0]), (0.5, [1.5, 1.0, 0.5])] {
             let guided = Guidance::new(weight).unwrap().combine(row([2.0, 1.0, 0.0]), row([1.0; 3]));
-            assert_eq!(guided.into_data().to_vec::<f32>().unwrap(), expected, "weight {weight}");
+            assert_eq!(guided.into_data().try_to_vec::<f32>().unwrap(), expected, "weight {weight}");
         }
     }
 

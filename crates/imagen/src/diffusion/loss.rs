@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-        x.into_data().to_vec().unwrap()
+        x.into_data().try_to_vec().unwrap()
     }
 
     fn x(n: usize, device: &Device) -> Tensor<4> {

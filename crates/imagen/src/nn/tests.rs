@@ -37,7 +37,8 @@ struct Inputs {
 impl Inputs {
     /// A tensor whose gradient is compared.
     fn draw<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        let tensor = normal(self.rng.fold(self.gradients.len() as u64), shape, &self.device).require_grad();
+        let tensor = normal(self.rng.fold(self.gradients.len() as u64), shape, &self.device);
+        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         let tracked = tensor.clone();
         self.gradients.push(Box::new(move |g| numbers(tracked.grad(g).expect("every input takes part"))));
         tensor

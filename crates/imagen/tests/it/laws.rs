@@ -27,7 +27,7 @@ fn time(t: f64) -> Time {
 }
 
 fn values(x: Tensor<4>) -> Vec<f32> {
-    x.into_data().to_vec().unwrap()
+    x.into_data().try_to_vec().unwrap()
 }
 
 fn close(a: Tensor<4>, b: Tensor<4>, tolerance: f64) -> bool {

@@ -174,7 +174,7 @@ impl UnetConfig {
             layout: Layout::Efficient,
             low_resolution: true,
             channels: 128,
-            embedding: 512,
+            embedding: 2048,
             text_width: 1024,
             levels: vec![level(128, 2), level(256, 4), level(512, 8), deepest],
             heads: Heads::Count(8),
