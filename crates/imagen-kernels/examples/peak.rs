@@ -7,7 +7,7 @@
 //!
 //! Arguments: words to look for in a line's name (none = all); `threads=N`; `isa=avx512|avx2|portable`; `cpu` to
 //! count the process's time on a core instead of the clock's (with `threads=1`, on a machine that others use too).
-//! Shapes are those of the small base model (64x64 to 8x8, 64 to 384 channels, batch 8) and a few others.
+//! Shapes are those of the small base model (64x64 to 8x8, 24 to 384 channels) and a few others.
 
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
@@ -227,7 +227,7 @@ impl Bench {
             (8, 8, 384),
             (2, 256, 128),
         ] {
-            let norm = GroupNorm { n, hw: h * h, c, groups: 32, eps: 1e-5, silu: true };
+            let norm = GroupNorm { n, hw: h * h, c, groups: 8, eps: 1e-5, silu: true };
             let (x, gamma, beta, film) = (numbers(n * h * h * c), numbers(c), numbers(c), numbers(2 * n * c));
             let (mut y, mut ggamma, mut gbeta) = (x.clone(), gamma.clone(), beta.clone());
             let mut gfilm = film.clone();
