@@ -1,12 +1,13 @@
 //! What this machine can do, and how much of it the kernels use: `cargo run --release -p imagen-kernels --example peak`.
 //!
 //! Prints the rate of a loop of independent fused multiply-adds (the ceiling of everything that multiplies) and of
-//! reading memory (the ceiling of everything else), then each kernel's time (median and least of many) and rate.
+//! reading memory (the ceiling of everything else), then each kernel's time (median and least of many), rate, and
+//! rate as a multiple of the ceiling measured right before and after.
 //! Convolutions are rated by the multiplications of the definition, so that Winograd may exceed the ceiling.
 //!
 //! Arguments: words to look for in a line's name (none = all); `threads=N`; `isa=avx512|avx2|portable`; `cpu` to
 //! count the process's time on a core instead of the clock's (with `threads=1`, on a machine that others use too).
-//! Shapes are those of the small base model (64x64 to 8x8, 64 to 384 channels, batch 8) and a few others.
+//! Shapes are those of the small base model (64x64 to 8x8, 24 to 384 channels) and a few others.
 
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
@@ -33,7 +34,7 @@ fn main() {
         }
     }
     isa.force(|| {
-        let bench = Bench { words, cpu };
+        let bench = Bench { words, cpu, isa };
         println!("{isa:?}, {} threads", threads());
         bench.ceilings(isa);
         bench.convolutions();
@@ -45,37 +46,57 @@ fn main() {
 struct Bench {
     words: Vec<String>,
     cpu: bool,
+    isa: Isa,
 }
 
 impl Bench {
+    /// Whether a line, or the lines whose names begin so, may have been asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()) || word.contains(name))
+    }
+
     /// Times `f` and prints its rate, given the work of one call (in `unit`s of 1e9).
     fn line(&self, name: &str, work: f64, unit: &str, mut f: impl FnMut()) {
-        if !self.words.is_empty() && !self.words.iter().any(|word| name.contains(word.as_str())) {
+        if !self.wants(name) {
             return;
         }
-        let mut times = Vec::new();
         let now = if self.cpu { cpu_seconds } else { clock_seconds };
-        let start = now();
-        f();
-        while times.len() < 5 || now() - start < 0.4 {
+        let timed = |f: &mut dyn FnMut()| {
             let start = now();
             f();
-            times.push(now() - start);
+            now() - start
+        };
+        // Each sample is set against the ceiling of its own moment: other users of the machine come and go.
+        let rounds = 20_000;
+        let ceiling = (threads() * rounds * 48 * lanes(self.isa)) as f64;
+        let multiply = || {
+            for_each(threads(), |_| {
+                black_box(multiply_add(self.isa, rounds));
+            });
+        };
+        let (mut times, mut ratios) = (Vec::new(), Vec::new());
+        f();
+        let start = now();
+        while times.len() < 5 || now() - start < 0.5 {
+            let before = timed(&mut { multiply });
+            let time = timed(&mut f);
+            let after = timed(&mut { multiply });
+            times.push(time);
+            ratios.push(work / time / (2.0 * ceiling / (before + after)));
         }
         times.sort_by(f64::total_cmp);
-        let (median, least) = (times[times.len() / 2], times[0]);
-        println!(
-            "{name:44} {:9.3} ms ({:9.3})  {:8.1} {unit} ({:.1})",
-            median * 1e3,
-            least * 1e3,
-            work / median / 1e9,
-            work / least / 1e9
-        );
+        ratios.sort_by(f64::total_cmp);
+        let (median, least, ratio) = (times[times.len() / 2], times[0], ratios[ratios.len() / 2]);
+        let ratio = if unit == "GF/s" { format!("{ratio:6.2} x ceiling") } else { String::new() };
+        println!("{name:44} {:9.3} ms ({:9.3})  {:7.1} {unit} {ratio}", median * 1e3, least * 1e3, work / median / 1e9);
     }
 
     fn ceilings(&self, isa: Isa) {
         let rounds = 2_000_000;
         let work = rounds as f64 * 24.0 * 2.0 * lanes(isa) as f64;
+        if !self.wants("ceiling") {
+            return;
+        }
         for n in [1, threads()] {
             self.line(&format!("ceiling: multiply-add, {n} threads"), work * n as f64, "GF/s", || {
                 for_each(n, |_| {
@@ -84,14 +105,32 @@ impl Bench {
             });
         }
         let big = vec![1.0f32; 64 << 20];
-        self.line("ceiling: read memory", 4.0 * big.len() as f64, "GB/s", || {
-            black_box(optimizer::sum_of_squares(&big));
-        });
+        for megabytes in [1, 8, 256] {
+            let part = &big[..megabytes << 18];
+            self.line(
+                &format!("ceiling: read {megabytes} MB again and again"),
+                4.0 * part.len() as f64,
+                "GB/s",
+                || {
+                    black_box(optimizer::sum_of_squares(part));
+                },
+            );
+        }
     }
 
     fn convolutions(&self) {
         let shapes = [
             // n, h, c, k, stride
+            (16, 32, 48, 48, 1),
+            (16, 32, 96, 48, 1),
+            (16, 16, 128, 128, 1),
+            (16, 16, 256, 128, 1),
+            (16, 8, 256, 256, 1),
+            (16, 8, 512, 256, 1),
+            (16, 64, 3, 24, 1),
+            (16, 64, 24, 48, 2),
+            (16, 32, 48, 128, 2),
+            (16, 16, 128, 256, 2),
             (8, 64, 64, 64, 1),
             (8, 64, 128, 64, 1),
             (8, 32, 128, 128, 1),
@@ -110,12 +149,15 @@ impl Bench {
         ];
         for (n, h, c, k, stride) in shapes {
             let conv = Conv3x3 { n, h, w: h, c, k, stride };
+            let name = |what: &str| format!("conv {n}x{h}x{h} {c}>{k} /{stride} {what}");
+            if !self.wants(&name("")) {
+                continue;
+            }
             let (inputs, outputs) = (n * h * h * c, n * conv.out_h() * conv.out_w() * k);
             let work = 18.0 * (outputs * c) as f64;
             let (x, w) = (numbers(inputs), numbers(9 * c * k));
             let (mut y, mut gx, mut gw) = (numbers(outputs), numbers(inputs), numbers(9 * c * k));
             let (bias, mut gb, gy) = (numbers(k), numbers(k), numbers(outputs));
-            let name = |what: &str| format!("conv {n}x{h}x{h} {c}>{k} /{stride} {what}");
             self.line(&name("forward"), work, "GF/s", || conv.forward(&x, &w, Some(&bias), None, 1.0, &mut y));
             let prepared = conv.prepare(&w);
             self.line(&name("prepared"), work, "GF/s", || {
@@ -127,9 +169,14 @@ impl Bench {
     }
 
     fn products(&self) {
-        for (b, heads, tq, tk, d) in
-            [(8, 4, 256, 256, 64), (8, 4, 256, 128, 64), (8, 6, 64, 64, 64), (2, 8, 1024, 1024, 64)]
-        {
+        for (b, heads, tq, tk, d) in [
+            (16, 4, 256, 288, 32),
+            (16, 4, 64, 96, 64),
+            (8, 4, 256, 256, 64),
+            (8, 4, 256, 128, 64),
+            (8, 6, 64, 64, 64),
+            (2, 8, 1024, 1024, 64),
+        ] {
             let a = Attention { b, heads, tq, tk, d };
             let (q, kv) = (numbers(b * tq * heads * d), numbers(2 * b * tk * heads * d));
             let (mut o, go, mut gq, mut gkv) = (q.clone(), q.clone(), q.clone(), kv.clone());
@@ -140,7 +187,17 @@ impl Bench {
                 a.backward(&q, &kv, None, &o, &go, &mut gq, &mut gkv);
             });
         }
-        for (rows, c, k) in [(1024, 1024, 1024), (2048, 256, 768), (32768, 64, 128), (8, 256, 512), (1024, 768, 256)] {
+        for (rows, c, k) in [
+            (16, 256, 512),
+            (4096, 128, 256),
+            (1024, 256, 512),
+            (16384, 48, 96),
+            (1024, 1024, 1024),
+            (2048, 256, 768),
+            (32768, 64, 128),
+            (8, 256, 512),
+            (1024, 768, 256),
+        ] {
             let linear = Linear { rows, c, k };
             let (x, w, bias) = (numbers(rows * c), numbers(c * k), numbers(k));
             let (mut y, mut gx, mut gw) = (numbers(rows * k), numbers(rows * c), numbers(c * k));
@@ -154,8 +211,23 @@ impl Bench {
     }
 
     fn memory_bound(&self) {
-        for (n, h, c) in [(8, 64, 64), (8, 32, 128), (8, 16, 256), (8, 8, 384), (2, 256, 128)] {
-            let norm = GroupNorm { n, hw: h * h, c, groups: 32, eps: 1e-5, silu: true };
+        if !["group norm", "layer norm", "add", "silu", "gelu", "concat", "split", "pool", "adam", "ema"]
+            .iter()
+            .any(|w| self.wants(w))
+        {
+            return;
+        }
+        for (n, h, c) in [
+            (16, 32, 48),
+            (16, 16, 128),
+            (16, 8, 256),
+            (8, 64, 64),
+            (8, 32, 128),
+            (8, 16, 256),
+            (8, 8, 384),
+            (2, 256, 128),
+        ] {
+            let norm = GroupNorm { n, hw: h * h, c, groups: 8, eps: 1e-5, silu: true };
             let (x, gamma, beta, film) = (numbers(n * h * h * c), numbers(c), numbers(c), numbers(2 * n * c));
             let (mut y, mut ggamma, mut gbeta) = (x.clone(), gamma.clone(), beta.clone());
             let mut gfilm = film.clone();
@@ -239,19 +311,20 @@ fn lanes(isa: Isa) -> usize {
     }
 }
 
-/// `rounds` times 24 independent multiply-adds of whole vectors.
+/// `rounds` times 24 multiply-adds of whole vectors, in 12 independent chains.
 fn multiply_add(isa: Isa, rounds: usize) -> f32 {
+    let start = black_box([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]);
     match isa {
         // SAFETY: the instruction set was forced, so it is available.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::avx512(rounds) },
+        Isa::Avx512 => unsafe { x86::avx512(rounds, start) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { x86::avx2(rounds) },
+        Isa::Avx2 => unsafe { x86::avx2(rounds, start) },
         _ => {
-            let mut sums = [[1.0f32; 4]; 24];
             let a = black_box(0.999);
-            for _ in 0..rounds {
+            let mut sums = start.map(|x| [x; 4]);
+            for _ in 0..2 * rounds {
                 for sum in &mut sums {
                     sum.iter_mut().for_each(|x| *x = *x * a + 0.001);
                 }
@@ -267,10 +340,10 @@ mod x86 {
     use std::hint::black_box;
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(rounds: usize) -> f32 {
+    pub(super) fn avx512(rounds: usize, start: [f32; 12]) -> f32 {
         let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(0.001));
-        let mut sums = [_mm512_set1_ps(1.0); 24];
-        for _ in 0..rounds {
+        let mut sums = start.map(|x| _mm512_set1_ps(x));
+        for _ in 0..2 * rounds {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(*sum, a, b);
             }
@@ -279,9 +352,9 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(rounds: usize) -> f32 {
+    pub(super) fn avx2(rounds: usize, start: [f32; 12]) -> f32 {
         let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(0.001));
-        let mut sums = [_mm256_set1_ps(1.0); 12];
+        let mut sums = start.map(|x| _mm256_set1_ps(x));
         for _ in 0..2 * rounds {
             for sum in &mut sums {
                 *sum = _mm256_fmadd_ps(*sum, a, b);

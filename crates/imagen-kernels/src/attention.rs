@@ -66,7 +66,7 @@ impl Attention {
                 // QUERIES rows.
                 unsafe {
                     let (q, o) = (q.as_ptr().add(at), to.get().add(at));
-                    area.product(m, d, q, row, keys, scores, area.row, area.row);
+                    area.product(m, d, q, row, keys, scores, area.row, area.mask.len());
                     let mut inverse = [0.0; QUERIES];
                     for (r, inverse) in inverse.iter_mut().enumerate().take(m) {
                         let row = scores.add(r * area.row);
@@ -129,14 +129,14 @@ impl Attention {
                 unsafe {
                     let (q, go, o) = (&q[at..], &go[at..], &o[at..]);
                     // P and dP, then dS = P (dP - rowsum(do o)) / sqrt d in place of dP.
-                    area.product(m, d, q.as_ptr(), row, keys, scores, area.row, area.row);
-                    area.product(m, d, go.as_ptr(), row, values, slopes, area.row, area.row);
+                    area.product(m, d, q.as_ptr(), row, keys, scores, area.row, area.mask.len());
+                    area.product(m, d, go.as_ptr(), row, values, slopes, area.row, area.mask.len());
                     for r in 0..m {
                         let (p, dp) = (scores.add(r * area.row), slopes.add(r * area.row));
                         let sum = isa.run(Exponentials { row: p, mask: &area.mask, scale: area.scale });
                         let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
                         let (go, o) = (&go[r * row..][..d], &o[r * row..][..d]);
-                        isa.run(SoftmaxBackward { p, dp, len: area.row, inverse, go, o, scale: area.scale });
+                        isa.run(SoftmaxBackward { p, dp, len: area.mask.len(), inverse, go, o, scale: area.scale });
                     }
                     area.product(m, tk, slopes, area.row, keys_back, to_q.get().add(at), row, d);
                     // dK += dS^T q, dV += P^T do.
@@ -178,9 +178,9 @@ impl Attention {
 struct Area {
     isa: Isa,
     buffer: scratch::Scratch,
-    /// 1 or 0 per key, 0 in the padding; as long as a row of scores.
+    /// 1 or 0 per key, padded with 0 to whole panels.
     mask: scratch::Scratch,
-    /// Length of a row of scores: the keys, padded to whole panels.
+    /// Distance between rows of scores.
     row: usize,
     /// Numbers of one packed operand: keys or values.
     packed: usize,
@@ -191,13 +191,15 @@ struct Area {
 impl Area {
     fn new(isa: Isa, of: &Attention) -> Self {
         let panel = isa.panel();
-        let row = of.tk.next_multiple_of(panel);
-        let packed = row * of.d.next_multiple_of(panel);
+        let keys = of.tk.next_multiple_of(panel);
+        // Rows of a power-of-two length would fall into few cache sets.
+        let row = keys + 16;
+        let packed = keys * of.d.next_multiple_of(panel);
         let block = QUERIES * of.d.next_multiple_of(panel);
         Self {
             isa,
             buffer: scratch::take(3 * packed + 2 * QUERIES * row + block),
-            mask: scratch::take(row),
+            mask: scratch::take(keys),
             row,
             packed,
             scale: 1.0 / (of.d as f32).sqrt(),
@@ -293,14 +295,13 @@ impl Kernel for Exponentials<'_> {
         let len = self.mask.len();
         // SAFETY: whole vectors inside `row` and `mask`.
         unsafe {
-            let (scale, one) = (V::splat(self.scale), V::splat(1.0));
+            let (scale, one, ignored) = (V::splat(self.scale), V::splat(1.0), V::splat(IGNORED));
             let mut largest = V::splat(-IGNORED);
             let mut j = 0;
+            // Scaled scores, far below all others where the mask is 0; made twice rather than stored.
             while j < len {
                 let mask = V::load(self.mask.as_ptr().add(j));
-                // Scaled scores; far below all others where the mask is 0.
-                let s = (mask - one).mul_add(V::splat(IGNORED), V::load(self.row.add(j)) * scale);
-                s.store(self.row.add(j));
+                let s = V::load(self.row.add(j)).mul_add(scale, (mask - one) * ignored);
                 largest = largest.max(s);
                 j += V::LANES;
             }
@@ -308,7 +309,9 @@ impl Kernel for Exponentials<'_> {
             let mut sum = V::splat(0.0);
             j = 0;
             while j < len {
-                let e = math::exp(V::load(self.row.add(j)) - largest) * V::load(self.mask.as_ptr().add(j));
+                let mask = V::load(self.mask.as_ptr().add(j));
+                let s = V::load(self.row.add(j)).mul_add(scale, (mask - one) * ignored);
+                let e = math::exp(s - largest) * mask;
                 e.store(self.row.add(j));
                 sum = sum + e;
                 j += V::LANES;

@@ -4,12 +4,18 @@
 //! panel. The left-hand operand A is read in place with any row and column stride (so that `A^T` costs nothing),
 //! one broadcast per number. C is written with a mask at its right edge, so n may be anything.
 
+// Small matrices of vectors are indexed by row and column.
+#![allow(clippy::needless_range_loop)]
+
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 
 /// Depth of one pass: a panel of this depth stays in the first-level cache.
 pub(crate) const DEPTH: usize = 256;
+
+/// A distance between rows of A that is compiled in: who lays A out itself may choose it.
+pub(crate) const ROW: usize = 64;
 
 /// C (m x n) = A (m x k) B, or += if `accumulate`.
 ///
@@ -64,6 +70,32 @@ impl Kernel for Gemm {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
+        // A constant distance between rows needs no address arithmetic in the inner loop.
+        // SAFETY: passed on.
+        unsafe {
+            match self.a_row {
+                1 => self.all::<V, 1>(),
+                ROW => self.all::<V, ROW>(),
+                _ => self.all::<V, 0>(),
+            }
+        }
+    }
+}
+
+/// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
+macro_rules! with_rows {
+    ($self:ident, $most:ident, $rows:ident, $v:ty, $stride:ident, $vectors:literal, $i:expr, $j:expr; $($r:literal)*) => {
+        match $rows {
+            $($r if $most >= $r => $self.block::<$v, $stride, $vectors, $r>($i, $j),)*
+            _ => unreachable!("a group has 1..=most rows"),
+        }
+    };
+}
+
+impl Gemm {
+    /// The whole product; rows of A are `STRIDE` apart if that is not 0.
+    #[inline(always)]
+    unsafe fn all<V: Simd, const STRIDE: usize>(&self) {
         if self.m == 0 {
             return;
         }
@@ -74,64 +106,46 @@ impl Kernel for Gemm {
             Isa::Portable => 4,
         };
         let groups = self.m.div_ceil(most);
-        let (rows, longer) = (self.m / groups, self.m % groups);
+        let (short, longer) = (self.m / groups, self.m % groups);
         for j in 0..self.n.div_ceil(2 * V::LANES) {
+            let narrow = self.n - j * 2 * V::LANES <= V::LANES;
             let mut i = 0;
             for group in 0..groups {
-                let rows = rows + usize::from(group < longer);
-                // SAFETY: rows i.. and panel j are inside the product; at most `most` rows.
+                let rows = short + usize::from(group < longer);
+                // SAFETY: rows i.. and panel j are inside the product.
                 unsafe {
-                    match V::ISA {
-                        Isa::Avx512 => match rows {
-                            14 => self.block::<V, 14>(i, j),
-                            13 => self.block::<V, 13>(i, j),
-                            12 => self.block::<V, 12>(i, j),
-                            11 => self.block::<V, 11>(i, j),
-                            10 => self.block::<V, 10>(i, j),
-                            9 => self.block::<V, 9>(i, j),
-                            8 => self.block::<V, 8>(i, j),
-                            7 => self.block::<V, 7>(i, j),
-                            _ => self.small_block::<V>(rows, i, j),
-                        },
-                        _ => self.small_block::<V>(rows, i, j),
+                    if narrow {
+                        with_rows!(self, most, rows, V, STRIDE, 1, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                    } else {
+                        with_rows!(self, most, rows, V, STRIDE, 2, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
             }
         }
     }
-}
 
-impl Gemm {
+    /// Rows i..i + R, the first N vectors of panel j.
     #[inline(always)]
-    unsafe fn small_block<V: Simd>(&self, rows: usize, i: usize, j: usize) {
-        // SAFETY: passed on.
-        unsafe {
-            match rows {
-                6 => self.block::<V, 6>(i, j),
-                5 => self.block::<V, 5>(i, j),
-                4 => self.block::<V, 4>(i, j),
-                3 => self.block::<V, 3>(i, j),
-                2 => self.block::<V, 2>(i, j),
-                _ => self.block::<V, 1>(i, j),
-            }
-        }
-    }
-
-    /// Rows i..i + R, panel j.
-    #[inline(always)]
-    unsafe fn block<V: Simd, const R: usize>(&self, i: usize, j: usize) {
+    unsafe fn block<V: Simd, const STRIDE: usize, const N: usize, const R: usize>(&self, i: usize, j: usize) {
         let lanes = V::LANES;
+        let a_row = if STRIDE == 0 { self.a_row } else { STRIDE };
         // SAFETY: every address is inside the operands by the contract of `Gemm`.
         unsafe {
-            let mut sums = [[V::splat(0.0); 2]; R];
-            let mut a = self.a.add(i * self.a_row);
+            let zero = V::splat(0.0);
+            let mut sums = [[zero; N]; R];
+            let mut a = self.a.add(i * a_row);
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k {
-                let (b0, b1) = (V::load(b), V::load(b.add(lanes)));
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = V::splat(*a.add(r * self.a_row));
-                    *sum = [x.mul_add(b0, sum[0]), x.mul_add(b1, sum[1])];
+                let mut columns = [zero; N];
+                for n in 0..N {
+                    columns[n] = V::load(b.add(n * lanes));
+                }
+                for r in 0..R {
+                    let x = V::splat(*a.add(r * a_row));
+                    for n in 0..N {
+                        sums[r][n] = x.mul_add(columns[n], sums[r][n]);
+                    }
                 }
                 a = a.wrapping_add(self.a_col);
                 b = b.wrapping_add(2 * lanes);
@@ -139,23 +153,27 @@ impl Gemm {
             let first = j * 2 * lanes;
             let width = self.n - first;
             let c = self.c.add(i * self.c_row + first);
-            for (r, &[s0, s1]) in sums.iter().enumerate() {
-                let c = c.add(r * self.c_row);
-                if width >= 2 * lanes {
-                    let (s0, s1) =
-                        if self.accumulate { (s0 + V::load(c), s1 + V::load(c.add(lanes))) } else { (s0, s1) };
-                    s0.store(c);
-                    s1.store(c.add(lanes));
-                } else {
-                    let (w0, w1) = (width.min(lanes), width.saturating_sub(lanes));
-                    let c1 = c.wrapping_add(lanes);
-                    let (s0, s1) = if self.accumulate {
-                        (s0 + V::load_first(c, w0), s1 + V::load_first(c1, w1))
-                    } else {
-                        (s0, s1)
-                    };
-                    s0.store_first(c, w0);
-                    s1.store_first(c1, w1);
+            // One loop for each case, so that each unrolls and the sums stay in registers.
+            if width < N * lanes {
+                for r in 0..R {
+                    for n in 0..N {
+                        let (c, width) = (c.wrapping_add(r * self.c_row + n * lanes), width.saturating_sub(n * lanes));
+                        let old = if self.accumulate { V::load_up_to(c, width) } else { zero };
+                        (sums[r][n] + old).store_up_to(c, width);
+                    }
+                }
+            } else if self.accumulate {
+                for r in 0..R {
+                    for n in 0..N {
+                        let c = c.add(r * self.c_row + n * lanes);
+                        (sums[r][n] + V::load(c)).store(c);
+                    }
+                }
+            } else {
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][n].store(c.add(r * self.c_row + n * lanes));
+                    }
                 }
             }
         }
@@ -246,11 +264,13 @@ pub(crate) fn pack(isa: Isa, b: &[f32], k: usize, n: usize, to: &mut [f32]) {
     assert!(b.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack");
     let panel = isa.panel();
     let to = Shared::new(to);
-    for_each(n.div_ceil(panel), |j| {
-        // SAFETY: lengths are asserted above; panels do not overlap.
+    let chunks = k.div_ceil(DEPTH);
+    for_each(n.div_ceil(panel) * chunks, |i| {
+        let (j, first) = (i / chunks, i % chunks * DEPTH);
+        // SAFETY: lengths are asserted above; rows of panels do not overlap.
         unsafe {
-            let to = to.get().add(j * k * panel);
-            isa.run(PackPanel { b: b.as_ptr(), row: n, k, n, column: j * panel, to });
+            let (b, to) = (b.as_ptr().add(first * n), to.get().add((j * k + first) * panel));
+            isa.run(PackPanel { b, row: n, k: DEPTH.min(k - first), n, column: j * panel, to });
         }
     });
 }

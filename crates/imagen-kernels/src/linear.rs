@@ -103,12 +103,24 @@ fn product(
         // SAFETY: rows first..first + m of x and y, panels j.. of the weights; blocks of y do not overlap.
         unsafe {
             let y = to.get().add(first * k + column);
+            let (mut a, mut a_row) = (x.as_ptr().add(first * c), c);
+            let copy;
+            if c.is_multiple_of(512) {
+                // Rows of a power-of-two length fall into few cache sets: copy them to rows that do not.
+                a_row = c + 16;
+                let mut rows = scratch::take(m * a_row);
+                for r in 0..m {
+                    rows[r * a_row..][..c].copy_from_slice(&x[(first + r) * c..][..c]);
+                }
+                copy = rows;
+                a = copy.as_ptr();
+            }
             Gemm {
                 m,
                 k: c,
                 n,
-                a: x.as_ptr().add(first * c),
-                a_row: c,
+                a,
+                a_row,
                 a_col: 1,
                 b: packed.as_ptr().add(j * c * panel),
                 b_panel: c * panel,

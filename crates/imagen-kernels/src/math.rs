@@ -23,14 +23,13 @@ pub(crate) fn exp<V: Simd>(x: V) -> V {
 /// 1 / (1 + e^-x).
 #[inline(always)]
 pub(crate) fn sigmoid<V: Simd>(x: V) -> V {
-    let one = x.all(1.0);
-    one / (one + exp(x.all(0.0) - x))
+    (x.all(1.0) + exp(x.all(0.0) - x)).reciprocal()
 }
 
 /// x sigmoid(x).
 #[inline(always)]
 pub(crate) fn silu<V: Simd>(x: V) -> V {
-    x / (x.all(1.0) + exp(x.all(0.0) - x))
+    x * sigmoid(x)
 }
 
 /// The derivative of [`silu`].
@@ -45,7 +44,7 @@ pub(crate) fn silu_slope<V: Simd>(x: V) -> V {
 #[inline(always)]
 fn erf_positive<V: Simd>(x: V) -> V {
     let one = x.all(1.0);
-    let t = one / x.mul_add(x.all(0.327_591_1), one);
+    let t = x.mul_add(x.all(0.327_591_1), one).reciprocal();
     let mut p = x.all(1.061_405_4);
     for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
         p = p.mul_add(t, x.all(coefficient));

@@ -71,12 +71,16 @@ impl Kernel for FinishRow<'_> {
     }
 }
 
-/// Adds the rows of X (rows x k) up into `sums` (k numbers, padded to whole vectors by the caller).
-struct SumRows {
-    x: *const f32,
-    rows: usize,
-    k: usize,
-    sums: *mut f32,
+/// Adds up the rows of X (rows x k, `row` apart) into `sums` (k numbers), on top of what is there if `accumulate`.
+///
+/// Contract: x and `sums` are valid as stated.
+pub(crate) struct SumRows {
+    pub(crate) x: *const f32,
+    pub(crate) rows: usize,
+    pub(crate) row: usize,
+    pub(crate) k: usize,
+    pub(crate) sums: *mut f32,
+    pub(crate) accumulate: bool,
 }
 
 impl Kernel for SumRows {
@@ -89,11 +93,12 @@ impl Kernel for SumRows {
             let n = self.k - q;
             // SAFETY: column q.. of every row; partial vectors touch n numbers only.
             unsafe {
-                let mut sum = V::splat(0.0);
+                let to = self.sums.add(q);
+                let mut sum = if self.accumulate { V::load_up_to(to, n) } else { V::splat(0.0) };
                 for r in 0..self.rows {
-                    sum = sum + V::load_up_to(self.x.add(r * self.k + q), n);
+                    sum = sum + V::load_up_to(self.x.add(r * self.row + q), n);
                 }
-                sum.store_up_to(self.sums.add(q), n);
+                sum.store_up_to(to, n);
             }
             q += V::LANES;
         }
@@ -112,12 +117,35 @@ pub(crate) fn column_sums(isa: Isa, x: &[f32], rows: usize, k: usize, sums: &mut
         // SAFETY: rows of this chunk; each chunk has its own part.
         unsafe {
             let rows = chunk.min(rows - first);
-            isa.run(SumRows { x: x.as_ptr().add(first * k), rows, k, sums: to.get().add(i * k) });
+            isa.run(SumRows {
+                x: x.as_ptr().add(first * k),
+                rows,
+                row: k,
+                k,
+                sums: to.get().add(i * k),
+                accumulate: false,
+            });
         }
     });
     for (j, sum) in sums.iter_mut().enumerate() {
         *sum = (0..chunks).map(|i| f64::from(parts[i * k + j])).sum::<f64>() as f32;
     }
+}
+
+/// `sum[j] = sum over parts of parts[part][j]`, in order; parts are `row` apart.
+pub(crate) fn add_parts(isa: Isa, parts: &[f32], row: usize, count: usize, sum: &mut [f32]) {
+    const CHUNK: usize = 8192;
+    let len = sum.len();
+    assert!(count > 0 && parts.len() >= (count - 1) * row + len, "operands of add_parts");
+    let to = Shared::new(sum);
+    for_each(len.div_ceil(CHUNK), |i| {
+        let first = i * CHUNK;
+        // SAFETY: columns first.. of every part; chunks do not overlap.
+        unsafe {
+            let (x, k) = (parts.as_ptr().add(first), CHUNK.min(len - first));
+            isa.run(SumRows { x, rows: count, row, k, sums: to.get().add(first), accumulate: false });
+        }
+    });
 }
 
 /// Rows that one pass of [`Outer`] packs.

@@ -21,7 +21,7 @@ use crate::isa::Isa;
 use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Aligned};
 use patches::Neighbourhood;
-use winograd::{F2, F4};
+use winograd::{F2, F4, Source, Weights};
 
 /// A 3x3 convolution, padding 1: x `[n, h, w, c]`, w `[3, 3, c, k]`, y `[n, oh, ow, k]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,10 +92,7 @@ impl Conv3x3 {
     ) {
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         expect_len("w", w, 9 * self.c * self.k);
-        let (isa, algorithm) = (Isa::current(), self.algorithm());
-        let mut prepared = scratch::take(self.prepared_len(isa, algorithm));
-        self.prepare_into(isa, algorithm, w, &mut prepared);
-        self.run(isa, algorithm, x, &prepared, epilogue, y);
+        self.run_once(Isa::current(), x, Weights::Plain(w), epilogue, y);
     }
 
     /// The weights transformed once, for many calls of [`Conv3x3::forward_prepared`] with any n, h and w.
@@ -140,9 +137,7 @@ impl Conv3x3 {
         if stride == 2 {
             return patches::grad_input_stride2(isa, self, gy, w, gx);
         }
-        let mut flipped = scratch::take(9 * c * k);
-        winograd::flip(isa, w, c, k, &mut flipped);
-        Conv3x3 { c: k, k: c, ..*self }.forward(gy, &flipped, None, None, 1.0, gx);
+        Conv3x3 { c: k, k: c, ..*self }.run_once(isa, gy, Weights::Flipped(w), Epilogue::NONE, gx);
     }
 
     /// The gradient of w, `[3, 3, c, k]`, and of the bias, `[k]`, from that of y.
@@ -154,14 +149,16 @@ impl Conv3x3 {
         expect_len("gy", gy, pixels * k);
         expect_len("gw", gw, 9 * c * k);
         let isa = Isa::current();
+        if let Some(gb) = gb.as_deref() {
+            expect_len("gb", gb, k);
+        }
         match self.algorithm() {
-            Algorithm::Winograd4 => winograd::grad_weight::<F4>(isa, self, x, gy, gw),
-            Algorithm::Winograd2 => winograd::grad_weight::<F2>(isa, self, x, gy, gw),
+            Algorithm::Winograd4 => return winograd::grad_weight::<F4>(isa, self, x, gy, gw, gb),
+            Algorithm::Winograd2 => return winograd::grad_weight::<F2>(isa, self, x, gy, gw, gb),
             Algorithm::Shifted => shifted::grad_weight(isa, self, x, gy, gw),
             Algorithm::Patches => patches::grad_weight(isa, self, x, gy, gw),
         }
         if let Some(gb) = gb {
-            expect_len("gb", gb, k);
             column_sums(isa, gy, pixels, k, gb);
         }
     }
@@ -191,17 +188,37 @@ impl Conv3x3 {
     fn prepare_into(&self, isa: Isa, algorithm: Algorithm, w: &[f32], to: &mut [f32]) {
         let Self { c, k, .. } = *self;
         match algorithm {
-            Algorithm::Winograd4 => winograd::transform_weights::<F4>(isa, w, c, k, to),
-            Algorithm::Winograd2 => winograd::transform_weights::<F2>(isa, w, c, k, to),
+            Algorithm::Winograd4 => winograd::transform_weights::<F4>(isa, Weights::Plain(w), c, k, to),
+            Algorithm::Winograd2 => winograd::transform_weights::<F2>(isa, Weights::Plain(w), c, k, to),
             Algorithm::Shifted => shifted::prepare(isa, w, c, k, to),
             Algorithm::Patches => gemm::pack(isa, w, 9 * c, k, to),
         }
     }
 
+    /// A convolution whose weights are used this once.
+    fn run_once(&self, isa: Isa, x: &[f32], weights: Weights<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
+        let Self { c, k, .. } = *self;
+        let algorithm = self.algorithm();
+        match (algorithm, weights) {
+            (Algorithm::Winograd4, _) => winograd::forward::<F4>(isa, self, x, Source::Weights(weights), epilogue, y),
+            (Algorithm::Winograd2, _) => winograd::forward::<F2>(isa, self, x, Source::Weights(weights), epilogue, y),
+            (_, Weights::Plain(w)) => {
+                let mut prepared = scratch::take(self.prepared_len(isa, algorithm));
+                self.prepare_into(isa, algorithm, w, &mut prepared);
+                self.run(isa, algorithm, x, &prepared, epilogue, y);
+            }
+            (_, Weights::Flipped(w)) => {
+                let mut flipped = scratch::take(9 * c * k);
+                patches::flip(w, c, k, &mut flipped);
+                self.run_once(isa, x, Weights::Plain(&flipped), epilogue, y);
+            }
+        }
+    }
+
     fn run(&self, isa: Isa, algorithm: Algorithm, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
         match algorithm {
-            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, weights, epilogue, y),
-            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, weights, epilogue, y),
+            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, Source::Prepared(weights), epilogue, y),
+            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, Source::Prepared(weights), epilogue, y),
             Algorithm::Shifted => shifted::forward(isa, self, x, weights, epilogue, y),
             Algorithm::Patches => {
                 let grid = (self.out_h(), self.out_w());

@@ -5,10 +5,10 @@
 //! stride 2.
 
 use super::Conv3x3;
-use crate::gemm::{Gemm, PackTransposedPanel, packed_len};
+use crate::gemm::{DEPTH, Gemm, PackTransposedPanel, pack, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, FinishRow, OUTER_ROWS, Outer};
+use crate::rows::{Epilogue, FinishRow};
 use crate::scratch;
 use crate::simd::Simd;
 
@@ -165,25 +165,55 @@ pub(super) fn product(
     });
 }
 
-/// The gradient of the weights: `[9 c, pixels] x [pixels, k]`, by blocks of pixels.
+/// The gradient of the weights: for each tap, the transposed rows that it sees times gy. A unit of work is a tap (a
+/// row of three taps if there are few channels) and some outputs; it copies what it needs for itself, by blocks of pixels.
 pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
-    let k = conv.k;
-    let near = Neighbourhood::of_input(conv, (conv.out_h(), conv.out_w()));
-    let depth = near.len();
-    let pixels = conv.n * near.grid.0 * near.grid.1;
+    /// Bytes of copied rows at a time.
+    const CACHE: usize = 1 << 18;
+    /// Outputs of a unit of work: some panels on every instruction set.
+    const SPAN: usize = 64;
+    let Conv3x3 { n, c, k, .. } = *conv;
+    let grid = (conv.out_h(), conv.out_w());
+    let pixels = n * grid.0 * grid.1;
     if pixels == 0 {
         return gw.fill(0.0);
     }
-    let mut rows = scratch::take(OUTER_ROWS.min(pixels) * depth);
-    let mut first = 0;
-    while first < pixels {
-        let count = OUTER_ROWS.min(pixels - first);
-        fill(isa, near, x, first, count, &mut rows);
-        let gy = &gy[first * k..];
-        let accumulate = first > 0;
-        Outer { rows: count, m: depth, n: k, a: &rows, a_row: depth, b: gy, b_row: k, accumulate }.run(isa, gw);
-        first += count;
-    }
+    let panel = isa.panel();
+    let mut packed = scratch::take(packed_len(isa, pixels, k));
+    pack(isa, gy, pixels, k, &mut packed);
+    let columns = if c < 16 { 3 } else { 1 };
+    let width = columns * c;
+    let block = (CACHE / (4 * width) / DEPTH).max(1) * DEPTH;
+    let spans = k.div_ceil(SPAN);
+    let to = Shared::new(gw);
+    for_each(9 / columns * spans, |i| {
+        let (tap, first_output) = (i / spans * columns, i % spans * SPAN);
+        let (r, s) = (tap / 3, tap % 3);
+        let (top, left) = (r as isize - 1, s as isize - 1);
+        let near = Neighbourhood { top, left, rows: 1, columns, ..Neighbourhood::of_input(conv, grid) };
+        let mut rows = scratch::take(block.min(pixels) * width);
+        for first in (0..pixels).step_by(block) {
+            let count = block.min(pixels - first);
+            // SAFETY: the scratch holds `block` rows; the taps of one unit follow each other in gw.
+            unsafe {
+                isa.run(Fill { near, x: x.as_ptr(), first, count, to: rows.as_mut_ptr() });
+                Gemm {
+                    m: width,
+                    k: count,
+                    n: SPAN.min(k - first_output),
+                    a: rows.as_ptr(),
+                    a_row: 1,
+                    a_col: width,
+                    b: packed.as_ptr().add(first_output * pixels + first * panel),
+                    b_panel: pixels * panel,
+                    c: to.get().add(tap * c * k + first_output),
+                    c_row: k,
+                    accumulate: first > 0,
+                }
+                .run_deep(isa);
+            }
+        }
+    });
 }
 
 /// Neighbourhoods `first..first + count` into rows, on all threads.
@@ -239,5 +269,15 @@ pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32]
         };
         let target = Target { n, grid, h, w: width, step: 2, top, left };
         product(isa, near, gy, &packed, c, target, Epilogue::NONE, gx);
+    }
+}
+
+/// `w[2 - r, 2 - s, k, c]` to `[r, s, c, k]`, number by number; convolutions that come here have few channels.
+pub(super) fn flip(w: &[f32], c: usize, k: usize, to: &mut [f32]) {
+    for (tap, to) in to.chunks_exact_mut((c * k).max(1)).enumerate() {
+        let w = &w[(8 - tap) * c * k..][..c * k];
+        for (i, row) in to.chunks_exact_mut(k).enumerate() {
+            row.iter_mut().enumerate().for_each(|(j, to)| *to = w[j * c + i]);
+        }
     }
 }

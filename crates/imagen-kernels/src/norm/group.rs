@@ -6,7 +6,7 @@
 
 use crate::isa::{Isa, Kernel};
 use crate::math;
-use crate::pool::{Shared, for_each};
+use crate::pool::{Shared, for_each, threads};
 use crate::simd::Simd;
 use crate::{expect_len, scratch};
 
@@ -47,29 +47,68 @@ impl GroupNorm {
     /// # Panics
     /// If c is not a multiple of groups, or a slice does not have the length of its shape.
     pub fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32], film: Option<&[f32]>, y: &mut [f32]) -> GroupStats {
-        let Self { n, hw, c, .. } = *self;
+        let Self { n, hw, c, groups, .. } = *self;
         self.check(x, gamma, beta, film);
         expect_len("y", y, n * hw * c);
         let isa = Isa::current();
-        let stats = self.statistics(isa, x, gamma, beta, film);
-        let to = Shared::new(y);
+        let mut stats = GroupStats {
+            mean: vec![0.0; n * groups],
+            rstd: vec![0.0; n * groups],
+            a: vec![0.0; n * c],
+            b: vec![0.0; n * c],
+        };
+        if hw == 0 {
+            return stats;
+        }
         let (chunk, chunks) = self.chunks();
-        for_each(n * chunks, |i| {
-            let (image, first) = (i / chunks, i % chunks * chunk);
+        let mut parts = scratch::take(n * chunks * 2 * c);
+        let (parts, to) = (Shared::new(&mut parts), Shared::new(y));
+        let of_stats = [&mut stats.mean, &mut stats.rstd, &mut stats.a, &mut stats.b].map(|v| Shared::new(v));
+        let [mean, rstd, a, b] = of_stats;
+        let sums = |image: usize, i: usize| {
+            let first = i * chunk;
+            // SAFETY: pixels of this chunk; each chunk has its own part.
+            unsafe {
+                isa.run(Sums {
+                    x: x.as_ptr().add((image * hw + first) * c),
+                    pixels: chunk.min(hw - first),
+                    c,
+                    pivot: &x[image * hw * c..][..c],
+                    sums: parts.get().add((image * chunks + i) * 2 * c),
+                });
+            }
+        };
+        let fold = |image: usize| {
+            // SAFETY: the parts of this image are complete, and its statistics are written by nobody else.
+            unsafe {
+                self.fold(
+                    &x[image * hw * c..][..c],
+                    std::slice::from_raw_parts(parts.get().add(image * chunks * 2 * c), chunks * 2 * c),
+                    (gamma, beta, film.map(|film| &film[image * 2 * c..][..2 * c])),
+                    std::slice::from_raw_parts_mut(mean.get().add(image * groups), groups),
+                    std::slice::from_raw_parts_mut(rstd.get().add(image * groups), groups),
+                    std::slice::from_raw_parts_mut(a.get().add(image * c), c),
+                    std::slice::from_raw_parts_mut(b.get().add(image * c), c),
+                );
+            }
+        };
+        let apply = |image: usize, i: usize| {
+            let first = i * chunk;
             let offset = (image * hw + first) * c;
-            // SAFETY: pixels of this chunk; chunks do not overlap.
+            // SAFETY: pixels of this chunk, which do not overlap; a and b of this image are complete.
             unsafe {
                 isa.run(Apply {
                     x: x.as_ptr().add(offset),
                     y: to.get().add(offset),
                     pixels: chunk.min(hw - first),
                     c,
-                    a: &stats.a[image * c..][..c],
-                    b: &stats.b[image * c..][..c],
+                    a: a.get().add(image * c),
+                    b: b.get().add(image * c),
                     silu: self.silu,
                 });
             }
-        });
+        };
+        self.two_passes(sums, fold, apply);
         stats
     }
 
@@ -99,94 +138,105 @@ impl GroupNorm {
             stats.a.len() == n * c && stats.mean.len() == n * groups,
             "stats are not those of this normalization's forward pass"
         );
-        let isa = Isa::current();
-        let (chunk, chunks) = self.chunks();
-        // First pass: dz in place of dy, and per channel the sums of dz and of dz (x - mean).
-        let mut parts = scratch::take(n * chunks * 2 * c);
-        let mut centres = scratch::take(n * c);
-        let per_group = c / groups.max(1);
-        for image in 0..n {
-            for q in 0..c {
-                centres[image * c + q] = stats.mean[image * groups + q / per_group];
-            }
-        }
-        let (grad, to) = (Shared::new(dy_to_dx), Shared::new(&mut parts));
-        for_each(n * chunks, |i| {
-            let (image, first) = (i / chunks, i % chunks * chunk);
-            let offset = (image * hw + first) * c;
-            // SAFETY: pixels of this chunk; chunks do not overlap, and each has its own part.
-            unsafe {
-                isa.run(BackwardSums {
-                    x: x.as_ptr().add(offset),
-                    dy: grad.get().add(offset),
-                    pixels: chunk.min(hw - first),
-                    c,
-                    a: &stats.a[image * c..][..c],
-                    b: &stats.b[image * c..][..c],
-                    centre: &centres[image * c..][..c],
-                    sums: to.get().add(i * 2 * c),
-                    silu: self.silu,
-                });
-            }
-        });
-        // Per channel: gradients of p and q; per group: the two means that keep dx orthogonal to 1 and x̂.
-        ggamma.fill(0.0);
-        gbeta.fill(0.0);
-        let mut gfilm = gfilm;
         if let Some(gfilm) = gfilm.as_deref() {
             assert!(film.is_some(), "gfilm without film");
             expect_len("gfilm", gfilm, n * 2 * c);
         }
-        // dx = a dz + slope x + offset
-        let mut slope = scratch::take(n * c);
-        let mut offset = scratch::take(n * c);
-        for image in 0..n {
+        let isa = Isa::current();
+        let (chunk, chunks) = self.chunks();
+        let mut parts = scratch::take(n * chunks * 2 * c);
+        // Per image and channel: gradients of p and q; then `dx = a dz + slope x + offset`.
+        let [mut dp, mut dq, mut slope, mut offset] = [(); 4].map(|()| scratch::take(n * c));
+        let [parts, dp_to, dq_to, slope_to, offset_to] =
+            [&mut parts, &mut dp, &mut dq, &mut slope, &mut offset].map(|buffer| Shared::new(buffer));
+        let grad = Shared::new(dy_to_dx);
+        // dz in place of dy, and per channel the sums of dz and of dz x.
+        let sums = |image: usize, i: usize| {
+            let first = i * chunk;
+            let at = (image * hw + first) * c;
+            // SAFETY: pixels of this chunk, which do not overlap; each chunk has its own part.
+            unsafe {
+                isa.run(BackwardSums {
+                    x: x.as_ptr().add(at),
+                    dy: grad.get().add(at),
+                    pixels: chunk.min(hw - first),
+                    c,
+                    a: &stats.a[image * c..][..c],
+                    b: &stats.b[image * c..][..c],
+                    pivot: &x[image * hw * c..][..c],
+                    sums: parts.get().add((image * chunks + i) * 2 * c),
+                    silu: self.silu,
+                });
+            }
+        };
+        let fold = |image: usize| {
+            // SAFETY: the parts of this image are complete, and its results are written by nobody else.
+            let (parts, [dp, dq, slope, offset]) = unsafe {
+                (
+                    std::slice::from_raw_parts(parts.get().add(image * chunks * 2 * c), chunks * 2 * c),
+                    [dp_to, dq_to, slope_to, offset_to]
+                        .map(|to| std::slice::from_raw_parts_mut(to.get().add(image * c), c)),
+                )
+            };
+            let per_group = c / groups;
             for group in 0..groups {
                 let mean = f64::from(stats.mean[image * groups + group]);
                 let rstd = f64::from(stats.rstd[image * groups + group]);
                 let channels = group * per_group..(group + 1) * per_group;
+                // The two means that keep dx orthogonal to 1 and to the normalized input.
                 let (mut m1, mut m2) = (0.0, 0.0);
                 for q in channels.clone() {
-                    let sum = |which: usize| -> f64 {
-                        (0..chunks).map(|i| f64::from(parts[((image * chunks + i) * 2 + which) * c + q])).sum()
-                    };
-                    let (dq, dp) = (sum(0), sum(1) * rstd);
-                    let scale = film.map_or(1.0, |film| 1.0 + f64::from(film[image * 2 * c + q]));
-                    ggamma[q] += (dp * scale) as f32;
-                    gbeta[q] += (dq * scale) as f32;
-                    if let Some(gfilm) = gfilm.as_deref_mut() {
-                        gfilm[image * 2 * c + q] = (dp * f64::from(gamma[q]) + dq * f64::from(beta[q])) as f32;
-                        gfilm[image * 2 * c + c + q] = dq as f32;
-                    }
-                    let p = f64::from(gamma[q]) * scale;
-                    m1 += p * dq;
-                    m2 += p * dp;
+                    let [sum, product] = sum_parts(parts, c, q);
+                    let pivot = f64::from(x[image * hw * c + q]);
+                    let along = (product + (pivot - mean) * sum) * rstd;
+                    (dq[q], dp[q]) = (sum as f32, along as f32);
+                    let p = f64::from(gamma[q]) * film.map_or(1.0, |f| 1.0 + f64::from(f[image * 2 * c + q]));
+                    m1 += p * sum;
+                    m2 += p * along;
                 }
                 let count = (per_group * hw) as f64;
                 let (m1, m2) = (m1 / count, m2 / count);
-                for q in channels {
-                    slope[image * c + q] = (-rstd * rstd * m2) as f32;
-                    offset[image * c + q] = (rstd * (mean * rstd * m2 - m1)) as f32;
-                }
+                slope[channels.clone()].fill((-rstd * rstd * m2) as f32);
+                offset[channels].fill((rstd * (mean * rstd * m2 - m1)) as f32);
             }
-        }
-        // Second pass.
-        for_each(n * chunks, |i| {
-            let (image, first) = (i / chunks, i % chunks * chunk);
+        };
+        let apply = |image: usize, i: usize| {
+            let first = i * chunk;
             let start = (image * hw + first) * c;
-            // SAFETY: pixels of this chunk; chunks do not overlap.
+            // SAFETY: pixels of this chunk, which do not overlap; the rows of this image are complete.
             unsafe {
                 isa.run(BackwardApply {
                     x: x.as_ptr().add(start),
                     dz: grad.get().add(start),
                     pixels: chunk.min(hw - first),
                     c,
-                    a: &stats.a[image * c..][..c],
-                    slope: &slope[image * c..][..c],
-                    offset: &offset[image * c..][..c],
+                    a: stats.a[image * c..].as_ptr(),
+                    slope: slope_to.get().add(image * c),
+                    offset: offset_to.get().add(image * c),
                 });
             }
-        });
+        };
+        if hw > 0 {
+            self.two_passes(sums, fold, apply);
+        } else {
+            dp.fill(0.0);
+            dq.fill(0.0);
+        }
+        let mut gfilm = gfilm;
+        ggamma.fill(0.0);
+        gbeta.fill(0.0);
+        for image in 0..n {
+            for q in 0..c {
+                let (dp, dq) = (dp[image * c + q], dq[image * c + q]);
+                let scale = film.map_or(1.0, |film| 1.0 + film[image * 2 * c + q]);
+                ggamma[q] += dp * scale;
+                gbeta[q] += dq * scale;
+                if let Some(gfilm) = gfilm.as_deref_mut() {
+                    gfilm[image * 2 * c + q] = dp * gamma[q] + dq * beta[q];
+                    gfilm[image * 2 * c + c + q] = dq;
+                }
+            }
+        }
     }
 
     #[track_caller]
@@ -207,69 +257,84 @@ impl GroupNorm {
         (chunk, self.hw.div_ceil(chunk))
     }
 
-    fn statistics(&self, isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], film: Option<&[f32]>) -> GroupStats {
-        let Self { n, hw, c, groups, .. } = *self;
-        let (chunk, chunks) = self.chunks();
-        let mut parts = scratch::take(n * chunks * 2 * c);
-        let to = Shared::new(&mut parts);
-        for_each(n * chunks, |i| {
-            let (image, first) = (i / chunks, i % chunks * chunk);
-            let pivot = &x[image * hw * c..][..c];
-            // SAFETY: pixels of this chunk; each chunk has its own part.
-            unsafe {
-                isa.run(Sums {
-                    x: x.as_ptr().add((image * hw + first) * c),
-                    pixels: chunk.min(hw - first),
-                    c,
-                    pivot,
-                    sums: to.get().add(i * 2 * c),
-                });
-            }
-        });
-        let mut stats = GroupStats {
-            mean: vec![0.0; n * groups],
-            rstd: vec![0.0; n * groups],
-            a: vec![0.0; n * c],
-            b: vec![0.0; n * c],
-        };
-        if hw == 0 {
-            return stats;
+    /// Runs `first` for every chunk of an image, `fold` for the image, then `second` for every chunk.
+    ///
+    /// Where there are enough images for all threads, one thread does all of an image, which then is still in its
+    /// cache when `second` comes; the results are the same.
+    fn two_passes(
+        &self,
+        first: impl Fn(usize, usize) + Sync,
+        fold: impl Fn(usize) + Sync,
+        second: impl Fn(usize, usize) + Sync,
+    ) {
+        let (n, (_, chunks)) = (self.n, self.chunks());
+        if n.is_multiple_of(threads()) || n > 4 * threads() {
+            for_each(n, |image| {
+                (0..chunks).for_each(|i| first(image, i));
+                fold(image);
+                (0..chunks).for_each(|i| second(image, i));
+            });
+        } else {
+            for_each(n * chunks, |i| first(i / chunks, i % chunks));
+            for_each(n, fold);
+            for_each(n * chunks, |i| second(i / chunks, i % chunks));
         }
-        let per_group = c / groups;
-        let mut means = vec![0.0f64; per_group];
-        for image in 0..n {
-            for group in 0..groups {
-                let channels = group * per_group..(group + 1) * per_group;
-                // Means of the channels, then the variance about the mean of those.
-                let mut within = 0.0;
-                for (mean, q) in means.iter_mut().zip(channels.clone()) {
-                    let sum = |which: usize| -> f64 {
-                        (0..chunks).map(|i| f64::from(parts[((image * chunks + i) * 2 + which) * c + q])).sum()
-                    };
-                    let from_pivot = sum(0) / hw as f64;
-                    *mean = f64::from(x[image * hw * c + q]) + from_pivot;
-                    within += (sum(1) / hw as f64 - from_pivot * from_pivot).max(0.0);
-                }
-                let mean = means.iter().sum::<f64>() / per_group as f64;
-                let between: f64 = means.iter().map(|m| (m - mean) * (m - mean)).sum();
-                let variance = (within + between) / per_group as f64;
-                let rstd = 1.0 / (variance + f64::from(self.eps)).sqrt();
-                stats.mean[image * groups + group] = mean as f32;
-                stats.rstd[image * groups + group] = rstd as f32;
-                for q in channels {
-                    let (mut p, mut shift) = (f64::from(gamma[q]), f64::from(beta[q]));
-                    if let Some(film) = film {
-                        let scale = 1.0 + f64::from(film[image * 2 * c + q]);
-                        p *= scale;
-                        shift = shift * scale + f64::from(film[image * 2 * c + c + q]);
-                    }
-                    stats.a[image * c + q] = (p * rstd) as f32;
-                    stats.b[image * c + q] = (shift - p * rstd * mean) as f32;
-                }
-            }
-        }
-        stats
     }
+
+    /// Mean and reciprocal standard deviation of an image's groups, and a and b of its channels, from the sums about
+    /// the first pixel.
+    fn fold(
+        &self,
+        pivot: &[f32],
+        parts: &[f32],
+        (gamma, beta, film): (&[f32], &[f32], Option<&[f32]>),
+        mean_to: &mut [f32],
+        rstd_to: &mut [f32],
+        a: &mut [f32],
+        b: &mut [f32],
+    ) {
+        let Self { hw, c, groups, .. } = *self;
+        let per_group = c / groups;
+        for group in 0..groups {
+            let channels = group * per_group..(group + 1) * per_group;
+            // The group's mean first; then each channel's squares about its own mean, moved to the group's.
+            let mut total = 0.0;
+            for q in channels.clone() {
+                total += f64::from(pivot[q]) + sum_parts(parts, c, q)[0] / hw as f64;
+            }
+            let mean = total / per_group as f64;
+            let mut variance = 0.0;
+            for q in channels.clone() {
+                let [sum, squares] = sum_parts(parts, c, q);
+                let from_pivot = sum / hw as f64;
+                let from_mean = f64::from(pivot[q]) + from_pivot - mean;
+                variance += (squares / hw as f64 - from_pivot * from_pivot).max(0.0) + from_mean * from_mean;
+            }
+            let rstd = 1.0 / (variance / per_group as f64 + f64::from(self.eps)).sqrt();
+            mean_to[group] = mean as f32;
+            rstd_to[group] = rstd as f32;
+            for q in channels {
+                let (mut p, mut shift) = (f64::from(gamma[q]), f64::from(beta[q]));
+                if let Some(film) = film {
+                    let scale = 1.0 + f64::from(film[q]);
+                    p *= scale;
+                    shift = shift * scale + f64::from(film[c + q]);
+                }
+                a[q] = (p * rstd) as f32;
+                b[q] = (shift - p * rstd * mean) as f32;
+            }
+        }
+    }
+}
+
+/// Both sums of channel q over all parts `[part][2][c]`.
+fn sum_parts(parts: &[f32], c: usize, q: usize) -> [f64; 2] {
+    let mut sums = [0.0; 2];
+    for part in parts.chunks_exact(2 * c) {
+        sums[0] += f64::from(part[q]);
+        sums[1] += f64::from(part[c + q]);
+    }
+    sums
 }
 
 /// Per channel, the sums of `x - pivot` and of its square over `pixels`, into `sums[2][c]`.
@@ -281,43 +346,69 @@ struct Sums<'a> {
     sums: *mut f32,
 }
 
+impl Sums<'_> {
+    /// Channels of W vectors from q, the last of which has n.
+    #[inline(always)]
+    unsafe fn columns<V: Simd, const W: usize>(&self, q: usize, n: usize) {
+        // SAFETY: channels q.. of every pixel.
+        unsafe {
+            let zero = V::splat(0.0);
+            let (mut pivot, mut sum, mut squares) = ([zero; W], [zero; W], [zero; W]);
+            for (w, pivot) in pivot.iter_mut().enumerate() {
+                *pivot = V::load_up_to(self.pivot.as_ptr().add(q + w * V::LANES), n);
+            }
+            for i in 0..self.pixels {
+                let x = self.x.add(i * self.c + q);
+                for w in 0..W {
+                    let x = V::load_up_to(x.add(w * V::LANES), n) - pivot[w];
+                    sum[w] = sum[w] + x;
+                    squares[w] = x.mul_add(x, squares[w]);
+                }
+            }
+            for w in 0..W {
+                let to = self.sums.add(q + w * V::LANES);
+                sum[w].store_up_to(to, n);
+                squares[w].store_up_to(to.add(self.c), n);
+            }
+        }
+    }
+}
+
 impl Kernel for Sums<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let mut q = 0;
-        while q < self.c {
-            let n = self.c - q;
-            // SAFETY: channels q.. of every pixel.
-            unsafe {
-                let pivot = V::load_up_to(self.pivot.as_ptr().add(q), n);
-                let (mut sum, mut squares) = (V::splat(0.0), V::splat(0.0));
-                for i in 0..self.pixels {
-                    let x = V::load_up_to(self.x.add(i * self.c + q), n) - pivot;
-                    sum = sum + x;
-                    squares = x.mul_add(x, squares);
-                }
-                sum.store_up_to(self.sums.add(q), n);
-                squares.store_up_to(self.sums.add(self.c + q), n);
+        // Whole cache lines side by side where there are enough channels.
+        // SAFETY: q.. is inside every pixel.
+        unsafe {
+            while q + 4 * V::LANES <= self.c {
+                self.columns::<V, 4>(q, V::LANES);
+                q += 4 * V::LANES;
             }
-            q += V::LANES;
+            while q < self.c {
+                self.columns::<V, 1>(q, self.c - q);
+                q += V::LANES;
+            }
         }
     }
 }
 
 /// `y = act(a x + b)`.
-struct Apply<'a> {
+///
+/// Contract: x and y hold the pixels, a and b one number per channel.
+struct Apply {
     x: *const f32,
     y: *mut f32,
     pixels: usize,
     c: usize,
-    a: &'a [f32],
-    b: &'a [f32],
+    a: *const f32,
+    b: *const f32,
     silu: bool,
 }
 
-impl Kernel for Apply<'_> {
+impl Kernel for Apply {
     type Output = ();
 
     #[inline(always)]
@@ -329,8 +420,7 @@ impl Kernel for Apply<'_> {
                 // SAFETY: channels q.. of pixel i.
                 unsafe {
                     let x = V::load_up_to(self.x.add(i * self.c + q), n);
-                    let (a, b) = (V::load_up_to(self.a.as_ptr().add(q), n), V::load_up_to(self.b.as_ptr().add(q), n));
-                    let z = x.mul_add(a, b);
+                    let z = x.mul_add(V::load_up_to(self.a.add(q), n), V::load_up_to(self.b.add(q), n));
                     let y = if self.silu { math::silu(z) } else { z };
                     y.store_up_to(self.y.add(i * self.c + q), n);
                 }
@@ -340,7 +430,7 @@ impl Kernel for Apply<'_> {
     }
 }
 
-/// dz in place of dy, and per channel the sums of dz and of dz (x - centre), into `sums[2][c]`.
+/// dz in place of dy, and per channel the sums of dz and of dz (x - pivot), into `sums[2][c]`.
 struct BackwardSums<'a> {
     x: *const f32,
     dy: *mut f32,
@@ -348,9 +438,45 @@ struct BackwardSums<'a> {
     c: usize,
     a: &'a [f32],
     b: &'a [f32],
-    centre: &'a [f32],
+    pivot: &'a [f32],
     sums: *mut f32,
     silu: bool,
+}
+
+impl BackwardSums<'_> {
+    /// Channels of W vectors from q, the last of which has n.
+    #[inline(always)]
+    unsafe fn columns<V: Simd, const W: usize>(&self, q: usize, n: usize) {
+        // SAFETY: channels q.. of every pixel.
+        unsafe {
+            let zero = V::splat(0.0);
+            let [mut a, mut b, mut pivot, mut sum, mut product] = [[zero; W]; 5];
+            for w in 0..W {
+                a[w] = V::load_up_to(self.a.as_ptr().add(q + w * V::LANES), n);
+                b[w] = V::load_up_to(self.b.as_ptr().add(q + w * V::LANES), n);
+                pivot[w] = V::load_up_to(self.pivot.as_ptr().add(q + w * V::LANES), n);
+            }
+            for i in 0..self.pixels {
+                let (x, dy) = (self.x.add(i * self.c + q), self.dy.add(i * self.c + q));
+                for w in 0..W {
+                    let (at, dy) = (x.add(w * V::LANES), dy.add(w * V::LANES));
+                    let x = V::load_up_to(at, n);
+                    let mut dz = V::load_up_to(dy, n);
+                    if self.silu {
+                        dz = dz * math::silu_slope(x.mul_add(a[w], b[w]));
+                        dz.store_up_to(dy, n);
+                    }
+                    sum[w] = sum[w] + dz;
+                    product[w] = dz.mul_add(x - pivot[w], product[w]);
+                }
+            }
+            for w in 0..W {
+                let to = self.sums.add(q + w * V::LANES);
+                sum[w].store_up_to(to, n);
+                product[w].store_up_to(to.add(self.c), n);
+            }
+        }
+    }
 }
 
 impl Kernel for BackwardSums<'_> {
@@ -359,44 +485,34 @@ impl Kernel for BackwardSums<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let mut q = 0;
-        while q < self.c {
-            let n = self.c - q;
-            // SAFETY: channels q.. of every pixel.
-            unsafe {
-                let (a, b) = (V::load_up_to(self.a.as_ptr().add(q), n), V::load_up_to(self.b.as_ptr().add(q), n));
-                let centre = V::load_up_to(self.centre.as_ptr().add(q), n);
-                let (mut sum, mut product) = (V::splat(0.0), V::splat(0.0));
-                for i in 0..self.pixels {
-                    let at = i * self.c + q;
-                    let x = V::load_up_to(self.x.add(at), n);
-                    let mut dz = V::load_up_to(self.dy.add(at), n);
-                    if self.silu {
-                        dz = dz * math::silu_slope(x.mul_add(a, b));
-                        dz.store_up_to(self.dy.add(at), n);
-                    }
-                    sum = sum + dz;
-                    product = dz.mul_add(x - centre, product);
-                }
-                sum.store_up_to(self.sums.add(q), n);
-                product.store_up_to(self.sums.add(self.c + q), n);
+        // SAFETY: q.. is inside every pixel.
+        unsafe {
+            while q + 4 * V::LANES <= self.c {
+                self.columns::<V, 4>(q, V::LANES);
+                q += 4 * V::LANES;
             }
-            q += V::LANES;
+            while q < self.c {
+                self.columns::<V, 1>(q, self.c - q);
+                q += V::LANES;
+            }
         }
     }
 }
 
 /// `dx = a dz + slope x + offset`, in place of dz.
-struct BackwardApply<'a> {
+///
+/// Contract: x and dz hold the pixels, the others one number per channel.
+struct BackwardApply {
     x: *const f32,
     dz: *mut f32,
     pixels: usize,
     c: usize,
-    a: &'a [f32],
-    slope: &'a [f32],
-    offset: &'a [f32],
+    a: *const f32,
+    slope: *const f32,
+    offset: *const f32,
 }
 
-impl Kernel for BackwardApply<'_> {
+impl Kernel for BackwardApply {
     type Output = ();
 
     #[inline(always)]
@@ -407,9 +523,9 @@ impl Kernel for BackwardApply<'_> {
                 let (n, at) = (self.c - q, i * self.c + q);
                 // SAFETY: channels q.. of pixel i.
                 unsafe {
-                    let a = V::load_up_to(self.a.as_ptr().add(q), n);
-                    let slope = V::load_up_to(self.slope.as_ptr().add(q), n);
-                    let offset = V::load_up_to(self.offset.as_ptr().add(q), n);
+                    let a = V::load_up_to(self.a.add(q), n);
+                    let slope = V::load_up_to(self.slope.add(q), n);
+                    let offset = V::load_up_to(self.offset.add(q), n);
                     let x = V::load_up_to(self.x.add(at), n);
                     let dz = V::load_up_to(self.dz.add(at), n);
                     dz.mul_add(a, x.mul_add(slope, offset)).store_up_to(self.dz.add(at), n);

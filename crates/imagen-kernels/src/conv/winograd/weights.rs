@@ -1,0 +1,186 @@
+//! Weights: U = G w G^T on the way in, dw = G^T dU G on the way back.
+//!
+//! The weights of a gradient's convolution are flipped and transposed; that happens here, block by block, while they
+//! are read, so that no flipped copy is ever stored.
+
+use super::transform::Transform;
+use crate::isa::Kernel;
+use crate::simd::Simd;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// The weights of a convolution with c inputs and k outputs, as stored.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// `[3, 3, c, k]`
+    Plain(&'a [f32]),
+    /// `[3, 3, k, c]`, to be read as `w[2 - r, 2 - s, out, in]`: those of the convolution whose gradient this is.
+    Flipped(&'a [f32]),
+}
+
+/// Most lanes of a vector: the size of the block in which flipped weights are transposed.
+const LANES: usize = 16;
+
+/// U for some input channels and one panel of outputs.
+///
+/// Contract: `weights` are of c inputs and k outputs; `to` is writable at `xi * plane + channel * NR` for NR numbers,
+/// channels counted from the first.
+pub(super) struct WeightTransform<'a, T> {
+    weights: Weights<'a>,
+    c: usize,
+    k: usize,
+    channels: Range<usize>,
+    column: usize,
+    to: *mut f32,
+    plane: usize,
+    of: PhantomData<T>,
+}
+
+impl<'a, T: Transform> WeightTransform<'a, T> {
+    pub(super) fn new(
+        weights: Weights<'a>,
+        (c, k): (usize, usize),
+        channels: Range<usize>,
+        column: usize,
+        to: *mut f32,
+        plane: usize,
+    ) -> Self {
+        Self { weights, c, k, channels, column, to, plane, of: PhantomData }
+    }
+
+    /// One input channel, a vector of outputs of which `n` exist; its taps are `tap` numbers apart.
+    #[inline(always)]
+    unsafe fn channel<V: Simd>(&self, w: *const f32, tap: usize, n: usize, to: *mut f32) {
+        // SAFETY: n numbers of nine taps; a vector in every plane.
+        unsafe {
+            let mut half = [[V::splat(0.0); 3]; 6];
+            for s in 0..3 {
+                let mut taps = [V::splat(0.0); 3];
+                for (r, value) in taps.iter_mut().enumerate() {
+                    *value = V::load_up_to(w.wrapping_add((r * 3 + s) * tap), n);
+                }
+                let points = T::weight(taps);
+                for i in 0..T::IN {
+                    half[i][s] = points[i];
+                }
+            }
+            for i in 0..T::IN {
+                let points = T::weight(half[i]);
+                for j in 0..T::IN {
+                    points[j].store(to.add((i * T::IN + j) * self.plane));
+                }
+            }
+        }
+    }
+
+    /// Nine blocks of `rows` inputs by `n` outputs, turned the right way round, zero beyond.
+    #[inline(always)]
+    unsafe fn turn<V: Simd>(&self, w: &[f32], first: usize, rows: usize, q: usize, n: usize, to: &mut [f32]) {
+        for tap in 0..9 {
+            let block = &mut to[tap * V::LANES * V::LANES..][..V::LANES * V::LANES];
+            let from = ((8 - tap) * self.k + q) * self.c + first;
+            if rows == V::LANES && n >= V::LANES {
+                // SAFETY: whole blocks inside the tap and the buffer.
+                unsafe { V::transpose(w.as_ptr().add(from), self.c, block.as_mut_ptr(), V::LANES) };
+            } else {
+                block.fill(0.0);
+                for (i, j) in (0..rows).flat_map(|i| (0..n.min(V::LANES)).map(move |j| (i, j))) {
+                    block[i * V::LANES + j] = w[from + j * self.c + i];
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transform> Kernel for WeightTransform<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let mut blocks = [0.0; 9 * LANES * LANES];
+        for half in 0..2 {
+            let q = self.column + half * V::LANES;
+            let n = self.k.saturating_sub(q);
+            for first in self.channels.clone().step_by(V::LANES) {
+                let rows = V::LANES.min(self.channels.end - first);
+                let (w, row, tap) = match self.weights {
+                    Weights::Plain(w) => (w.as_ptr().wrapping_add(first * self.k + q), self.k, self.c * self.k),
+                    Weights::Flipped(w) => {
+                        // SAFETY: the block's inputs and outputs exist.
+                        unsafe { self.turn::<V>(w, first, rows, q, n, &mut blocks) };
+                        (blocks.as_ptr(), V::LANES, V::LANES * V::LANES)
+                    }
+                };
+                for i in 0..rows {
+                    // SAFETY: by the contract.
+                    unsafe {
+                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half * V::LANES);
+                        let w = w.wrapping_add(i * row);
+                        if n >= V::LANES {
+                            self.channel::<V>(w, tap, V::LANES, to);
+                        } else {
+                            self.channel::<V>(w, tap, n, to);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// dw = G^T dU G for some input channels, added to what is there if `accumulate`.
+///
+/// Contract: `du` is readable at `xi * plane + channel * row` for `n` numbers in whole vectors; `gw` is writable at
+/// `tap * gw_tap + channel * gw_row` for `n` numbers.
+pub(super) struct WeightGradient<T> {
+    pub(super) channels: usize,
+    pub(super) n: usize,
+    pub(super) du: *const f32,
+    pub(super) plane: usize,
+    pub(super) row: usize,
+    pub(super) gw: *mut f32,
+    pub(super) gw_tap: usize,
+    pub(super) gw_row: usize,
+    pub(super) accumulate: bool,
+    pub(super) of: PhantomData<T>,
+}
+
+impl<T: Transform> Kernel for WeightGradient<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for channel in 0..self.channels {
+            let mut q = 0;
+            while q < self.n {
+                let n = self.n - q;
+                // SAFETY: by the contract.
+                unsafe {
+                    let du = self.du.add(channel * self.row + q);
+                    let gw = self.gw.add(channel * self.gw_row + q);
+                    let zero = V::splat(0.0);
+                    let mut half = [[zero; 6]; 3];
+                    for j in 0..T::IN {
+                        let mut points = [zero; 6];
+                        for i in 0..T::IN {
+                            points[i] = V::load(du.add((i * T::IN + j) * self.plane));
+                        }
+                        let taps = T::weight_adjoint(points);
+                        for i in 0..3 {
+                            half[i][j] = taps[i];
+                        }
+                    }
+                    for r in 0..3 {
+                        let taps = T::weight_adjoint(half[r]);
+                        for s in 0..3 {
+                            let to = gw.add((r * 3 + s) * self.gw_tap);
+                            let old = if self.accumulate { V::load_up_to(to, n) } else { zero };
+                            (taps[s] + old).store_up_to(to, n);
+                        }
+                    }
+                }
+                q += V::LANES;
+            }
+        }
+    }
+}
