@@ -97,6 +97,8 @@ impl Rng {
         let mut out = vec![0.0; n];
         for (group, out) in out.chunks_mut(LANES * WORDS).enumerate() {
             let mut words = [[0; LANES]; WORDS];
+            // several arrays are walked side by side
+            #[allow(clippy::needless_range_loop)]
             for lane in 0..LANES {
                 let block = self.block((group * LANES + lane) as u64);
                 (0..WORDS).for_each(|word| words[word][lane] = block[word]);

@@ -202,6 +202,9 @@ impl Sample {
         for (stage, settings) in remembered.iter().flat_map(|record| &record.stages) {
             options.insert(*stage, all_of(settings));
         }
+        if self.aug_level.is_some() && model.len() == 1 {
+            return Err(Failure::usage("--aug-level is for super-resolution stages, and this model has none"));
+        }
         let (all, larger) = ((&model[..], running), (&model[1..], running - 1));
         set(&mut options, all, "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
         set(&mut options, all, "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;

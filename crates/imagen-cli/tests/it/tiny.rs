@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use imagen::cascade::{StageConfig, write_stage};
 use imagen::models::unet::Unet;
-use imagen::nn::Init;
+use imagen::nn::{self, Init};
 use imagen::rng::Rng;
 use imagen::text::{self, EncoderFiles, TextOptions};
 use imagen::train::Recipe;
@@ -42,7 +42,15 @@ pub(crate) fn model(folder: &Path, trained: &Trained) {
     let device = Device::flex();
     let encoder = text::load(EncoderFiles::open(&text_encoder()).unwrap(), &TextOptions::default(), &device).unwrap();
     let write = |config: StageConfig, step| {
-        let unet = Unet::new(&config.unet, &mut Init::new(&device, Rng::new(1))).unwrap();
+        let unet = Unet::new(&config.unet, &mut Init::zeros(&device)).unwrap();
+        // new networks end in zeros; these have to say something
+        let mut drawn = 0;
+        let unet = nn::import(unet, |_, shape| {
+            drawn += 1;
+            let values = Rng::new(1).fold(drawn).normal(shape.iter().product());
+            Ok(values.into_iter().map(|x| 0.2 * x).collect())
+        })
+        .unwrap();
         let path = folder.join(format!("{}.safetensors", config.stage));
         write_stage(&path, &config, step, encoder.identity(), &unet).unwrap();
     };

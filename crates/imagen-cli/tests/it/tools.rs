@@ -31,7 +31,8 @@ fn every_verb_has_a_manual_page() {
     let pages = files(&folder.path().join("pages/man1"));
     let verbs = ["imagen", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-shapes"];
     let more = ["imagen-doctor", "imagen-export", "imagen-inspect", "imagen-man", "imagen-sample", "imagen-train"];
-    let expected: Vec<String> = verbs.into_iter().chain(more).map(|name| format!("{name}.1")).collect();
+    let mut expected: Vec<String> = verbs.into_iter().chain(more).map(|name| format!("{name}.1")).collect();
+    expected.sort();
     assert_eq!(pages, expected);
     assert_eq!(printed.lines().count(), pages.len());
     let first = fs::read_to_string(folder.path().join("pages/man1/imagen.1")).unwrap();

@@ -93,8 +93,9 @@ fn shapes_are_the_same_for_the_same_seed_and_pass_their_check() {
 #[test]
 fn the_check_names_damaged_pictures_and_missing_captions() {
     let folder = folder();
-    let one = files(&folder.path().join("data")).into_iter().find(|name| name.ends_with(".png")).unwrap();
-    fs::write(folder.path().join("data").join(&one), "no picture").unwrap();
+    let images = folder.path().join("data/images");
+    let one = files(&images).into_iter().find(|name| name.ends_with(".png")).unwrap();
+    fs::write(images.join(&one), "no picture").unwrap();
     let result = run(folder.path(), &["data", "check", "data"]);
     assert_eq!(result.code, 3, "{}", result.stdout);
     assert!(result.stdout.contains(&one) || result.stderr.contains(&one), "{}{}", result.stdout, result.stderr);

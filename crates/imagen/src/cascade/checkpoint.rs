@@ -47,9 +47,7 @@ impl ModelFiles {
                     Err(e) => Err(Error::io("read", &path, e)),
                 }
             }
-            Self::BuiltIn(files) => {
-                Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes)))
-            }
+            Self::BuiltIn(files) => Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes))),
         }
     }
 

@@ -203,11 +203,8 @@ impl Imagen {
 
     /// The network of a stage, built on first use.
     fn stage(&self, name: StageName) -> Result<&Stage> {
-        let (file, cell) = self
-            .stages
-            .iter()
-            .find(|(file, _)| file.config.stage == name)
-            .ok_or_else(|| missing(name, &self.label))?;
+        let (file, cell) =
+            self.stages.iter().find(|(file, _)| file.config.stage == name).ok_or_else(|| missing(name, &self.label))?;
         if let Some(stage) = cell.get() {
             return Ok(stage);
         }

@@ -21,6 +21,8 @@ use crate::rng::Rng;
 
 /// What happens while pictures are drawn.
 #[derive(Clone, Debug)]
+// one event a step: a box would cost more lines than the moved bytes cost time
+#[allow(clippy::large_enum_variant)]
 pub enum Event {
     /// A network was evaluated once for a batch of pictures.
     Step {
@@ -241,7 +243,8 @@ pub fn trajectory<'a>(
 /// `Usage` where the tensor has other channels.
 pub fn to_pictures(x: &Tensor<4>) -> Result<Vec<Picture>> {
     let [n, h, w, c] = x.dims();
-    let values = x.clone().into_data().try_to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
+    let values =
+        x.clone().into_data().try_to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
     let picture = |values: &[f32]| FloatPicture::new(w, h, c, values.to_vec())?.to_picture();
     (0..n).map(|i| picture(&values[i * h * w * c..(i + 1) * h * w * c])).collect()
 }

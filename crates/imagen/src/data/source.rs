@@ -93,9 +93,13 @@ impl Source {
     /// Reads what a folder holds; pictures are not opened.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Data`] if there is no picture, a line of `metadata.jsonl` is malformed or leaves the folder,
+    /// [`crate::ErrorKind::Data`] if there is no such folder or no picture, a line of `metadata.jsonl` is malformed or leaves the folder,
     /// nothing has a caption though there is a caption file, or more than 1 % of the captions name missing pictures.
     pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            let message = format!("there is no folder {}: name a folder of pictures", folder.display());
+            return Err(Error::data(message));
+        }
         let files = files_below(folder)?;
         let source = if files.contains(METADATA) {
             let path = folder.join(METADATA);

@@ -72,11 +72,7 @@ pub(super) fn group_norm<B: Backend>(
     reshape::<B, 4>(z, [n, h, w, c])
 }
 
-pub(super) fn layer_norm<B: Backend>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-) -> FloatTensor<B> {
+pub(super) fn layer_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let axis = shape.num_dims() - 1;
     let c = shape[axis];
@@ -177,10 +173,7 @@ pub(super) fn adam<B: Backend>(
     s: AdamStep,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let mix = |average: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
-        B::float_add(
-            B::float_mul_scalar(average, decay.into()),
-            B::float_mul_scalar(new, (1.0 - decay).into()),
-        )
+        B::float_add(B::float_mul_scalar(average, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
     };
     let m = mix(m, g.clone(), s.beta1);
     let v = mix(v, B::float_mul(g.clone(), g), s.beta2);

@@ -165,14 +165,8 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         let gradient_norm = gradients.norm()?;
         let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
         let lr = recipe.learning_rate(state.step);
-        let adam = AdamStep {
-            lr: lr as f32,
-            beta1: 0.9,
-            beta2: config.beta2 as f32,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            step: 0,
-        };
+        let adam =
+            AdamStep { lr: lr as f32, beta1: 0.9, beta2: config.beta2 as f32, eps: 1e-8, weight_decay: 0.0, step: 0 };
         state = state.updated(gradients, clip as f32, adam, config.ema_decay);
         let report = StepReport {
             step: state.step,
@@ -325,13 +319,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The captions of a part of the batch, some of them dropped.
-    fn text(
-        &self,
-        batch: &Batch,
-        part: Range<usize>,
-        step: u64,
-        device: &Device,
-    ) -> Result<Option<Text>> {
+    fn text(&self, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
         let Some(captions) = &self.captions else { return Ok(None) };
         let n = part.len();
         let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {

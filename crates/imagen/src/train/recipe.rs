@@ -137,7 +137,8 @@ impl Recipe {
         if t.micro_batch.is_some_and(|m| m == 0 || t.batch % m != 0) {
             return fail("train.micro_batch must divide train.batch");
         }
-        if !(t.lr > 0.0 && t.lr < 1.0) || !(0.0..1.0).contains(&t.beta2) || !(0.0..1.0).contains(&t.ema_decay) {
+        let below_one = |x: f64| (0.0..1.0).contains(&x);
+        if t.lr == 0.0 || ![t.lr, t.beta2, t.ema_decay].into_iter().all(below_one) {
             return fail("train: 0 < lr < 1, 0 ≤ beta2 < 1, 0 ≤ ema_decay < 1");
         }
         if !(0.0..=1.0).contains(&t.text_drop_prob) || t.clip_norm.is_some_and(|c| c.is_nan() || c <= 0.0) {

@@ -107,7 +107,7 @@ fn an_unusable_folder_is_one_clear_error() {
         assert!(format!("{error:#}").contains(expected), "{what}: {error:#}");
     }
     let absent = folder().path().join("absent");
-    assert_eq!(Source::open(&absent).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(Source::open(&absent).unwrap_err().kind(), ErrorKind::Data);
 }
 
 #[test]

@@ -144,9 +144,7 @@ impl Embedder {
         let text = config.text_dim > 0;
         Self {
             noise: LevelEmbedding::new(init, config.channels, config.embedding),
-            augmentation: config
-                .low_resolution
-                .then(|| LevelEmbedding::new(init, config.channels, config.embedding)),
+            augmentation: config.low_resolution.then(|| LevelEmbedding::new(init, config.channels, config.embedding)),
             text_projection: text.then(|| Linear::new(init, config.text_dim, config.text_width, 1.0)),
             pool: (text && config.text_pooling != TextPooling::None).then(|| TextPool::new(init, config)),
         }

@@ -141,12 +141,8 @@ pub struct UnetConfig {
 impl UnetConfig {
     /// F.1: the base model, 64×64, 2 billion parameters, for text vectors of width `text_dim`.
     pub fn base64(text_dim: usize) -> Self {
-        let level = |channels, attention| Level {
-            channels,
-            blocks: 3,
-            self_attention: attention,
-            text_attention: attention,
-        };
+        let level =
+            |channels, attention| Level { channels, blocks: 3, self_attention: attention, text_attention: attention };
         Self {
             layout: Layout::Adm,
             image_channels: 3,

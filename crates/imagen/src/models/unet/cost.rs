@@ -220,7 +220,8 @@ mod tests {
             config.heads = crate::models::unet::Heads::Count(2);
             config
         };
-        let mut cases = vec![small(UnetConfig::base64(12)), small(UnetConfig::sr256(12)), small(UnetConfig::sr1024(12))];
+        let mut cases =
+            vec![small(UnetConfig::base64(12)), small(UnetConfig::sr256(12)), small(UnetConfig::sr1024(12))];
         cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
         for config in cases {
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn the_paper_presets_have_the_sizes_that_the_paper_states() {
-        let millions = |config: &UnetConfig, side| cost(config, side).iter().map(|r| r.parameters).sum::<u64>() / 1_000_000;
+        let millions =
+            |config: &UnetConfig, side| cost(config, side).iter().map(|r| r.parameters).sum::<u64>() / 1_000_000;
         let base = millions(&UnetConfig::base64(4096), 64);
         assert!((1900..2300).contains(&base), "section 2.5 says 2 billion; counted {base} million");
         let sr256 = millions(&UnetConfig::sr256(4096), 256);

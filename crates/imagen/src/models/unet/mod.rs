@@ -15,8 +15,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 pub use conditioning::{Conditioning, LowResolution, Text};
-pub use cost::{LevelCost, TEXT_TOKENS, cost};
 pub use config::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
+pub use cost::{LevelCost, TEXT_TOKENS, cost};
 
 use crate::error::{Error, Result};
 use crate::nn::{Conv3x3, GroupNorm, Init, Linear, ops};
