@@ -71,6 +71,16 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// A number of things with three digits and a letter: `1.23 M`.
+pub(crate) fn count(n: u64) -> String {
+    match n {
+        0..1000 => format!("{n}"),
+        1000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
+        _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +90,14 @@ mod tests {
         let memory = parse_meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:    8 kB\n").unwrap();
         assert_eq!((memory.total, memory.available), (16 * 1024, 8 * 1024));
         assert!(parse_meminfo("MemTotal: many").is_none());
+    }
+
+    #[test]
+    fn counts_are_short() {
+        let cases = [(999, "999"), (1500, "1.5 k"), (12_340_000, "12.34 M"), (6_000_000_000, "6.00 G")];
+        for (n, text) in cases {
+            assert_eq!(count(n), text);
+        }
     }
 
     #[test]

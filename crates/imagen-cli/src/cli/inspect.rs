@@ -11,7 +11,7 @@ use imagen::train::Recipe;
 
 use super::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::bytes;
+use crate::system::{bytes, count};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,7 +131,7 @@ impl Inspected {
             write!(text, ", augmentation {}", s.aug_level).expect("writing to a string");
         }
         let row = |name: &str, side: &str, [parameters, multiply_adds, memory]: [u64; 3]| {
-            let (parameters, multiply_adds) = (short(parameters), short(multiply_adds));
+            let (parameters, multiply_adds) = (count(parameters), count(multiply_adds));
             format!("\n  {name:<16} {side:>5} {parameters:>12} {multiply_adds:>14} {:>12}", bytes(memory))
         };
         write!(
@@ -142,7 +142,8 @@ impl Inspected {
         .expect("writing to a string");
         for l in &self.levels {
             let numbers = [l.parameters, l.multiply_adds, l.activation_bytes];
-            text.push_str(&row(&l.name, &l.side.to_string(), numbers));
+            let side = if l.side == 0 { String::new() } else { l.side.to_string() };
+            text.push_str(&row(&l.name, &side, numbers));
         }
         text.push_str(&row("all", "", self.total()));
         text
@@ -160,29 +161,5 @@ impl Inspected {
             "levels": self.levels,
             "config": self.config,
         })
-    }
-}
-
-/// A count with three digits and a letter: `1.23 M`.
-fn short(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        ..1e3 => format!("{n}"),
-        ..1e6 => format!("{:.1} k", n / 1e3),
-        ..1e9 => format!("{:.2} M", n / 1e6),
-        _ => format!("{:.2} G", n / 1e9),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_short() {
-        let cases = [(999, "999"), (1500, "1.5 k"), (12_340_000, "12.34 M"), (6_000_000_000, "6.00 G")];
-        for (n, text) in cases {
-            assert_eq!(short(n), text);
-        }
     }
 }

@@ -135,9 +135,8 @@ impl Watcher {
     fn show(&mut self, event: &TrainEvent) {
         match event {
             TrainEvent::Started { parameters, pictures, from_step, steps } => {
-                let millions = *parameters as f64 / 1e6;
-                let line =
-                    format!("{millions:.1} million parameters, {pictures} pictures, steps {from_step} to {steps}");
+                let parameters = system::count(*parameters as u64);
+                let line = format!("{parameters} parameters, {pictures} pictures, steps {from_step} to {steps}");
                 self.progress.note(line);
                 self.progress.step("train", *from_step, *steps, "");
             }
