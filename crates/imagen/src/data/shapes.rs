@@ -113,7 +113,7 @@ struct Scene {
     phrases: Vec<String>,
 }
 
-/// What [`write`] has written.
+/// What [`write()`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShapesSummary {
     /// Pictures that train.

@@ -27,11 +27,14 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / norm }
 }
 
+/// Finds one input's gradient.
+type GradientOf = Box<dyn Fn(&Gradients) -> Vec<f32>>;
+
 /// Draws an operation's inputs and remembers how to ask for their gradients.
 struct Inputs {
     rng: Rng,
     device: Device,
-    gradients: Vec<Box<dyn Fn(&Gradients) -> Vec<f32>>>,
+    gradients: Vec<GradientOf>,
 }
 
 impl Inputs {
