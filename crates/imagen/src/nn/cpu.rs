@@ -146,6 +146,26 @@ fn scaled_gradient(dy: T, scale: f32) -> T {
     dy
 }
 
+/// Gradients of (x, w, bias `[k]`, residual) for an operation that is linear in x and w, from its two kernels
+/// `input(dy, w, dx)` and `weight(x, dy, dw, dbias)`; each runs only where its result is wanted.
+fn affine_gradients(
+    [want_x, want_w, want_b, _]: [bool; 4],
+    dy: T,
+    [x, w]: [&T; 2],
+    k: usize,
+    input: impl FnOnce(&[f32], &[f32], &mut [f32]),
+    weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
+) -> [Option<T>; 4] {
+    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), slice(w), dx)));
+    let (mut dw, mut db) = (None, None);
+    if want_w || want_b {
+        let mut bias = vec![0.0; k];
+        dw = Some(filled(w.layout().shape().clone(), |dw| weight(slice(x), slice(&dy), dw, &mut bias)));
+        db = Some(tensor(bias, Shape::from([k])));
+    }
+    [dx, dw, db, Some(dy)]
+}
+
 impl NetworkOps for Flex {
     fn conv3x3(x: T, w: T, b: T, residual: Maybe<Self>, stride: usize, scale: f32) -> T {
         let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
@@ -298,19 +318,12 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let y = filled(conv_output(&shape), |y| {
                     shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
                 });
-                let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
-                    let dy = scaled_gradient(dy, scale);
-                    let dx = want_x
-                        .then(|| filled(x.layout().shape().clone(), |dx| shape.grad_input(slice(&dy), slice(&w), dx)));
-                    let (mut dw, mut db) = (None, None);
-                    if want_w || want_b {
-                        let mut bias = vec![0.0; shape.k];
-                        dw = Some(filled(w.layout().shape().clone(), |dw| {
-                            shape.grad_weight(slice(&x), slice(&dy), dw, Some(&mut bias));
-                        }));
-                        db = Some(tensor(bias, Shape::from([shape.k])));
-                    }
-                    [dx, dw, db, Some(dy)]
+                let backward = move |wanted: [bool; 4], dy: T| {
+                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| shape.grad_input(dy, w, dx);
+                    let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
+                        shape.grad_weight(x, dy, dw, Some(db));
+                    };
+                    affine_gradients(wanted, scaled_gradient(dy, scale), [&x, &w], shape.k, input, weight)
                 };
                 (y, Arc::new(backward))
             },
@@ -427,19 +440,12 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let y = filled(shape, |y| {
                     linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
                 });
-                let backward = move |[want_x, want_w, want_b, _]: [bool; 4], dy: T| {
-                    let dy = scaled_gradient(dy, scale);
-                    let dx = want_x
-                        .then(|| filled(x.layout().shape().clone(), |dx| linear.grad_input(slice(&dy), slice(&w), dx)));
-                    let (mut dw, mut db) = (None, None);
-                    if want_w || want_b {
-                        let mut bias = vec![0.0; linear.k];
-                        dw = Some(filled(w.layout().shape().clone(), |dw| {
-                            linear.grad_weight(slice(&x), slice(&dy), dw, Some(&mut bias));
-                        }));
-                        db = Some(tensor(bias, Shape::from([linear.k])));
-                    }
-                    [dx, dw, db, Some(dy)]
+                let backward = move |wanted: [bool; 4], dy: T| {
+                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| linear.grad_input(dy, w, dx);
+                    let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
+                        linear.grad_weight(x, dy, dw, Some(db));
+                    };
+                    affine_gradients(wanted, scaled_gradient(dy, scale), [&x, &w], linear.k, input, weight)
                 };
                 (y, Arc::new(backward))
             },
