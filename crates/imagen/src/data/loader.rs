@@ -1,8 +1,9 @@
 //! Batches whose content is a function of (seed, position).
 //!
 //! Position p of the endless stream of examples is picture `order(p / n)[p % n]`, where `order(e)` is the e-th epoch's
-//! permutation; caption, window and mirror image are drawn from a key folded with p. So neither the batch size, the
-//! number of workers nor a stop and resume changes what the p-th example is, and a checkpoint needs to keep one number.
+//! permutation of the n pictures, or of the n concepts, of which one picture each is then drawn; picture, caption, window
+//! and mirror image are drawn from a key folded with p. So neither the batch size, the number of workers nor a stop and
+//! resume changes what the p-th example is, and a checkpoint needs to keep one number.
 //!
 //! A picture that cannot be read is counted, named and replaced by another that p decides; too many of them stop the
 //! run. Prepared pictures are kept as bytes up to a budget; what is kept changes the speed and nothing else.
@@ -26,8 +27,30 @@ const DRAW: u64 = 1;
 const CAPTION: u64 = 0;
 const WINDOW: u64 = 1;
 const REPLACEMENT: u64 = 2;
+const MEMBER: u64 = 3;
+const CANONICAL: u64 = 4;
 /// A set of which more than this part cannot be read is broken; one bad picture is always forgiven.
 const BAD_ALLOWED: f64 = 0.01;
+
+/// What a [`Loader`] deals: with the pictures and the transform, all that its batches are a function of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Deal {
+    /// Examples in a batch.
+    pub batch: usize,
+    /// Seed of order, captions and windows.
+    pub seed: u64,
+    /// Whether an epoch deals one picture of each concept ([`Source::concepts`]) instead of every picture, so that what
+    /// has many versions is not seen more often than what has one.
+    pub by_concept: bool,
+    /// Probability of the canonical caption; otherwise any of the captions, the canonical one included.
+    pub canonical_prob: f64,
+}
+
+impl Default for Deal {
+    fn default() -> Self {
+        Self { batch: 1, seed: 0, by_concept: false, canonical_prob: 0.0 }
+    }
+}
 
 /// How a [`Loader`] works; nothing here changes what it deals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +102,9 @@ pub struct Loader(Arc<Inner>);
 struct Inner {
     source: Source,
     transform: Transform,
-    batch: usize,
-    seed: u64,
+    deal: Deal,
+    /// The pictures of each concept, where those are dealt.
+    concepts: Option<Vec<Vec<usize>>>,
     options: LoaderOptions,
     kept: Vec<OnceLock<Picture>>,
     kept_bytes: AtomicUsize,
@@ -96,30 +120,29 @@ impl Loader {
     /// # Errors
     /// As [`Self::with_options`].
     pub fn new(source: Source, transform: Transform, batch: usize, seed: u64) -> Result<Self> {
-        Self::with_options(source, transform, batch, seed, LoaderOptions::default())
+        Self::with_options(source, transform, Deal { batch, seed, ..Deal::default() }, LoaderOptions::default())
     }
 
-    /// A loader of `batch` examples at a time.
+    /// A loader that deals as `deal` says.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] if the transform does not fit together, `batch` or the number of workers is 0.
-    pub fn with_options(
-        source: Source,
-        transform: Transform,
-        batch: usize,
-        seed: u64,
-        options: LoaderOptions,
-    ) -> Result<Self> {
+    /// [`crate::ErrorKind::Usage`] if the transform does not fit together, the batch or the number of workers is 0, or
+    /// `canonical_prob` is no probability.
+    pub fn with_options(source: Source, transform: Transform, deal: Deal, options: LoaderOptions) -> Result<Self> {
         transform.check()?;
-        if batch == 0 || options.workers == 0 {
+        if deal.batch == 0 || options.workers == 0 {
             return Err(Error::usage("a loader needs a batch of at least 1 and at least 1 worker"));
         }
+        if !(0.0..=1.0).contains(&deal.canonical_prob) {
+            return Err(Error::usage("canonical_prob is a probability, from 0 to 1"));
+        }
+        let concepts = deal.by_concept.then(|| source.concepts());
         let kept = (0..source.examples().len()).map(|_| OnceLock::new()).collect();
         Ok(Self(Arc::new(Inner {
             source,
             transform,
-            batch,
-            seed,
+            deal,
+            concepts,
             options,
             kept,
             kept_bytes: AtomicUsize::new(0),
@@ -140,7 +163,7 @@ impl Loader {
 
     /// Examples in a batch.
     pub fn batch_size(&self) -> usize {
-        self.0.batch
+        self.0.deal.batch
     }
 
     /// The pictures that could not be read so far, each with the reason, by name.
@@ -172,7 +195,7 @@ impl Loader {
         let inner = Arc::clone(&self.0);
         let work = move || {
             for turn in (worker..).step_by(of as usize) {
-                let batch = inner.batch_at(position + turn * inner.batch as u64);
+                let batch = inner.batch_at(position + turn * inner.deal.batch as u64);
                 let failed = batch.is_err();
                 // Nobody listens any more when the iterator was dropped.
                 if sender.send(batch).is_err() || failed {
@@ -219,7 +242,7 @@ impl Drop for Batches {
 
 impl Inner {
     fn batch_at(&self, position: u64) -> Result<Batch> {
-        let n = self.batch;
+        let n = self.deal.batch;
         let factor = self.transform.factor();
         let side = self.transform.side();
         let block = |side: usize| Pixels {
@@ -234,13 +257,10 @@ impl Inner {
             low_res: self.transform.low_size.map(|_| block(side / factor)),
         };
         for position in position..position + n as u64 {
-            let key = Rng::new(self.seed).fold(DRAW).fold(position);
+            let key = Rng::new(self.deal.seed).fold(DRAW).fold(position);
             let (example, Sample { picture, low_res }) = self.sample(position, key)?;
-            let captions = &self.source.examples()[example].captions;
-            let drawn =
-                (!captions.is_empty()).then(|| captions[key.fold(CAPTION).below(captions.len() as u64) as usize]);
             batch.examples.push(example);
-            batch.captions.push(drawn);
+            batch.captions.push(self.caption(example, key));
             batch.pictures.values.extend_from_slice(picture.values());
             if let (Some(block), Some(low_res)) = (&mut batch.low_res, low_res) {
                 block.values.extend_from_slice(low_res.values());
@@ -249,10 +269,31 @@ impl Inner {
         Ok(batch)
     }
 
+    /// The caption that an example gets this time.
+    fn caption(&self, example: usize, key: Rng) -> Option<usize> {
+        let captions = &self.source.examples()[example].captions;
+        let canonical = key.fold(CANONICAL).unit() < self.deal.canonical_prob;
+        let any = || captions[key.fold(CAPTION).below(captions.len() as u64) as usize];
+        captions.first().map(|&first| if canonical { first } else { any() })
+    }
+
+    /// The example that is due at a position.
+    fn due(&self, position: u64, key: Rng) -> usize {
+        let n = self.concepts.as_ref().map_or(self.source.examples().len(), Vec::len);
+        let place = self.order(position / n as u64, n)[(position % n as u64) as usize];
+        match &self.concepts {
+            Some(concepts) => {
+                let members = &concepts[place];
+                members[key.fold(MEMBER).below(members.len() as u64) as usize]
+            }
+            None => place,
+        }
+    }
+
     /// The example at a position, or its replacement if that cannot be read.
     fn sample(&self, position: u64, key: Rng) -> Result<(usize, Sample)> {
         let n = self.source.examples().len() as u64;
-        let mut example = self.order(position / n)[(position % n) as usize];
+        let mut example = self.due(position, key);
         let mut attempt = 0;
         loop {
             let read;
@@ -303,14 +344,13 @@ impl Inner {
         Ok(())
     }
 
-    /// The order of an epoch.
-    fn order(&self, epoch: u64) -> Arc<Vec<usize>> {
+    /// The order of an epoch of `n` pictures or concepts.
+    fn order(&self, epoch: u64, n: usize) -> Arc<Vec<usize>> {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(order) = orders.get(&epoch) {
             return Arc::clone(order);
         }
-        let order = Rng::new(self.seed).fold(ORDER).fold(epoch).permutation(self.source.examples().len());
-        let order = Arc::new(order);
+        let order = Arc::new(Rng::new(self.deal.seed).fold(ORDER).fold(epoch).permutation(n));
         // Batches at the end of an epoch reach into the next one; older epochs are done.
         orders.retain(|&known, _| known + 1 >= epoch && known <= epoch + 1);
         orders.insert(epoch, Arc::clone(&order));

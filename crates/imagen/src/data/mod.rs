@@ -9,7 +9,7 @@ pub mod shapes;
 pub mod source;
 pub mod transform;
 
-pub use loader::{Batch, Batches, Loader, LoaderOptions, Pixels};
+pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
 pub use shapes::ShapesSummary;
 pub use source::{Example, Layout, Odd, Source, Split};
 pub use transform::Transform;

@@ -2,8 +2,9 @@
 //!
 //! Three layouts, recognised by what lies in the folder:
 //!
-//! * `metadata.jsonl`: one object a line with `file_name`, `text` (a caption) and, optionally, `texts` (paraphrases) and
-//!   `split` (`"train"` or `"validation"`); the image-folder layout of the Hugging Face hub.
+//! * `metadata.jsonl`: one object a line with `file_name`, `text` (a caption) and, optionally, `texts` (paraphrases),
+//!   `split` (`"train"` or `"validation"`) and `concept` (pictures that share it are versions of one thing); the
+//!   image-folder layout of the Hugging Face hub.
 //! * caption files: `cat.jpg` beside `cat.txt`, each line of which is a caption.
 //! * pictures alone: unconditional.
 //!
@@ -57,6 +58,8 @@ pub struct Example {
     pub split: Split,
     /// Numbers of its captions in [`Source::captions`], the canonical one first; empty in an unconditional set.
     pub captions: Vec<usize>,
+    /// What it is a version of, where the set says so.
+    pub concept: Option<String>,
 }
 
 /// The pictures and captions of a folder.
@@ -137,6 +140,23 @@ impl Source {
         &self.odd
     }
 
+    /// The usable pictures by concept, in order of first appearance; one without a concept is its own.
+    pub fn concepts(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (number, example) in self.examples.iter().enumerate() {
+            let place = match &example.concept {
+                Some(concept) => *places.entry(concept).or_insert(groups.len()),
+                None => groups.len(),
+            };
+            if place == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[place].push(number);
+        }
+        groups
+    }
+
     /// Where an example's picture is.
     pub fn path(&self, example: &Example) -> PathBuf {
         self.folder.join(&example.name)
@@ -184,7 +204,8 @@ impl Source {
                 continue;
             }
             places.insert(name.clone(), examples.len());
-            examples.push(Example { split: split.unwrap_or_else(|| Split::of_name(&name)), name, captions });
+            let split = split.unwrap_or_else(|| Split::of_name(&name));
+            examples.push(Example { split, name, captions, concept: row.concept });
         }
         let unlisted = files.iter().filter(|name| is_picture(name) && !places.contains_key(*name));
         odd.uncaptioned.extend(unlisted.cloned());
@@ -205,7 +226,7 @@ impl Source {
                 captions = table.add(text.lines());
                 captioned.insert(text_name);
             }
-            examples.push(Example { split: Split::of_name(name), name: name.clone(), captions });
+            examples.push(Example { split: Split::of_name(name), name: name.clone(), captions, concept: None });
         }
         let layout = if captioned.is_empty() { Layout::Unconditional } else { Layout::CaptionFiles };
         if layout == Layout::CaptionFiles {
@@ -289,6 +310,7 @@ struct Row {
     #[serde(default)]
     texts: Vec<String>,
     split: Option<String>,
+    concept: Option<String>,
 }
 
 /// Captions with their numbers; equal ones are kept once.

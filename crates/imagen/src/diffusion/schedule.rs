@@ -101,9 +101,9 @@ impl LogSnr {
     }
 }
 
-/// The choice of λ(t).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The choice of λ(t). Written `cosine`, `linear`, `shifted-cosine` or `shifted-cosine:-2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum NoiseSchedule {
     /// α² = cos²(((t + s)/(1 + s))·π/2) with s = 0.008, divided by its value at t = 0 (Nichol & Dhariwal,
     /// arXiv 2102.09672, eq. 17): the base stage and 64→256.
@@ -112,7 +112,19 @@ pub enum NoiseSchedule {
     /// β rising linearly from 1e-4 to 0.02 over 1000 steps, in the limit of infinitely many: α² = e^−B with
     /// B = ∫ 0.1 + 19.9 t dt = 0.1 t + 9.95 t² (Song et al., arXiv 2011.13456, eq. 33): the stage 256→1024.
     Linear,
+    /// The cosine schedule with λ moved by a constant (Hoogeboom et al., arXiv 2301.11093, section 3.1): pictures whose
+    /// neighbouring pixels say the same need more noise before their layout is open again. Not in the paper.
+    ShiftedCosine {
+        /// What is added to λ; 2 ln(a/b) gives pictures of side b the noise that the cosine schedule gives those of side
+        /// a once both are averaged to the same size.
+        shift: f64,
+    },
 }
+
+/// 2 ln(32/64): a picture of 64 pixels is treated as one of 32.
+const SHIFT: f64 = -2.0 * std::f64::consts::LN_2;
+/// The names of the schedules that have settings.
+const SHIFTED_COSINE: &str = "shifted-cosine";
 
 /// The cosine schedule's offset s, as an angle (s/(1 + s))·π/2, and the angle that t sweeps.
 const COSINE_START: f64 = 0.008 / 1.008 * FRAC_PI_2;
@@ -124,7 +136,7 @@ const LINEAR_RISE: f64 = 9.95;
 
 impl NoiseSchedule {
     /// Every schedule.
-    pub const ALL: [Self; 2] = [Self::Cosine, Self::Linear];
+    pub const ALL: [Self; 3] = [Self::Cosine, Self::Linear, Self::ShiftedCosine { shift: SHIFT }];
 
     /// λ at time t: strictly decreasing, within ±[`LogSnr::LIMIT`].
     pub fn log_snr(self, time: Time) -> LogSnr {
@@ -145,6 +157,7 @@ impl NoiseSchedule {
             }
             // α²/σ² = e^−B / (1 − e^−B) = 1 / (e^B − 1).
             Self::Linear => -(t * (LINEAR_START + t * LINEAR_RISE)).exp_m1().ln(),
+            Self::ShiftedCosine { shift } => Self::Cosine.unlimited(t).0 + shift,
         })
     }
 
@@ -156,16 +169,18 @@ impl NoiseSchedule {
                 let b = (-level.0).exp().ln_1p();
                 2.0 * b / (LINEAR_START + (LINEAR_START * LINEAR_START + 4.0 * LINEAR_RISE * b).sqrt())
             }
+            Self::ShiftedCosine { shift } => Self::Cosine.inverse(LogSnr(level.0 - shift)),
         }
     }
 }
 
 impl fmt::Display for NoiseSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Cosine => "cosine",
-            Self::Linear => "linear",
-        })
+        match *self {
+            Self::Cosine => f.pad("cosine"),
+            Self::Linear => f.pad("linear"),
+            Self::ShiftedCosine { shift } => names::write(f, SHIFTED_COSINE, shift, SHIFT),
+        }
     }
 }
 
@@ -173,6 +188,27 @@ impl FromStr for NoiseSchedule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        names::find("noise schedule", &Self::ALL, text)
+        let (name, setting) = names::split(text);
+        match (names::find("noise schedule", &Self::ALL, name)?, setting) {
+            (schedule, None) => Ok(schedule),
+            (Self::ShiftedCosine { .. }, Some(shift)) => {
+                Ok(Self::ShiftedCosine { shift: names::number("the shift of shifted-cosine", shift, -10.0..=10.0)? })
+            }
+            (schedule, Some(setting)) => Err(names::no_setting(schedule, setting)),
+        }
+    }
+}
+
+impl TryFrom<String> for NoiseSchedule {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<NoiseSchedule> for String {
+    fn from(schedule: NoiseSchedule) -> Self {
+        schedule.to_string()
     }
 }

@@ -17,7 +17,7 @@ pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{GradientSum, TrainState};
 
 use crate::cascade::{StageFile, upsample, write_stage};
-use crate::data::{Batch, Loader, LoaderOptions, Pixels, Source, Split, Transform};
+use crate::data::{Batch, Deal, Loader, LoaderOptions, Pixels, Source, Split, Transform};
 use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text};
@@ -213,8 +213,14 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
         flip: data.flip,
         ..Transform::default()
     };
+    let deal = Deal {
+        batch: recipe.train.batch,
+        seed: recipe.train.seed,
+        by_concept: data.by_concept,
+        canonical_prob: data.canonical_prob,
+    };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
-    Loader::with_options(source, transform, recipe.train.batch, recipe.train.seed, options)
+    Loader::with_options(source, transform, deal, options)
 }
 
 /// The embeddings of a set's captions.

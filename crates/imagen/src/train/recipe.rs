@@ -35,6 +35,12 @@ pub struct DataConfig {
     /// Mirror half of the pictures. Off by default: captions speak of left and right.
     #[serde(default)]
     pub flip: bool,
+    /// Deal one picture of each `concept` of `metadata.jsonl` an epoch, instead of every picture.
+    #[serde(default)]
+    pub by_concept: bool,
+    /// Probability that a picture gets its canonical caption (`text`); otherwise any of its captions.
+    #[serde(default)]
+    pub canonical_prob: f64,
     /// Memory for decoded pictures, in MiB.
     #[serde(default = "default_cache")]
     pub cache_mib: usize,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use imagen::ErrorKind;
-use imagen::data::{Batch, Layout, Loader, LoaderOptions, Source, Split, Transform, shapes};
+use imagen::data::{Batch, Deal, Layout, Loader, LoaderOptions, Source, Split, Transform, shapes};
 use imagen::image::{Picture, PngText, png};
 
 fn picture(folder: &Path, name: &str) {
@@ -143,7 +143,8 @@ fn what_is_dealt_depends_on_neither_workers_nor_batch_size_nor_memory() {
     let transform = Transform { size: 32, low_size: Some(8), crop: Some(16), flip: true, ..Default::default() };
     let deal = |seed: u64, batch: usize, workers: usize, cache_bytes: usize, start: u64| -> Vec<Dealt> {
         let options = LoaderOptions { workers, cache_bytes, ..Default::default() };
-        let loader = Loader::with_options(source.clone(), transform.clone(), batch, seed, options).unwrap();
+        let deal = Deal { batch, seed, ..Default::default() };
+        let loader = Loader::with_options(source.clone(), transform.clone(), deal, options).unwrap();
         let batches = loader.batches(start).take((96 - start as usize) / batch);
         batches.flat_map(|batch| dealt(&batch.unwrap())).collect()
     };
@@ -169,6 +170,39 @@ fn every_epoch_shows_every_picture_once_in_another_order() {
     let drawn: BTreeSet<_> = (0..200).map(|p| loader.batch_at(p * 20).unwrap().captions[0].unwrap()).collect();
     let known: BTreeSet<_> = source.examples().iter().flat_map(|example| example.captions.clone()).collect();
     assert!(drawn.len() > 40 && drawn.is_subset(&known), "paraphrases are drawn: {}", drawn.len());
+}
+
+#[test]
+fn an_epoch_by_concept_shows_one_version_of_each_and_prefers_canonical_captions() {
+    let folder = folder();
+    let mut lines = String::new();
+    for i in 0..9 {
+        picture(folder.path(), &format!("{i}.png"));
+        // six versions of one thing, two of another, and one picture that is its own
+        let concept = if i < 6 { ",\"concept\":\"wave\"" } else { ",\"concept\":\"pear\"" };
+        let concept = if i == 8 { "" } else { concept };
+        lines += &format!(
+            "{{\"file_name\":\"{i}.png\",\"text\":\"t{i}\",\"texts\":[\"u{i}\"],\"split\":\"train\"{concept}}}\n"
+        );
+    }
+    text(folder.path(), "metadata.jsonl", &lines);
+    let source = Source::open(folder.path()).unwrap();
+    assert_eq!(source.concepts(), [(0..6).collect(), vec![6, 7], vec![8]]);
+    let deal = Deal { batch: 3, seed: 1, by_concept: true, canonical_prob: 0.5 };
+    let transform = Transform { size: 8, ..Default::default() };
+    let loader = Loader::with_options(source.clone(), transform, deal, LoaderOptions::default()).unwrap();
+    let (mut seen, mut canonical) = ([0; 9], 0);
+    for epoch in 0..300 {
+        let batch = loader.batch_at(3 * epoch).unwrap();
+        let mut kinds = batch.examples.iter().map(|&e| usize::from(e >= 6) + usize::from(e == 8)).collect::<Vec<_>>();
+        kinds.sort_unstable();
+        assert_eq!(kinds, [0, 1, 2], "one of each concept");
+        batch.examples.iter().for_each(|&e| seen[e] += 1);
+        canonical += batch.captions.iter().filter(|c| source.captions()[c.unwrap()].starts_with('t')).count();
+    }
+    assert!(seen[..6].iter().all(|&n| (25..=80).contains(&n)) && seen[8] == 300, "{seen:?}");
+    // half of the time for certain, and half of the other half by chance
+    assert!((620..=730).contains(&canonical), "{canonical} of 900");
 }
 
 #[test]

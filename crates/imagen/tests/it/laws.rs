@@ -104,6 +104,22 @@ fn cosine_is_the_limit_of_a_thousand_cosine_steps() {
 }
 
 #[test]
+fn a_shifted_schedule_gives_averaged_pictures_the_noise_of_the_small_ones() {
+    // The mean of 2x2 pixels keeps a flat signal and has a quarter of the noise's variance: λ rises by ln 4.
+    let shifted: NoiseSchedule = "shifted-cosine".parse().unwrap();
+    for i in 1..100 {
+        let t = time(f64::from(i) / 100.0);
+        let averaged = shifted.log_snr(t).get() + 4f64.ln();
+        assert!((averaged - NoiseSchedule::Cosine.log_snr(t).get()).abs() < 5e-3, "t = {}", t.get());
+    }
+    assert_eq!("shifted-cosine:-2".parse::<NoiseSchedule>().unwrap(), NoiseSchedule::ShiftedCosine { shift: -2.0 });
+    assert_eq!(NoiseSchedule::ShiftedCosine { shift: -2.0 }.to_string(), "shifted-cosine:-2");
+    for wrong in ["shifted-cosine:-11", "shifted-cosine:x", "cosine:1", "shifted"] {
+        assert_eq!(wrong.parse::<NoiseSchedule>().unwrap_err().kind(), ErrorKind::Usage, "{wrong}");
+    }
+}
+
+#[test]
 fn times_outside_the_unit_interval_are_refused() {
     for t in [-1e-9, 1.0 + 1e-9, f64::NAN, f64::INFINITY] {
         assert_eq!(Time::new(t).unwrap_err().kind(), ErrorKind::Usage, "{t}");
