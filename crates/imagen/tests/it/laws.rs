@@ -107,7 +107,7 @@ fn cosine_is_the_limit_of_a_thousand_cosine_steps() {
 fn a_shifted_schedule_gives_averaged_pictures_the_noise_of_the_small_ones() {
     // The mean of 2x2 pixels keeps a flat signal and has a quarter of the noise's variance: λ rises by ln 4.
     let shifted: NoiseSchedule = "shifted-cosine".parse().unwrap();
-    for i in 1..100 {
+    for i in 5..=95 {
         let t = time(f64::from(i) / 100.0);
         let averaged = shifted.log_snr(t).get() + 4f64.ln();
         assert!((averaged - NoiseSchedule::Cosine.log_snr(t).get()).abs() < 5e-3, "t = {}", t.get());
