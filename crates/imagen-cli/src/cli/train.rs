@@ -1,10 +1,11 @@
 //! `imagen train`: one stage from a recipe, with progress, checkpoints and a Ctrl-C that loses nothing.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
+use imagen::cascade::PartialLoad;
 use imagen::models::unet::cost;
 use imagen::train::{self, Outcome, Recipe, Run, StepReport, TrainEvent};
 
@@ -36,6 +37,10 @@ pub(crate) struct Train {
     /// Go on from the state in the run's folder
     #[arg(long)]
     resume: bool,
+    /// Begin with the weights of this stage's file, e.g. another run's base.safetensors, where their
+    /// names and shapes fit; what does not fit is listed and begins at random
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
     /// Train for this many steps in all, instead of the recipe's number
     #[arg(long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -60,7 +65,14 @@ impl Train {
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
-        let run = Run { recipe, folder: self.run.clone(), resume: self.resume, text, device: shared::device() };
+        let run = Run {
+            recipe,
+            folder: self.run.clone(),
+            resume: self.resume,
+            init_from: self.init_from.clone(),
+            text,
+            device: shared::device(),
+        };
         let mut watcher = Watcher::new(Progress::new(self.quiet));
         watcher.progress.note("reading pictures and captions");
         let outcome = train::train(&run, &mut |event| {
@@ -141,11 +153,25 @@ impl Watcher {
                 self.progress.step("train", *from_step, *steps, "");
             }
             TrainEvent::Encoded { done, of } => self.progress.step("captions", *done as u64, *of as u64, ""),
+            TrainEvent::Initialized { from, report } => self.initialized(from, report),
             TrainEvent::Step(report) => self.step_taken(report),
             // Every few minutes for days: a word in the progress line, not a line of its own.
             TrainEvent::Checkpoint { .. } => self.saved = self.step,
             TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
             TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
+        }
+    }
+
+    fn initialized(&mut self, from: &Path, report: &PartialLoad) {
+        let PartialLoad { taken, missing, misshapen, unexpected } = report;
+        self.progress.note(format_args!("{taken} tensors begin as in {}", from.display()));
+        let lists = [
+            ("not there, begin at random", missing),
+            ("of another shape, begin at random", misshapen),
+            ("of the file not used", unexpected),
+        ];
+        for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+            self.progress.note(format_args!("{} {what}: {}", names.len(), names.join(", ")));
         }
     }
 

@@ -174,6 +174,50 @@ impl StageFile {
         };
         build().context(|| self.weights.label().to_owned())
     }
+
+    /// `unet` with the values of every tensor that has the same name and shape here: the start of a fine-tuning, of this
+    /// network or of one that differs in parts.
+    ///
+    /// # Errors
+    /// `Model` where no tensor fits at all, or one cannot be read.
+    pub fn load_matching(&self, unet: Unet) -> Result<(Unet, PartialLoad)> {
+        let mut own = nn::export(&unet);
+        let mut report = PartialLoad {
+            unexpected: self.weights.names().filter(|name| !own.contains_key(*name)).map(str::to_owned).collect(),
+            ..PartialLoad::default()
+        };
+        let load = || {
+            let unet = nn::import(unet, |name, shape| {
+                match self.weights.shape(name) {
+                    Some(there) if there == shape => {
+                        report.taken += 1;
+                        return self.weights.tensor_f32(name, shape);
+                    }
+                    Some(there) => report.misshapen.push(format!("{name} ({there:?} there, {shape:?} here)")),
+                    None => report.missing.push(name.to_owned()),
+                }
+                Ok(own.remove(name).expect("exported above").values)
+            })?;
+            match report.taken {
+                0 => Err(Error::model("none of its tensors has the name and shape of one of this network's parameters")),
+                _ => Ok((unet, report)),
+            }
+        };
+        load().context(|| self.weights.label().to_owned())
+    }
+}
+
+/// What [`StageFile::load_matching`] took and what it left, by parameter name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartialLoad {
+    /// How many parameters have the file's values.
+    pub taken: usize,
+    /// Parameters that the file does not have; they keep their values.
+    pub missing: Vec<String>,
+    /// Parameters that have another shape in the file, with both shapes; they keep their values.
+    pub misshapen: Vec<String>,
+    /// Tensors of the file that the network has no place for.
+    pub unexpected: Vec<String>,
 }
 
 /// Writes a stage: f16 weights with the description in the header, atomically.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-pub use checkpoint::{ModelFiles, StageFile, random_stage, write_stage};
+pub use checkpoint::{ModelFiles, PartialLoad, StageFile, random_stage, write_stage};
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
 pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};

@@ -16,7 +16,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{GradientSum, TrainState};
 
-use crate::cascade::{StageFile, upsample, write_stage};
+use crate::cascade::{PartialLoad, StageFile, upsample, write_stage};
 use crate::data::{Batch, Deal, Loader, LoaderOptions, Pixels, Source, Split, Transform};
 use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -34,6 +34,8 @@ pub struct Run {
     pub folder: PathBuf,
     /// Whether to go on from the state in `folder`.
     pub resume: bool,
+    /// A stage's file whose weights a new run begins with where they fit.
+    pub init_from: Option<PathBuf>,
     /// The frozen language model.
     pub text: EncoderFiles,
     /// Where to compute.
@@ -60,6 +62,13 @@ pub enum TrainEvent {
         done: usize,
         /// Captions to do in all.
         of: usize,
+    },
+    /// A new run began with the weights of another stage.
+    Initialized {
+        /// Its file.
+        from: PathBuf,
+        /// What fitted and what did not.
+        report: PartialLoad,
     },
     /// An optimizer step was taken.
     Step(StepReport),
@@ -130,7 +139,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let recipe = &run.recipe;
     let config = &recipe.train;
     let state_file = state_path(&run.folder);
-    let mut state = open_state(run, &state_file)?;
+    let mut state = open_state(run, &state_file, observe)?;
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
     let source = Source::open(&recipe.data.folder)?.split(Split::Train)?;
     let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
@@ -183,8 +192,15 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
 }
 
 /// A fresh state, or the one that the folder holds.
-fn open_state(run: &Run, state_file: &Path) -> Result<TrainState> {
+fn open_state(
+    run: &Run,
+    state_file: &Path,
+    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+) -> Result<TrainState> {
     let recipe = &run.recipe;
+    if run.resume && run.init_from.is_some() {
+        return Err(Error::usage("a resumed run has its weights already: leave out either --resume or --init-from"));
+    }
     match (run.resume, state_file.exists()) {
         (true, true) => TrainState::load(state_file, &recipe.stage, &run.device),
         (true, false) => Err(Error::usage(format!(
@@ -196,10 +212,21 @@ fn open_state(run: &Run, state_file: &Path) -> Result<TrainState> {
             run.folder.display()
         ))),
         (false, false) => {
+            let seed = recipe.train.seed;
+            let state = match &run.init_from {
+                None => TrainState::new(&recipe.stage, seed, &run.device)?,
+                Some(from) => {
+                    let stage = StageFile::open(from)?;
+                    let (state, report) = TrainState::from_stage(&recipe.stage, seed, &stage, &run.device)?;
+                    // as with captions, an observer that wants to stop is heard at the first step
+                    let _ = observe(&TrainEvent::Initialized { from: from.clone(), report });
+                    state
+                }
+            };
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
             let copy = run.folder.join("recipe.toml");
             std::fs::write(&copy, recipe.to_toml()).map_err(|e| Error::io("write", &copy, e))?;
-            TrainState::new(&recipe.stage, recipe.train.seed, &run.device)
+            Ok(state)
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use crate::cascade::StageConfig;
+use crate::cascade::{PartialLoad, StageConfig, StageFile};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::models::unet::Unet;
 use crate::models::weights::{self, NamedTensor, Precision, Weights};
@@ -49,13 +49,32 @@ impl TrainState {
     pub fn new(config: &StageConfig, seed: u64, device: &Device) -> Result<Self> {
         let autodiff = device.clone().autodiff();
         let unet = Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))?;
+        Ok(Self::of(unet, device))
+    }
+
+    /// A fresh run that begins with the weights of another stage where they fit, and random ones elsewhere.
+    ///
+    /// # Errors
+    /// The configuration's, and those of [`StageFile::load_matching`].
+    pub fn from_stage(
+        config: &StageConfig,
+        seed: u64,
+        stage: &StageFile,
+        device: &Device,
+    ) -> Result<(Self, PartialLoad)> {
+        let (unet, report) = stage.load_matching(Self::new(config, seed, device)?.unet)?;
+        Ok((Self::of(unet, device), report))
+    }
+
+    /// The state of a network that no step was taken with.
+    fn of(unet: Unet, device: &Device) -> Self {
         let mut slots = BTreeMap::new();
         for (name, tensor) in nn::export(&unet) {
             let zeros = || Tensor::zeros([tensor.values.len()], device);
             let ema = Tensor::from_data(TensorData::new(tensor.values.clone(), [tensor.values.len()]), device);
             slots.insert(name, Slot { ema, m: zeros(), v: zeros() });
         }
-        Ok(Self { unet, slots, step: 0, device: device.clone() })
+        Self { unet, slots, step: 0, device: device.clone() }
     }
 
     /// One Adam step with these gradients, multiplied by `scale`; then the moving average follows.

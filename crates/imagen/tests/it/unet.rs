@@ -15,7 +15,7 @@ use imagen::nn::{self, Init};
 use imagen::{Error, ErrorKind};
 use safetensors::{Dtype, SafeTensors};
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 9] = [
     "adm_concatenated",
     "adm_without_text",
     "adm_uneven_separate",
@@ -24,6 +24,7 @@ const CASES: [&str; 8] = [
     "efficient_separate",
     "efficient_added",
     "efficient_wide",
+    "efficient_output_blocks",
 ];
 
 /// Largest relative distance (L2) of an output, and of a gradient, from PyTorch's in f64.

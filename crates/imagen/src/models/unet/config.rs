@@ -32,6 +32,16 @@ pub enum SkipScale {
     Both,
 }
 
+impl SkipScale {
+    /// Factor of a long skip where it is joined.
+    pub(super) fn of_long_skips(self) -> f32 {
+        match self {
+            Self::Long | Self::Both => std::f32::consts::FRAC_1_SQRT_2,
+            Self::None | Self::Residual | Self::Shortcut => 1.0,
+        }
+    }
+}
+
 /// How a long skip meets the way up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -134,6 +144,11 @@ pub struct UnetConfig {
     pub skip_scale: SkipScale,
     /// How long skips are joined.
     pub skip_join: SkipJoin,
+    /// Efficient layout: residual blocks after the last up-sampling, at the pictures' own resolution, the first of which
+    /// also sees the first convolution's features; then GroupNorm, SiLU and a 3×3 convolution as in ADM. 0 is figure
+    /// A.30, a matrix per pixel. Not in the paper: single pixels of noise are told apart in far fewer steps with it.
+    #[serde(default)]
+    pub output_blocks: usize,
     /// Groups of every GroupNorm (lowered where they do not divide the channels).
     pub groups: usize,
 }
@@ -158,6 +173,7 @@ impl UnetConfig {
             text_pooling: TextPooling::Attention,
             skip_scale: SkipScale::None,
             skip_join: SkipJoin::Concatenate,
+            output_blocks: 0,
             groups: 32,
         }
     }
@@ -220,8 +236,8 @@ impl UnetConfig {
                 return fail(format!("{heads} heads do not divide an attention width of {width}"));
             }
         }
-        if self.skip_join == SkipJoin::Add && self.layout == Layout::Adm {
-            return fail("skip_join \"add\" needs layout \"efficient\"".into());
+        if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {
+            return fail("skip_join \"add\" and output_blocks need layout \"efficient\"".into());
         }
         Ok(())
     }

@@ -125,7 +125,8 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
 
     let mut rows = vec![embeddings];
     let (mut width, mut at) = (config.channels, side);
-    let mut skips = if efficient { Vec::new() } else { vec![width] };
+    let skip_input = !efficient || config.output_blocks > 0;
+    let mut skips = if skip_input { vec![width] } else { Vec::new() };
     for (i, level) in config.levels.iter().enumerate() {
         let mut row = LevelCost::at(format!("down {i}"), at);
         if efficient {
@@ -192,11 +193,20 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
         }
         rows.push(row);
     }
-    if efficient {
-        ends.dense(side * side, width, config.image_channels);
-    } else {
+    if config.output_blocks > 0 {
+        let mut row = LevelCost::at("output", side);
+        width += if concatenate { skips.pop().unwrap_or(0) } else { 0 };
+        for _ in 0..config.output_blocks {
+            row.resnet_block(side, side, width, config.channels, embedding);
+            width = config.channels;
+        }
+        rows.push(row);
+    }
+    if skip_input {
         ends.norm(side * side, width);
         ends.conv(side, width, config.image_channels);
+    } else {
+        ends.dense(side * side, width, config.image_channels);
     }
     rows.push(ends);
     rows
@@ -224,6 +234,7 @@ mod tests {
             vec![small(UnetConfig::base64(12)), small(UnetConfig::sr256(12)), small(UnetConfig::sr1024(12))];
         cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
+        cases.push(UnetConfig { output_blocks: 2, ..cases[2].clone() });
         for config in cases {
             let device = Device::flex();
             let unet = Unet::new(&config, &mut Init::zeros(&device)).unwrap();

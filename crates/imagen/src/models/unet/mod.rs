@@ -35,8 +35,9 @@ pub struct Unet {
     middle: Option<Middle>,
     /// Deepest level first.
     up: Vec<UBlock>,
+    output: Option<Output>,
     head: Head,
-    /// Whether the pictures' first convolution leaves a skip of its own (ADM).
+    /// Whether the pictures' first convolution leaves a skip of its own.
     skip_input: bool,
     granularity: usize,
     low_resolution: bool,
@@ -50,7 +51,15 @@ struct Middle {
     block2: ResnetBlock,
 }
 
-/// The last layers: GroupNorm, SiLU and a 3×3 convolution (ADM), or one matrix per pixel (figure A.30, "Dense channels 3").
+/// Residual blocks at the pictures' own resolution ([`UnetConfig::output_blocks`]).
+#[derive(Module, Debug)]
+struct Output {
+    blocks: Vec<ResnetBlock>,
+    skip_scale: f32,
+    concatenate: bool,
+}
+
+/// The last layers: GroupNorm, SiLU and a 3×3 convolution, or one matrix per pixel (figure A.30, "Dense channels 3").
 #[derive(Module, Debug)]
 struct Head {
     norm: Option<GroupNorm>,
@@ -70,7 +79,8 @@ impl Unet {
         let input = config.image_channels * if config.low_resolution { 2 } else { 1 };
         let conv_in = Conv3x3::new(init, input, config.channels, 1, 1.0);
         let mut width = config.channels;
-        let mut skips = if efficient { Vec::new() } else { vec![width] };
+        let skip_input = !efficient || config.output_blocks > 0;
+        let mut skips = if skip_input { vec![width] } else { Vec::new() };
         let mut down = Vec::new();
         for (i, level) in config.levels.iter().enumerate() {
             down.push(DBlock::new(init, config, level, i + 1 == config.levels.len(), width, &mut skips));
@@ -100,10 +110,11 @@ impl Unet {
             up.push(UBlock::new(init, config, i, width, &mut skips));
             width = UBlock::width_after(config, i);
         }
+        let output = (efficient && skip_input).then(|| Output::new(init, config, &mut skips));
         let head = Head {
-            norm: (!efficient).then(|| GroupNorm::new(init, width, config.groups)),
-            conv: (!efficient).then(|| Conv3x3::new(init, width, config.image_channels, 1, 0.0)),
-            dense: efficient.then(|| Linear::new(init, width, config.image_channels, 0.0)),
+            norm: skip_input.then(|| GroupNorm::new(init, width, config.groups)),
+            conv: skip_input.then(|| Conv3x3::new(init, width, config.image_channels, 1, 0.0)),
+            dense: (!skip_input).then(|| Linear::new(init, width, config.image_channels, 0.0)),
         };
         Ok(Self {
             embedder,
@@ -111,8 +122,9 @@ impl Unet {
             down,
             middle,
             up,
+            output,
             head,
-            skip_input: !efficient,
+            skip_input,
             granularity: config.granularity(),
             low_resolution: config.low_resolution,
         })
@@ -161,7 +173,31 @@ impl Unet {
         for level in &self.up {
             x = level.forward(x, &embedding, text, &mut skips);
         }
+        if let Some(output) = &self.output {
+            x = output.forward(x, &embedding, &mut skips);
+        }
         Ok(self.head.forward(x))
+    }
+}
+
+impl Output {
+    fn new(init: &mut Init<'_>, config: &UnetConfig, skips: &mut Vec<usize>) -> Self {
+        let (to, concatenate) = (config.channels, config.skip_join == SkipJoin::Concatenate);
+        let skip = skips.pop().expect("the first convolution left a skip");
+        let mut from = if concatenate { to + skip } else { to };
+        let blocks = (0..config.output_blocks).map(|_| {
+            let (embedding, groups, skip_scale) = (config.embedding, config.groups, config.skip_scale);
+            let block = ResnetBlockConfig { from, to, embedding, groups, skip_scale, resample: None };
+            from = to;
+            ResnetBlock::new(init, &block)
+        });
+        Self { blocks: blocks.collect(), skip_scale: config.skip_scale.of_long_skips(), concatenate }
+    }
+
+    fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
+        let skip = skips.pop().expect("the first convolution left a skip");
+        let x = ublock::join(x, skip, self.skip_scale, self.concatenate);
+        self.blocks.iter().fold(x, |x, block| block.forward(x, embedding))
     }
 }
 

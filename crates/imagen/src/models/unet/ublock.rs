@@ -1,13 +1,11 @@
 //! The way up through one level (UBlock, figure A.29; or ADM's level).
 
-use std::f32::consts::FRAC_1_SQRT_2;
-
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::attention::Attention;
 use super::conditioning::Text;
-use super::config::{Layout, SkipJoin, SkipScale, UnetConfig};
+use super::config::{Layout, SkipJoin, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Init, Linear, ops};
 
@@ -69,10 +67,7 @@ impl UBlock {
             up_last: efficient.then(|| Linear::new(init, from, 4 * finer, 1.0)),
             up_block: (!efficient && index > 0).then(|| block(init, from, Some(Resample::Up))),
             skips: taken,
-            skip_scale: match config.skip_scale {
-                SkipScale::Long | SkipScale::Both => FRAC_1_SQRT_2,
-                _ => 1.0,
-            },
+            skip_scale: config.skip_scale.of_long_skips(),
             concatenate,
         }
     }
@@ -97,8 +92,7 @@ impl UBlock {
         for (i, (block, attention)) in self.blocks.iter().zip(&self.attention).enumerate() {
             if i < self.skips {
                 let skip = skips.pop().expect("the way down left a skip for every join");
-                let skip = if self.skip_scale == 1.0 { skip } else { skip * self.skip_scale };
-                x = if self.concatenate { ops::concat(x, skip) } else { ops::add(x, skip, 1.0) };
+                x = join(x, skip, self.skip_scale, self.concatenate);
             }
             x = block.forward(x, embedding);
             for layer in attention {
@@ -113,6 +107,12 @@ impl UBlock {
         }
         x
     }
+}
+
+/// A long skip, scaled, beside or onto `x`.
+pub(super) fn join(x: Tensor<4>, skip: Tensor<4>, scale: f32, concatenate: bool) -> Tensor<4> {
+    let skip = if scale == 1.0 { skip } else { skip * scale };
+    if concatenate { ops::concat(x, skip) } else { ops::add(x, skip, 1.0) }
 }
 
 /// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.

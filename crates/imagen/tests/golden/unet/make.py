@@ -150,6 +150,21 @@ CASES = [
             groups=8,
         ),
     ),
+    # residual blocks at the pictures' own resolution after the last up-sampling; skips that are scaled and joined
+    (
+        "efficient_output_blocks",
+        (2, 8, 8),
+        ([3, 6], 6),
+        dict(
+            levels=[level(4, 1), level(8, 1, text=True)],
+            layout="efficient",
+            channels=4,
+            embedding=8,
+            text_attention="separate",
+            skip_scale="both",
+            output_blocks=2,
+        ),
+    ),
 ]
 
 

@@ -244,11 +244,30 @@ class Middle(nn.Module):
         return self.block2(x, embedding)
 
 
+class Output(nn.Module):
+    """Residual blocks at the pictures' own resolution; the first also sees the first convolution's features."""
+
+    def __init__(self, c):
+        super().__init__()
+        width = c["channels"]
+        self.add = c["skip_join"] == "add"
+        self.scale = HALF if c["skip_scale"] in ("long", "both") else 1.0
+        entering = [width if self.add else 2 * width] + [width] * (c["output_blocks"] - 1)
+        self.blocks = nn.ModuleList(ResnetBlock(c, e, width) for e in entering)
+
+    def forward(self, x, skip, embedding):
+        skip = skip * self.scale
+        x = x + skip if self.add else torch.cat([x, skip], dim=1)
+        for block in self.blocks:
+            x = block(x, embedding)
+        return x
+
+
 class Head(nn.Module):
     def __init__(self, c, width):
         super().__init__()
         self.norm = self.conv = self.dense = None
-        if c["layout"] == "adm":
+        if c["layout"] == "adm" or c.get("output_blocks"):
             self.norm = group_norm(width, c["groups"])
             self.conv = nn.Conv2d(width, c["image_channels"], 3, padding=1)
         else:
@@ -281,13 +300,14 @@ class Unet(nn.Module):
                 left = left[level["blocks"] + 1 :]
         entering = (widths[:-1] if self.efficient else widths[1:]) + [widths[-1]]
         self.up = nn.ModuleList(Up(c, i, entering[i], taken[i]) for i in reversed(range(len(widths))))
+        self.output = Output(c) if c.get("output_blocks") else None
         self.head = Head(c, c["channels"] if self.efficient else widths[0])
 
     def forward(self, z, log_snr, text=None, keep=None, low=None, low_log_snr=None):
         """z, low [n, c, h, w]; log_snr, low_log_snr [n]; text [n, t, d]; keep [n, t] of bool."""
         embedding, text = self.embedder(log_snr, text, keep, low_log_snr)
         x = self.conv_in(torch.cat([z, low], dim=1) if self.low_resolution else z)
-        skips = [] if self.efficient else [x]
+        first, skips = x, [] if self.efficient else [x]
         for level in self.down:
             x, left = level(x, embedding, text, keep)
             skips += left
@@ -298,6 +318,8 @@ class Unet(nn.Module):
         for level in self.up:
             x = level(x, embedding, text, keep, skips)
         assert not skips, "a skip was left over"
+        if self.output is not None:
+            x = self.output(x, first, embedding)
         return self.head(x)
 
 
