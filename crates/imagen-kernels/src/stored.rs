@@ -1,11 +1,10 @@
 //! Linear layers whose weights stay as they are stored: f16, bf16, or int8 with one scale per output feature.
 //!
 //! The weights are laid out in panels once, in their own type, and widened to f32 on their way into the registers:
-//! a product with few rows costs the reading of the stored bytes, a half or a quarter of f32's. With more rows than
-//! one micro-kernel holds, a piece of a panel is widened into the first-level cache and serves all rows from there,
-//! so that a product with many rows runs at the rate of f32. Sums are in f32.
+//! a product with few rows costs the reading of the stored bytes, a half or a quarter of f32's. With more rows the
+//! multiply-adds cost more than that; the widening hides behind them. Sums are in f32.
 
-use crate::gemm::{DEPTH, Gemm};
+use crate::gemm::DEPTH;
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow};
@@ -110,18 +109,18 @@ impl StoredLinear {
     }
 
     fn product<T: Stored>(&self, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
-        const BLOCK: usize = 84;
+        const ROWS: usize = 84;
         let Self { c, k, isa, .. } = *self;
         let panel = isa.panel();
         let panels = k.div_ceil(panel);
-        let blocks = rows.div_ceil(BLOCK);
+        let blocks = rows.div_ceil(ROWS);
         // Few rows: cut the columns too, so that every thread has work.
         let span = if blocks >= 8 { panels } else { panels.div_ceil(32) }.max(1);
         let spans = panels.div_ceil(span);
         let to = Shared::new(y);
         for_each(blocks * spans, |i| {
-            let (first, j) = (i / spans * BLOCK, i % spans * span);
-            let m = BLOCK.min(rows - first);
+            let (first, j) = (i / spans * ROWS, i % spans * span);
+            let m = ROWS.min(rows - first);
             let column = j * panel;
             let n = (k - column).min(span * panel);
             let rows = Rows::of(&x[first * c..][..m * c], c);
@@ -130,12 +129,7 @@ impl StoredLinear {
             unsafe {
                 let w = self.panels.as_ptr().cast::<T::Bits>().add(j * c * panel);
                 let y = to.get().add(first * k + column);
-                let product = Product::<T> { m, c, n, x: rows.start(), x_row: rows.distance, w, y, y_row: k };
-                if m <= FEW {
-                    isa.run(product)
-                } else {
-                    product.by_pieces(isa)
-                }
+                isa.run(Product::<T> { m, c, n, x: rows.start(), x_row: rows.distance, w, y, y_row: k });
                 let part = Epilogue { bias: epilogue.bias.map(|b| &b[column..column + n]), ..epilogue };
                 for r in 0..m {
                     let residual = part.residual.map(|x| &x[(first + r) * k + column..][..n]);
@@ -253,12 +247,14 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows up to which the weights are widened in the micro-kernel itself.
-const FEW: usize = 6;
+/// Rows of one block of the micro-kernel: with two vectors of columns, twelve sums in registers.
+const BLOCK: usize = 6;
+/// Numbers of x that may stay in the second-level cache.
+const NEAR: usize = 64 << 10;
 
 /// y (m x n) = x (m x c) w for weights in panels.
 ///
-/// Contract: x and y are valid for m rows at their distances, w for the panels of n columns, all as [`Gemm`] has it.
+/// Contract: x and y are valid for m rows at their distances, w for the panels of n columns.
 struct Product<T: Stored> {
     m: usize,
     c: usize,
@@ -270,59 +266,90 @@ struct Product<T: Stored> {
     y_row: usize,
 }
 
-/// At most [`FEW`] rows: one pass over the weights.
+/// A part of a product: rows from `row`, panel `panel`, depths `from..to`.
+#[derive(Clone, Copy)]
+struct Part {
+    row: usize,
+    panel: usize,
+    from: usize,
+    to: usize,
+}
+
 impl<T: Stored> Kernel for Product<T> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        for j in 0..self.n.div_ceil(2 * V::LANES) {
-            // SAFETY: panel j is one of the product's. Few rows take several steps at once, so that there are about
-            // eight independent sums.
-            unsafe {
-                match self.m {
-                    1 => self.panel::<V, 1, 4>(j),
-                    2 => self.panel::<V, 2, 2>(j),
-                    3 => self.panel::<V, 3, 2>(j),
-                    4 => self.panel::<V, 4, 1>(j),
-                    5 => self.panel::<V, 5, 1>(j),
-                    6 => self.panel::<V, 6, 1>(j),
-                    _ => unreachable!("at most {FEW} rows"),
+        let Self { m, c, n, .. } = self;
+        if m == 0 {
+            return;
+        }
+        // Rows in nearly equal blocks rather than full ones and a small rest.
+        let blocks = m.div_ceil(BLOCK);
+        let (short, longer) = (m / blocks, m % blocks);
+        // One block reads each panel from end to end. Several share a piece of it while it is in the first-level
+        // cache.
+        let depth = if blocks == 1 { c.max(1) } else { DEPTH };
+        let (pieces, panels) = (c.div_ceil(depth).max(1), n.div_ceil(2 * V::LANES));
+        for i in 0..pieces * panels {
+            // Along the panel, which is along memory; or, if x is too large for that, along x.
+            let (piece, panel) = if m * c <= NEAR { (i % pieces, i / pieces) } else { (i / panels, i % panels) };
+            let mut part = Part { row: 0, panel, from: piece * depth, to: c.min((piece + 1) * depth) };
+            for block in 0..blocks {
+                let rows = short + usize::from(block < longer);
+                // SAFETY: the part is inside the product. Few rows take several steps at once, so that there are
+                // about eight independent sums.
+                unsafe {
+                    match rows {
+                        1 => self.part::<V, 1, 4>(part),
+                        2 => self.part::<V, 2, 2>(part),
+                        3 => self.part::<V, 3, 2>(part),
+                        4 => self.part::<V, 4, 1>(part),
+                        5 => self.part::<V, 5, 1>(part),
+                        6 => self.part::<V, 6, 1>(part),
+                        _ => unreachable!("a block has 1..={BLOCK} rows"),
+                    }
                 }
+                part.row += rows;
             }
         }
     }
 }
 
 impl<T: Stored> Product<T> {
-    /// Panel j for R rows, STEPS numbers of each at once.
+    /// R rows of a part, STEPS numbers of each at once; added to y unless the part is the first along the depth.
     #[inline(always)]
-    unsafe fn panel<V: Simd, const R: usize, const STEPS: usize>(&self, j: usize) {
+    unsafe fn part<V: Simd, const R: usize, const STEPS: usize>(&self, part: Part) {
         let lanes = V::LANES;
-        // SAFETY: by the contract; each address is inside its operand.
+        // SAFETY: by the contract; each address is inside its operand, and partial vectors touch `width` numbers.
         unsafe {
+            let x = self.x.add(part.row * self.x_row);
+            let w = self.w.add(part.panel * self.c * 2 * lanes);
             let mut sums = [[[V::splat(0.0); 2]; R]; STEPS];
-            let w = self.w.add(j * self.c * 2 * lanes);
-            let mut p = 0;
-            while p + STEPS <= self.c {
+            let mut p = part.from;
+            while p + STEPS <= part.to {
                 for (s, sums) in sums.iter_mut().enumerate() {
-                    self.step(w, p + s, sums);
+                    self.step(x, w, p + s, sums);
                 }
                 p += STEPS;
             }
-            while p < self.c {
-                self.step(w, p, &mut sums[0]);
+            while p < part.to {
+                self.step(x, w, p, &mut sums[0]);
                 p += 1;
             }
-            let width = self.n - j * 2 * lanes;
+            let width = self.n - part.panel * 2 * lanes;
             for r in 0..R {
                 for half in 0..2 {
                     let mut sum = sums[0][r][half];
                     for other in &sums[1..] {
                         sum = sum + other[r][half];
                     }
-                    let to = self.y.wrapping_add(r * self.y_row + (2 * j + half) * lanes);
-                    sum.store_up_to(to, width.saturating_sub(half * lanes));
+                    let y = self.y.wrapping_add((part.row + r) * self.y_row + (2 * part.panel + half) * lanes);
+                    let width = width.saturating_sub(half * lanes);
+                    if part.from > 0 {
+                        sum = sum + V::load_up_to(y, width);
+                    }
+                    sum.store_up_to(y, width);
                 }
             }
         }
@@ -330,76 +357,16 @@ impl<T: Stored> Product<T> {
 
     /// Adds what number p of each row contributes to one panel.
     #[inline(always)]
-    unsafe fn step<V: Simd, const R: usize>(&self, panel: *const T::Bits, p: usize, sums: &mut [[V; 2]; R]) {
+    unsafe fn step<V: Simd, const R: usize>(&self, x: *const f32, w: *const T::Bits, p: usize, sums: &mut [[V; 2]; R]) {
         // SAFETY: p is less than c.
         unsafe {
-            let w = panel.add(p * 2 * V::LANES);
+            let w = w.add(p * 2 * V::LANES);
             let (left, right) = (T::load::<V>(w), T::load::<V>(w.add(V::LANES)));
             for (r, [a, b]) in sums.iter_mut().enumerate() {
-                let x = V::splat(*self.x.add(r * self.x_row + p));
+                let x = V::splat(*x.add(r * self.x_row + p));
                 *a = x.mul_add(left, *a);
                 *b = x.mul_add(right, *b);
             }
-        }
-    }
-
-    /// Any number of rows: pieces of panels are widened once for all of them.
-    ///
-    /// # Safety
-    /// `isa` must be available and the contract of [`Product`] must hold.
-    #[inline(always)]
-    unsafe fn by_pieces(&self, isa: Isa) {
-        let Self { m, c, n, x, x_row, w, y, y_row } = *self;
-        let panel = isa.panel();
-        let mut piece = scratch::take(DEPTH * panel);
-        if c == 0 {
-            (0..m).for_each(|r| {
-                // SAFETY: row r of y.
-                unsafe { y.add(r * y_row).write_bytes(0, n) }
-            });
-        }
-        // A slab of x stays in the second-level cache while the panels pass.
-        for p in (0..c).step_by(DEPTH) {
-            let depth = DEPTH.min(c - p);
-            for j in 0..n.div_ceil(panel) {
-                // SAFETY: rows p..p + depth of panel j; the piece has room for them.
-                unsafe {
-                    let from = w.add((j * c + p) * panel);
-                    isa.run(Widen::<T> { from, len: depth * panel, to: piece.as_mut_ptr() });
-                    isa.run(Gemm {
-                        m,
-                        k: depth,
-                        n: panel.min(n - j * panel),
-                        a: x.add(p),
-                        a_row: x_row,
-                        a_col: 1,
-                        b: piece.as_ptr(),
-                        b_panel: 0,
-                        c: y.add(j * panel),
-                        c_row: y_row,
-                        accumulate: p > 0,
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// Contract: `from` and `to` are valid for `len` numbers, which is whole vectors.
-struct Widen<T: Stored> {
-    from: *const T::Bits,
-    len: usize,
-    to: *mut f32,
-}
-
-impl<T: Stored> Kernel for Widen<T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        for i in (0..self.len).step_by(V::LANES) {
-            // SAFETY: whole vectors inside `len` numbers.
-            unsafe { T::load::<V>(self.from.add(i)).store(self.to.add(i)) };
         }
     }
 }
