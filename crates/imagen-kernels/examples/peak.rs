@@ -5,7 +5,7 @@
 //! rate as a multiple of the ceiling measured right before and after.
 //! Convolutions are rated by the multiplications of the definition, so that Winograd may exceed the ceiling.
 //!
-//! Arguments: words to look for in a line's name (none = all); `threads=N`; `isa=avx512|avx2|portable`; `cpu` to
+//! Arguments: words to look for in a line's name (none = all); `threads=N`; `isa=avx512|avx2|neon|portable`; `cpu` to
 //! count the process's time on a core instead of the clock's (with `threads=1`, on a machine that others use too).
 //! Shapes are those of the small base model (64x64 to 8x8, 24 to 384 channels) and a few others.
 
@@ -28,6 +28,7 @@ fn main() {
             Some(("threads", n)) => set_threads(n.parse().expect("threads=N")),
             Some(("isa", "avx512")) => isa = Isa::Avx512,
             Some(("isa", "avx2")) => isa = Isa::Avx2,
+            Some(("isa", "neon")) => isa = Isa::Neon,
             Some(("isa", "portable")) => isa = Isa::Portable,
             _ if argument == "cpu" => cpu = true,
             _ => words.push(argument),
@@ -307,7 +308,7 @@ fn lanes(isa: Isa) -> usize {
     match isa {
         Isa::Avx512 => 16,
         Isa::Avx2 => 8,
-        Isa::Portable => 4,
+        Isa::Neon | Isa::Portable => 4,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Operations without shape: sums, SiLU, GELU; and concatenation of channels. All threaded and memory-bound.
+//! Operations without shape: sums, SiLU, GELU in both of its forms, plain and gated; and concatenation of channels.
+//! All threaded and memory-bound.
 
 use crate::isa::{Isa, Kernel};
 use crate::math;
@@ -88,12 +89,48 @@ impl Each for SiluBackward {
     }
 }
 
+/// GELU, its gradient and its gated form, for each of the two formulas.
+macro_rules! gelu {
+    ($name:ident $backward:ident $gated:ident: $f:ident $slope:ident) => {
+        #[derive(Clone, Copy)]
+        struct $name;
+        impl Each for $name {
+            #[inline(always)]
+            fn apply<V: Simd>(self, x: V, _: V) -> V {
+                math::$f(x)
+            }
+        }
+
+        #[derive(Clone, Copy)]
+        struct $backward;
+        impl Each for $backward {
+            #[inline(always)]
+            fn apply<V: Simd>(self, x: V, dy: V) -> V {
+                dy * math::$slope(x)
+            }
+        }
+
+        #[derive(Clone, Copy)]
+        struct $gated;
+        impl Each for $gated {
+            #[inline(always)]
+            fn apply<V: Simd>(self, x: V, y: V) -> V {
+                math::$f(x) * y
+            }
+        }
+    };
+}
+gelu!(Gelu GeluBackward GatedGelu: gelu gelu_slope);
+gelu!(GeluTanh GeluTanhBackward GatedGeluTanh: gelu_tanh gelu_tanh_slope);
+
 #[derive(Clone, Copy)]
-struct Gelu;
-impl Each for Gelu {
+struct Axpy {
+    a: f32,
+}
+impl Each for Axpy {
     #[inline(always)]
-    fn apply<V: Simd>(self, x: V, _: V) -> V {
-        math::gelu(x)
+    fn apply<V: Simd>(self, x: V, y: V) -> V {
+        x.mul_add(x.all(self.a), y)
     }
 }
 
@@ -110,6 +147,11 @@ pub fn add_assign(y: &mut [f32], x: &[f32]) {
     map(Add { scale: 1.0 }, x, None, y);
 }
 
+/// `y += a x`: gradients add up over micro-batches.
+pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+    map(Axpy { a }, x, None, y);
+}
+
 /// `y = x sigmoid(x)`.
 pub fn silu(x: &[f32], y: &mut [f32]) {
     map(Silu, x, Some(x), y);
@@ -123,6 +165,31 @@ pub fn silu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
 /// `y = x (1 + erf(x / sqrt 2)) / 2`, the exact GELU (absolute error below 1e-6).
 pub fn gelu(x: &[f32], y: &mut [f32]) {
     map(Gelu, x, Some(x), y);
+}
+
+/// Replaces the gradient of the output of [`gelu`] by the gradient of its input `x`.
+pub fn gelu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
+    map(GeluBackward, x, None, dy_to_dx);
+}
+
+/// `y = gelu(a) b`: the feed-forward gate of transformers.
+pub fn gated_gelu(a: &[f32], b: &[f32], y: &mut [f32]) {
+    map(GatedGelu, a, Some(b), y);
+}
+
+/// `y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: GELU as T5 ("gelu_new") and GPT-2 have it.
+pub fn gelu_tanh(x: &[f32], y: &mut [f32]) {
+    map(GeluTanh, x, Some(x), y);
+}
+
+/// Replaces the gradient of the output of [`gelu_tanh`] by the gradient of its input `x`.
+pub fn gelu_tanh_backward(x: &[f32], dy_to_dx: &mut [f32]) {
+    map(GeluTanhBackward, x, None, dy_to_dx);
+}
+
+/// `y = gelu_tanh(a) b`: the feed-forward gate of T5 1.1.
+pub fn gated_gelu_tanh(a: &[f32], b: &[f32], y: &mut [f32]) {
+    map(GatedGeluTanh, a, Some(b), y);
 }
 
 /// Joins rows: `[.., ca]` and `[.., cb]` become `[.., ca + cb]`.

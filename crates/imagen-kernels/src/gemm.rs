@@ -103,6 +103,7 @@ impl Gemm {
         let most = match V::ISA {
             Isa::Avx512 => 14,
             Isa::Avx2 => 6,
+            Isa::Neon => 12,
             Isa::Portable => 4,
         };
         let groups = self.m.div_ceil(most);

@@ -10,6 +10,8 @@
 //! Every public function asks [`Isa::current`] once and passes the answer down, because packed operands have a
 //! layout that depends on it.
 
+#[cfg(target_arch = "aarch64")]
+use crate::simd::F32x4;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{F32x8, F32x16};
 use crate::simd::{Portable, Simd};
@@ -21,8 +23,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Isa {
     /// AVX-512F: 16 lanes, 32 registers.
     Avx512,
-    /// AVX2 with FMA: 8 lanes, 16 registers.
+    /// AVX2 with FMA and F16C: 8 lanes, 16 registers.
     Avx2,
+    /// NEON of AArch64: 4 lanes, 32 registers.
+    Neon,
     /// No intrinsics: arrays of four that the compiler turns into whatever the target has.
     Portable,
 }
@@ -32,9 +36,12 @@ thread_local! {
 }
 
 impl Isa {
+    /// Every instruction set, fastest first.
+    const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
+
     /// Every instruction set that this machine can run, fastest first.
     pub fn available() -> Vec<Isa> {
-        [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
     fn is_available(self) -> bool {
@@ -42,9 +49,12 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.is_available(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Isa::Portable => true,
-            #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
@@ -56,14 +66,12 @@ impl Isa {
             return isa;
         }
         match BEST.load(Ordering::Relaxed) {
-            1 => Isa::Avx512,
-            2 => Isa::Avx2,
-            3 => Isa::Portable,
-            _ => {
+            0 => {
                 let best = Isa::available()[0];
                 BEST.store(best as u8 + 1, Ordering::Relaxed);
                 best
             }
+            known => Isa::ALL[usize::from(known) - 1],
         }
     }
 
@@ -88,7 +96,7 @@ impl Isa {
         match self {
             Isa::Avx512 => 16,
             Isa::Avx2 => 8,
-            Isa::Portable => 4,
+            Isa::Neon | Isa::Portable => 4,
         }
     }
 
@@ -110,6 +118,8 @@ impl Isa {
                 Isa::Avx512 => run_avx512(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => run_avx2(kernel),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => run_neon(kernel),
                 _ => kernel.run::<Portable>(),
             }
         }
@@ -130,17 +140,24 @@ pub(crate) trait Kernel {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the features are enabled here; the rest is the caller's.
     unsafe { kernel.run::<F32x16>() }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: as above.
     unsafe { kernel.run::<F32x8>() }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn run_neon<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: as above.
+    unsafe { kernel.run::<F32x4>() }
 }
 
 #[cfg(test)]
@@ -152,5 +169,15 @@ mod tests {
         let before = Isa::current();
         assert_eq!(Isa::Portable.force(Isa::current), Isa::Portable);
         assert_eq!(Isa::current(), before);
+    }
+
+    #[test]
+    fn the_fastest_instruction_set_is_the_default() {
+        let available = Isa::available();
+        assert_eq!(Isa::current(), available[0]);
+        assert_eq!(Isa::current(), available[0], "the cached answer differs");
+        assert_eq!(available.last(), Some(&Isa::Portable));
+        #[cfg(target_arch = "aarch64")]
+        assert_eq!(available[0], Isa::Neon);
     }
 }

@@ -3,10 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`conv`] | 3x3 convolutions: Winograd F(4x4) and F(2x2), implicit products for stride 2 and few channels |
-//! | [`norm`] | group normalization fused with FiLM and SiLU; layer normalization |
+//! | [`norm`] | group normalization fused with FiLM and SiLU; layer and root-mean-square normalization |
 //! | [`attention`] | scaled dot-product attention with a key mask, no T x T buffer kept |
 //! | [`linear`] | `x w + b`, which is also the 1x1 convolution |
-//! | [`resample`], [`elementwise`], [`optimizer`] | the memory-bound rest |
+//! | [`stored`] | the same with weights in f16, bf16 or int8, for inference |
+//! | [`resample`], [`elementwise`], [`optimizer`], [`quantile`] | the memory-bound rest |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
 //!
 //! Layouts are channels-last: activations `[n, h, w, c]`, convolution weights `[3, 3, c, k]` (height, width, in,
@@ -33,12 +34,20 @@ pub mod isa;
 pub mod linear;
 pub mod norm;
 pub mod optimizer;
+pub mod quantile;
 pub mod resample;
+pub mod stored;
 
 pub use pool::{for_each, set_threads, threads};
 
 /// Panics unless a slice has the expected length.
 #[track_caller]
 fn expect_len(name: &str, slice: &[f32], expected: usize) {
-    assert!(slice.len() == expected, "{name} has {} numbers, its shape needs {expected}", slice.len());
+    expect_count(name, slice.len(), expected);
+}
+
+/// Panics unless there are as many numbers as expected.
+#[track_caller]
+fn expect_count(name: &str, count: usize, expected: usize) {
+    assert!(count == expected, "{name} has {count} numbers, its shape needs {expected}");
 }

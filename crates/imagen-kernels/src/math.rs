@@ -1,4 +1,4 @@
-//! Functions of a vector's lanes: exp, the logistic function, SiLU and its slope, erf and GELU.
+//! Functions of a vector's lanes: exp, the logistic function, SiLU, erf, GELU in both forms, and their slopes.
 //!
 //! Accuracy: exp within 2 units in the last place, erf within 2e-7 absolute. A lane that is not a number stays one.
 
@@ -7,7 +7,7 @@ use crate::simd::Simd;
 /// e^x; x is clamped to about ±87, so that the result is normal and finite.
 #[inline(always)]
 pub(crate) fn exp<V: Simd>(x: V) -> V {
-    // The bounds come first: `min` and `max` return their argument when it is not a number.
+    // The bounds come first, as in `clamp`.
     let x = x.all(-87.3).max(x.all(88.3).min(x));
     let n = (x * x.all(std::f32::consts::LOG2_E)).round();
     // x - n ln 2 in two steps; |r| <= ln 2 / 2.
@@ -32,24 +32,38 @@ pub(crate) fn silu<V: Simd>(x: V) -> V {
     x * sigmoid(x)
 }
 
+/// sigmoid(x) and 1 - sigmoid(x), the latter without cancellation.
+#[inline(always)]
+fn sigmoid_pair<V: Simd>(x: V) -> (V, V) {
+    let e = exp(x.all(0.0) - x);
+    let s = (x.all(1.0) + e).reciprocal();
+    (s, e * s)
+}
+
 /// The derivative of [`silu`].
 #[inline(always)]
 pub(crate) fn silu_slope<V: Simd>(x: V) -> V {
-    let one = x.all(1.0);
-    let s = sigmoid(x);
-    s * x.mul_add(one - s, one)
+    let (s, rest) = sigmoid_pair(x);
+    s * x.mul_add(rest, x.all(1.0))
 }
 
-/// erf(x) for x >= 0, by Abramowitz and Stegun 7.1.26.
+/// x cut off at ±`bound`; what is not a number stays it.
 #[inline(always)]
-fn erf_positive<V: Simd>(x: V) -> V {
+fn clamp<V: Simd>(x: V, bound: f32) -> V {
+    // The bounds come first: `min` and `max` return their argument when it is not a number.
+    x.all(-bound).max(x.all(bound).min(x))
+}
+
+/// erf(x) for x >= 0, by Abramowitz and Stegun 7.1.26; `gauss` is e^(-x^2).
+#[inline(always)]
+fn erf_positive<V: Simd>(x: V, gauss: V) -> V {
     let one = x.all(1.0);
     let t = x.mul_add(x.all(0.327_591_1), one).reciprocal();
     let mut p = x.all(1.061_405_4);
     for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
         p = p.mul_add(t, x.all(coefficient));
     }
-    (p * t).neg_mul_add(exp(x.all(0.0) - x * x), one)
+    (p * t).neg_mul_add(gauss, one)
 }
 
 /// GELU in its exact form, x (1 + erf(x / sqrt 2)) / 2.
@@ -58,5 +72,43 @@ pub(crate) fn gelu<V: Simd>(x: V) -> V {
     // |x| as the larger of x and -x; erf is odd, so x erf(x) = |x| erf(|x|).
     let size = (x.all(0.0) - x).max(x);
     let half = x.all(0.5);
-    half * size.mul_add(erf_positive(size * x.all(std::f32::consts::FRAC_1_SQRT_2)), x)
+    let z = size * x.all(std::f32::consts::FRAC_1_SQRT_2);
+    half * size.mul_add(erf_positive(z, exp(x.all(0.0) - z * z)), x)
+}
+
+/// The derivative of [`gelu`]: the normal distribution's Phi(x) + x phi(x).
+#[inline(always)]
+pub(crate) fn gelu_slope<V: Simd>(x: V) -> V {
+    // Constant in f32 beyond; keeps the product with phi from overflowing.
+    let x = clamp(x, 14.0);
+    let half = x.all(0.5);
+    let z = (x.all(0.0) - x).max(x) * x.all(std::f32::consts::FRAC_1_SQRT_2);
+    let gauss = exp(x.all(0.0) - z * z);
+    let sign = clamp(x * x.all(1e30), 1.0);
+    let distribution = (sign * erf_positive(z, gauss)).mul_add(half, half);
+    // 1 / sqrt(2 pi)
+    (x * gauss).mul_add(x.all(0.398_942_3), distribution)
+}
+
+/// sqrt(2 / pi)
+const GELU_TANH_LINEAR: f32 = 0.797_884_6;
+const GELU_TANH_CUBIC: f32 = 0.044_715 * GELU_TANH_LINEAR;
+
+/// GELU in its approximate form, x (1 + tanh u) / 2 = x sigmoid(2 u) for u = sqrt(2 / pi) (x + 0.044715 x^3).
+#[inline(always)]
+pub(crate) fn gelu_tanh<V: Simd>(x: V) -> V {
+    let twice_u = x * (x * x).mul_add(x.all(2.0 * GELU_TANH_CUBIC), x.all(2.0 * GELU_TANH_LINEAR));
+    x * sigmoid(twice_u)
+}
+
+/// The derivative of [`gelu_tanh`].
+#[inline(always)]
+pub(crate) fn gelu_tanh_slope<V: Simd>(x: V) -> V {
+    // Constant in f32 beyond; keeps 0 times infinity away.
+    let x = clamp(x, 14.0);
+    let square = x * x;
+    let twice_u = x * square.mul_add(x.all(2.0 * GELU_TANH_CUBIC), x.all(2.0 * GELU_TANH_LINEAR));
+    let rise = square.mul_add(x.all(6.0 * GELU_TANH_CUBIC), x.all(2.0 * GELU_TANH_LINEAR));
+    let (s, rest) = sigmoid_pair(twice_u);
+    s * (x * rise).mul_add(rest, x.all(1.0))
 }

@@ -1,9 +1,13 @@
 //! The optimizer's inner loops: Adam with decoupled weight decay, the running average of weights, gradient norms.
+//!
+//! All are bound by memory: a step moves 28 bytes a parameter (reads w, g, m, v; writes w, m, v), the average on its
+//! own 12. [`Adam::step_averaged`] does both, and the scaling of clipped gradients, in one pass of 36 bytes.
 
 use crate::expect_len;
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
+use std::sync::Mutex;
 
 /// Numbers in one chunk of work.
 const CHUNK: usize = 16 * 1024;
@@ -33,6 +37,35 @@ impl Adam {
     /// # Panics
     /// If the lengths differ or `step` is 0.
     pub fn step(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        self.update(w, g, 1.0, m, v, None);
+    }
+
+    /// [`Adam::step`] from the gradient `scale * g`, followed by [`ema`] of the new weights, in one pass over memory.
+    ///
+    /// # Panics
+    /// If the lengths differ or `step` is 0.
+    pub fn step_averaged(
+        &self,
+        w: &mut [f32],
+        g: &[f32],
+        scale: f32,
+        m: &mut [f32],
+        v: &mut [f32],
+        average: &mut [f32],
+        decay: f32,
+    ) {
+        self.update(w, g, scale, m, v, Some((average, decay)));
+    }
+
+    fn update(
+        &self,
+        w: &mut [f32],
+        g: &[f32],
+        scale: f32,
+        m: &mut [f32],
+        v: &mut [f32],
+        average: Option<(&mut [f32], f32)>,
+    ) {
         assert!(self.step > 0, "Adam's steps are counted from 1");
         let len = w.len();
         expect_len("g", g, len);
@@ -40,12 +73,8 @@ impl Adam {
         expect_len("v", v, len);
         let isa = Isa::current();
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
-        let kernel = |w, g, m, v, len| AdamChunk {
-            w,
-            g,
-            m,
-            v,
-            len,
+        let rates = Rates {
+            scale,
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
@@ -54,29 +83,46 @@ impl Adam {
             root: (1.0 / correction(self.beta2).sqrt()) as f32,
         };
         let (w, m, v) = (Shared::new(w), Shared::new(m), Shared::new(v));
+        let average = average.map(|(average, decay)| {
+            expect_len("average", average, len);
+            (Shared::new(average), decay)
+        });
         for_each(len.div_ceil(CHUNK), |i| {
             let first = i * CHUNK;
             // SAFETY: equal lengths are checked; chunks do not overlap.
             unsafe {
                 let (w, m, v) = (w.get().add(first), m.get().add(first), v.get().add(first));
-                isa.run(kernel(w, g.as_ptr().add(first), m, v, CHUNK.min(len - first)));
+                let average = average.map(|(average, decay)| (average.get().add(first), 1.0 - decay));
+                isa.run(AdamChunk { w, g: g.as_ptr().add(first), m, v, average, len: CHUNK.min(len - first), rates });
             }
         });
     }
 }
 
+/// The numbers of one step.
+#[derive(Clone, Copy)]
+struct Rates {
+    scale: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// What decay leaves of a weight.
+    keep: f32,
+    /// Learning rate over the first moment's correction.
+    rate: f32,
+    /// Root of the second moment's correction.
+    root: f32,
+}
+
+/// Contract: all pointers are valid for `len` numbers. `average` comes with the share of the new weights.
 struct AdamChunk {
     w: *mut f32,
     g: *const f32,
     m: *mut f32,
     v: *mut f32,
+    average: Option<(*mut f32, f32)>,
     len: usize,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    keep: f32,
-    rate: f32,
-    root: f32,
+    rates: Rates,
 }
 
 impl Kernel for AdamChunk {
@@ -84,24 +130,41 @@ impl Kernel for AdamChunk {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let mut i = 0;
-        while i < self.len {
-            let n = self.len - i;
-            // SAFETY: all four are valid for `len` numbers.
-            unsafe {
-                let g = V::load_up_to(self.g.add(i), n);
-                let m = V::load_up_to(self.m.add(i), n);
-                let v = V::load_up_to(self.v.add(i), n);
-                let w = V::load_up_to(self.w.add(i), n);
-                let m = (g - m).mul_add(g.all(1.0 - self.beta1), m);
-                let v = (g * g).mul_add(g.all(1.0 - self.beta2), v * g.all(self.beta2));
-                let step = m / v.sqrt().mul_add(g.all(self.root), g.all(self.eps));
-                let w = step.neg_mul_add(g.all(self.rate), w * g.all(self.keep));
-                m.store_up_to(self.m.add(i), n);
-                v.store_up_to(self.v.add(i), n);
-                w.store_up_to(self.w.add(i), n);
+        let whole = self.len - self.len % V::LANES;
+        // SAFETY: whole vectors, then the rest, inside `len` numbers.
+        unsafe {
+            for i in (0..whole).step_by(V::LANES) {
+                self.at::<V>(i, V::LANES);
             }
-            i += V::LANES;
+            if whole < self.len {
+                self.at::<V>(whole, self.len - whole);
+            }
+        }
+    }
+}
+
+impl AdamChunk {
+    /// Numbers i..i + n, one vector at most.
+    #[inline(always)]
+    unsafe fn at<V: Simd>(&self, i: usize, n: usize) {
+        let Rates { scale, beta1, beta2, eps, keep, rate, root } = self.rates;
+        // SAFETY: the caller's range is inside all slices.
+        unsafe {
+            let g = V::load_up_to(self.g.add(i), n) * V::splat(scale);
+            let m = V::load_up_to(self.m.add(i), n);
+            let v = V::load_up_to(self.v.add(i), n);
+            let w = V::load_up_to(self.w.add(i), n);
+            let m = (g - m).mul_add(V::splat(1.0 - beta1), m);
+            let v = (g * g).mul_add(V::splat(1.0 - beta2), v * V::splat(beta2));
+            let step = m / v.sqrt().mul_add(V::splat(root), V::splat(eps));
+            let w = step.neg_mul_add(V::splat(rate), w * V::splat(keep));
+            m.store_up_to(self.m.add(i), n);
+            v.store_up_to(self.v.add(i), n);
+            w.store_up_to(self.w.add(i), n);
+            if let Some((average, share)) = self.average {
+                let old = V::load_up_to(average.add(i), n);
+                (w - old).mul_add(V::splat(share), old).store_up_to(average.add(i), n);
+            }
         }
     }
 }
@@ -150,50 +213,44 @@ impl Kernel for EmaChunk {
     }
 }
 
-/// The sum of squares of all numbers, in a fixed order.
+/// The sum of squares of all numbers, accurate to `f64` and in a fixed order.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     let isa = Isa::current();
-    let mut parts = vec![0.0; x.len().div_ceil(CHUNK)];
-    let total = parts.len();
-    let to = std::sync::Mutex::new(&mut parts);
-    for_each(total, |i| {
+    let parts = Mutex::new(vec![0.0; x.len().div_ceil(CHUNK)]);
+    for_each(x.len().div_ceil(CHUNK), |i| {
         let part = &x[i * CHUNK..x.len().min((i + 1) * CHUNK)];
-        // SAFETY: the slice is valid for its length.
-        let sum = f64::from(unsafe { isa.run(SquaresChunk { x: part.as_ptr(), len: part.len() }) });
-        // Squares beyond the range of f32: once more, slowly, in f64.
-        let sum = if sum.is_finite() { sum } else { part.iter().map(|&x| f64::from(x).powi(2)).sum() };
-        to.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[i] = sum;
+        // SAFETY: the kernel reads a slice.
+        let sum = unsafe { isa.run(SquaresChunk { x: part }) };
+        parts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[i] = sum;
     });
-    parts.iter().sum()
+    parts.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().sum()
 }
 
-struct SquaresChunk {
-    x: *const f32,
-    len: usize,
+struct SquaresChunk<'a> {
+    x: &'a [f32],
 }
 
-impl Kernel for SquaresChunk {
-    type Output = f32;
+impl Kernel for SquaresChunk<'_> {
+    type Output = f64;
 
     #[inline(always)]
-    unsafe fn run<V: Simd>(self) -> f32 {
+    unsafe fn run<V: Simd>(self) -> f64 {
+        let (x, len) = (self.x.as_ptr(), self.x.len());
         let mut i = 0;
-        // SAFETY: `x` is valid for `len` numbers.
+        // SAFETY: i.. is inside the slice.
         unsafe {
-            let mut sums = [V::splat(0.0); 4];
-            while i + 4 * V::LANES <= self.len {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    let x = V::load(self.x.add(i + j * V::LANES));
-                    *sum = x.mul_add(x, *sum);
-                }
-                i += 4 * V::LANES;
+            // Four chains of additions, so that none waits for its own.
+            let (mut even, mut odd) = (V::wide_zero(), V::wide_zero());
+            while i + 2 * V::LANES <= len {
+                even = V::load(x.add(i)).add_squares(even);
+                odd = V::load(x.add(i + V::LANES)).add_squares(odd);
+                i += 2 * V::LANES;
             }
-            while i < self.len {
-                let x = V::load_up_to(self.x.add(i), self.len - i);
-                sums[0] = x.mul_add(x, sums[0]);
+            while i < len {
+                even = V::load_up_to(x.add(i), len - i).add_squares(even);
                 i += V::LANES;
             }
-            ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+            V::sum_wide(even) + V::sum_wide(odd)
         }
     }
 }

@@ -1,7 +1,12 @@
-//! Doubling by repetition and halving by averages, forward and backward, on `[n, h, w, c]`.
+//! Doubling by repetition and halving by averages, forward and backward, on `[n, h, w, c]`; [`Bilinear`] for any
+//! size.
 //!
 //! h and w are always those of the forward pass's input. Halving ignores an odd last row or column (its gradient
 //! is zero).
+
+mod bilinear;
+
+pub use bilinear::Bilinear;
 
 use crate::expect_len;
 use crate::isa::{Isa, Kernel};

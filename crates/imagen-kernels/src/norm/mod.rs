@@ -5,6 +5,8 @@
 
 mod group;
 mod layer;
+mod rms;
 
 pub use group::{GroupNorm, GroupStats};
 pub use layer::LayerNorm;
+pub use rms::RmsNorm;

@@ -4,10 +4,14 @@
 //! the instruction set is available; so holding a value proves it, and arithmetic on values is safe. Functions of
 //! several lanes (exp, erf) are in `math`.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::F32x4;
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{F32x8, F32x16};
@@ -23,6 +27,8 @@ pub(crate) trait Simd:
     const ISA: Isa;
     /// Number of lanes.
     const LANES: usize;
+    /// As many `f64` lanes.
+    type Wide: Copy;
 
     /// `x` in every lane.
     ///
@@ -41,6 +47,24 @@ pub(crate) trait Simd:
     /// # Safety
     /// The instruction set must be available and `p` valid for reading `n` numbers.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
+
+    /// Reads `LANES` numbers of half precision (IEEE binary16).
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_f16(p: *const u16) -> Self;
+
+    /// Reads `LANES` numbers of bfloat16.
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_bf16(p: *const u16) -> Self;
+
+    /// Reads `LANES` integers.
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_i8(p: *const i8) -> Self;
 
     /// Writes all lanes.
     ///
@@ -84,6 +108,18 @@ pub(crate) trait Simd:
 
     /// 2 to the power of integral lanes in -126..=127.
     fn exp2_integral(self) -> Self;
+
+    /// Zero in every lane of the wide vector.
+    ///
+    /// # Safety
+    /// The instruction set must be available.
+    unsafe fn wide_zero() -> Self::Wide;
+
+    /// `sums + self * self`; the squares are exact, the sums rounded to `f64`.
+    fn add_squares(self, sums: Self::Wide) -> Self::Wide;
+
+    /// Sum of the wide lanes.
+    fn sum_wide(sums: Self::Wide) -> f64;
 
     /// Sum of the lanes.
     fn sum(self) -> f32;

@@ -43,9 +43,19 @@ fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Half precision to single. Shifted into place, the exponent is 112 too small, also for subnormal numbers; the
+/// largest exponent stands for infinity and what is not a number.
+#[inline(always)]
+fn from_f16(half: u16) -> f32 {
+    let magnitude = f32::from_bits(u32::from(half & 0x7FFF) << 13) * f32::from_bits((127 + 112) << 23);
+    let special = if half & 0x7C00 == 0x7C00 { 0x7F80_0000 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | special | u32::from(half & 0x8000) << 16)
+}
+
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
     const LANES: usize = LANES;
+    type Wide = [f64; LANES];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -66,6 +76,25 @@ impl Simd for Portable {
             *lane = unsafe { *p.add(i) };
         }
         Self(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: as for `load`.
+        Self(unsafe { p.cast::<[u16; LANES]>().read_unaligned() }.map(from_f16))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: as for `load`.
+        let halves = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        Self(halves.map(|half| f32::from_bits(u32::from(half) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: as for `load`.
+        Self(unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
     }
 
     #[inline(always)]
@@ -121,6 +150,21 @@ impl Simd for Portable {
     #[inline(always)]
     fn exp2_integral(self) -> Self {
         self.map(|x| f32::from_bits(((x as i32).wrapping_add(127) << 23) as u32))
+    }
+
+    #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn add_squares(self, sums: Self::Wide) -> Self::Wide {
+        std::array::from_fn(|i| sums[i] + f64::from(self.0[i]) * f64::from(self.0[i]))
+    }
+
+    #[inline(always)]
+    fn sum_wide(sums: Self::Wide) -> f64 {
+        (sums[0] + sums[2]) + (sums[1] + sums[3])
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! The x86-64 vectors: AVX-512F with 16 lanes, AVX2 + FMA with 8.
+//! The x86-64 vectors: AVX-512F with 16 lanes, AVX2 + FMA + F16C with 8.
 
 use super::Simd;
 use crate::isa::Isa;
@@ -9,7 +9,7 @@ use std::ops::{Add, Div, Mul, Sub};
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m512);
 
-/// Eight lanes; exists only where AVX2 and FMA are available.
+/// Eight lanes; exists only where AVX2, FMA and F16C are available.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(__m256);
 
@@ -84,6 +84,7 @@ macro_rules! one_to_one {
 impl Simd for F32x16 {
     const ISA: Isa = Isa::Avx512;
     const LANES: usize = 16;
+    type Wide = [__m512d; 2];
 
     one_to_one!(_mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps _mm512_fnmadd_ps _mm512_min_ps
         _mm512_max_ps _mm512_sqrt_ps);
@@ -92,6 +93,27 @@ impl Simd for F32x16 {
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         // SAFETY: masked lanes are not touched; the rest is the caller's.
         Self(unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: as for `load`; so below.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: see `load_f16`.
+        Self(unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: see `load_f16`.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) })
     }
 
     #[inline(always)]
@@ -124,6 +146,30 @@ impl Simd for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        // SAFETY: the caller vouches for the instruction set.
+        [unsafe { _mm512_setzero_pd() }; 2]
+    }
+
+    #[inline(always)]
+    fn add_squares(self, [low, high]: Self::Wide) -> Self::Wide {
+        // SAFETY: see `mul_add`.
+        unsafe {
+            let upper =
+                _mm512_castpd_ps(_mm512_shuffle_f64x2::<0xEE>(_mm512_castps_pd(self.0), _mm512_castps_pd(self.0)));
+            let x = _mm512_cvtps_pd(_mm512_castps512_ps256(self.0));
+            let y = _mm512_cvtps_pd(_mm512_castps512_ps256(upper));
+            [_mm512_fmadd_pd(x, x, low), _mm512_fmadd_pd(y, y, high)]
+        }
+    }
+
+    #[inline(always)]
+    fn sum_wide([low, high]: Self::Wide) -> f64 {
+        // SAFETY: wide vectors come from `wide_zero`, so the instruction set is available.
+        unsafe { _mm512_reduce_add_pd(_mm512_add_pd(low, high)) }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: see `mul_add`.
         unsafe { _mm512_reduce_add_ps(self.0) }
@@ -148,6 +194,7 @@ impl Simd for F32x16 {
 impl Simd for F32x8 {
     const ISA: Isa = Isa::Avx2;
     const LANES: usize = 8;
+    type Wide = [__m256d; 2];
 
     one_to_one!(_mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps _mm256_fnmadd_ps _mm256_min_ps
         _mm256_max_ps _mm256_sqrt_ps);
@@ -156,6 +203,27 @@ impl Simd for F32x8 {
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         // SAFETY: masked lanes are not touched; the rest is the caller's.
         Self(unsafe { _mm256_maskload_ps(p, first_lanes(n)) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: as for `load`; so below.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: see `load_f16`.
+        Self(unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: see `load_f16`.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) })
     }
 
     #[inline(always)]
@@ -185,6 +253,32 @@ impl Simd for F32x8 {
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
         })
+    }
+
+    #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        // SAFETY: the caller vouches for the instruction set.
+        [unsafe { _mm256_setzero_pd() }; 2]
+    }
+
+    #[inline(always)]
+    fn add_squares(self, [low, high]: Self::Wide) -> Self::Wide {
+        // SAFETY: see `mul_add`.
+        unsafe {
+            let x = _mm256_cvtps_pd(_mm256_castps256_ps128(self.0));
+            let y = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(self.0));
+            [_mm256_fmadd_pd(x, x, low), _mm256_fmadd_pd(y, y, high)]
+        }
+    }
+
+    #[inline(always)]
+    fn sum_wide([low, high]: Self::Wide) -> f64 {
+        // SAFETY: wide vectors come from `wide_zero`, so the instruction set is available.
+        unsafe {
+            let four = _mm256_add_pd(low, high);
+            let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+        }
     }
 
     #[inline(always)]

@@ -6,6 +6,8 @@ mod conv;
 mod elementwise;
 mod linear;
 mod norm;
+mod quantile;
 mod resample;
+mod stored;
 mod support;
 mod threads;

@@ -1,7 +1,7 @@
-//! Doubling and halving against their definitions; the backward passes as adjoints.
+//! Doubling, halving and bilinear resizing against their definitions; the backward passes as adjoints.
 
 use crate::support::{Random, assert_close, blank, on_every_isa};
-use imagen_kernels::resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
+use imagen_kernels::resample::{Bilinear, average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 
 #[test]
 fn resampling_and_its_gradients_match_the_definition() {
@@ -47,5 +47,54 @@ fn resampling_and_its_gradients_match_the_definition() {
             average_pool2_backward(&small, n, h, w, c, &mut gx);
             assert_close(&what, &gx, &down_back, 1e-6);
         });
+    }
+}
+
+/// The weight of input `i` in output `o` along an axis, from the definition: a hat around where the output lies.
+fn weight(i: usize, o: usize, inputs: usize, outputs: usize, align_corners: bool) -> f64 {
+    let (i, o, last) = (i as f64, o as f64, inputs as f64 - 1.0);
+    let position = match align_corners {
+        true if outputs == 1 => 0.0,
+        true => o * last / (outputs as f64 - 1.0),
+        false => ((o + 0.5) * inputs as f64 / outputs as f64 - 0.5).clamp(0.0, last),
+    };
+    (1.0 - (position - i).abs()).max(0.0)
+}
+
+#[test]
+fn bilinear_resizing_and_its_gradient_match_the_definition() {
+    let mut random = Random::new(32);
+    let mut shapes = vec![(0, 2, 2, 4, 4, 3), (1, 1, 1, 4, 4, 1), (2, 8, 8, 16, 16, 64), (1, 5, 7, 20, 28, 3)];
+    shapes.extend([(1, 9, 11, 4, 1, 5), (1, 3, 3, 1, 7, 33), (1, 4, 4, 4, 4, 8), (2, 3, 5, 6, 0, 4)]);
+    shapes.extend((0..10).map(|_| {
+        let mut side = || random.pick(1, 12);
+        let (h, w, out_h, out_w) = (side(), side(), side(), side());
+        (random.pick(1, 3), h, w, out_h, out_w, random.pick(1, 40))
+    }));
+    for (n, h, w, out_h, out_w, c) in shapes {
+        let (x, gy) = (random.numbers(n * h * w * c), random.numbers(n * out_h * out_w * c));
+        for align_corners in [false, true] {
+            let resize = Bilinear { n, h, w, out_h, out_w, c, align_corners };
+            let (mut y, mut gx) = (vec![0.0; gy.len()], vec![0.0; x.len()]);
+            for (p, oi, oj) in (0..n).flat_map(|p| (0..out_h * out_w).map(move |o| (p, o / out_w, o % out_w))) {
+                for (i, j) in (0..h).flat_map(|i| (0..w).map(move |j| (i, j))) {
+                    let weight = weight(i, oi, h, out_h, align_corners) * weight(j, oj, w, out_w, align_corners);
+                    for q in 0..c {
+                        let (from, to) = (((p * h + i) * w + j) * c + q, ((p * out_h + oi) * out_w + oj) * c + q);
+                        y[to] += weight * f64::from(x[from]);
+                        gx[from] += weight * f64::from(gy[to]);
+                    }
+                }
+            }
+            on_every_isa(|isa| {
+                let what = format!("{resize:?} on {isa:?}");
+                let mut actual = blank(y.len());
+                resize.forward(&x, &mut actual);
+                assert_close(&what, &actual, &y, 1e-6);
+                let mut actual = blank(gx.len());
+                resize.backward(&gy, &mut actual);
+                assert_close(&format!("gx, {what}"), &actual, &gx, 1e-6);
+            });
+        }
     }
 }

@@ -1,0 +1,396 @@
+//! Linear layers whose weights stay as they are stored: f16, bf16, or int8 with one scale per output feature.
+//!
+//! The weights are laid out in panels once, in their own type, and widened to f32 on their way into the registers:
+//! a product with few rows costs the reading of the stored bytes, a half or a quarter of f32's. With more rows the
+//! multiply-adds cost more than that; the widening hides behind them. Sums are in f32.
+
+use crate::gemm::DEPTH;
+use crate::isa::{Isa, Kernel};
+use crate::pool::{Shared, for_each};
+use crate::rows::{Epilogue, FinishRow};
+use crate::scratch::{self, Aligned};
+use crate::simd::Simd;
+use crate::{expect_count, expect_len};
+
+/// Weights `[c, k]` (or, where a function says so, `[k, c]`) as a file has them.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// Bits of half-precision numbers (IEEE binary16).
+    F16(&'a [u16]),
+    /// Bits of bfloat16 numbers.
+    Bf16(&'a [u16]),
+    /// Symmetric int8: a weight is its integer times the scale of its output feature.
+    Int8 {
+        /// The integers.
+        integers: &'a [i8],
+        /// One scale per output feature, `[k]`.
+        scales: &'a [f32],
+    },
+}
+
+/// A linear layer from c to k features, ready to be applied; for inference.
+pub struct StoredLinear {
+    c: usize,
+    k: usize,
+    isa: Isa,
+    format: Format,
+    /// `[k / NR][c][NR]` numbers of the format, zero beyond k.
+    panels: Aligned,
+    /// Of int8; else empty.
+    scales: Vec<f32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Format {
+    F16,
+    Bf16,
+    Int8,
+}
+
+impl std::fmt::Debug for StoredLinear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { c, k, isa, format, .. } = self;
+        write!(f, "StoredLinear {{ {format:?}, {isa:?}, c: {c}, k: {k} }}")
+    }
+}
+
+impl StoredLinear {
+    /// From weights `[c, k]`.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn new(c: usize, k: usize, weights: Weights<'_>) -> Self {
+        Self::from_strides(c, k, (k, 1), weights)
+    }
+
+    /// From weights `[k, c]`, as PyTorch has them: one row per output feature.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn from_rows(c: usize, k: usize, weights: Weights<'_>) -> Self {
+        Self::from_strides(c, k, (1, c), weights)
+    }
+
+    fn from_strides(c: usize, k: usize, strides: (usize, usize), weights: Weights<'_>) -> Self {
+        let isa = Isa::current();
+        let (format, scales, panels) = match weights {
+            Weights::F16(w) => (Format::F16, &[][..], panels(isa, w, c, k, strides)),
+            Weights::Bf16(w) => (Format::Bf16, &[][..], panels(isa, w, c, k, strides)),
+            Weights::Int8 { integers, scales } => {
+                expect_len("scales", scales, k);
+                (Format::Int8, scales, panels(isa, integers, c, k, strides))
+            }
+        };
+        Self { c, k, isa, format, panels, scales: scales.to_vec() }
+    }
+
+    /// `y = (x w + bias + residual) * scale`; x `[rows, c]`, bias `[k]`, y and residual `[rows, k]`.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn forward(
+        &self,
+        rows: usize,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        scale: f32,
+        y: &mut [f32],
+    ) {
+        expect_len("x", x, rows * self.c);
+        expect_len("y", y, rows * self.k);
+        let epilogue = Epilogue { bias, residual, scale };
+        epilogue.check(rows, self.k);
+        match self.format {
+            Format::F16 => self.product::<F16>(rows, x, epilogue, y),
+            Format::Bf16 => self.product::<Bf16>(rows, x, epilogue, y),
+            Format::Int8 => self.product::<Int8>(rows, x, epilogue, y),
+        }
+    }
+
+    fn product<T: Stored>(&self, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
+        const ROWS: usize = 84;
+        let Self { c, k, isa, .. } = *self;
+        let panel = isa.panel();
+        let panels = k.div_ceil(panel);
+        let blocks = rows.div_ceil(ROWS);
+        // Few rows: cut the columns too, so that every thread has work.
+        let span = if blocks >= 8 { panels } else { panels.div_ceil(32) }.max(1);
+        let spans = panels.div_ceil(span);
+        let to = Shared::new(y);
+        for_each(blocks * spans, |i| {
+            let (first, j) = (i / spans * ROWS, i % spans * span);
+            let m = ROWS.min(rows - first);
+            let column = j * panel;
+            let n = (k - column).min(span * panel);
+            let rows = Rows::of(&x[first * c..][..m * c], c);
+            // SAFETY: rows first..first + m, panels j.. of the weights, columns column..column + n of y; blocks of y
+            // do not overlap, and the panels hold numbers of T.
+            unsafe {
+                let w = self.panels.as_ptr().cast::<T::Bits>().add(j * c * panel);
+                let y = to.get().add(first * k + column);
+                isa.run(Product::<T> { m, c, n, x: rows.start(), x_row: rows.distance, w, y, y_row: k });
+                let part = Epilogue { bias: epilogue.bias.map(|b| &b[column..column + n]), ..epilogue };
+                for r in 0..m {
+                    let residual = part.residual.map(|x| &x[(first + r) * k + column..][..n]);
+                    let y = y.add(r * k);
+                    if !self.scales.is_empty() {
+                        isa.run(MultiplyRow { y, by: &self.scales[column..column + n] });
+                    }
+                    if !part.is_none() {
+                        isa.run(FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { residual, ..part } });
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Integers and scales of weights in rows, `[rows, columns]`: `integer = round(w / scale)` with
+/// `scale = max |w| / 127` over the row (0 for a row of zeros), so that the error of a weight is at most half a scale.
+///
+/// # Panics
+/// If the slice does not have the length of its shape.
+pub fn quantize_rows(w: &[f32], rows: usize, columns: usize) -> (Vec<i8>, Vec<f32>) {
+    expect_len("w", w, rows * columns);
+    let mut integers = Vec::with_capacity(w.len());
+    let mut scales = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let row = &w[row * columns..][..columns];
+        let scale = row.iter().fold(0.0, |largest: f32, w| largest.max(w.abs())) / 127.0;
+        scales.push(scale);
+        integers.extend(row.iter().map(|w| if scale > 0.0 { (w / scale).round_ties_even() as i8 } else { 0 }));
+    }
+    (integers, scales)
+}
+
+/// Lays out weights, `strides` apart along c and k, in panels.
+fn panels<T: Copy + Default + Sync>(isa: Isa, w: &[T], c: usize, k: usize, strides: (usize, usize)) -> Aligned {
+    expect_count("the weights", w.len(), c * k);
+    let panel = isa.panel();
+    let mut panels = Aligned::new((c * k.next_multiple_of(panel) * size_of::<T>()).div_ceil(size_of::<f32>()));
+    let to = Shared::new(&mut panels);
+    for_each(k.div_ceil(panel), |j| {
+        // SAFETY: panel j of the buffer, which has room for whole panels of T and is aligned for any T.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.get().cast::<T>().add(j * c * panel), c * panel) };
+        let width = panel.min(k - j * panel);
+        // Pieces that stay in the cache, because reading goes across writing if the weights are in rows.
+        for (piece, to) in to.chunks_mut(DEPTH * panel).enumerate() {
+            for lane in 0..panel {
+                for (p, to) in to[lane..].iter_mut().step_by(panel).enumerate() {
+                    let at = (piece * DEPTH + p) * strides.0 + (j * panel + lane) * strides.1;
+                    *to = if lane < width { w[at] } else { T::default() };
+                }
+            }
+        }
+    });
+    panels
+}
+
+/// A type of stored weights.
+trait Stored: Copy + Sync {
+    /// What the memory holds.
+    type Bits: Copy;
+
+    /// Reads a vector of weights.
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load<V: Simd>(p: *const Self::Bits) -> V;
+}
+
+/// Implements [`Stored`] by one of the vector type's loads.
+macro_rules! stored {
+    ($($name:ident $bits:ty, $load:ident;)*) => { $(
+        #[derive(Clone, Copy)]
+        struct $name;
+        impl Stored for $name {
+            type Bits = $bits;
+
+            #[inline(always)]
+            unsafe fn load<V: Simd>(p: *const $bits) -> V {
+                // SAFETY: the caller's.
+                unsafe { V::$load(p) }
+            }
+        }
+    )* };
+}
+stored! {
+    F16 u16, load_f16;
+    Bf16 u16, load_bf16;
+    Int8 i8, load_i8;
+}
+
+/// A block of rows of x.
+struct Rows<'a> {
+    x: &'a [f32],
+    /// Rows of a power-of-two length fall into few cache sets: a copy with other distances.
+    copy: Option<scratch::Scratch>,
+    distance: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn of(x: &'a [f32], c: usize) -> Self {
+        if !c.is_multiple_of(512) || x.len() <= c {
+            return Self { x, copy: None, distance: c };
+        }
+        let distance = c + 16;
+        let mut copy = scratch::take(x.len() / c * distance);
+        for (row, to) in x.chunks_exact(c).zip(copy.chunks_exact_mut(distance)) {
+            to[..c].copy_from_slice(row);
+        }
+        Self { x, copy: Some(copy), distance }
+    }
+
+    fn start(&self) -> *const f32 {
+        self.copy.as_ref().map_or(self.x.as_ptr(), |copy| copy.as_ptr())
+    }
+}
+
+/// Rows of one block of the micro-kernel: with two vectors of columns, twelve sums in registers.
+const BLOCK: usize = 6;
+/// Numbers of x that may stay in the second-level cache.
+const NEAR: usize = 64 << 10;
+
+/// y (m x n) = x (m x c) w for weights in panels.
+///
+/// Contract: x and y are valid for m rows at their distances, w for the panels of n columns.
+struct Product<T: Stored> {
+    m: usize,
+    c: usize,
+    n: usize,
+    x: *const f32,
+    x_row: usize,
+    w: *const T::Bits,
+    y: *mut f32,
+    y_row: usize,
+}
+
+/// A part of a product: rows from `row`, panel `panel`, depths `from..to`.
+#[derive(Clone, Copy)]
+struct Part {
+    row: usize,
+    panel: usize,
+    from: usize,
+    to: usize,
+}
+
+impl<T: Stored> Kernel for Product<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Self { m, c, n, .. } = self;
+        if m == 0 {
+            return;
+        }
+        // Rows in nearly equal blocks rather than full ones and a small rest.
+        let blocks = m.div_ceil(BLOCK);
+        let (short, longer) = (m / blocks, m % blocks);
+        // One block reads each panel from end to end. Several share a piece of it while it is in the first-level
+        // cache.
+        let depth = if blocks == 1 { c.max(1) } else { DEPTH };
+        let (pieces, panels) = (c.div_ceil(depth).max(1), n.div_ceil(2 * V::LANES));
+        for i in 0..pieces * panels {
+            // Along the panel, which is along memory; or, if x is too large for that, along x.
+            let (piece, panel) = if m * c <= NEAR { (i % pieces, i / pieces) } else { (i / panels, i % panels) };
+            let mut part = Part { row: 0, panel, from: piece * depth, to: c.min((piece + 1) * depth) };
+            for block in 0..blocks {
+                let rows = short + usize::from(block < longer);
+                // SAFETY: the part is inside the product. Few rows take several steps at once, so that there are
+                // about eight independent sums.
+                unsafe {
+                    match rows {
+                        1 => self.part::<V, 1, 4>(part),
+                        2 => self.part::<V, 2, 2>(part),
+                        3 => self.part::<V, 3, 2>(part),
+                        4 => self.part::<V, 4, 1>(part),
+                        5 => self.part::<V, 5, 1>(part),
+                        6 => self.part::<V, 6, 1>(part),
+                        _ => unreachable!("a block has 1..={BLOCK} rows"),
+                    }
+                }
+                part.row += rows;
+            }
+        }
+    }
+}
+
+impl<T: Stored> Product<T> {
+    /// R rows of a part, STEPS numbers of each at once; added to y unless the part is the first along the depth.
+    #[inline(always)]
+    unsafe fn part<V: Simd, const R: usize, const STEPS: usize>(&self, part: Part) {
+        let lanes = V::LANES;
+        // SAFETY: by the contract; each address is inside its operand, and partial vectors touch `width` numbers.
+        unsafe {
+            let x = self.x.add(part.row * self.x_row);
+            let w = self.w.add(part.panel * self.c * 2 * lanes);
+            let mut sums = [[[V::splat(0.0); 2]; R]; STEPS];
+            let mut p = part.from;
+            while p + STEPS <= part.to {
+                for (s, sums) in sums.iter_mut().enumerate() {
+                    self.step(x, w, p + s, sums);
+                }
+                p += STEPS;
+            }
+            while p < part.to {
+                self.step(x, w, p, &mut sums[0]);
+                p += 1;
+            }
+            let width = self.n - part.panel * 2 * lanes;
+            for r in 0..R {
+                for half in 0..2 {
+                    let mut sum = sums[0][r][half];
+                    for other in &sums[1..] {
+                        sum = sum + other[r][half];
+                    }
+                    let y = self.y.wrapping_add((part.row + r) * self.y_row + (2 * part.panel + half) * lanes);
+                    let width = width.saturating_sub(half * lanes);
+                    if part.from > 0 {
+                        sum = sum + V::load_up_to(y, width);
+                    }
+                    sum.store_up_to(y, width);
+                }
+            }
+        }
+    }
+
+    /// Adds what number p of each row contributes to one panel.
+    #[inline(always)]
+    unsafe fn step<V: Simd, const R: usize>(&self, x: *const f32, w: *const T::Bits, p: usize, sums: &mut [[V; 2]; R]) {
+        // SAFETY: p is less than c.
+        unsafe {
+            let w = w.add(p * 2 * V::LANES);
+            let (left, right) = (T::load::<V>(w), T::load::<V>(w.add(V::LANES)));
+            for (r, [a, b]) in sums.iter_mut().enumerate() {
+                let x = V::splat(*x.add(r * self.x_row + p));
+                *a = x.mul_add(left, *a);
+                *b = x.mul_add(right, *b);
+            }
+        }
+    }
+}
+
+/// Multiplies a row by another. Contract: `y` is as long as `by`.
+struct MultiplyRow<'a> {
+    y: *mut f32,
+    by: &'a [f32],
+}
+
+impl Kernel for MultiplyRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let mut q = 0;
+        while q < self.by.len() {
+            let n = self.by.len() - q;
+            // SAFETY: q.. is inside both rows.
+            unsafe {
+                let y = V::load_up_to(self.y.add(q), n) * V::load_up_to(self.by.as_ptr().add(q), n);
+                y.store_up_to(self.y.add(q), n);
+            }
+            q += V::LANES;
+        }
+    }
+}
