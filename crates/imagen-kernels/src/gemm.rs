@@ -134,7 +134,12 @@ impl Gemm {
         unsafe {
             let zero = V::splat(0.0);
             let mut sums = [[zero; N]; R];
-            let mut a = self.a.add(i * a_row);
+            // Rows by threes from pointers of their own: their distance fits into the address, so that the loop is
+            // multiplications and loads and hardly anything else.
+            let mut a = [self.a; 5];
+            for (g, a) in a.iter_mut().enumerate() {
+                *a = self.a.wrapping_add((i + 3 * g) * a_row);
+            }
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k {
                 let mut columns = [zero; N];
@@ -142,12 +147,14 @@ impl Gemm {
                     columns[n] = V::load(b.add(n * lanes));
                 }
                 for r in 0..R {
-                    let x = V::splat(*a.add(r * a_row));
+                    let x = V::splat(*a[r / 3].add(r % 3 * a_row));
                     for n in 0..N {
                         sums[r][n] = x.mul_add(columns[n], sums[r][n]);
                     }
                 }
-                a = a.wrapping_add(self.a_col);
+                for a in &mut a {
+                    *a = a.wrapping_add(self.a_col);
+                }
                 b = b.wrapping_add(2 * lanes);
             }
             let first = j * 2 * lanes;
