@@ -9,15 +9,16 @@
 //! count the process's time on a core instead of the clock's (with `threads=1`, on a machine that others use too).
 //! Shapes are those of the small base model (64x64 to 8x8, 24 to 384 channels) and a few others.
 
+mod measure;
+
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, for_each, optimizer, resample, set_threads, threads};
+use measure::{Clock, Times, lanes, multiply_add, numbers};
 use std::hint::black_box;
-use std::sync::OnceLock;
-use std::time::Instant;
 
 fn main() {
     let mut words = Vec::new();
@@ -35,7 +36,7 @@ fn main() {
         }
     }
     isa.force(|| {
-        let bench = Bench { words, cpu, isa };
+        let bench = Bench { words, clock: Clock { cpu, isa } };
         println!("{isa:?}, {} threads", threads());
         bench.ceilings(isa);
         bench.convolutions();
@@ -46,8 +47,7 @@ fn main() {
 
 struct Bench {
     words: Vec<String>,
-    cpu: bool,
-    isa: Isa,
+    clock: Clock,
 }
 
 impl Bench {
@@ -61,33 +61,8 @@ impl Bench {
         if !self.wants(name) {
             return;
         }
-        let now = if self.cpu { cpu_seconds } else { clock_seconds };
-        let timed = |f: &mut dyn FnMut()| {
-            let start = now();
-            f();
-            now() - start
-        };
-        // Each sample is set against the ceiling of its own moment: other users of the machine come and go.
-        let rounds = 20_000;
-        let ceiling = (threads() * rounds * 48 * lanes(self.isa)) as f64;
-        let multiply = || {
-            for_each(threads(), |_| {
-                black_box(multiply_add(self.isa, rounds));
-            });
-        };
-        let (mut times, mut ratios) = (Vec::new(), Vec::new());
-        f();
-        let start = now();
-        while times.len() < 5 || now() - start < 0.5 {
-            let before = timed(&mut { multiply });
-            let time = timed(&mut f);
-            let after = timed(&mut { multiply });
-            times.push(time);
-            ratios.push(work / time / (2.0 * ceiling / (before + after)));
-        }
-        times.sort_by(f64::total_cmp);
-        ratios.sort_by(f64::total_cmp);
-        let (median, least, ratio) = (times[times.len() / 2], times[0], ratios[ratios.len() / 2]);
+        let Times { median, least, ceiling } = self.clock.time(0.5, &mut f);
+        let ratio = work / 2.0 / ceiling;
         let ratio = if unit == "GF/s" { format!("{ratio:6.2} x ceiling") } else { String::new() };
         println!("{name:44} {:9.3} ms ({:9.3})  {:7.1} {unit} {ratio}", median * 1e3, least * 1e3, work / median / 1e9);
     }
@@ -273,95 +248,5 @@ impl Bench {
         let adam = optimizer::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 10 };
         self.line("adam 8.75 M", 28.0 * len as f64, "GB/s", || adam.step(&mut w, &g, &mut m, &mut v));
         self.line("ema 8.75 M", 12.0 * len as f64, "GB/s", || optimizer::ema(&mut m, &g, 0.999));
-    }
-}
-
-/// Seconds since the first call.
-fn clock_seconds() -> f64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs_f64()
-}
-
-/// Seconds that this process has spent on cores.
-#[cfg(unix)]
-fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
-#[cfg(not(unix))]
-use clock_seconds as cpu_seconds;
-
-/// Numbers in -1..1, the same every time.
-fn numbers(n: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-fn lanes(isa: Isa) -> usize {
-    match isa {
-        Isa::Avx512 => 16,
-        Isa::Avx2 => 8,
-        Isa::Neon | Isa::Portable => 4,
-    }
-}
-
-/// `rounds` times 24 multiply-adds of whole vectors, in 12 independent chains.
-fn multiply_add(isa: Isa, rounds: usize) -> f32 {
-    let start = black_box([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]);
-    match isa {
-        // SAFETY: the instruction set was forced, so it is available.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::avx512(rounds, start) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { x86::avx2(rounds, start) },
-        _ => {
-            let a = black_box(0.999);
-            let mut sums = start.map(|x| [x; 4]);
-            for _ in 0..2 * rounds {
-                for sum in &mut sums {
-                    sum.iter_mut().for_each(|x| *x = *x * a + 0.001);
-                }
-            }
-            sums.iter().flatten().sum()
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(rounds: usize, start: [f32; 12]) -> f32 {
-        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(0.001));
-        let mut sums = start.map(|x| _mm512_set1_ps(x));
-        for _ in 0..2 * rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, a, b);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(rounds: usize, start: [f32; 12]) -> f32 {
-        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(0.001));
-        let mut sums = start.map(|x| _mm256_set1_ps(x));
-        for _ in 0..2 * rounds {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, a, b);
-            }
-        }
-        let total = sums.into_iter().fold(b, |total, sum| _mm256_add_ps(total, sum));
-        _mm_cvtss_f32(_mm256_castps256_ps128(total))
     }
 }

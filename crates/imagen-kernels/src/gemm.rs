@@ -73,10 +73,11 @@ impl Kernel for Gemm {
         // A constant distance between rows needs no address arithmetic in the inner loop.
         // SAFETY: passed on.
         unsafe {
-            match self.a_row {
-                1 => self.all::<V, 1>(),
-                ROW => self.all::<V, ROW>(),
-                _ => self.all::<V, 0>(),
+            match (self.a_row, self.a_col) {
+                (ROW, 1) => self.all::<V, ROW, 1>(),
+                (_, 1) => self.all::<V, 0, 1>(),
+                (1, _) => self.all::<V, 1, 0>(),
+                _ => self.all::<V, 0, 0>(),
             }
         }
     }
@@ -84,41 +85,44 @@ impl Kernel for Gemm {
 
 /// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
 macro_rules! with_rows {
-    ($self:ident, $most:ident, $rows:ident, $v:ty, $stride:ident, $vectors:literal, $i:expr, $j:expr; $($r:literal)*) => {
+    ($self:ident, $most:ident, $rows:ident, $v:ty, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr; $($r:literal)*) => {
         match $rows {
-            $($r if $most >= $r => $self.block::<$v, $stride, $vectors, $r>($i, $j),)*
+            $($r if $most >= $r => $self.block::<$v, $row, $col, $vectors, $r>($i, $j),)*
             _ => unreachable!("a group has 1..=most rows"),
         }
     };
 }
 
 impl Gemm {
-    /// The whole product; rows of A are `STRIDE` apart if that is not 0.
+    /// The whole product; rows and columns of A are `ROW` and `COL` apart where those are not 0.
     #[inline(always)]
-    unsafe fn all<V: Simd, const STRIDE: usize>(&self) {
+    unsafe fn all<V: Simd, const ROW: usize, const COL: usize>(&self) {
         if self.m == 0 {
             return;
         }
-        // Rows in nearly equal groups rather than full ones and a small rest.
-        let most = match V::ISA {
-            Isa::Avx512 => 14,
-            Isa::Avx2 => 6,
-            Isa::Neon => 12,
-            Isa::Portable => 4,
-        };
-        let groups = self.m.div_ceil(most);
-        let (short, longer) = (self.m / groups, self.m % groups);
         for j in 0..self.n.div_ceil(2 * V::LANES) {
             let narrow = self.n - j * 2 * V::LANES <= V::LANES;
+            // A panel of one vector has room for twice the rows.
+            let most = match (V::ISA, narrow) {
+                (Isa::Avx512, _) => 14,
+                (Isa::Avx2, false) => 6,
+                (Isa::Avx2, true) => 12,
+                (Isa::Neon, _) => 12,
+                (Isa::Portable, false) => 4,
+                (Isa::Portable, true) => 8,
+            };
+            // Rows in nearly equal groups rather than full ones and a small rest.
+            let groups = self.m.div_ceil(most);
+            let (short, longer) = (self.m / groups, self.m % groups);
             let mut i = 0;
             for group in 0..groups {
                 let rows = short + usize::from(group < longer);
                 // SAFETY: rows i.. and panel j are inside the product.
                 unsafe {
                     if narrow {
-                        with_rows!(self, most, rows, V, STRIDE, 1, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, most, rows, V, ROW, COL, 1, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     } else {
-                        with_rows!(self, most, rows, V, STRIDE, 2, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, most, rows, V, ROW, COL, 2, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
@@ -128,27 +132,35 @@ impl Gemm {
 
     /// Rows i..i + R, the first N vectors of panel j.
     #[inline(always)]
-    unsafe fn block<V: Simd, const STRIDE: usize, const N: usize, const R: usize>(&self, i: usize, j: usize) {
+    unsafe fn block<V: Simd, const ROW: usize, const COL: usize, const N: usize, const R: usize>(
+        &self,
+        i: usize,
+        j: usize,
+    ) {
+        /// Steps of depth in one round of the inner loop.
+        const UNROLL: usize = 4;
         let lanes = V::LANES;
-        let a_row = if STRIDE == 0 { self.a_row } else { STRIDE };
+        let a_row = if ROW == 0 { self.a_row } else { ROW };
+        let a_col = if COL == 0 { self.a_col } else { COL };
         // SAFETY: every address is inside the operands by the contract of `Gemm`.
         unsafe {
             let zero = V::splat(0.0);
             let mut sums = [[zero; N]; R];
-            let mut a = self.a.add(i * a_row);
+            // Rows by threes from pointers of their own: their distance fits into the address, so that the loop is
+            // multiplications and loads and hardly anything else.
+            let mut a = [self.a; 5];
+            for (g, a) in a.iter_mut().enumerate() {
+                *a = self.a.wrapping_add((i + 3 * g) * a_row);
+            }
             let mut b = self.b.add(j * self.b_panel);
-            for _ in 0..self.k {
-                let mut columns = [zero; N];
-                for n in 0..N {
-                    columns[n] = V::load(b.add(n * lanes));
-                }
-                for r in 0..R {
-                    let x = V::splat(*a.add(r * a_row));
-                    for n in 0..N {
-                        sums[r][n] = x.mul_add(columns[n], sums[r][n]);
-                    }
-                }
-                a = a.wrapping_add(self.a_col);
+            for _ in 0..self.k / UNROLL {
+                steps::<V, N, R, UNROLL>(a, a_row, a_col, b, &mut sums);
+                a = a.map(|a| a.wrapping_add(UNROLL * a_col));
+                b = b.wrapping_add(UNROLL * 2 * lanes);
+            }
+            for _ in 0..self.k % UNROLL {
+                steps::<V, N, R, 1>(a, a_row, a_col, b, &mut sums);
+                a = a.map(|a| a.wrapping_add(a_col));
                 b = b.wrapping_add(2 * lanes);
             }
             let first = j * 2 * lanes;
@@ -175,6 +187,35 @@ impl Gemm {
                     for n in 0..N {
                         sums[r][n].store(c.add(r * self.c_row + n * lanes));
                     }
+                }
+            }
+        }
+    }
+}
+
+/// S steps of depth of R rows and N vectors; row r of A starts at `a[r / 3] + r % 3 * a_row`.
+///
+/// # Safety
+/// The instruction set must be available; A and the panel B must hold S steps.
+#[inline(always)]
+unsafe fn steps<V: Simd, const N: usize, const R: usize, const S: usize>(
+    a: [*const f32; 5],
+    a_row: usize,
+    a_col: usize,
+    b: *const f32,
+    sums: &mut [[V; N]; R],
+) {
+    for step in 0..S {
+        // SAFETY: by the contract.
+        unsafe {
+            let mut columns = [V::splat(0.0); N];
+            for n in 0..N {
+                columns[n] = V::load(b.add((step * 2 + n) * V::LANES));
+            }
+            for r in 0..R {
+                let x = V::splat(*a[r / 3].add(r % 3 * a_row + step * a_col));
+                for n in 0..N {
+                    sums[r][n] = x.mul_add(columns[n], sums[r][n]);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! The free list is one mutex around a few dozen entries; a kernel takes a buffer per call or per chunk of work,
 //! not per element. Contents are whatever the last user left.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
@@ -34,16 +34,19 @@ impl Aligned {
         let bytes = (len * size_of::<f32>()).max(LINE);
         let alignment = if bytes >= HUGE / 2 { HUGE } else { LINE };
         let layout = Layout::from_size_align(bytes.next_multiple_of(alignment), alignment).expect("buffer size");
-        // SAFETY: the size is not zero; zeroed memory is valid `f32`.
-        let pointer = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+        // SAFETY: the size is not zero.
+        let pointer = unsafe { alloc(layout) }.cast::<f32>();
         if pointer.is_null() {
             handle_alloc_error(layout);
         }
+        // Before the first write, which is what decides the size of the pages.
         #[cfg(target_os = "linux")]
         if alignment == HUGE {
             // SAFETY: the range is this allocation; the call is advice and changes no contents.
             unsafe { libc::madvise(pointer.cast(), layout.size(), libc::MADV_HUGEPAGE) };
         }
+        // SAFETY: inside the allocation; zeros are valid `f32`.
+        unsafe { pointer.write_bytes(0, layout.size() / size_of::<f32>()) };
         Self { pointer, layout }
     }
 

@@ -154,3 +154,18 @@ pub(crate) trait Simd:
         unsafe { if n >= Self::LANES { self.store(p) } else { self.store_first(p, n) } }
     }
 }
+
+/// Asks for the cache line at `p`, which will be written soon; any address will do.
+///
+/// A store that misses the first-level cache holds up those behind it, so scattered ones are asked for in advance.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults; SSE belongs to every x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}

@@ -9,9 +9,12 @@ use super::SKEW;
 use super::transform::Transform;
 use crate::isa::Kernel;
 use crate::rows::Epilogue;
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch};
 use std::marker::PhantomData;
 use std::ops::Range;
+
+/// Numbers in a cache line: what one [`prefetch`] asks for.
+const LINE: usize = 16;
 
 /// A batch of pictures `[n, h, w]` cut into tiles.
 pub(super) struct Tiling {
@@ -109,7 +112,12 @@ impl Layout {
 impl<T: Transform> InputTiles<'_, T> {
     /// Channels q.. of a tile; `n` of them, at most a vector.
     #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, pixels: &[*const f32; 36], q: usize, n: usize, v: *mut f32) {
+    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&[*const f32; 36]; 2], q: usize, n: usize, v: *mut f32) {
+        if q.is_multiple_of(LINE) {
+            for (i, j) in (0..T::IN).flat_map(|i| (T::IN - T::OUT..T::IN).map(move |j| (i, j))) {
+                prefetch(next[i * 6 + j].wrapping_add(q));
+            }
+        }
         // SAFETY: every pixel holds n channels from q; V holds whole vectors.
         unsafe {
             let zero = V::splat(0.0);
@@ -140,21 +148,27 @@ impl<T: Transform> Kernel for InputTiles<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let c = self.c;
-        for tile in self.tiles.clone() {
-            let (picture, y0, x0) = self.tiling.origin::<T>(tile);
+        // SAFETY: by the contract.
+        let pixels = |tile: usize| unsafe {
+            let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
             let corner = (picture, y0 as isize - 1, x0 as isize - 1);
+            self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr())
+        };
+        let mut next = pixels(self.tiles.start);
+        for tile in self.tiles.clone() {
+            let now = next;
+            next = pixels(tile + 1);
             // SAFETY: by the contract.
             unsafe {
-                let pixels = self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr());
                 let Layout { row, chunk, chunk_stride, .. } = self.layout;
                 let v = self.v.add((tile - self.tiles.start) * row);
                 let mut q = 0;
                 while q < c {
                     let v = v.add(q / chunk * chunk_stride + q % chunk);
                     if q + V::LANES <= c {
-                        self.channels::<V>(&pixels, q, V::LANES, v);
+                        self.channels::<V>([&now, &next], q, V::LANES, v);
                     } else {
-                        self.channels::<V>(&pixels, q, c - q, v);
+                        self.channels::<V>([&now, &next], q, c - q, v);
                     }
                     q += V::LANES;
                 }
@@ -186,6 +200,16 @@ impl<T: Transform> OutputTiles<'_, T> {
     /// is number `pixel`.
     #[inline(always)]
     unsafe fn channels<V: Simd>(&self, m: *const f32, q: usize, n: usize, pixel: usize, rows: usize, columns: usize) {
+        // The next tile's pixels, mostly.
+        if q.is_multiple_of(LINE) {
+            for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+                let at = (pixel + i * self.tiling.w + j + T::OUT) * self.k + self.first + q;
+                prefetch(self.y.wrapping_add(at));
+                if let Some(residual) = self.epilogue.residual {
+                    prefetch(residual.as_ptr().wrapping_add(at));
+                }
+            }
+        }
         // SAFETY: M holds whole vectors; the pixels are inside the picture.
         unsafe {
             let zero = V::splat(0.0);
@@ -268,7 +292,12 @@ pub(super) struct UpstreamTiles<'a, T> {
 impl<T: Transform> UpstreamTiles<'_, T> {
     /// Channels q.. of a tile; `n` of them, at most a vector, perhaps none.
     #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, pixels: &[*const f32; 36], q: usize, n: usize, z: *mut f32) {
+    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&[*const f32; 36]; 2], q: usize, n: usize, z: *mut f32) {
+        if q.is_multiple_of(LINE) {
+            for (i, j) in (0..T::OUT).flat_map(|i| (0..T::OUT).map(move |j| (i, j))) {
+                prefetch(next[i * 6 + j].wrapping_add(q));
+            }
+        }
         // SAFETY: every pixel holds n channels from q; Z holds whole panels.
         unsafe {
             let zero = V::splat(0.0);
@@ -300,21 +329,27 @@ impl<T: Transform> Kernel for UpstreamTiles<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let k = self.k;
-        for tile in self.tiles.clone() {
-            let (picture, y0, x0) = self.tiling.origin::<T>(tile);
+        // SAFETY: by the contract.
+        let pixels = |tile: usize| unsafe {
+            let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
             let corner = (picture, y0 as isize, x0 as isize);
+            self.tiling.pixels(corner, T::OUT, self.gy.as_ptr(), k, self.zeros.as_ptr())
+        };
+        let mut next = pixels(self.tiles.start);
+        for tile in self.tiles.clone() {
+            let now = next;
+            next = pixels(tile + 1);
             // SAFETY: by the contract.
             unsafe {
-                let pixels = self.tiling.pixels(corner, T::OUT, self.gy.as_ptr(), k, self.zeros.as_ptr());
                 let z = self.z.add((tile - self.tiles.start) * 2 * V::LANES);
                 let mut q = 0;
                 while q + V::LANES <= k {
-                    self.channels::<V>(&pixels, q, V::LANES, z);
+                    self.channels::<V>([&now, &next], q, V::LANES, z);
                     q += V::LANES;
                 }
                 // The rest of the last panel.
                 while !q.is_multiple_of(2 * V::LANES) || q < k {
-                    self.channels::<V>(&pixels, q, k.saturating_sub(q), z);
+                    self.channels::<V>([&now, &next], q, k.saturating_sub(q), z);
                     q += V::LANES;
                 }
             }
