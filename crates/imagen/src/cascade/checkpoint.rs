@@ -199,7 +199,9 @@ impl StageFile {
                 Ok(own.remove(name).expect("exported above").values)
             })?;
             match report.taken {
-                0 => Err(Error::model("none of its tensors has the name and shape of one of this network's parameters")),
+                0 => {
+                    Err(Error::model("none of its tensors has the name and shape of one of this network's parameters"))
+                }
                 _ => Ok((unet, report)),
             }
         };

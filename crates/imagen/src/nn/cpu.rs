@@ -226,8 +226,8 @@ impl NetworkOps for Flex {
         filled(a.layout().shape().clone(), |y| elementwise::add(slice(&a), slice(&b), scale, y))
     }
 
-    fn adam(w: T, g: T, m: T, v: T, s: AdamStep) -> (T, T, T) {
-        let (mut w, g, mut m, mut v) = (owned(w), contiguous(g), owned(m), owned(v));
+    fn adam(w: T, g: T, m: T, v: T, average: T, s: AdamStep) -> (T, T, T, T) {
+        let (mut w, g, mut m, mut v, mut average) = (owned(w), contiguous(g), owned(m), owned(v), owned(average));
         let adam = optimizer::Adam {
             lr: s.lr,
             beta1: s.beta1,
@@ -236,14 +236,14 @@ impl NetworkOps for Flex {
             weight_decay: s.weight_decay,
             step: s.step,
         };
-        adam.step(w.storage_mut::<f32>(), slice(&g), m.storage_mut::<f32>(), v.storage_mut::<f32>());
-        (w, m, v)
+        let [wn, mn, vn, an] = [&mut w, &mut m, &mut v, &mut average].map(|t| t.storage_mut::<f32>());
+        adam.step_averaged(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
+        (w, m, v, average)
     }
 
-    fn ema(average: T, w: T, decay: f32) -> T {
-        let (mut average, w) = (owned(average), contiguous(w));
-        optimizer::ema(average.storage_mut::<f32>(), slice(&w), decay);
-        average
+    fn sum_of_squares(x: T) -> T {
+        let x = contiguous(x);
+        tensor(vec![optimizer::sum_of_squares(slice(&x)) as f32], Shape::from([1]))
     }
 }
 
@@ -536,13 +536,14 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         _: Tracked<C>,
         _: Tracked<C>,
         _: Tracked<C>,
+        _: Tracked<C>,
         _: AdamStep,
-    ) -> (Tracked<C>, Tracked<C>, Tracked<C>) {
+    ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
         panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
     }
 
-    fn ema(_: Tracked<C>, _: Tracked<C>, _: f32) -> Tracked<C> {
-        panic!("a moving average is not differentiable; `train` calls it on inner tensors")
+    fn sum_of_squares(_: Tracked<C>) -> Tracked<C> {
+        panic!("the gradient's norm is not differentiable; `train` calls it on inner tensors")
     }
 }
 

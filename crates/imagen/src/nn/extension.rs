@@ -99,12 +99,13 @@ pub trait NetworkOps: Backend {
         g: FloatTensor<Self>,
         m: FloatTensor<Self>,
         v: FloatTensor<Self>,
+        average: FloatTensor<Self>,
         step: AdamStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        reference::adam::<Self>(w, g, m, v, step)
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::adam::<Self>(w, g, m, v, average, step)
     }
-    /// See [`super::ops::ema`].
-    fn ema(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f32) -> FloatTensor<Self> {
-        reference::ema::<Self>(average, w, decay)
+    /// See [`super::ops::sum_of_squares`]; `[1]`.
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::sum_of_squares::<Self>(x)
     }
 }

@@ -23,6 +23,10 @@ pub struct AdamStep {
     pub weight_decay: f32,
     /// 1 for the first step.
     pub step: u64,
+    /// Factor of the gradient (clipping).
+    pub scale: f32,
+    /// Decay of the weights' moving average.
+    pub average_decay: f32,
 }
 
 fn maybe<const D: usize>(tensor: Option<Tensor<D>>) -> Maybe<Dispatch> {
@@ -105,25 +109,24 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>, scale: f32) -> Tensor<D> 
     Tensor::from_dispatch(<Dispatch as NetworkOps>::add_scaled(a.into_dispatch(), b.into_dispatch(), scale))
 }
 
-/// One Adam step on inner tensors (never differentiated): the new `(w, m, v)`.
+/// One Adam step and the moving average of the new weights, on inner tensors (never differentiated):
+/// `(w, g, m, v, average)` → the new `(w, m, v, average)`.
 pub fn adam<const D: usize>(
     w: Tensor<D>,
     g: Tensor<D>,
     m: Tensor<D>,
     v: Tensor<D>,
+    average: Tensor<D>,
     step: AdamStep,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let (w, g, m, v) = (w.into_dispatch(), g.into_dispatch(), m.into_dispatch(), v.into_dispatch());
-    let (w, m, v) = <Dispatch as NetworkOps>::adam(w, g, m, v, step);
-    (Tensor::from_dispatch(w), Tensor::from_dispatch(m), Tensor::from_dispatch(v))
-}
-
-/// `average·decay + w·(1 − decay)` on inner tensors.
-pub fn ema<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f32) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::ema(average.into_dispatch(), w.into_dispatch(), decay))
+) -> (Tensor<D>, Tensor<D>, Tensor<D>, Tensor<D>) {
+    let [w, g, m, v, average] = [w, g, m, v, average].map(Tensor::into_dispatch);
+    let (w, m, v, average) = <Dispatch as NetworkOps>::adam(w, g, m, v, average, step);
+    let new = Tensor::from_dispatch;
+    (new(w), new(m), new(v), new(average))
 }
 
 /// Σ x², on an inner tensor.
 pub fn sum_of_squares(x: Tensor<1>) -> f64 {
-    f64::from((x.clone() * x).sum().into_scalar::<f32>())
+    let sum = Tensor::<1>::from_dispatch(<Dispatch as NetworkOps>::sum_of_squares(x.into_dispatch()));
+    f64::from(sum.into_scalar::<f32>())
 }

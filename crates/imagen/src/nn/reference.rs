@@ -170,8 +170,10 @@ pub(super) fn adam<B: Backend>(
     g: FloatTensor<B>,
     m: FloatTensor<B>,
     v: FloatTensor<B>,
+    average: FloatTensor<B>,
     s: AdamStep,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let g = scaled::<B>(g, s.scale);
     let mix = |average: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
         B::float_add(B::float_mul_scalar(average, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
     };
@@ -184,10 +186,11 @@ pub(super) fn adam<B: Backend>(
         B::float_mul_scalar(m.clone(), (f64::from(s.lr) / correct1).into()),
         B::float_add_scalar(root, s.eps.into()),
     );
-    let w = scaled::<B>(w, 1.0 - s.lr * s.weight_decay);
-    (B::float_sub(w, direction), m, v)
+    let w = B::float_sub(scaled::<B>(w, 1.0 - s.lr * s.weight_decay), direction);
+    let average = mix(average, w.clone(), s.average_decay);
+    (w, m, v, average)
 }
 
-pub(super) fn ema<B: Backend>(average: FloatTensor<B>, w: FloatTensor<B>, decay: f32) -> FloatTensor<B> {
-    B::float_add(B::float_mul_scalar(average, decay.into()), B::float_mul_scalar(w, (1.0 - decay).into()))
+pub(super) fn sum_of_squares<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sum(B::float_mul(x.clone(), x))
 }

@@ -250,7 +250,16 @@ fn tensors_that_are_not_in_row_major_order_are_read_as_they_are_meant() {
 }
 
 fn step(number: u64) -> AdamStep {
-    AdamStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: number }
+    AdamStep {
+        lr: 0.01,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: number,
+        scale: 0.7,
+        average_decay: 0.9,
+    }
 }
 
 #[test]
@@ -259,20 +268,29 @@ fn adam_and_the_moving_average_are_their_definitions_and_write_no_shared_tensor(
     let rng = Rng::new(7);
     for (number, len) in [(1, 1), (2, 15), (100, 333)] {
         let draw = |stream: u64| normal(rng.fold(stream).fold(number), [len], &device);
-        let (w, g, m, v) = (draw(0), draw(1), draw(2), draw(3).abs());
-        let before = numbers(w.clone());
-        let (w2, m2, v2) = ops::adam(w.clone(), g.clone(), m.clone(), v.clone(), step(number));
-        let average = numbers(ops::ema(draw(4), w.clone(), 0.9));
-        assert_eq!(numbers(w.clone()), before, "the caller's weights were written");
-        let dispatch = |t: &Tensor<1>| t.clone().into_dispatch();
-        let (we, me, ve) =
-            reference::adam::<Dispatch>(dispatch(&w), dispatch(&g), dispatch(&m), dispatch(&v), step(number));
-        for (found, expected) in [(w2, we), (m2, me), (v2, ve)] {
-            let expected = numbers(Tensor::<1>::from_dispatch(expected));
-            assert!(distance(&numbers(found), &expected) < 1e-6, "adam, step {number}");
+        let all = [draw(0), draw(1), draw(2), draw(3).abs(), draw(4)];
+        let before = all.clone().map(numbers);
+        let [w, g, m, v, average] = all.clone();
+        let found = ops::adam(w, g, m, v, average, step(number));
+        assert_eq!(all.clone().map(numbers), before, "the caller's tensors were written");
+        let [w, g, m, v, average] = all.map(Tensor::into_dispatch);
+        let expected = reference::adam::<Dispatch>(w, g, m, v, average, step(number));
+        let names = ["w", "m", "v", "average"];
+        let found: [Tensor<1>; 4] = found.into();
+        let expected = <[_; 4]>::from(expected).map(Tensor::<1>::from_dispatch);
+        for ((name, found), expected) in names.into_iter().zip(found).zip(expected) {
+            assert!(distance(&numbers(found), &numbers(expected)) < 1e-6, "{name}, step {number}");
         }
-        let expected = Tensor::<1>::from_dispatch(reference::ema::<Dispatch>(dispatch(&draw(4)), dispatch(&w), 0.9));
-        assert!(distance(&average, &numbers(expected)) < 1e-6, "ema, {len} numbers");
+    }
+}
+
+#[test]
+fn the_sum_of_squares_is_its_definition() {
+    let device = Device::flex();
+    for len in [1, 15, 100_003] {
+        let x: Tensor<1> = normal(Rng::new(len as u64), [len], &device);
+        let expected: f64 = numbers(x.clone()).into_iter().map(|v| f64::from(v) * f64::from(v)).sum();
+        assert!((ops::sum_of_squares(x) / expected - 1.0).abs() < 1e-6, "{len} numbers");
     }
 }
 
@@ -315,11 +333,11 @@ fn a_convolution_follows_its_weights_when_they_are_updated_in_place() {
     let x = normal(rng, [1, 8, 8, 16], &device);
     let len = 9 * 16 * 16;
     let draw = |stream: u64| normal(rng.fold(stream), [len], &device);
-    let (mut w, mut m, mut v) = (draw(0), draw(1), draw(2).abs());
+    let (mut w, mut m, mut v, mut average) = (draw(0), draw(1), draw(2).abs(), draw(3));
     for number in 1..5 {
         let (found, expected) = convolutions(&x, &w.clone().reshape([3, 3, 16, 16]));
         assert!(distance(&found, &expected) < 1e-5, "before step {number}");
-        (w, m, v) = ops::adam(w, draw(10 + number), m, v, AdamStep { lr: 0.5, ..step(number) });
+        (w, m, v, average) = ops::adam(w, draw(10 + number), m, v, average, AdamStep { lr: 0.5, ..step(number) });
     }
 }
 

@@ -174,9 +174,19 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         let gradient_norm = gradients.norm()?;
         let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
         let lr = recipe.learning_rate(state.step);
-        let adam =
-            AdamStep { lr: lr as f32, beta1: 0.9, beta2: config.beta2 as f32, eps: 1e-8, weight_decay: 0.0, step: 0 };
-        state = state.updated(gradients, clip as f32, adam, config.ema_decay);
+        state = state.updated(
+            gradients,
+            AdamStep {
+                lr: lr as f32,
+                beta1: 0.9,
+                beta2: config.beta2 as f32,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                step: 0,
+                scale: clip as f32,
+                average_decay: config.ema_decay as f32,
+            },
+        );
         let report = StepReport {
             step: state.step,
             of: config.steps,

@@ -77,18 +77,17 @@ impl TrainState {
         Self { unet, slots, step: 0, device: device.clone() }
     }
 
-    /// One Adam step with these gradients, multiplied by `scale`; then the moving average follows.
-    ///
-    /// The average's decay is `min(ema_decay, (1 + step)/(10 + step))`, so that early averages are not of random weights.
+    /// One Adam step with these gradients; the moving average follows. `adam.step` is replaced by this state's, and
+    /// `adam.average_decay` is at most (1 + step)/(10 + step), so that early averages are not of random weights.
     ///
     /// The state is moved through, so that every tensor has one owner and is updated in place.
     #[must_use]
-    pub fn updated(mut self, gradients: GradientSum, scale: f32, mut adam: ops::AdamStep, ema_decay: f64) -> Self {
+    pub fn updated(mut self, gradients: GradientSum, mut adam: ops::AdamStep) -> Self {
         self.step += 1;
         adam.step = self.step;
         let step = self.step as f64;
-        let decay = ema_decay.min((1.0 + step) / (10.0 + step)) as f32;
-        let mut update = Update { path: Vec::new(), slots: &mut self.slots, gradients, scale, adam, decay };
+        adam.average_decay = adam.average_decay.min(((1.0 + step) / (10.0 + step)) as f32);
+        let mut update = Update { path: Vec::new(), slots: &mut self.slots, gradients, adam };
         self.unet = self.unet.map(&mut update);
         self
     }
@@ -207,9 +206,7 @@ struct Update<'a> {
     path: Vec<String>,
     slots: &'a mut BTreeMap<String, Slot>,
     gradients: GradientSum,
-    scale: f32,
     adam: ops::AdamStep,
-    decay: f32,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -225,13 +222,11 @@ impl ModuleMapper for Update<'_> {
         let name = self.path.join(".");
         let Some(gradient) = self.gradients.0.remove(&name) else { return param };
         let slot = self.slots.remove(&name).expect("every parameter has a slot");
-        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
         let len = shape.iter().product::<usize>();
         let w = tensor.inner().reshape([len]);
-        let (w, m, v) = ops::adam(w, gradient, slot.m, slot.v, self.adam);
-        let ema = ops::ema(slot.ema, w.clone(), self.decay);
+        let (w, m, v, ema) = ops::adam(w, gradient, slot.m, slot.v, slot.ema, self.adam);
         self.slots.insert(name, Slot { ema, m, v });
         let w = Tensor::<D>::from_inner(w.reshape(shape)).require_grad();
         Param::from_mapped_value(id, w, mapper)

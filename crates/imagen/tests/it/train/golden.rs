@@ -89,6 +89,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         sum.add(&state.unet, &gradients);
         let norm = sum.norm().unwrap();
         check(format!("step {}: gradient norm", s + 1), &[norm], &golden.numbers("grad_norm")[s..=s], 1e-4);
+        let clip = (number("clip_norm") / norm).min(1.0);
         let adam = AdamStep {
             lr: golden.numbers("lr")[s] as f32,
             beta1: number("beta1") as f32,
@@ -96,9 +97,10 @@ fn ten_steps_of_training_are_those_of_pytorch() {
             eps: number("eps") as f32,
             weight_decay: 0.0,
             step: 0, // the state counts
+            scale: clip as f32,
+            average_decay: number("ema_decay") as f32,
         };
-        let clip = (number("clip_norm") / norm).min(1.0);
-        state = state.updated(sum, clip as f32, adam, number("ema_decay"));
+        state = state.updated(sum, adam);
     }
     assert_eq!(state.step, STEPS as u64);
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
