@@ -1,10 +1,9 @@
 //! What the kernels that are bound by memory reach of the machine's bandwidth:
 //! `cargo run --release -p imagen-kernels --example bandwidth`.
 //!
-//! Each line gives the bytes that a call must move, its median time, and its rate as a share of a ceiling measured
-//! right before and after each call: reading (`r`) or updating in place (`u`, which reads and writes) of memory far
-//! larger than the caches. Linear layers with stored weights are also given as a share of the multiply-adds that the
-//! same rows need with f32 weights in cache.
+//! Each line gives the bytes that a call must move (memory that is written is read first, line by line), its median
+//! time, and its rate as a share of a ceiling measured right before and after each call: reading (`r`) or updating in
+//! place (`u`, which reads and writes) of memory far larger than the caches.
 //!
 //! Arguments: words to look for in a line's name (none = all); `threads=N`; `cpu` to count the process's time on a
 //! core instead of the clock's (with `threads=1`, on a machine that others use too).
@@ -118,13 +117,13 @@ impl Bench {
         let n = 8 << 20;
         let (a, b) = (numbers(n), numbers(n));
         let mut y = a.clone();
-        self.line("gelu 8 M", 'u', 8 * n, || elementwise::gelu(&a, &mut y));
-        self.line("gelu_tanh 8 M", 'u', 8 * n, || elementwise::gelu_tanh(&a, &mut y));
-        self.line("gated_gelu_tanh 8 M", 'u', 12 * n, || elementwise::gated_gelu_tanh(&a, &b, &mut y));
+        self.line("gelu 8 M", 'u', 12 * n, || elementwise::gelu(&a, &mut y));
+        self.line("gelu_tanh 8 M", 'u', 12 * n, || elementwise::gelu_tanh(&a, &mut y));
+        self.line("gated_gelu_tanh 8 M", 'u', 16 * n, || elementwise::gated_gelu_tanh(&a, &b, &mut y));
         self.line("gelu_backward 8 M", 'u', 12 * n, || elementwise::gelu_backward(&a, &mut y));
         let norm = RmsNorm { rows: 2048, c: 4096, eps: 1e-6 };
         let (gamma, mut ggamma) = (numbers(4096), numbers(4096));
-        self.line("rms norm 2048 x 4096", 'u', 8 * n, || norm.forward(&a, &gamma, &mut y));
+        self.line("rms norm 2048 x 4096", 'u', 12 * n, || norm.forward(&a, &gamma, &mut y));
         self.line("rms norm 2048 x 4096 backward", 'u', 12 * n, || norm.backward(&a, &gamma, &mut y, &mut ggamma));
     }
 
@@ -170,11 +169,16 @@ impl Bench {
             let x = numbers(n * h * h * c);
             let mut y = numbers(x.len() * factor * factor);
             let mut gx = x.clone();
-            let bytes = 4 * (x.len() + y.len());
+            let bytes = 4 * (x.len() + 2 * y.len());
             self.line(&format!("bilinear {n} x {h} x {h} x {c}, x{factor}"), 'u', bytes, || resize.forward(&x, &mut y));
-            self.line(&format!("bilinear {n} x {h} x {h} x {c}, x{factor} backward"), 'r', bytes, || {
-                resize.backward(&y, &mut gx);
-            });
+            self.line(
+                &format!("bilinear {n} x {h} x {h} x {c}, x{factor} backward"),
+                'r',
+                4 * (y.len() + 2 * x.len()),
+                || {
+                    resize.backward(&y, &mut gx);
+                },
+            );
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`conv`] | 3x3 convolutions: Winograd F(4x4) and F(2x2), implicit products for stride 2 and few channels |
 //! | [`norm`] | group normalization fused with FiLM and SiLU; layer and root-mean-square normalization |
 //! | [`attention`] | scaled dot-product attention with a key mask, no T x T buffer kept |
+//! | [`biased_attention`] | the same with a bias for every query and key, for T5 |
 //! | [`linear`] | `x w + b`, which is also the 1x1 convolution |
 //! | [`stored`] | the same with weights in f16, bf16 or int8, for inference |
 //! | [`resample`], [`elementwise`], [`optimizer`], [`quantile`] | the memory-bound rest |
@@ -28,6 +29,7 @@ mod scratch;
 mod simd;
 
 pub mod attention;
+pub mod biased_attention;
 pub mod conv;
 pub mod elementwise;
 pub mod isa;

@@ -104,12 +104,21 @@ impl Window {
 
     /// Takes the magnitudes that are inside.
     fn gather(&self, numbers: &[f32]) {
-        let inside = |x: f32| (self.first..=self.last).contains(&bin(x));
-        for block in numbers.chunks(64) {
-            // Most blocks have none: looking for any is quick.
-            if block.iter().fold(false, |any, x| any | inside(*x)) {
-                let mut found = self.numbers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                found.extend(block.iter().filter(|x| inside(**x)).map(|x| x.abs()));
+        const BLOCK: usize = 1024;
+        // The window's bins as a range of magnitudes' bits.
+        let first = (self.first as u32) << SHIFT;
+        let width = ((self.last as u32 + 1) << SHIFT) - first;
+        for block in numbers.chunks(BLOCK) {
+            // Each number is written, and overwritten unless it counts: quicker than a branch that nobody can guess.
+            let (mut found, mut count) = ([0.0; BLOCK], 0);
+            for x in block {
+                let x = x.abs();
+                found[count % BLOCK] = x;
+                count += usize::from(x.to_bits().wrapping_sub(first) < width);
+            }
+            if count > 0 {
+                let mut numbers = self.numbers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                numbers.extend_from_slice(&found[..count]);
             }
         }
     }

@@ -323,19 +323,19 @@ impl<T: Stored> Product<T> {
         let lanes = V::LANES;
         // SAFETY: by the contract; each address is inside its operand, and partial vectors touch `width` numbers.
         unsafe {
-            let x = self.x.add(part.row * self.x_row);
-            let w = self.w.add(part.panel * self.c * 2 * lanes);
+            let mut x = self.x.add(part.row * self.x_row + part.from);
+            let mut w = self.w.add((part.panel * self.c + part.from) * 2 * lanes);
             let mut sums = [[[V::splat(0.0); 2]; R]; STEPS];
-            let mut p = part.from;
-            while p + STEPS <= part.to {
+            let depth = part.to - part.from;
+            for _ in 0..depth / STEPS {
                 for (s, sums) in sums.iter_mut().enumerate() {
-                    self.step(x, w, p + s, sums);
+                    self.step(x.wrapping_add(s), w.wrapping_add(s * 2 * lanes), sums);
                 }
-                p += STEPS;
+                x = x.wrapping_add(STEPS);
+                w = w.wrapping_add(STEPS * 2 * lanes);
             }
-            while p < part.to {
-                self.step(x, w, p, &mut sums[0]);
-                p += 1;
+            for s in 0..depth % STEPS {
+                self.step(x.wrapping_add(s), w.wrapping_add(s * 2 * lanes), &mut sums[0]);
             }
             let width = self.n - part.panel * 2 * lanes;
             for r in 0..R {
@@ -355,15 +355,16 @@ impl<T: Stored> Product<T> {
         }
     }
 
-    /// Adds what number p of each row contributes to one panel.
+    /// Adds what one number of each row contributes: that at `x` and its fellows, times the panel's row at `w`.
     #[inline(always)]
-    unsafe fn step<V: Simd, const R: usize>(&self, x: *const f32, w: *const T::Bits, p: usize, sums: &mut [[V; 2]; R]) {
-        // SAFETY: p is less than c.
+    unsafe fn step<V: Simd, const R: usize>(&self, x: *const f32, w: *const T::Bits, sums: &mut [[V; 2]; R]) {
+        // SAFETY: the caller's x and w are inside the operands.
         unsafe {
-            let w = w.add(p * 2 * V::LANES);
             let (left, right) = (T::load::<V>(w), T::load::<V>(w.add(V::LANES)));
+            // Rows by threes, whose distances fit into an address.
+            let threes = [x, x.wrapping_add(3 * self.x_row)];
             for (r, [a, b]) in sums.iter_mut().enumerate() {
-                let x = V::splat(*x.add(r * self.x_row + p));
+                let x = V::splat(*threes[r / 3].add(r % 3 * self.x_row));
                 *a = x.mul_add(left, *a);
                 *b = x.mul_add(right, *b);
             }

@@ -38,7 +38,7 @@ impl Bilinear {
     /// `y[n, out_h, out_w, c]` from `x[n, h, w, c]`.
     ///
     /// # Panics
-    /// If a slice does not have the length of its shape, or nothing is enlarged to something.
+    /// If a slice does not have the length of its shape, or pictures without pixels are to get some.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) {
         let Self { n, h, w, out_h, out_w, c, .. } = *self;
         self.check(x, y);

@@ -68,10 +68,31 @@ fn gelu64_tanh_slope(x: f64) -> f64 {
 
 #[test]
 fn both_forms_of_gelu_match_their_formulas() {
-    type Form = (fn(&[f32], &mut [f32]), fn(&[f32], &mut [f32]), fn(&[f32], &[f32], &mut [f32]));
-    let forms: [(&str, Form, fn(f64) -> f64, fn(f64) -> f64); 2] = [
-        ("erf", (gelu, gelu_backward, gated_gelu), gelu64, gelu64_slope),
-        ("tanh", (gelu_tanh, gelu_tanh_backward, gated_gelu_tanh), gelu64_tanh, gelu64_tanh_slope),
+    struct Form {
+        name: &'static str,
+        forward: fn(&[f32], &mut [f32]),
+        backward: fn(&[f32], &mut [f32]),
+        gated: fn(&[f32], &[f32], &mut [f32]),
+        value: fn(f64) -> f64,
+        slope: fn(f64) -> f64,
+    }
+    let forms = [
+        Form {
+            name: "erf",
+            forward: gelu,
+            backward: gelu_backward,
+            gated: gated_gelu,
+            value: gelu64,
+            slope: gelu64_slope,
+        },
+        Form {
+            name: "tanh",
+            forward: gelu_tanh,
+            backward: gelu_tanh_backward,
+            gated: gated_gelu_tanh,
+            value: gelu64_tanh,
+            slope: gelu64_tanh_slope,
+        },
     ];
     let mut random = Random::new(45);
     for n in LENGTHS {
@@ -81,7 +102,7 @@ fn both_forms_of_gelu_match_their_formulas() {
         };
         // The error of erf is absolute; a few numbers may all be small.
         let bound = if n < 33 { 5e-6 } else { 1e-6 };
-        for (name, (forward, backward, gated), value, slope) in forms {
+        for Form { name, forward, backward, gated, value, slope } in &forms {
             let (values, slopes) = (both(&|a, _| value(a)), both(&|a, b| slope(a) * b));
             let products = both(&|a, b| value(a) * b);
             on_every_isa(|isa| {

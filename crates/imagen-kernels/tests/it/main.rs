@@ -2,6 +2,7 @@
 //! instruction set that the machine has.
 
 mod attention;
+mod biased_attention;
 mod conv;
 mod elementwise;
 mod linear;

@@ -5,7 +5,9 @@ use crate::support::{Random, blank, on_every_isa};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::{GroupNorm, LayerNorm};
+use imagen_kernels::norm::{GroupNorm, LayerNorm, RmsNorm};
+use imagen_kernels::quantile::abs_quantiles;
+use imagen_kernels::stored::{StoredLinear, Weights};
 use imagen_kernels::{optimizer, set_threads};
 
 /// The results of every kernel whose work is cut into pieces that are added up.
@@ -48,6 +50,20 @@ fn everything() -> Vec<Vec<f32>> {
     let (mut ggamma, mut gbeta) = (blank(40), blank(40));
     norm.backward(&x, &gamma, &mut dx, &mut ggamma, &mut gbeta);
     results.extend([dx, ggamma, gbeta]);
+    let norm = RmsNorm { rows: 500, c: 40, eps: 1e-6 };
+    let (mut dx, mut ggamma) = (random.numbers(500 * 40), blank(40));
+    norm.backward(&x, &gamma, &mut dx, &mut ggamma);
+    results.extend([dx, ggamma]);
+    for rows in [2, 9, 700] {
+        let halves: Vec<u16> = (0..300 * 200).map(|_| random.pick(0, 0x3C00) as u16).collect();
+        let layer = StoredLinear::new(300, 200, Weights::Bf16(&halves));
+        let mut y = blank(rows * 200);
+        layer.forward(rows, &random.numbers(rows * 300), None, None, 1.0, &mut y);
+        results.push(y);
+    }
+    let mut quantiles = [0.0; 2];
+    abs_quantiles(&random.numbers(200_000), 0.995, &mut quantiles);
+    results.push(quantiles.map(|q| q as f32).to_vec());
     let a = Attention { b: 1, heads: 2, tq: 700, tk: 90, d: 16 };
     let (q, kv, go) = (random.numbers(700 * 32), random.numbers(90 * 64), random.numbers(700 * 32));
     let (mut o, mut gq, mut gkv) = (blank(q.len()), blank(q.len()), blank(kv.len()));
