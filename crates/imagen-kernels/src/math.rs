@@ -38,7 +38,9 @@ pub(crate) fn exp2<V: Simd>(x: V) -> V {
 /// 1 / (1 + e^-x).
 #[inline(always)]
 pub(crate) fn sigmoid<V: Simd>(x: V) -> V {
-    (x.all(1.0) + exp(x.all(0.0) - x)).reciprocal()
+    // 2^126 is large enough to stand for infinity; the bound comes first, for numbers that are none.
+    let power = x * x.all(-std::f32::consts::LOG2_E);
+    (x.all(1.0) + exp2(x.all(126.0).min(power))).reciprocal()
 }
 
 /// x sigmoid(x).
