@@ -88,7 +88,7 @@ impl Kernel for Fill {
         let Neighbourhood { h, w, c, grid, step, top, left, rows, columns } = self.near;
         let mut to = self.to;
         let width = columns * c;
-        let end = to.wrapping_add(self.count * rows * width);
+        let limit = to.wrapping_add(self.count * rows * width);
         let mut place = Place::of(self.first, grid);
         for _ in 0..self.count {
             let Place { picture, i, j } = place;
@@ -116,7 +116,7 @@ impl Kernel for Fill {
                         }
                         if q < len {
                             let last = V::load_first(from.add(q), len - q);
-                            if inner.add(q).wrapping_add(V::LANES) <= end {
+                            if inner.add(q).wrapping_add(V::LANES) <= limit {
                                 last.store(inner.add(q));
                             } else {
                                 last.store_first(inner.add(q), len - q);
