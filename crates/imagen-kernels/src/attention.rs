@@ -116,6 +116,8 @@ impl Attention {
             pack_transposed_rows(isa, kv, 2 * row, tk, d, keys);
             pack_transposed_rows(isa, &kv[row..], 2 * row, tk, d, values);
             pack_rows(isa, kv, 2 * row, tk, d, keys_back);
+            // dK and dV side by side, rather than in gkv, whose rows are far apart.
+            let mut sums = scratch::take(2 * tk * d);
             let mut t = 0;
             while t < tq {
                 let m = QUERIES_BACK.min(tq - t);
@@ -143,7 +145,7 @@ impl Attention {
                     });
                     area.product(m, tk, slopes, area.row, keys_back, to_q.get().add(at), row, d);
                     // dK += dS^T q, dV += P^T do.
-                    for (left, right, half) in [(slopes, q, 0), (scores, go, row)] {
+                    for (left, right, half) in [(slopes, q, 0), (scores, go, tk * d)] {
                         pack_rows(isa, right, row, m, d, block);
                         let gemm = Gemm {
                             m: tk,
@@ -154,14 +156,23 @@ impl Attention {
                             a_col: area.row,
                             b: block,
                             b_panel: m * isa.panel(),
-                            c: to_kv.get().add(from + half),
-                            c_row: 2 * row,
+                            c: sums.as_mut_ptr().add(half),
+                            c_row: d,
                             accumulate: t > 0,
                         };
                         isa.run(gemm);
                     }
                 }
                 t += m;
+            }
+            for j in 0..tk {
+                let (dk, dv) = (&sums[j * d..][..d], &sums[(tk + j) * d..][..d]);
+                // SAFETY: key j of this head.
+                unsafe {
+                    let to = to_kv.get().add(from + j * 2 * row);
+                    to.copy_from_nonoverlapping(dk.as_ptr(), d);
+                    to.add(row).copy_from_nonoverlapping(dv.as_ptr(), d);
+                }
             }
         });
     }
