@@ -11,10 +11,12 @@ use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use crate::{expect_len, scratch};
 
-/// Queries of one block; a multiple of the micro-kernels' rows.
-const QUERIES: usize = 56;
+/// Queries of one block in the forward pass: few, so that their scores stay in the first-level cache.
+const QUERIES: usize = 36;
+/// Queries of one block in the backward pass: more, since each block adds to the gradients of all keys.
+const QUERIES_BACK: usize = 56;
 /// Queries of one unit of work in the forward pass, if heads alone do not make enough units.
-const SPAN: usize = 8 * QUERIES;
+const SPAN: usize = 12 * QUERIES;
 
 /// An attention layer: q and o `[b, tq, heads * d]`, kv `[b, tk, 2 * heads * d]` (all keys, then all values),
 /// mask `[b, tk]`.
@@ -52,7 +54,7 @@ impl Attention {
         let to = Shared::new(o);
         for_each(b * heads * spans, |i| {
             let (picture, head, first) = (i / spans / heads, i / spans % heads, i % spans * span);
-            let mut area = Area::new(isa, self);
+            let mut area = Area::new(isa, self, QUERIES);
             area.set_mask(mask.map(|mask| &mask[picture * tk..][..tk]), tk);
             let [keys, values, scores, _, _, _] = area.parts();
             let kv = &kv[picture * tk * 2 * row + head * d..];
@@ -68,15 +70,9 @@ impl Attention {
                     let (q, o) = (q.as_ptr().add(at), to.get().add(at));
                     area.product(m, d, q, row, keys, scores, area.row, area.mask.len());
                     let mut inverse = [0.0; QUERIES];
-                    for (r, inverse) in inverse.iter_mut().enumerate().take(m) {
-                        let row = scores.add(r * area.row);
-                        let sum = isa.run(Exponentials { row, mask: &area.mask, scale: area.scale });
-                        *inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-                    }
+                    isa.run(area.exponentials(scores, &mut inverse[..m]));
                     area.product(m, tk, scores, area.row, values, o, row, d);
-                    for (r, &scale) in inverse.iter().enumerate().take(m) {
-                        isa.run(ScaleRow { row: o.add(r * row), len: d, scale });
-                    }
+                    isa.run(ScaleRows { rows: o, row, len: d, scales: &inverse[..m] });
                 }
                 t += m;
             }
@@ -112,7 +108,7 @@ impl Attention {
         let (to_q, to_kv) = (Shared::new(gq), Shared::new(gkv));
         for_each(b * heads, |i| {
             let (picture, head) = (i / heads, i % heads);
-            let mut area = Area::new(isa, self);
+            let mut area = Area::new(isa, self, QUERIES_BACK);
             area.set_mask(mask.map(|mask| &mask[picture * tk..][..tk]), tk);
             let [keys, values, scores, slopes, keys_back, block] = area.parts();
             let from = picture * tk * 2 * row + head * d;
@@ -120,27 +116,36 @@ impl Attention {
             pack_transposed_rows(isa, kv, 2 * row, tk, d, keys);
             pack_transposed_rows(isa, &kv[row..], 2 * row, tk, d, values);
             pack_rows(isa, kv, 2 * row, tk, d, keys_back);
+            // dK and dV side by side, rather than in gkv, whose rows are far apart.
+            let mut sums = scratch::take(2 * tk * d);
             let mut t = 0;
             while t < tq {
-                let m = QUERIES.min(tq - t);
+                let m = QUERIES_BACK.min(tq - t);
                 let at = (picture * tq + t) * row + head * d;
                 // SAFETY: queries t..t + m and all keys of this head; heads do not overlap; the area has room for
-                // QUERIES rows.
+                // QUERIES_BACK rows.
                 unsafe {
                     let (q, go, o) = (&q[at..], &go[at..], &o[at..]);
                     // P and dP, then dS = P (dP - rowsum(do o)) / sqrt d in place of dP.
                     area.product(m, d, q.as_ptr(), row, keys, scores, area.row, area.mask.len());
                     area.product(m, d, go.as_ptr(), row, values, slopes, area.row, area.mask.len());
-                    for r in 0..m {
-                        let (p, dp) = (scores.add(r * area.row), slopes.add(r * area.row));
-                        let sum = isa.run(Exponentials { row: p, mask: &area.mask, scale: area.scale });
-                        let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-                        let (go, o) = (&go[r * row..][..d], &o[r * row..][..d]);
-                        isa.run(SoftmaxBackward { p, dp, len: area.mask.len(), inverse, go, o, scale: area.scale });
-                    }
+                    let mut inverse = [0.0; QUERIES_BACK];
+                    isa.run(area.exponentials(scores, &mut inverse[..m]));
+                    isa.run(SoftmaxBackward {
+                        p: scores,
+                        dp: slopes,
+                        row: area.row,
+                        len: area.mask.len(),
+                        inverse: &inverse[..m],
+                        go: go.as_ptr(),
+                        o: o.as_ptr(),
+                        o_row: row,
+                        d,
+                        scale: area.scale,
+                    });
                     area.product(m, tk, slopes, area.row, keys_back, to_q.get().add(at), row, d);
                     // dK += dS^T q, dV += P^T do.
-                    for (left, right, half) in [(slopes, q, 0), (scores, go, row)] {
+                    for (left, right, half) in [(slopes, q, 0), (scores, go, tk * d)] {
                         pack_rows(isa, right, row, m, d, block);
                         let gemm = Gemm {
                             m: tk,
@@ -151,14 +156,23 @@ impl Attention {
                             a_col: area.row,
                             b: block,
                             b_panel: m * isa.panel(),
-                            c: to_kv.get().add(from + half),
-                            c_row: 2 * row,
+                            c: sums.as_mut_ptr().add(half),
+                            c_row: d,
                             accumulate: t > 0,
                         };
                         isa.run(gemm);
                     }
                 }
                 t += m;
+            }
+            for j in 0..tk {
+                let (dk, dv) = (&sums[j * d..][..d], &sums[(tk + j) * d..][..d]);
+                // SAFETY: key j of this head.
+                unsafe {
+                    let to = to_kv.get().add(from + j * 2 * row);
+                    to.copy_from_nonoverlapping(dk.as_ptr(), d);
+                    to.add(row).copy_from_nonoverlapping(dv.as_ptr(), d);
+                }
             }
         });
     }
@@ -178,8 +192,11 @@ impl Attention {
 struct Area {
     isa: Isa,
     buffer: scratch::Scratch,
-    /// 1 or 0 per key, padded with 0 to whole panels.
+    /// What is added to the score of a key: 0, or [`IGNORED`] for those masked and those beyond the last, up to whole
+    /// panels.
     mask: scratch::Scratch,
+    /// Queries of a block.
+    queries: usize,
     /// Distance between rows of scores.
     row: usize,
     /// Numbers of one packed operand: keys or values.
@@ -189,17 +206,19 @@ struct Area {
 }
 
 impl Area {
-    fn new(isa: Isa, of: &Attention) -> Self {
+    /// For blocks of `queries` queries.
+    fn new(isa: Isa, of: &Attention, queries: usize) -> Self {
         let panel = isa.panel();
         let keys = of.tk.next_multiple_of(panel);
         // Rows of a power-of-two length would fall into few cache sets.
         let row = keys + 16;
         let packed = keys * of.d.next_multiple_of(panel);
-        let block = QUERIES * of.d.next_multiple_of(panel);
+        let block = queries * of.d.next_multiple_of(panel);
         Self {
             isa,
-            buffer: scratch::take(3 * packed + 2 * QUERIES * row + block),
+            buffer: scratch::take(3 * packed + 2 * queries * row + block),
             mask: scratch::take(keys),
+            queries,
             row,
             packed,
             scale: 1.0 / (of.d as f32).sqrt(),
@@ -207,21 +226,26 @@ impl Area {
     }
 
     fn set_mask(&mut self, mask: Option<&[f32]>, keys: usize) {
-        self.mask.fill(0.0);
+        self.mask.fill(IGNORED);
         match mask {
             Some(mask) => {
                 for (to, &keep) in self.mask.iter_mut().zip(mask) {
-                    *to = f32::from(u8::from(keep != 0.0));
+                    *to = if keep == 0.0 { IGNORED } else { 0.0 };
                 }
             }
-            None => self.mask[..keys].fill(1.0),
+            None => self.mask[..keys].fill(0.0),
         }
+    }
+
+    /// The kernel for as many rows of scores as there are places for the reciprocal sums.
+    fn exponentials<'a>(&'a self, scores: *mut f32, inverse: &'a mut [f32]) -> Exponentials<'a> {
+        Exponentials { rows: scores, row: self.row, mask: &self.mask, scale: self.scale, inverse }
     }
 
     /// Three packed operands, two blocks of scores (in places 2 and 3), one packed block of queries (last).
     fn parts(&mut self) -> [*mut f32; 6] {
         let start = self.buffer.as_mut_ptr();
-        let scores = QUERIES * self.row;
+        let scores = self.queries * self.row;
         let ends = [0, self.packed, 2 * self.packed, 2 * self.packed + scores, 2 * (self.packed + scores)];
         let last = ends[4] + self.packed;
         // SAFETY: all offsets are inside the buffer, see `new`.
@@ -276,83 +300,106 @@ fn pack_rows(isa: Isa, x: &[f32], row: usize, t: usize, d: usize, to: *mut f32) 
     }
 }
 
-/// Replaces scores by `mask * exp(scale * (score - largest))` and returns their sum; the largest is taken over
-/// the keys that the mask keeps.
+/// Stands for minus infinity, without its arithmetic.
+const IGNORED: f32 = -1e30;
+
+/// Replaces the scores of each row by `exp(scale * score + mask)` over the largest of them, and finds the reciprocals of
+/// the rows' sums; both are 0 where every key is ignored.
 ///
-/// Contract: `row` is valid for as many numbers as `mask` has, which is whole vectors.
+/// Contract: `rows` is valid for a row for each of `inverse`, `row` apart, of as many numbers as `mask` has, which is
+/// whole vectors.
 struct Exponentials<'a> {
-    row: *mut f32,
+    rows: *mut f32,
+    row: usize,
     mask: &'a [f32],
     scale: f32,
+    inverse: &'a mut [f32],
 }
 
 impl Kernel for Exponentials<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) -> f32 {
-        const IGNORED: f32 = 1e30;
-        let len = self.mask.len();
-        // SAFETY: whole vectors inside `row` and `mask`.
-        unsafe {
-            let (scale, one, ignored) = (V::splat(self.scale), V::splat(1.0), V::splat(IGNORED));
-            let mut largest = V::splat(-IGNORED);
-            let mut j = 0;
-            // Scaled scores, far below all others where the mask is 0; made twice rather than stored.
-            while j < len {
-                let mask = V::load(self.mask.as_ptr().add(j));
-                let s = V::load(self.row.add(j)).mul_add(scale, (mask - one) * ignored);
-                largest = largest.max(s);
-                j += V::LANES;
-            }
-            let largest = V::splat(largest.largest());
-            let mut sum = V::splat(0.0);
-            j = 0;
-            while j < len {
-                let mask = V::load(self.mask.as_ptr().add(j));
-                let s = V::load(self.row.add(j)).mul_add(scale, (mask - one) * ignored);
-                let e = math::exp(s - largest) * mask;
-                e.store(self.row.add(j));
-                sum = sum + e;
-                j += V::LANES;
-            }
-            sum.sum()
-        }
-    }
-}
-
-/// Multiplies a row by a number.
-struct ScaleRow {
-    row: *mut f32,
-    len: usize,
-    scale: f32,
-}
-
-impl Kernel for ScaleRow {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let mut j = 0;
-        while j < self.len {
-            let n = self.len - j;
-            // SAFETY: j.. is inside the row.
-            unsafe { (V::load_up_to(self.row.add(j), n) * V::splat(self.scale)).store_up_to(self.row.add(j), n) };
-            j += V::LANES;
+        let (mask, len) = (self.mask.as_ptr(), self.mask.len());
+        for (r, inverse) in self.inverse.iter_mut().enumerate() {
+            // SAFETY: whole vectors inside the row and `mask`.
+            unsafe {
+                let row = self.rows.add(r * self.row);
+                // To the base 2.
+                let scale = V::splat(self.scale * std::f32::consts::LOG2_E);
+                let mut largest = V::splat(IGNORED);
+                let mut j = 0;
+                // Scaled scores are made twice rather than stored.
+                while j < len {
+                    largest = largest.max(V::load(row.add(j)).mul_add(scale, V::load(mask.add(j))));
+                    j += V::LANES;
+                }
+                let largest = largest.largest();
+                if largest <= 0.5 * IGNORED {
+                    row.write_bytes(0, len);
+                    *inverse = 0.0;
+                    continue;
+                }
+                let largest = V::splat(largest);
+                let mut sum = V::splat(0.0);
+                j = 0;
+                while j < len {
+                    let e = math::exp2(V::load(row.add(j)).mul_add(scale, V::load(mask.add(j))) - largest);
+                    e.store(row.add(j));
+                    sum = sum + e;
+                    j += V::LANES;
+                }
+                *inverse = 1.0 / sum.sum();
+            }
         }
     }
 }
 
-/// `p *= inverse`; `dp = p (dp - go . o) scale`.
+/// Multiplies each row by a number of its own.
 ///
-/// Contract: `p` and `dp` are valid for `len` numbers, which is whole vectors; `go` and `o` are equally long.
+/// Contract: `rows` is valid for a row of `len` numbers for each scale, `row` apart.
+struct ScaleRows<'a> {
+    rows: *mut f32,
+    row: usize,
+    len: usize,
+    scales: &'a [f32],
+}
+
+impl Kernel for ScaleRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for (r, &scale) in self.scales.iter().enumerate() {
+            let mut j = 0;
+            while j < self.len {
+                let n = self.len - j;
+                // SAFETY: j.. is inside the row.
+                unsafe {
+                    let to = self.rows.add(r * self.row + j);
+                    (V::load_up_to(to, n) * V::splat(scale)).store_up_to(to, n);
+                }
+                j += V::LANES;
+            }
+        }
+    }
+}
+
+/// For each row, `p *= inverse` and `dp = p (dp - go . o) scale`.
+///
+/// Contract: `p` and `dp` are valid for `len` numbers, which is whole vectors, in rows `row` apart; `go` and `o` for d
+/// numbers in rows `o_row` apart; there is a row for each `inverse`.
 struct SoftmaxBackward<'a> {
     p: *mut f32,
     dp: *mut f32,
+    row: usize,
     len: usize,
-    inverse: f32,
-    go: &'a [f32],
-    o: &'a [f32],
+    inverse: &'a [f32],
+    go: *const f32,
+    o: *const f32,
+    o_row: usize,
+    d: usize,
     scale: f32,
 }
 
@@ -361,24 +408,27 @@ impl Kernel for SoftmaxBackward<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        // SAFETY: whole vectors inside `p` and `dp`; partial ones inside `go` and `o`.
-        unsafe {
-            let mut dot = V::splat(0.0);
-            let mut j = 0;
-            while j < self.go.len() {
-                let n = self.go.len() - j;
-                let go = V::load_up_to(self.go.as_ptr().add(j), n);
-                dot = go.mul_add(V::load_up_to(self.o.as_ptr().add(j), n), dot);
-                j += V::LANES;
-            }
-            let dot = V::splat(dot.sum());
-            let (inverse, scale) = (V::splat(self.inverse), V::splat(self.scale));
-            j = 0;
-            while j < self.len {
-                let p = V::load(self.p.add(j)) * inverse;
-                p.store(self.p.add(j));
-                (p * scale * (V::load(self.dp.add(j)) - dot)).store(self.dp.add(j));
-                j += V::LANES;
+        for (r, &inverse) in self.inverse.iter().enumerate() {
+            // SAFETY: whole vectors inside the rows of `p` and `dp`; partial ones inside those of `go` and `o`.
+            unsafe {
+                let (p, dp) = (self.p.add(r * self.row), self.dp.add(r * self.row));
+                let (go, o) = (self.go.add(r * self.o_row), self.o.add(r * self.o_row));
+                let mut dot = V::splat(0.0);
+                let mut j = 0;
+                while j < self.d {
+                    let n = self.d - j;
+                    dot = V::load_up_to(go.add(j), n).mul_add(V::load_up_to(o.add(j), n), dot);
+                    j += V::LANES;
+                }
+                let dot = V::splat(dot.sum());
+                let (inverse, scale) = (V::splat(inverse), V::splat(self.scale));
+                j = 0;
+                while j < self.len {
+                    let e = V::load(p.add(j)) * inverse;
+                    e.store(p.add(j));
+                    (e * scale * (V::load(dp.add(j)) - dot)).store(dp.add(j));
+                    j += V::LANES;
+                }
             }
         }
     }

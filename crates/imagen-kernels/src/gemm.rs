@@ -19,7 +19,7 @@ pub(crate) const ROW: usize = 64;
 
 /// C (m x n) = A (m x k) B, or += if `accumulate`.
 ///
-/// Contract: `a` is readable at `i * a_row + p * a_col` for i < m, p < k; `b` points to `ceil(n / NR)` panels that
+/// Contract: `a` is readable at `i * a_row + p * a_col` for i < m, p < k, and one of the two distances is 1; `b` points to `ceil(n / NR)` panels that
 /// are `b_panel` numbers apart; `c` is writable at `i * c_row + j` for j < n.
 #[derive(Clone, Copy)]
 pub(crate) struct Gemm {
@@ -70,14 +70,14 @@ impl Kernel for Gemm {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
+        assert!(self.a_row == 1 || self.a_col == 1, "A is neither row-major nor column-major");
         // A constant distance between rows needs no address arithmetic in the inner loop.
         // SAFETY: passed on.
         unsafe {
             match (self.a_row, self.a_col) {
                 (ROW, 1) => self.all::<V, ROW, 1>(),
                 (_, 1) => self.all::<V, 0, 1>(),
-                (1, _) => self.all::<V, 1, 0>(),
-                _ => self.all::<V, 0, 0>(),
+                _ => self.all::<V, 1, 0>(),
             }
         }
     }

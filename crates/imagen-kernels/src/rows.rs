@@ -1,7 +1,7 @@
 //! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
 //! and products that sum over rows (weight gradients).
 
-use crate::gemm::{Gemm, PackPanel};
+use crate::gemm::{DEPTH, Gemm, PackPanel};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::scratch;
@@ -148,7 +148,44 @@ pub(crate) fn add_parts(isa: Isa, parts: &[f32], row: usize, count: usize, sum: 
     });
 }
 
-/// Rows that one pass of [`Outer`] packs.
+/// Copies rows of `k` numbers, `row` apart, to rows `to_row` apart.
+///
+/// Contract: x and `to` are valid as stated.
+struct CopyRows {
+    x: *const f32,
+    rows: usize,
+    row: usize,
+    k: usize,
+    to: *mut f32,
+    to_row: usize,
+}
+
+impl Kernel for CopyRows {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for r in 0..self.rows {
+            let mut q = 0;
+            while q < self.k {
+                // SAFETY: q.. is inside both rows.
+                unsafe {
+                    let (from, to) = (self.x.add(r * self.row + q), self.to.add(r * self.to_row + q));
+                    V::load_up_to(from, self.k - q).store_up_to(to, self.k - q);
+                }
+                q += V::LANES;
+            }
+        }
+    }
+}
+
+/// Numbers of B that one pass of [`Outer`] packs, unless its depth would fall below [`DEPTH`].
+const OUTER_PACKED: usize = 1 << 16;
+
+/// Rows of C of one unit of work of [`Outer`].
+const OUTER_BLOCK: usize = 24;
+
+/// Most rows that one pass of [`Outer`] packs.
 pub(crate) const OUTER_ROWS: usize = 2048;
 
 /// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns, `a_row` apart) and B (n columns, `b_row` apart).
@@ -175,11 +212,11 @@ impl Outer<'_> {
         }
         let panel = isa.panel();
         let panels = n.div_ceil(panel);
-        let most = OUTER_ROWS.min(rows);
+        // What is packed at a time stays in the second-level cache.
+        let most = (OUTER_PACKED / (panels * panel).max(1) / DEPTH * DEPTH).clamp(DEPTH, OUTER_ROWS).min(rows);
         let mut packed = scratch::take(panels * panel * most);
-        // Blocks of rows of C: enough for all threads, cut by shape alone.
-        let block = (m.div_ceil(16)).clamp(14, 56);
-        let blocks = m.div_ceil(block);
+        // Blocks of rows of C, by shape alone.
+        let blocks = m.div_ceil(OUTER_BLOCK);
         let mut first = 0;
         while first < rows {
             let rows = most.min(rows - first);
@@ -198,24 +235,39 @@ impl Outer<'_> {
             let c = Shared::new(c);
             let accumulate = self.accumulate || first > 0;
             for_each(blocks, |i| {
-                let (r, m) = (i * block, block.min(m - i * block));
-                let gemm = Gemm {
-                    m,
-                    k: rows,
-                    n,
-                    // SAFETY: inside A; blocks of C do not overlap.
-                    a: unsafe { self.a.as_ptr().add(first * a_row + r) },
-                    a_row: 1,
-                    a_col: a_row,
-                    b: packed.as_ptr(),
-                    b_panel: rows * panel,
-                    // SAFETY: inside C.
-                    c: unsafe { c.get().add(r * n) },
-                    c_row: n,
-                    accumulate,
-                };
-                // SAFETY: operands as asserted.
-                unsafe { gemm.run_deep(isa) };
+                let r = i * OUTER_BLOCK;
+                let m = OUTER_BLOCK.min(m - r);
+                // Some columns of A, a piece of the depth at a time, next to each other: as they lie, a step of depth
+                // is a cache line away, or a power of two.
+                let mut columns = scratch::take(DEPTH * OUTER_BLOCK);
+                for p in (0..rows).step_by(DEPTH) {
+                    let k = DEPTH.min(rows - p);
+                    // SAFETY: rows p..p + k and columns r..r + m of A; blocks of C do not overlap.
+                    unsafe {
+                        let x = self.a.as_ptr().add((first + p) * a_row + r);
+                        isa.run(CopyRows {
+                            x,
+                            rows: k,
+                            row: a_row,
+                            k: m,
+                            to: columns.as_mut_ptr(),
+                            to_row: OUTER_BLOCK,
+                        });
+                        isa.run(Gemm {
+                            m,
+                            k,
+                            n,
+                            a: columns.as_ptr(),
+                            a_row: 1,
+                            a_col: OUTER_BLOCK,
+                            b: packed.as_ptr().add(p * panel),
+                            b_panel: rows * panel,
+                            c: c.get().add(r * n),
+                            c_row: n,
+                            accumulate: accumulate || p > 0,
+                        });
+                    }
+                }
             });
             first += rows;
         }

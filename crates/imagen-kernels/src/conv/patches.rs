@@ -43,6 +43,32 @@ impl Neighbourhood {
     }
 }
 
+/// A pixel of a grid in a batch of pictures; stepping needs no divisions.
+#[derive(Clone, Copy)]
+struct Place {
+    picture: usize,
+    i: usize,
+    j: usize,
+}
+
+impl Place {
+    /// Pixel number `pixel`, counted over all pictures.
+    fn of(pixel: usize, grid: (usize, usize)) -> Self {
+        Self { picture: pixel / (grid.0 * grid.1), i: pixel / grid.1 % grid.0, j: pixel % grid.1 }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, grid: (usize, usize)) {
+        self.j += 1;
+        if self.j == grid.1 {
+            (self.i, self.j) = (self.i + 1, 0);
+        }
+        if self.i == grid.0 {
+            (self.picture, self.i) = (self.picture + 1, 0);
+        }
+    }
+}
+
 /// Copies neighbourhoods `first..first + count` (counted over all pictures) into rows `len()` apart.
 ///
 /// Contract: `x` holds all pictures; `to` is writable for `count` rows.
@@ -62,29 +88,41 @@ impl Kernel for Fill {
         let Neighbourhood { h, w, c, grid, step, top, left, rows, columns } = self.near;
         let mut to = self.to;
         let width = columns * c;
-        for pixel in self.first..self.first + self.count {
-            let (picture, i, j) = (pixel / (grid.0 * grid.1), pixel / grid.1 % grid.0, pixel % grid.1);
+        let limit = to.wrapping_add(self.count * rows * width);
+        let mut place = Place::of(self.first, grid);
+        for _ in 0..self.count {
+            let Place { picture, i, j } = place;
+            place.next(grid);
             let x0 = (j * step) as isize + left;
             // Columns of the neighbourhood that are inside the picture.
             let skip = (-x0).clamp(0, columns as isize) as usize;
             let end = (w as isize - x0).clamp(skip as isize, columns as isize) as usize;
             for r in 0..rows {
                 let y = (i * step) as isize + top + r as isize;
-                // SAFETY: the copied columns are inside row y of the picture; the rest of the row is zeroed.
+                // SAFETY: the copied columns are inside row y of the picture; the rest of the row is zeroed. Whole
+                // vectors run into the row's rest and into what is written next, but not beyond the end.
                 unsafe {
                     if y < 0 || y >= h as isize || skip == end {
                         to.write_bytes(0, width);
                     } else {
                         let from = self.x.add(((picture * h + y as usize) * w + (x0 + skip as isize) as usize) * c);
                         let (zeros, len) = (skip * c, (end - skip) * c);
-                        if len < width {
-                            to.write_bytes(0, width);
-                        }
+                        to.write_bytes(0, zeros);
+                        let inner = to.add(zeros);
                         let mut q = 0;
-                        while q < len {
-                            V::load_up_to(from.add(q), len - q).store_up_to(to.add(zeros + q), len - q);
+                        while q + V::LANES <= len {
+                            V::load(from.add(q)).store(inner.add(q));
                             q += V::LANES;
                         }
+                        if q < len {
+                            let last = V::load_first(from.add(q), len - q);
+                            if inner.add(q).wrapping_add(V::LANES) <= limit {
+                                last.store(inner.add(q));
+                            } else {
+                                last.store_first(inner.add(q), len - q);
+                            }
+                        }
+                        inner.add(len).write_bytes(0, width - zeros - len);
                     }
                     to = to.add(width);
                 }
@@ -111,10 +149,41 @@ impl Target {
         Self { n, grid, h: grid.0, w: grid.1, step: 1, top: 0, left: 0 }
     }
 
-    fn row(&self, pixel: usize) -> usize {
-        let Self { grid, h, w, step, top, left, .. } = *self;
-        let (picture, i, j) = (pixel / (grid.0 * grid.1), pixel / grid.1 % grid.0, pixel % grid.1);
-        (picture * h + i * step + top) * w + j * step + left
+    #[inline(always)]
+    fn row(&self, Place { picture, i, j }: Place) -> usize {
+        (picture * self.h + i * self.step + self.top) * self.w + j * self.step + self.left
+    }
+}
+
+/// Copies `count` rows of k numbers to the targets of pixels `first..`, through the epilogue.
+///
+/// Contract: `from` holds the rows, `to` all pixels that the target speaks of; the epilogue was checked against it.
+struct FinishPixels<'a> {
+    from: *const f32,
+    to: *mut f32,
+    k: usize,
+    target: Target,
+    first: usize,
+    count: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl Kernel for FinishPixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Self { k, epilogue, .. } = self;
+        let mut place = Place::of(self.first, self.target.grid);
+        for r in 0..self.count {
+            let row = self.target.row(place);
+            place.next(self.target.grid);
+            // SAFETY: row r of the results, the target of its pixel.
+            unsafe {
+                let (from, to) = (self.from.add(r * k), self.to.add(row * k));
+                FinishRow { from, to, row, k, epilogue }.run::<V>();
+            }
+        }
     }
 }
 
@@ -156,11 +225,8 @@ pub(super) fn product(
                 accumulate: false,
             }
             .run_deep(isa);
-            for r in 0..m {
-                let row = target.row(first + r);
-                let (from, to) = (results.as_ptr().add(r * k), to.get().add(row * k));
-                isa.run(FinishRow { from, to, row, k, epilogue });
-            }
+            let (from, to) = (results.as_ptr(), to.get());
+            isa.run(FinishPixels { from, to, k, target, first, count: m, epilogue });
         }
     });
 }

@@ -387,6 +387,10 @@ impl Kernel for Sums<'_> {
                 self.columns::<V, 4>(q, V::LANES);
                 q += 4 * V::LANES;
             }
+            if q + 2 * V::LANES <= self.c {
+                self.columns::<V, 2>(q, V::LANES);
+                q += 2 * V::LANES;
+            }
             while q < self.c {
                 self.columns::<V, 1>(q, self.c - q);
                 q += V::LANES;
@@ -408,6 +412,20 @@ struct Apply {
     silu: bool,
 }
 
+impl Apply {
+    /// Channels q.. of pixel i, `n` of them, at most a vector.
+    #[inline(always)]
+    unsafe fn channels<V: Simd>(&self, i: usize, q: usize, n: usize) {
+        // SAFETY: channels q.. of pixel i.
+        unsafe {
+            let x = V::load_up_to(self.x.add(i * self.c + q), n);
+            let z = x.mul_add(V::load_up_to(self.a.add(q), n), V::load_up_to(self.b.add(q), n));
+            let y = if self.silu { math::silu(z) } else { z };
+            y.store_up_to(self.y.add(i * self.c + q), n);
+        }
+    }
+}
+
 impl Kernel for Apply {
     type Output = ();
 
@@ -415,16 +433,15 @@ impl Kernel for Apply {
     unsafe fn run<V: Simd>(self) {
         for i in 0..self.pixels {
             let mut q = 0;
-            while q < self.c {
-                let n = self.c - q;
-                // SAFETY: channels q.. of pixel i.
-                unsafe {
-                    let x = V::load_up_to(self.x.add(i * self.c + q), n);
-                    let z = x.mul_add(V::load_up_to(self.a.add(q), n), V::load_up_to(self.b.add(q), n));
-                    let y = if self.silu { math::silu(z) } else { z };
-                    y.store_up_to(self.y.add(i * self.c + q), n);
+            // SAFETY: by the contract.
+            unsafe {
+                while q + V::LANES <= self.c {
+                    self.channels::<V>(i, q, V::LANES);
+                    q += V::LANES;
                 }
-                q += V::LANES;
+                if q < self.c {
+                    self.channels::<V>(i, q, self.c - q);
+                }
             }
         }
     }
@@ -491,6 +508,10 @@ impl Kernel for BackwardSums<'_> {
                 self.columns::<V, 4>(q, V::LANES);
                 q += 4 * V::LANES;
             }
+            if q + 2 * V::LANES <= self.c {
+                self.columns::<V, 2>(q, V::LANES);
+                q += 2 * V::LANES;
+            }
             while q < self.c {
                 self.columns::<V, 1>(q, self.c - q);
                 q += V::LANES;
@@ -512,6 +533,23 @@ struct BackwardApply {
     offset: *const f32,
 }
 
+impl BackwardApply {
+    /// Channels q.. of pixel i, `n` of them, at most a vector.
+    #[inline(always)]
+    unsafe fn channels<V: Simd>(&self, i: usize, q: usize, n: usize) {
+        let at = i * self.c + q;
+        // SAFETY: channels q.. of pixel i.
+        unsafe {
+            let a = V::load_up_to(self.a.add(q), n);
+            let slope = V::load_up_to(self.slope.add(q), n);
+            let offset = V::load_up_to(self.offset.add(q), n);
+            let x = V::load_up_to(self.x.add(at), n);
+            let dz = V::load_up_to(self.dz.add(at), n);
+            dz.mul_add(a, x.mul_add(slope, offset)).store_up_to(self.dz.add(at), n);
+        }
+    }
+}
+
 impl Kernel for BackwardApply {
     type Output = ();
 
@@ -519,18 +557,15 @@ impl Kernel for BackwardApply {
     unsafe fn run<V: Simd>(self) {
         for i in 0..self.pixels {
             let mut q = 0;
-            while q < self.c {
-                let (n, at) = (self.c - q, i * self.c + q);
-                // SAFETY: channels q.. of pixel i.
-                unsafe {
-                    let a = V::load_up_to(self.a.add(q), n);
-                    let slope = V::load_up_to(self.slope.add(q), n);
-                    let offset = V::load_up_to(self.offset.add(q), n);
-                    let x = V::load_up_to(self.x.add(at), n);
-                    let dz = V::load_up_to(self.dz.add(at), n);
-                    dz.mul_add(a, x.mul_add(slope, offset)).store_up_to(self.dz.add(at), n);
+            // SAFETY: by the contract.
+            unsafe {
+                while q + V::LANES <= self.c {
+                    self.channels::<V>(i, q, V::LANES);
+                    q += V::LANES;
                 }
-                q += V::LANES;
+                if q < self.c {
+                    self.channels::<V>(i, q, self.c - q);
+                }
             }
         }
     }

@@ -106,7 +106,7 @@ pub(crate) trait Simd:
     /// Nearest integers; for magnitudes below 2^22.
     fn round(self) -> Self;
 
-    /// 2 to the power of integral lanes in -126..=127.
+    /// 2 to the power of integral lanes in -126..=127, and 0 for -127.
     fn exp2_integral(self) -> Self;
 
     /// Zero in every lane of the wide vector.

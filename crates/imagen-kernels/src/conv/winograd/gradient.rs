@@ -22,8 +22,12 @@ use crate::scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Rows of dU of one unit of work in the schedule by panels.
-const ROWS: usize = 128;
+/// Rows and columns of dU of one unit of work in the schedule by panels: whole chunks, and some panels on every
+/// instruction set.
+const ROWS: usize = 48;
+const COLUMNS: usize = 64;
+/// Channels of a chunk of V: what a product reads of it is then contiguous.
+const CHUNK: usize = SKEW;
 /// Bytes of dU up to which a thread keeps one of its own.
 const OWN: usize = 5 << 18;
 
@@ -106,12 +110,49 @@ impl Call<'_> {
         }
     }
 
+    /// dU at one point, for some channels and `n` outputs: `z` are its first panel, the distance of panels and the
+    /// number of tiles, `to` are dU and the distance of its rows.
+    ///
+    /// # Safety
+    /// V and Z must hold the tiles, dU the channels; the first channel is that of a chunk.
+    unsafe fn product<T: Transform>(
+        &self,
+        v: *const f32,
+        layout: Layout,
+        xi: usize,
+        channels: Range<usize>,
+        (z, z_panel, count): (*const f32, usize, usize),
+        n: usize,
+        (to, to_row): (*mut f32, usize),
+        accumulate: bool,
+    ) {
+        for first in channels.clone().step_by(CHUNK) {
+            // SAFETY: a chunk of V, rows first.. of dU; the rest is the caller's.
+            unsafe {
+                Gemm {
+                    m: CHUNK.min(channels.end - first),
+                    k: count,
+                    n: n.next_multiple_of(self.isa.lanes()),
+                    a: v.add(first / CHUNK * layout.chunk_stride + xi * layout.plane),
+                    a_row: 1,
+                    a_col: layout.row,
+                    b: z,
+                    b_panel: z_panel,
+                    c: to.add((first - channels.start) * to_row),
+                    c_row: to_row,
+                    accumulate,
+                }
+                .run_deep(self.isa);
+            }
+        }
+    }
+
     fn by_tiles<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
         let Self { isa, c, k, ref tiling, z_row, .. } = *self;
-        let block = (CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH).min(tiling.count);
+        let block = (2 * CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH).min(tiling.count);
         let parts = (tiling.count / (2 * block)).clamp(1, 16);
         let part = tiling.count.div_ceil(parts);
-        let (layout, z_plane) = (Layout::new::<T>(c, block, usize::MAX), block * z_row + SKEW);
+        let (layout, z_plane) = (Layout::new::<T>(c, block, CHUNK), block * z_row + SKEW);
         let (u_row, u_plane) = (z_row, c * z_row + SKEW);
         // Each part's gw, then its gb.
         let part_len = 9 * c * k + z_row;
@@ -136,19 +177,9 @@ impl Call<'_> {
                 unsafe {
                     self.transform::<T>(tiles, v.as_mut_ptr(), layout, z.as_mut_ptr(), z_panel, z_plane);
                     for xi in 0..T::POINTS {
-                        isa.run(Gemm {
-                            m: c,
-                            k: count,
-                            n: k.next_multiple_of(isa.lanes()),
-                            a: v.as_ptr().add(xi * layout.plane),
-                            a_row: 1,
-                            a_col: layout.row,
-                            b: z.as_ptr().add(xi * z_plane),
-                            b_panel: z_panel,
-                            c: du.as_mut_ptr().add(xi * u_plane),
-                            c_row: u_row,
-                            accumulate: true,
-                        });
+                        let (z, z_panel) = (z.as_ptr().add(xi * z_plane), z_panel);
+                        let du = du.as_mut_ptr().add(xi * u_plane);
+                        self.product::<T>(v.as_ptr(), layout, xi, 0..c, (z, z_panel, count), k, (du, u_row), true);
                     }
                     self.sum_panels::<T>(z.as_ptr(), z_plane, count, gb.as_mut_ptr());
                 }
@@ -179,14 +210,14 @@ impl Call<'_> {
         let Self { isa, c, k, ref tiling, z_row, .. } = *self;
         let panel = isa.panel();
         let most = (ROUND / self.tile_bytes::<T>() / DEPTH * DEPTH).max(DEPTH).min(tiling.count);
-        let (layout, z_plane) = (Layout::new::<T>(c, most, ROWS), most * z_row + SKEW);
+        let (layout, z_plane) = (Layout::new::<T>(c, most, CHUNK), most * z_row + SKEW);
         let mut v = scratch::take(layout.len(c));
         let mut z = scratch::take(T::POINTS * z_plane);
         let (v, z, to) = (Shared::new(&mut v), Shared::new(&mut z), Shared::new(gw));
-        let panels = k.div_ceil(panel);
+        let groups = k.div_ceil(COLUMNS);
         let mut sums = scratch::take(z_row);
         sums.fill(0.0);
-        let u_plane = ROWS * panel + SKEW;
+        let u_plane = ROWS * COLUMNS + SKEW;
         let mut start = 0;
         while start < tiling.count {
             let count = most.min(tiling.count - start);
@@ -199,36 +230,25 @@ impl Call<'_> {
                     self.transform::<T>(start + first..start + last, v, layout, z, count * panel, z_plane);
                 }
             });
-            for_each(c.div_ceil(ROWS) * panels, |i| {
-                let (chunk, j) = (i / panels, i % panels);
-                let row = chunk * ROWS;
-                let rows = ROWS.min(c - row);
+            for_each(c.div_ceil(ROWS) * groups, |i| {
+                let (row, column) = (i / groups * ROWS, i % groups * COLUMNS);
+                let (rows, columns) = (ROWS.min(c - row), COLUMNS.min(k - column));
                 let mut du = scratch::take(T::POINTS * u_plane);
-                // SAFETY: rows row.. and panel j of dU and gw; units do not overlap.
+                // SAFETY: rows row.. and columns column.. of dU and gw; units do not overlap.
                 unsafe {
                     for xi in 0..T::POINTS {
-                        Gemm {
-                            m: rows,
-                            k: count,
-                            n: panel.min((k - j * panel).next_multiple_of(isa.lanes())),
-                            a: v.get().add(chunk * layout.chunk_stride + xi * layout.plane),
-                            a_row: 1,
-                            a_col: layout.row,
-                            b: z.get().add(xi * z_plane + j * count * panel),
-                            b_panel: 0,
-                            c: du.as_mut_ptr().add(xi * u_plane),
-                            c_row: panel,
-                            accumulate: false,
-                        }
-                        .run_deep(isa);
+                        let z = z.get().add(xi * z_plane + column * count).cast_const();
+                        let du = du.as_mut_ptr().add(xi * u_plane);
+                        let (z, to) = ((z, count * panel, count), (du, COLUMNS));
+                        self.product::<T>(v.get(), layout, xi, row..row + rows, z, columns, to, false);
                     }
                     isa.run(WeightGradient::<T> {
                         channels: rows,
-                        n: panel.min(k - j * panel),
+                        n: columns,
                         du: du.as_ptr(),
                         plane: u_plane,
-                        row: panel,
-                        gw: to.get().add(row * k + j * panel),
+                        row: COLUMNS,
+                        gw: to.get().add(row * k + column),
                         gw_tap: c * k,
                         gw_row: k,
                         accumulate: start > 0,

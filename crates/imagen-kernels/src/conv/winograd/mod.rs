@@ -42,7 +42,7 @@ const ROUND: usize = 24 << 20;
 /// Tiles of one unit of work in the schedule by panels.
 const BLOCK: usize = 112;
 /// Output channels of one unit of work: some panels on every instruction set.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 32;
 /// Input channels whose U is made at a time.
 const CHANNELS: usize = ROW;
 /// Distance between rows and planes of V, M and U beyond their size, so that those of a power-of-two shape do not fall
