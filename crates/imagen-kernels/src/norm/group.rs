@@ -92,24 +92,54 @@ impl GroupNorm {
                 );
             }
         };
-        let apply = |image: usize, i: usize| {
-            let first = i * chunk;
-            let offset = (image * hw + first) * c;
-            // SAFETY: pixels of this chunk, which do not overlap; a and b of this image are complete.
-            unsafe {
-                isa.run(Apply {
-                    x: x.as_ptr().add(offset),
-                    y: to.get().add(offset),
-                    pixels: chunk.min(hw - first),
-                    c,
-                    a: a.get().add(image * c),
-                    b: b.get().add(image * c),
-                    silu: self.silu,
-                });
-            }
+        // SAFETY: chunks do not overlap; a and b of this image are complete.
+        let apply = |image: usize, i: usize| unsafe {
+            self.apply(isa, image, i, x, (a.get().cast_const(), b.get().cast_const()), to);
         };
         self.two_passes(sums, fold, apply);
         stats
+    }
+
+    /// The output of [`GroupNorm::forward`] a second time, from what that returned: one pass over x instead of two.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape, or `stats` is of another shape.
+    pub fn forward_again(&self, stats: &GroupStats, x: &[f32], y: &mut [f32]) {
+        let Self { n, hw, c, .. } = *self;
+        expect_len("x", x, n * hw * c);
+        expect_len("y", y, n * hw * c);
+        expect_len("stats", &stats.a, n * c);
+        if hw == 0 {
+            return;
+        }
+        let (isa, to, chunks) = (Isa::current(), Shared::new(y), self.chunks().1);
+        // SAFETY: chunks do not overlap; the statistics have the length of their shape.
+        for_each(n * chunks, |job| unsafe {
+            self.apply(isa, job / chunks, job % chunks, x, (stats.a.as_ptr(), stats.b.as_ptr()), to);
+        });
+    }
+
+    /// `y = act(a x + b)` on the i-th chunk of an image.
+    ///
+    /// # Safety
+    /// `x` and what `to` points to are `[n, hw, c]`, a and b `[n, c]`; nobody else writes this chunk of y meanwhile.
+    unsafe fn apply(&self, isa: Isa, image: usize, i: usize, x: &[f32], (a, b): (*const f32, *const f32), to: Shared) {
+        let Self { hw, c, .. } = *self;
+        let chunk = self.chunks().0;
+        let first = i * chunk;
+        let offset = (image * hw + first) * c;
+        // SAFETY: the chunk lies within the image.
+        unsafe {
+            isa.run(Apply {
+                x: x.as_ptr().add(offset),
+                y: to.get().add(offset),
+                pixels: chunk.min(hw - first),
+                c,
+                a: a.add(image * c),
+                b: b.add(image * c),
+                silu: self.silu,
+            });
+        }
     }
 
     /// The gradients; `dy_to_dx` holds that of y and is replaced by that of x. `ggamma` and `gbeta` are `[c]`,

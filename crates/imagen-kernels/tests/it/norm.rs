@@ -87,6 +87,9 @@ fn group_normalization_and_its_gradients_match_the_definition() {
             let mut y = blank(x.len());
             let stats = norm.forward(&x, &gamma, &beta, film, &mut y);
             assert_close(&what, &y, &expected.y, bound);
+            let mut again = blank(x.len());
+            norm.forward_again(&stats, &x, &mut again);
+            assert!(again.iter().zip(&y).all(|(a, y)| a.to_bits() == y.to_bits()), "again, {what}");
             let mut dx = gy.clone();
             let (mut ggamma, mut gbeta, mut gfilm) = (blank(c), blank(c), blank(2 * n * c));
             let to = with_film.then_some(&mut gfilm[..]);
