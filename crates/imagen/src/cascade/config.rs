@@ -129,6 +129,12 @@ impl StageConfig {
         if self.size == 0 || self.size % unit != 0 {
             return Err(Error::usage(format!("size = {}: this network needs a multiple of {unit}", self.size)));
         }
+        if let Some(side) = self.unet.side().filter(|side| *side != self.size) {
+            return Err(Error::usage(format!(
+                "size = {}: the learned positions of unet.levels belong to pictures of {side}",
+                self.size
+            )));
+        }
         match (self.low_size, self.unet.low_resolution, self.stage) {
             (None, false, StageName::Base) => Ok(()),
             (Some(low), true, StageName::Sr256 | StageName::Sr1024) if low > 0 && self.size % low == 0 => Ok(()),

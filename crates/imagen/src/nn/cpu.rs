@@ -18,8 +18,10 @@ use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, optimizer, resample};
 
-use super::extension::{Maybe, NetworkOps};
+use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::AdamStep;
+
+mod residual;
 
 const EPS: f32 = 1e-5;
 
@@ -182,6 +184,21 @@ impl NetworkOps for Flex {
         filled(x.layout().shape().clone(), |y| {
             norm.forward(slice(&x), slice(&gamma), slice(&beta), film.as_ref().map(slice), y);
         })
+    }
+
+    fn residual_block(
+        x: T,
+        film: T,
+        shortcut: Maybe<Self>,
+        p: BlockParameters<Self>,
+        groups1: usize,
+        groups2: usize,
+        scale: f32,
+    ) -> T {
+        let h = Self::group_norm(x.clone(), p.gamma1, p.beta1, Maybe::None, groups1, true);
+        let h = Self::conv3x3(h, p.weight1, p.bias1, Maybe::None, 1, 1.0);
+        let h = Self::group_norm(h, p.gamma2, p.beta2, Maybe::Some(film), groups2, true);
+        Self::conv3x3(h, p.weight2, p.bias2, Maybe::Some(shortcut.into_option().unwrap_or(x)), 1, scale)
     }
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {
@@ -377,6 +394,32 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
                 <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu)
+            },
+        )
+    }
+
+    fn residual_block(
+        x: Tracked<C>,
+        film: Tracked<C>,
+        shortcut: Maybe<Self>,
+        p: BlockParameters<Self>,
+        groups1: usize,
+        groups2: usize,
+        scale: f32,
+    ) -> Tracked<C> {
+        let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2].map(Some);
+        let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = parameters;
+        record::<C, 11>(
+            [Some(x), Some(film), shortcut.into_option(), gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2],
+            |[x, film, shortcut, parameters @ ..]| {
+                let [x, film] = present([x, film]);
+                residual::forward(x, film, shortcut, present(parameters), [groups1, groups2], scale)
+            },
+            |[x, film, shortcut, parameters @ ..]| {
+                let [x, film] = present([x, film]);
+                let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = present(parameters);
+                let p = BlockParameters { gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2 };
+                <Flex as NetworkOps>::residual_block(x, film, Maybe::from_option(shortcut), p, groups1, groups2, scale)
             },
         )
     }

@@ -29,6 +29,27 @@ impl<B: Backend> Maybe<B> {
     }
 }
 
+/// The parameters of [`super::ops::residual_block`].
+#[derive(ExtensionType)]
+pub struct BlockParameters<B: Backend> {
+    /// Scale of the first norm.
+    pub gamma1: FloatTensor<B>,
+    /// Shift of the first norm.
+    pub beta1: FloatTensor<B>,
+    /// Weights of the first convolution.
+    pub weight1: FloatTensor<B>,
+    /// Bias of the first convolution.
+    pub bias1: FloatTensor<B>,
+    /// Scale of the second norm.
+    pub gamma2: FloatTensor<B>,
+    /// Shift of the second norm.
+    pub beta2: FloatTensor<B>,
+    /// Weights of the second convolution.
+    pub weight2: FloatTensor<B>,
+    /// Bias of the second convolution.
+    pub bias2: FloatTensor<B>,
+}
+
 /// The coarse operations; shapes and meaning are documented on their wrappers in [`super::ops`].
 #[backend_extension(Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
 pub trait NetworkOps: Backend {
@@ -53,6 +74,18 @@ pub trait NetworkOps: Backend {
         silu: bool,
     ) -> FloatTensor<Self> {
         reference::group_norm::<Self>(x, gamma, beta, film.into_option(), groups, silu)
+    }
+    /// See [`super::ops::residual_block`].
+    fn residual_block(
+        x: FloatTensor<Self>,
+        film: FloatTensor<Self>,
+        #[extension_type] shortcut: Maybe<Self>,
+        #[extension_type] parameters: BlockParameters<Self>,
+        groups1: usize,
+        groups2: usize,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        reference::residual_block::<Self>(x, film, shortcut.into_option(), parameters, [groups1, groups2], scale)
     }
     /// See [`super::ops::layer_norm`].
     fn layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>) -> FloatTensor<Self> {

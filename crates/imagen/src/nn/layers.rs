@@ -66,6 +66,11 @@ impl Conv3x3 {
         ops::conv3x3(x, self.weight.val(), self.bias.val(), None, self.stride, 1.0)
     }
 
+    /// Weights and bias.
+    pub fn parameters(&self) -> (Tensor<4>, Tensor<1>) {
+        (self.weight.val(), self.bias.val())
+    }
+
     /// `(conv(x) + residual) · scale`.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>, scale: f32) -> Tensor<4> {
         ops::conv3x3(x, self.weight.val(), self.bias.val(), Some(residual), self.stride, scale)
@@ -96,6 +101,25 @@ impl Linear {
     }
 }
 
+/// A learned map `[side, side, c]` that is added to every picture's features; zero at first.
+#[derive(Module, Debug)]
+pub struct Position {
+    map: Param<Tensor<3>>,
+}
+
+impl Position {
+    /// For maps of `side`×`side` pixels and `c` channels.
+    pub fn new(init: &Init<'_>, side: usize, c: usize) -> Self {
+        let zeros = TensorData::new(vec![0.0f32; side * side * c], [side, side, c]);
+        Self { map: Param::from_tensor(Tensor::from_data(zeros, init.device)) }
+    }
+
+    /// `x [n, side, side, c]` plus the map.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        x + self.map.val().unsqueeze()
+    }
+}
+
 /// Group normalisation with optional feature-wise modulation and SiLU.
 #[derive(Module, Debug)]
 pub struct GroupNorm {
@@ -109,6 +133,11 @@ impl GroupNorm {
     pub fn new(init: &Init<'_>, c: usize, groups: usize) -> Self {
         let groups = (1..=groups.min(c)).rev().find(|g| c % g == 0).unwrap_or(1);
         Self { weight: init.constant(c, 1.0), bias: init.constant(c, 0.0), groups }
+    }
+
+    /// Scale and shift, and the number of groups.
+    pub fn parameters(&self) -> ([Tensor<1>; 2], usize) {
+        ([self.weight.val(), self.bias.val()], self.groups)
     }
 
     /// GroupNorm alone.

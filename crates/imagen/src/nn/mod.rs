@@ -18,5 +18,5 @@ mod reference;
 mod tests;
 
 pub use embedding::noise_embedding;
-pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear};
+pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position};
 pub use params::{Values, export, import, parameter_count, visit_parameters};

@@ -6,7 +6,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::extension::{Maybe, NetworkOps};
+use super::extension::{BlockParameters, Maybe, NetworkOps};
 
 /// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +61,54 @@ pub fn group_norm(
 ) -> Tensor<4> {
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::group_norm(x, gamma, beta, maybe(film), groups, silu))
+}
+
+/// The parameters of [`residual_block`], `c` channels in, `k` out.
+#[derive(Clone, Debug)]
+pub struct ResidualBlock {
+    /// Scale and shift of the first GroupNorm, `[c]`.
+    pub norm1: [Tensor<1>; 2],
+    /// Weights of the first convolution, `[3, 3, c, k]`.
+    pub weight1: Tensor<4>,
+    /// Its bias, `[k]`.
+    pub bias1: Tensor<1>,
+    /// Scale and shift of the second GroupNorm, `[k]`.
+    pub norm2: [Tensor<1>; 2],
+    /// Weights of the second convolution, `[3, 3, k, k]`.
+    pub weight2: Tensor<4>,
+    /// Its bias, `[k]`.
+    pub bias2: Tensor<1>,
+    /// Groups of the two norms.
+    pub groups: [usize; 2],
+}
+
+/// `(conv2(silu(GN2(conv1(silu(GN1(x)))·(1 + scale) + shift)) + shortcut) · scale` in one operation, which keeps two maps
+/// for the way back instead of four and lets the gradient of `x` arise in one place.
+///
+/// `x [n, h, w, c]`, `film [n, 2k]`, `shortcut [n, h, w, k]` or x itself where absent (c = k), result `[n, h, w, k]`.
+pub fn residual_block(
+    x: Tensor<4>,
+    film: Tensor<2>,
+    shortcut: Option<Tensor<4>>,
+    block: ResidualBlock,
+    scale: f32,
+) -> Tensor<4> {
+    let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2: [gamma2, beta2], weight2, bias2, groups } =
+        block;
+    let parameters = BlockParameters {
+        gamma1: gamma1.into_dispatch(),
+        beta1: beta1.into_dispatch(),
+        weight1: weight1.into_dispatch(),
+        bias1: bias1.into_dispatch(),
+        gamma2: gamma2.into_dispatch(),
+        beta2: beta2.into_dispatch(),
+        weight2: weight2.into_dispatch(),
+        bias2: bias2.into_dispatch(),
+    };
+    let (x, film, shortcut) = (x.into_dispatch(), film.into_dispatch(), maybe(shortcut));
+    Tensor::from_dispatch(<Dispatch as NetworkOps>::residual_block(
+        x, film, shortcut, parameters, groups[0], groups[1], scale,
+    ))
 }
 
 /// Layer normalisation over the last axis, ε = 1e-5; `γ, β [c]`.

@@ -5,6 +5,7 @@
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, ops::ConvOptions};
 
+use super::extension::BlockParameters;
 use super::ops::AdamStep;
 
 const EPS: f32 = 1e-5;
@@ -70,6 +71,20 @@ pub(super) fn group_norm<B: Backend>(
         z = B::float_mul(z.clone(), B::sigmoid(z));
     }
     reshape::<B, 4>(z, [n, h, w, c])
+}
+
+pub(super) fn residual_block<B: Backend>(
+    x: FloatTensor<B>,
+    film: FloatTensor<B>,
+    shortcut: Option<FloatTensor<B>>,
+    p: BlockParameters<B>,
+    groups: [usize; 2],
+    scale: f32,
+) -> FloatTensor<B> {
+    let h = group_norm::<B>(x.clone(), p.gamma1, p.beta1, None, groups[0], true);
+    let h = conv3x3::<B>(h, p.weight1, p.bias1, None, 1, 1.0);
+    let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), groups[1], true);
+    conv3x3::<B>(h, p.weight2, p.bias2, Some(shortcut.unwrap_or(x)), 1, scale)
 }
 
 pub(super) fn layer_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: FloatTensor<B>) -> FloatTensor<B> {

@@ -144,6 +144,46 @@ fn group_norm_is_its_definition() {
 }
 
 #[test]
+fn residual_block_is_its_definition() {
+    same("residual_block", |inputs, sizes, fast| {
+        let (n, h, w) = (sizes.pick(1, 3), sizes.pick(2, 9), sizes.pick(2, 9));
+        let groups = [sizes.pick(1, 3), sizes.pick(1, 3)];
+        let (c, own) = (groups[0] * groups[1] * sizes.pick(2, 6), sizes.coin());
+        let k = if own { c } else { groups[1] * sizes.pick(2, 9) };
+        let (x, film) = (inputs.draw([n, h, w, c]), inputs.draw([n, 2 * k]));
+        let shortcut = (!own).then(|| inputs.draw([n, h, w, k]));
+        let block = ops::ResidualBlock {
+            norm1: [inputs.draw([c]), inputs.draw([c])],
+            weight1: inputs.draw([3, 3, c, k]),
+            bias1: inputs.draw([k]),
+            norm2: [inputs.draw([k]), inputs.draw([k])],
+            weight2: inputs.draw([3, 3, k, k]),
+            bias2: inputs.draw([k]),
+            groups,
+        };
+        let scale = if sizes.coin() { 1.0 } else { 0.6 };
+        if fast {
+            return ops::residual_block(x, film, shortcut, block, scale);
+        }
+        let h = reference::group_norm::<Dispatch>(
+            x.clone().into_dispatch(),
+            block.norm1[0].clone().into_dispatch(),
+            block.norm1[1].clone().into_dispatch(),
+            None,
+            groups[0],
+            true,
+        );
+        let (w1, b1) = (block.weight1.into_dispatch(), block.bias1.into_dispatch());
+        let h = reference::conv3x3::<Dispatch>(h, w1, b1, None, 1, 1.0);
+        let [gamma2, beta2] = block.norm2.map(Tensor::into_dispatch);
+        let h = reference::group_norm::<Dispatch>(h, gamma2, beta2, Some(film.into_dispatch()), groups[1], true);
+        let (w2, b2) = (block.weight2.into_dispatch(), block.bias2.into_dispatch());
+        let residual = shortcut.unwrap_or(x).into_dispatch();
+        Tensor::from_dispatch(reference::conv3x3::<Dispatch>(h, w2, b2, Some(residual), 1, scale))
+    });
+}
+
+#[test]
 fn layer_norm_is_its_definition() {
     same("layer_norm", |inputs, sizes, fast| {
         let (n, t, c) = (sizes.pick(1, 3), sizes.pick(1, 9), sizes.pick(2, 40));

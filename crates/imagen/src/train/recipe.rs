@@ -154,6 +154,9 @@ impl Recipe {
             let unit = self.stage.unet.granularity();
             let scale = self.stage.low_size.map(|low| self.stage.size / low);
             let fits = crop > 0 && crop <= self.stage.size && crop % unit == 0;
+            if self.stage.unet.side().is_some() {
+                return fail("data.crop: a network with learned positions needs whole pictures; remove one of the two");
+            }
             if !fits || scale.is_none_or(|scale| crop % scale != 0) {
                 return fail(
                     "data.crop is for super-resolution stages: at most stage.size, a multiple of the network's \

@@ -110,6 +110,21 @@ pub struct Level {
     /// Whether its pixels attend to the text.
     #[serde(default)]
     pub text_attention: bool,
+    /// Side of a learned map that is added to this level's features on the way down, so that it works at this size alone;
+    /// 0 for none. Not in the paper: without it, what is to be where must come from the noise and the rim.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub position: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Level {
+    /// One residual block, no attention.
+    pub fn plain(channels: usize) -> Self {
+        Self { channels, blocks: 1, self_attention: false, text_attention: false, position: 0 }
+    }
 }
 
 /// A U-Net, completely described.
@@ -156,8 +171,12 @@ pub struct UnetConfig {
 impl UnetConfig {
     /// F.1: the base model, 64×64, 2 billion parameters, for text vectors of width `text_dim`.
     pub fn base64(text_dim: usize) -> Self {
-        let level =
-            |channels, attention| Level { channels, blocks: 3, self_attention: attention, text_attention: attention };
+        let level = |channels, attention| Level {
+            blocks: 3,
+            self_attention: attention,
+            text_attention: attention,
+            ..Level::plain(channels)
+        };
         Self {
             layout: Layout::Adm,
             image_channels: 3,
@@ -180,8 +199,8 @@ impl UnetConfig {
 
     /// F.2: Efficient U-Net 64→256, 600 million parameters.
     pub fn sr256(text_dim: usize) -> Self {
-        let level = |channels, blocks| Level { channels, blocks, self_attention: false, text_attention: false };
-        let deepest = Level { channels: 1024, blocks: 8, self_attention: true, text_attention: true };
+        let level = |channels, blocks| Level { blocks, ..Level::plain(channels) };
+        let deepest = Level { self_attention: true, text_attention: true, ..level(1024, 8) };
         Self {
             layout: Layout::Efficient,
             low_resolution: true,
@@ -214,6 +233,15 @@ impl UnetConfig {
         1 << halvings
     }
 
+    /// The only picture side that learned positions allow; `None` where there are none.
+    pub fn side(&self) -> Option<usize> {
+        let mut sides = (0..).zip(&self.levels).filter(|(_, level)| level.position > 0).map(|(i, level)| {
+            let halvings = if self.layout == Layout::Efficient { i + 1 } else { i };
+            level.position << halvings
+        });
+        sides.next()
+    }
+
     /// What is wrong with this description, if anything.
     ///
     /// # Errors
@@ -234,6 +262,15 @@ impl UnetConfig {
             let heads = self.heads.of(width);
             if heads == 0 || width == 0 || width % heads != 0 {
                 return fail(format!("{heads} heads do not divide an attention width of {width}"));
+            }
+        }
+        for (i, level) in self.levels.iter().enumerate().filter(|(_, level)| level.position > 0) {
+            let halvings = if self.layout == Layout::Efficient { i + 1 } else { i };
+            if self.side() != Some(level.position << halvings) {
+                return fail(format!(
+                    "levels[{i}].position = {}: positions of two levels belong to different sides",
+                    level.position
+                ));
             }
         }
         if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {

@@ -135,6 +135,7 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
             row.conv(at, width, level.channels);
             width = level.channels;
         }
+        row.parameters += (level.position * level.position * width) as u64;
         for b in 0..level.blocks {
             row.resnet_block(at, at, width, level.channels, embedding);
             width = level.channels;
@@ -235,6 +236,11 @@ mod tests {
         cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
         cases.push(UnetConfig { output_blocks: 2, ..cases[2].clone() });
+        let placed = |mut config: UnetConfig| {
+            config.levels[1].position = 4;
+            config
+        };
+        cases.extend([placed(cases[0].clone()), placed(cases[1].clone())]);
         for config in cases {
             let device = Device::flex();
             let unet = Unet::new(&config, &mut Init::zeros(&device)).unwrap();

@@ -7,12 +7,13 @@ use super::attention::Attention;
 use super::conditioning::Text;
 use super::config::{Layout, Level, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
-use crate::nn::{Conv3x3, Init};
+use crate::nn::{Conv3x3, Init, Position};
 
-/// Efficient: strided convolution → residual blocks → attention. ADM: (residual block → attention)… → down-sampling block.
+/// Efficient: strided convolution → [position] → residual blocks → attention. ADM: [position] → (residual block → attention)… → down-sampling block.
 #[derive(Module, Debug)]
 pub(super) struct DBlock {
     down_first: Option<Conv3x3>,
+    position: Option<Position>,
     blocks: Vec<ResnetBlock>,
     /// Attention layers after each residual block.
     attention: Vec<Vec<Attention>>,
@@ -39,6 +40,7 @@ impl DBlock {
         let efficient = config.layout == Layout::Efficient;
         let down_first = efficient.then(|| Conv3x3::new(init, width, level.channels, 2, 1.0));
         let mut from = if efficient { level.channels } else { width };
+        let position = (level.position > 0).then(|| Position::new(init, level.position, from));
         let (mut blocks, mut attention) = (Vec::new(), Vec::new());
         for index in 0..level.blocks {
             blocks.push(block(init, from, None));
@@ -56,7 +58,7 @@ impl DBlock {
             skips.push(from);
             block(init, from, Some(Resample::Down))
         });
-        Self { down_first, blocks, attention, down_last, skip_per_block: !efficient }
+        Self { down_first, position, blocks, attention, down_last, skip_per_block: !efficient }
     }
 
     /// The level's output; what the way up will need is pushed on `skips`.
@@ -69,6 +71,9 @@ impl DBlock {
     ) -> Tensor<4> {
         if let Some(down) = &self.down_first {
             x = down.forward(x);
+        }
+        if let Some(position) = &self.position {
+            x = position.forward(x);
         }
         for (block, attention) in self.blocks.iter().zip(&self.attention) {
             x = block.forward(x, embedding);

@@ -40,6 +40,8 @@ pub struct Unet {
     /// Whether the pictures' first convolution leaves a skip of its own.
     skip_input: bool,
     granularity: usize,
+    /// The only side of pictures that a network with learned positions takes.
+    side: Option<usize>,
     low_resolution: bool,
 }
 
@@ -126,6 +128,7 @@ impl Unet {
             head,
             skip_input,
             granularity: config.granularity(),
+            side: config.side(),
             low_resolution: config.low_resolution,
         })
     }
@@ -140,6 +143,12 @@ impl Unet {
         let unit = self.granularity;
         if h % unit != 0 || w % unit != 0 {
             return Err(Error::usage(format!("a picture of {w}×{h}: this network needs sides divisible by {unit}")));
+        }
+        if self.side.is_some_and(|side| [h, w] != [side; 2]) {
+            let side = self.side.unwrap_or(0);
+            return Err(Error::usage(format!(
+                "a picture of {w}×{h}: this network has learned positions of {side}×{side}"
+            )));
         }
         conditioning.check([n, h, w])?;
         let (embedding, text) = self.embedder.forward(conditioning, &z.device());

@@ -74,8 +74,17 @@ impl ResnetBlock {
             Some(Resample::Down) => ops::average_pool2(x),
             Some(Resample::Up) => ops::upsample2(x),
         };
+        let film = self.modulation.forward(embedding.clone());
+        if self.resample.is_none() {
+            let shortcut = match &self.shortcut {
+                Some(shortcut) => Some(shortcut.forward(x.clone())),
+                None => (self.shortcut_scale != 1.0).then(|| x.clone()),
+            };
+            let shortcut = shortcut.map(|s| if self.shortcut_scale == 1.0 { s } else { s * self.shortcut_scale });
+            return ops::residual_block(x, film, shortcut, self.parameters(), self.sum_scale);
+        }
         let h = self.conv1.forward(resample(self.norm1.forward_silu(x.clone(), None)));
-        let h = self.norm2.forward_silu(h, Some(self.modulation.forward(embedding.clone())));
+        let h = self.norm2.forward_silu(h, Some(film));
         let x = resample(x);
         let x = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x),
@@ -83,5 +92,11 @@ impl ResnetBlock {
         };
         let x = if self.shortcut_scale == 1.0 { x } else { x * self.shortcut_scale };
         self.conv2.forward_onto(h, x, self.sum_scale)
+    }
+
+    fn parameters(&self) -> ops::ResidualBlock {
+        let ((norm1, groups1), (norm2, groups2)) = (self.norm1.parameters(), self.norm2.parameters());
+        let ((weight1, bias1), (weight2, bias2)) = (self.conv1.parameters(), self.conv2.parameters());
+        ops::ResidualBlock { norm1, weight1, bias1, norm2, weight2, bias2, groups: [groups1, groups2] }
     }
 }

@@ -150,13 +150,13 @@ CASES = [
             groups=8,
         ),
     ),
-    # residual blocks at the pictures' own resolution after the last up-sampling; skips that are scaled and joined
+    # residual blocks at the pictures' own resolution after the last up-sampling; a learned map; skips scaled and joined
     (
         "efficient_output_blocks",
         (2, 8, 8),
         ([3, 6], 6),
         dict(
-            levels=[level(4, 1), level(8, 1, text=True)],
+            levels=[level(4, 1), {**level(8, 1, text=True), "position": 2}],
             layout="efficient",
             channels=4,
             embedding=8,

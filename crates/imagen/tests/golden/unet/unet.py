@@ -160,6 +160,17 @@ def attention_layers(c, level):
     return nn.ModuleList(Attention(c, level["channels"], p, t) for p, t in wanted if p or t)
 
 
+class Position(nn.Module):
+    """A learned map that is added to the features."""
+
+    def __init__(self, side, channels):
+        super().__init__()
+        self.map = nn.Parameter(torch.zeros(side, side, channels))
+
+    def forward(self, x):
+        return x + self.map.permute(2, 0, 1)
+
+
 class Down(nn.Module):
     def __init__(self, c, index, width):
         super().__init__()
@@ -167,6 +178,8 @@ class Down(nn.Module):
         channels, count = level["channels"], level["blocks"]
         self.down_first = nn.Conv2d(width, channels, 3, stride=2, padding=1) if self.efficient else None
         entering = [channels if self.efficient else width] + [channels] * (count - 1)
+        side = level.get("position", 0)
+        self.position = Position(side, entering[0]) if side else None
         self.blocks = nn.ModuleList(ResnetBlock(c, e, channels) for e in entering)
         self.attention = nn.ModuleList(
             attention_layers(c, level) if not self.efficient or i == count - 1 else nn.ModuleList()
@@ -180,6 +193,8 @@ class Down(nn.Module):
         skips = []
         if self.down_first is not None:
             x = self.down_first(x)
+        if self.position is not None:
+            x = self.position(x)
         for block, layers in zip(self.blocks, self.attention):
             x = block(x, embedding)
             for layer in layers:

@@ -1,0 +1,136 @@
+//! A residual block as one recorded operation (`ops::residual_block`).
+//!
+//! For the way back it keeps x and the first convolution's output; both normalised maps are made again from their
+//! statistics, one pass over memory each. x takes part twice, in the block and as its own shortcut, and both gradients
+//! meet here instead of in the tensor library.
+
+use std::sync::Arc;
+
+use imagen_kernels::conv::Conv3x3;
+use imagen_kernels::elementwise;
+use imagen_kernels::norm::{GroupNorm, GroupStats};
+
+use super::{BackwardFn, T, conv_output, conv_shape, filled, group_norm_shape, owned, scaled_gradient, slice, tensor};
+use burn::tensor::Shape;
+
+/// What the way back needs.
+struct Kept {
+    x: T,
+    film: T,
+    /// gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2.
+    parameters: [T; 8],
+    /// The first convolution's output.
+    h: T,
+    norms: [GroupNorm; 2],
+    stats: [GroupStats; 2],
+    convs: [Conv3x3; 2],
+    scale: f32,
+    /// Whether the shortcut is an input of its own.
+    shortcut: bool,
+}
+
+/// The output and its backward pass; inputs and gradients are x, film, shortcut and the eight parameters.
+pub(super) fn forward(
+    x: T,
+    film: T,
+    shortcut: Option<T>,
+    parameters: [T; 8],
+    groups: [usize; 2],
+    scale: f32,
+) -> (T, Arc<BackwardFn<11>>) {
+    let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = &parameters;
+    let norm1 = group_norm_shape(&x, groups[0], true);
+    let conv1 = conv_shape(&x, weight1, 1);
+    let mut normal = vec![0.0; x.layout().num_elements()];
+    let stats1 = norm1.forward(slice(&x), slice(gamma1), slice(beta1), None, &mut normal);
+    let h = filled(conv_output(&conv1), |h| {
+        conv1.forward(&normal, slice(weight1), Some(slice(bias1)), None, 1.0, h);
+    });
+    let norm2 = group_norm_shape(&h, groups[1], true);
+    let conv2 = conv_shape(&h, weight2, 1);
+    normal.resize(h.layout().num_elements(), 0.0);
+    let stats2 = norm2.forward(slice(&h), slice(gamma2), slice(beta2), Some(slice(&film)), &mut normal);
+    let y = filled(conv_output(&conv2), |y| {
+        let residual = slice(shortcut.as_ref().unwrap_or(&x));
+        conv2.forward(&normal, slice(weight2), Some(slice(bias2)), Some(residual), scale, y);
+    });
+    let kept = Kept {
+        x,
+        film,
+        parameters,
+        h,
+        norms: [norm1, norm2],
+        stats: [stats1, stats2],
+        convs: [conv1, conv2],
+        scale,
+        shortcut: shortcut.is_some(),
+    };
+    (y, Arc::new(move |_: [bool; 11], dy: T| kept.backward(dy)))
+}
+
+impl Kept {
+    fn backward(&self, dy: T) -> [Option<T>; 11] {
+        let Self { x, film, h, norms: [norm1, norm2], stats: [stats1, stats2], convs: [conv1, conv2], .. } = self;
+        let [gamma1, beta1, weight1, _, gamma2, beta2, weight2, _] = &self.parameters;
+        let dy = scaled_gradient(dy, self.scale);
+
+        let mut normal = vec![0.0; h.layout().num_elements()];
+        norm2.forward_again(stats2, slice(h), &mut normal);
+        let (dw2, db2) = weight_gradient(conv2, &normal, slice(&dy), weight2);
+        let mut dh = normal; // overwritten
+        conv2.grad_input(slice(&dy), slice(weight2), &mut dh);
+        let (mut dgamma2, mut dbeta2) = (vec![0.0; norm2.c], vec![0.0; norm2.c]);
+        let mut dfilm = vec![0.0; film.layout().num_elements()];
+        norm2.backward(
+            stats2,
+            slice(h),
+            slice(gamma2),
+            slice(beta2),
+            Some(slice(film)),
+            &mut dh,
+            &mut dgamma2,
+            &mut dbeta2,
+            Some(&mut dfilm),
+        );
+
+        let mut normal = vec![0.0; x.layout().num_elements()];
+        norm1.forward_again(stats1, slice(x), &mut normal);
+        let (dw1, db1) = weight_gradient(conv1, &normal, &dh, weight1);
+        let mut dx = normal; // overwritten
+        conv1.grad_input(&dh, slice(weight1), &mut dx);
+        let (mut dgamma1, mut dbeta1) = (vec![0.0; norm1.c], vec![0.0; norm1.c]);
+        norm1.backward(stats1, slice(x), slice(gamma1), slice(beta1), None, &mut dx, &mut dgamma1, &mut dbeta1, None);
+        let dshortcut = if self.shortcut {
+            Some(owned(dy))
+        } else {
+            elementwise::add_assign(&mut dx, slice(&dy));
+            None
+        };
+
+        let like = |t: &T, values: Vec<f32>| Some(tensor(values, t.layout().shape().clone()));
+        let channels = |values: Vec<f32>| {
+            let shape = Shape::from([values.len()]);
+            Some(tensor(values, shape))
+        };
+        [
+            like(x, dx),
+            like(film, dfilm),
+            dshortcut,
+            channels(dgamma1),
+            channels(dbeta1),
+            Some(dw1),
+            Some(db1),
+            channels(dgamma2),
+            channels(dbeta2),
+            Some(dw2),
+            Some(db2),
+        ]
+    }
+}
+
+/// The gradients of a convolution's weights and bias.
+fn weight_gradient(conv: &Conv3x3, x: &[f32], dy: &[f32], weight: &T) -> (T, T) {
+    let mut bias = vec![0.0; conv.k];
+    let dw = filled(weight.layout().shape().clone(), |dw| conv.grad_weight(x, dy, dw, Some(&mut bias)));
+    (dw, tensor(bias, Shape::from([conv.k])))
+}
