@@ -3,8 +3,8 @@
 //!
 //! The same two schedules. *By tiles*, for few channels: the tiles are cut into a fixed number of parts; a thread
 //! takes a part, block by block, with V, Z and its own dU in cache; the parts' results are added in order. *By
-//! panels*: V and Z of many tiles are made first; then a thread makes dU for some inputs and one panel of outputs,
-//! and at once its share of dw.
+//! panels*: V and Z of many tiles are made first; then a thread makes dU for some inputs and some outputs, and at once its
+//! share of dw.
 //!
 //! The gradient of the bias falls out: both transforms have the interpolation point 1 at index 1, where A dY A^T is
 //! the sum of the tile's dY.

@@ -5,7 +5,7 @@
 
 use super::transform::Transform;
 use crate::isa::Kernel;
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -48,16 +48,16 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
         Self { weights, c, k, channels, column, to, plane, of: PhantomData }
     }
 
-    /// One input channel, a vector of outputs of which `n` exist; its taps are `tap` numbers apart.
+    /// One input channel, a vector of outputs; its taps are `tap` numbers apart.
     #[inline(always)]
-    unsafe fn channel<V: Simd>(&self, w: *const f32, tap: usize, n: usize, to: *mut f32) {
-        // SAFETY: n numbers of nine taps; a vector in every plane.
+    unsafe fn channel<V: Simd>(&self, w: *const f32, tap: usize, to: *mut f32) {
+        // SAFETY: a vector of nine taps; a vector in every plane.
         unsafe {
             let mut half = [[V::splat(0.0); 3]; 6];
             for s in 0..3 {
                 let mut taps = [V::splat(0.0); 3];
                 for (r, value) in taps.iter_mut().enumerate() {
-                    *value = V::load_up_to(w.wrapping_add((r * 3 + s) * tap), n);
+                    *value = V::load(w.add((r * 3 + s) * tap));
                 }
                 let points = T::weight(taps);
                 for i in 0..T::IN {
@@ -92,37 +92,73 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
     }
 }
 
+impl<T: Transform> WeightTransform<'_, T> {
+    /// Weights as stored. The nine taps of a channel are a large power of two apart, in one set of the caches: each line is
+    /// read once, into a row of its own, and asked for in advance.
+    #[inline(always)]
+    unsafe fn plain<V: Simd>(&self, w: &[f32]) {
+        /// Channels between asking and reading.
+        const AHEAD: usize = 8;
+        let width = self.k.saturating_sub(self.column);
+        let tap = self.c * self.k;
+        let mut taps = [0.0; 9 * 2 * LANES];
+        for (i, channel) in self.channels.clone().enumerate() {
+            let from = w.as_ptr().wrapping_add(channel * self.k + self.column);
+            // SAFETY: `width` numbers of nine taps exist; a panel in every plane.
+            unsafe {
+                for t in 0..9 {
+                    let from = from.wrapping_add(t * tap);
+                    prefetch(from.wrapping_add(AHEAD * self.k));
+                    let to = taps.as_mut_ptr().add(t * 2 * V::LANES);
+                    if width >= 2 * V::LANES {
+                        V::load(from).store(to);
+                        V::load(from.add(V::LANES)).store(to.add(V::LANES));
+                    } else {
+                        V::load_up_to(from, width).store(to);
+                        V::load_up_to(from.wrapping_add(V::LANES), width.saturating_sub(V::LANES))
+                            .store(to.add(V::LANES));
+                    }
+                }
+                for half in [0, V::LANES] {
+                    let to = self.to.add(i * 2 * V::LANES + half);
+                    self.channel::<V>(taps.as_ptr().add(half), 2 * V::LANES, to);
+                }
+            }
+        }
+    }
+
+    /// Weights to be flipped and transposed.
+    #[inline(always)]
+    unsafe fn flipped<V: Simd>(&self, w: &[f32]) {
+        let mut blocks = [0.0; 9 * LANES * LANES];
+        for half in [0, V::LANES] {
+            let q = self.column + half;
+            let n = self.k.saturating_sub(q);
+            for first in self.channels.clone().step_by(V::LANES) {
+                let rows = V::LANES.min(self.channels.end - first);
+                // SAFETY: the block's inputs and outputs exist; a panel in every plane.
+                unsafe {
+                    self.turn::<V>(w, first, rows, q, n, &mut blocks);
+                    for i in 0..rows {
+                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half);
+                        self.channel::<V>(blocks.as_ptr().add(i * V::LANES), V::LANES * V::LANES, to);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl<T: Transform> Kernel for WeightTransform<'_, T> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let mut blocks = [0.0; 9 * LANES * LANES];
-        for half in 0..2 {
-            let q = self.column + half * V::LANES;
-            let n = self.k.saturating_sub(q);
-            for first in self.channels.clone().step_by(V::LANES) {
-                let rows = V::LANES.min(self.channels.end - first);
-                let (w, row, tap) = match self.weights {
-                    Weights::Plain(w) => (w.as_ptr().wrapping_add(first * self.k + q), self.k, self.c * self.k),
-                    Weights::Flipped(w) => {
-                        // SAFETY: the block's inputs and outputs exist.
-                        unsafe { self.turn::<V>(w, first, rows, q, n, &mut blocks) };
-                        (blocks.as_ptr(), V::LANES, V::LANES * V::LANES)
-                    }
-                };
-                for i in 0..rows {
-                    // SAFETY: by the contract.
-                    unsafe {
-                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half * V::LANES);
-                        let w = w.wrapping_add(i * row);
-                        if n >= V::LANES {
-                            self.channel::<V>(w, tap, V::LANES, to);
-                        } else {
-                            self.channel::<V>(w, tap, n, to);
-                        }
-                    }
-                }
+        // SAFETY: by the contract.
+        unsafe {
+            match self.weights {
+                Weights::Plain(w) => self.plain::<V>(w),
+                Weights::Flipped(w) => self.flipped::<V>(w),
             }
         }
     }
