@@ -8,6 +8,7 @@
 //! | [`linear`] | `x w + b`, which is also the 1x1 convolution |
 //! | [`resample`], [`elementwise`], [`optimizer`] | the memory-bound rest |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
+//! | [`peak`] | the machine's ceiling, to rate kernels by |
 //!
 //! Layouts are channels-last: activations `[n, h, w, c]`, convolution weights `[3, 3, c, k]` (height, width, in,
 //! out), linear weights `[c, k]`. Outputs are overwritten, never added to, unless a function says so. Every function
@@ -33,6 +34,7 @@ pub mod isa;
 pub mod linear;
 pub mod norm;
 pub mod optimizer;
+pub mod peak;
 pub mod resample;
 
 pub use pool::{for_each, set_threads, threads};

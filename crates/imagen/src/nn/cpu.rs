@@ -84,6 +84,7 @@ fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
     if let Some(entry) = cache.iter().find(same) {
         return entry.prepared.clone();
     }
+    let _span = tracing::trace_span!("transform weights", c = shape.c, k = shape.k).entered();
     let prepared = Arc::new(shape.prepare(slice(w)));
     cache.retain(|e| e.buffer.strong_count() > 0);
     cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
