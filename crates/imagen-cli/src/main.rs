@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod system;
+mod trace;
 
 use std::process::ExitCode;
 

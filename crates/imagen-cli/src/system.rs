@@ -53,6 +53,13 @@ pub(crate) fn memory() -> Option<Memory> {
     Some(Memory { total: machine.total.min(limit), available: machine.available.min(limit.saturating_sub(used)) })
 }
 
+/// The most memory that this process has held at once, in bytes, where the system tells it.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 fn parse_meminfo(text: &str) -> Option<Memory> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

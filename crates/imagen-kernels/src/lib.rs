@@ -10,6 +10,7 @@
 //! | [`stored`] | the same with weights in f16, bf16 or int8, for inference |
 //! | [`resample`], [`elementwise`], [`optimizer`], [`quantile`] | the memory-bound rest |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
+//! | [`peak`] | the machine's ceiling, to rate kernels by |
 //!
 //! Layouts are channels-last: activations `[n, h, w, c]`, convolution weights `[3, 3, c, k]` (height, width, in,
 //! out), linear weights `[c, k]`. Outputs are overwritten, never added to, unless a function says so. Every function
@@ -36,6 +37,7 @@ pub mod isa;
 pub mod linear;
 pub mod norm;
 pub mod optimizer;
+pub mod peak;
 pub mod quantile;
 pub mod resample;
 pub mod stored;

@@ -2,6 +2,7 @@
 //!
 //! Help, completions and manual pages all come from these definitions, so that they cannot drift apart.
 
+mod bench;
 mod completions;
 mod data;
 mod doctor;
@@ -53,6 +54,7 @@ enum Verb {
     Export(export::Export),
     Inspect(inspect::Inspect),
     Data(data::Data),
+    Bench(bench::Bench),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
@@ -68,6 +70,7 @@ impl Cli {
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
+            Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),
             Some(Verb::Completions(verb)) => verb.run(),
             Some(Verb::Man(verb)) => verb.run(),

@@ -24,6 +24,7 @@ use crate::interrupt;
 use crate::output::record::{ModelRecord, Record};
 use crate::output::{Outputs, Subject, Target, shell};
 use crate::progress::Progress;
+use crate::trace::Trace;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,6 +102,9 @@ pub(crate) struct Sample {
     /// Print one JSON object a picture instead of its path
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Write where the time goes as a Chrome trace, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    trace: Option<PathBuf>,
     /// Print nothing but results and errors
     #[arg(short, long, help_heading = OUTPUT)]
     quiet: bool,
@@ -152,6 +156,13 @@ impl Sample {
         if self.json && self.output == Target::Stdout {
             return Err(Failure::usage("--json and --output - would both write to stdout"));
         }
+        let trace = self.trace.as_deref().map(Trace::start).transpose()?;
+        let drawn = tracing::info_span!("sample").in_scope(|| self.draw());
+        // of a failed command too: it shows how far it came
+        trace.map_or(Ok(()), |trace| trace.write()).and(drawn)
+    }
+
+    fn draw(self) -> Result<()> {
         let remembered = self.params_from.as_deref().map(read_record).transpose()?;
         let prompts = self.prompts(remembered.as_ref())?;
         let files = shared::model_files(self.model.as_deref())?;
@@ -295,6 +306,7 @@ impl Drawing<'_> {
 
     /// Writes a picture, prints its path or JSON, and how to draw it again.
     fn deliver(&self, index: usize, picture: &Picture) -> Result<()> {
+        let _span = tracing::info_span!("write picture").entered();
         let subject = &self.subjects[index];
         let size = [picture.width(), picture.height()];
         let stages = self.stages.iter().copied().collect();

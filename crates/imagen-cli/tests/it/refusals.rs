@@ -119,6 +119,7 @@ fn outputs_that_would_collide_or_overwrite_or_fail_are_refused_before_drawing() 
             (&["sample", "A cat", "a CAT!", "-mm"], 2, "would both be a-cat-"),
             (&["sample", "x", "-mm", "-o", "-", "-n2"], 2, "takes one picture"),
             (&["sample", "x", "-mm", "-o", "precious.png/x.png"], 1, "precious.png"),
+            (&["sample", "x", "-mm", "--trace", "nowhere/trace.json"], 1, "nowhere"),
             (&["sample", "x", "-mm", "-o", "{prompt}"], 2, "is a folder"),
         ],
     );

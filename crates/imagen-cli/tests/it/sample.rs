@@ -226,3 +226,40 @@ fn ctrl_c_keeps_the_finished_pictures_and_exits_with_130() {
     assert_eq!(files(folder.path()).len(), 1 + named, "whole pictures and the model, no temporary file");
     assert_eq!(picture(&folder.path().join(first.trim_end())).width(), 16);
 }
+
+#[test]
+fn a_trace_shows_where_the_time_goes_and_changes_no_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny::model(&folder.path().join("m"), &Trained::BOTH);
+    let draw = |name: &str, more: &[&str]| {
+        let arguments = [&["sample", "a cat", "-mm", "--seed", "3", "-o", name], more].concat();
+        succeed(folder.path(), &arguments);
+        fs::read(folder.path().join(name)).unwrap()
+    };
+    assert_eq!(draw("plain.png", &[]), draw("traced.png", &["--trace", "trace.json"]));
+    let text = fs::read_to_string(folder.path().join("trace.json")).unwrap();
+    let trace: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let named = |name: &str| events.iter().filter(|e| e["name"] == name).collect::<Vec<_>>();
+    for (name, count) in [
+        ("sample", 1),
+        ("open text encoder", 1),
+        ("encode text", 1),
+        ("build network sr256", 1),
+        ("step base", 3),
+        ("step sr256", 3),
+        ("write picture", 1),
+    ] {
+        assert_eq!(named(name).len(), count, "{name}");
+    }
+    let interval =
+        |e: &serde_json::Value| (e["ts"].as_f64().unwrap(), e["ts"].as_f64().unwrap() + e["dur"].as_f64().unwrap());
+    let steps: Vec<_> = named("step base").into_iter().chain(named("step sr256")).map(interval).collect();
+    for name in ["conv3x3", "group_norm", "attention", "down 1", "up 0"] {
+        for (begin, end) in named(name).into_iter().map(interval) {
+            assert!(steps.iter().any(|step| step.0 <= begin && end <= step.1), "{name} is in no step");
+        }
+    }
+    // both guidance branches in one batch
+    assert!(named("conv3x3").iter().all(|e| e["args"]["x"].as_str().unwrap().starts_with("[2,")));
+}

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use tracing::info_span;
 
 pub use checkpoint::{ModelFiles, PartialLoad, StageFile, random_stage, write_stage};
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
@@ -118,6 +119,7 @@ impl Imagen {
     /// # Errors
     /// `Model` where the base is missing, a stage is untrained or damaged, or a stage was trained with another encoder.
     pub fn open(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let _span = info_span!("open model").entered();
         let label = files.label();
         if let ModelFiles::Folder(folder) = files
             && !folder.is_dir()
@@ -208,7 +210,7 @@ impl Imagen {
         if let Some(stage) = cell.get() {
             return Ok(stage);
         }
-        let stage = file.build(&self.device)?;
+        let stage = info_span!("build network", stage = %name).in_scope(|| file.build(&self.device))?;
         Ok(cell.get_or_init(|| stage))
     }
 }

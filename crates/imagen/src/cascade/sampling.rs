@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use tracing::{debug_span, info_span};
 
 use super::config::{SamplingDefaults, StageName};
 use super::stage::{Conditions, Stage};
@@ -166,11 +167,13 @@ impl<'a> Sampling<'a> {
                 continue;
             };
             let stage = self.stages[running.stage].0;
+            let span = info_span!("step", stage = %stage).entered();
             let step = running
                 .trajectory
                 .next()
                 .unwrap_or_else(|| Err(Error::usage("the trajectory has no steps")))
                 .context(|| format!("stage {stage}"))?;
+            drop(span);
             let (index, of, x_hat) = (step.index, step.of, step.x_hat);
             let pictures = running.pictures.clone();
             let event = Event::Step { stage, index, of, pictures, x_hat: x_hat.clone() };
@@ -223,6 +226,7 @@ pub fn trajectory<'a>(
     let device = stage.device();
     let low_resolution = low_resolution.map(|low| {
         let levels = vec![options.aug_level; seeds.len()];
+        let _span = debug_span!("enlarge and noise the low resolution").entered();
         let picture = augment(upsample(low, config.size), &levels, &keys(stream::AUGMENTATION));
         LowResolution { picture, log_snr: vec![options.aug_level.log_snr().get(); seeds.len()] }
     });
@@ -242,6 +246,7 @@ pub fn trajectory<'a>(
 /// # Errors
 /// `Usage` where the tensor has other channels.
 pub fn to_pictures(x: &Tensor<4>) -> Result<Vec<Picture>> {
+    let _span = debug_span!("to pictures").entered();
     let [n, h, w, c] = x.dims();
     let values =
         x.clone().into_data().try_to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;

@@ -5,6 +5,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use tracing::debug_span;
 
 use super::config::{NullText, StageConfig};
 use crate::diffusion::{Guidance, LogSnr, Thresholding};
@@ -52,12 +53,18 @@ impl Stage {
         self.unet.devices().into_iter().next().unwrap_or_default()
     }
 
+    /// Its network.
+    pub fn unet(&self) -> &Unet {
+        &self.unet
+    }
+
     /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ.
     ///
     /// # Errors
     /// The network's.
     pub fn denoise(&self, z: Tensor<4>, log_snr: LogSnr, conditions: &Conditions) -> Result<Tensor<4>> {
-        let prediction = self.guided(z.clone(), log_snr, conditions)?;
+        let prediction = debug_span!("network").in_scope(|| self.guided(z.clone(), log_snr, conditions))?;
+        let _span = debug_span!("threshold").entered();
         let levels = vec![log_snr; z.dims()[0]];
         let x_hat = self.config.parameterization.x_hat(prediction, z, &levels);
         conditions.thresholding.apply(x_hat)

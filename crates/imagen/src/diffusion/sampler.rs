@@ -225,6 +225,7 @@ impl<F: FnMut(Tensor<4>, LogSnr) -> Result<Tensor<4>>> Trajectory<F> {
 
     /// z_t becomes z_s.
     fn advance(&mut self, level: LogSnr, x_hat: Tensor<4>) {
+        let _span = tracing::debug_span!("update z").entered();
         let before = self.previous.as_ref().map(|(level, _)| *level);
         let by = self.sampler.coefficients(before, level, self.level(self.index));
         let mut z = self.z.clone().mul_scalar(by.z) + x_hat.clone().mul_scalar(by.x_hat);

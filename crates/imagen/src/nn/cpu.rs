@@ -17,6 +17,7 @@ use imagen_kernels::conv::{Conv3x3, Prepared};
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, optimizer, resample};
+use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::AdamStep;
@@ -86,6 +87,7 @@ fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
     if let Some(entry) = cache.iter().find(same) {
         return entry.prepared.clone();
     }
+    let _span = tracing::trace_span!("transform weights", c = shape.c, k = shape.k).entered();
     let prepared = Arc::new(shape.prepare(slice(w)));
     cache.retain(|e| e.buffer.strong_count() > 0);
     cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
@@ -195,10 +197,15 @@ impl NetworkOps for Flex {
         groups2: usize,
         scale: f32,
     ) -> T {
-        let h = Self::group_norm(x.clone(), p.gamma1, p.beta1, Maybe::None, groups1, true);
-        let h = Self::conv3x3(h, p.weight1, p.bias1, Maybe::None, 1, 1.0);
-        let h = Self::group_norm(h, p.gamma2, p.beta2, Maybe::Some(film), groups2, true);
-        Self::conv3x3(h, p.weight2, p.bias2, Maybe::Some(shortcut.into_option().unwrap_or(x)), 1, scale)
+        let norm = |x, gamma, beta, film, groups| {
+            trace_span!("group_norm").in_scope(|| Self::group_norm(x, gamma, beta, film, groups, true))
+        };
+        let conv =
+            |x, w, b, residual, scale| trace_span!("conv3x3").in_scope(|| Self::conv3x3(x, w, b, residual, 1, scale));
+        let h = norm(x.clone(), p.gamma1, p.beta1, Maybe::None, groups1);
+        let h = conv(h, p.weight1, p.bias1, Maybe::None, 1.0);
+        let h = norm(h, p.gamma2, p.beta2, Maybe::Some(film), groups2);
+        conv(h, p.weight2, p.bias2, Maybe::Some(shortcut.into_option().unwrap_or(x)), scale)
     }
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {

@@ -2,9 +2,11 @@
 //!
 //! This is the only door between the networks and the kernels: models never know which implementation runs.
 //! Activations are channels-last, convolution weights `[3, 3, c, k]` (height, width, in, out), matrices `[c, k]`.
+//! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
+use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 
@@ -44,6 +46,7 @@ pub fn conv3x3(
     stride: usize,
     scale: f32,
 ) -> Tensor<4> {
+    let _span = trace_span!("conv3x3", x = ?x.dims(), k = w.dims()[3], stride).entered();
     let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::conv3x3(x, w, b, maybe(residual), stride, scale))
 }
@@ -59,6 +62,7 @@ pub fn group_norm(
     groups: usize,
     silu: bool,
 ) -> Tensor<4> {
+    let _span = trace_span!("group_norm", x = ?x.dims(), film = film.is_some(), silu).entered();
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::group_norm(x, gamma, beta, maybe(film), groups, silu))
 }
@@ -93,6 +97,7 @@ pub fn residual_block(
     block: ResidualBlock,
     scale: f32,
 ) -> Tensor<4> {
+    let _span = trace_span!("residual_block", x = ?x.dims(), k = block.bias2.dims()[0]).entered();
     let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2: [gamma2, beta2], weight2, bias2, groups } =
         block;
     let parameters = BlockParameters {
@@ -113,6 +118,7 @@ pub fn residual_block(
 
 /// Layer normalisation over the last axis, ε = 1e-5; `γ, β [c]`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<D> {
+    let _span = trace_span!("layer_norm", x = ?x.dims()).entered();
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::layer_norm(x, gamma, beta))
 }
@@ -121,6 +127,7 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1
 ///
 /// `q [b, tq, heads·d]`, `kv [b, tk, 2·heads·d]` (keys first, then values), `mask [b, tk]` (1 = attend, 0 = ignore).
 pub fn attention(q: Tensor<3>, kv: Tensor<3>, mask: Option<Tensor<2>>, heads: usize) -> Tensor<3> {
+    let _span = trace_span!("attention", q = ?q.dims(), kv = ?kv.dims(), heads).entered();
     let (q, kv) = (q.into_dispatch(), kv.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::attention(q, kv, maybe(mask), heads))
 }
@@ -133,27 +140,32 @@ pub fn linear<const D: usize>(
     residual: Option<Tensor<D>>,
     scale: f32,
 ) -> Tensor<D> {
+    let _span = trace_span!("linear", x = ?x.dims(), k = w.dims()[1]).entered();
     let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(<Dispatch as NetworkOps>::dense(x, w, b, maybe(residual), scale))
 }
 
 /// Nearest-neighbour up-sampling by two: `[n, h, w, c]` → `[n, 2h, 2w, c]`.
 pub fn upsample2(x: Tensor<4>) -> Tensor<4> {
+    let _span = trace_span!("upsample2", x = ?x.dims()).entered();
     Tensor::from_dispatch(<Dispatch as NetworkOps>::upsample2(x.into_dispatch()))
 }
 
 /// Mean over 2×2 blocks: `[n, 2h, 2w, c]` → `[n, h, w, c]`.
 pub fn average_pool2(x: Tensor<4>) -> Tensor<4> {
+    let _span = trace_span!("average_pool2", x = ?x.dims()).entered();
     Tensor::from_dispatch(<Dispatch as NetworkOps>::average_pool2(x.into_dispatch()))
 }
 
 /// Concatenation on the last axis.
 pub fn concat<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    let _span = trace_span!("concat", a = ?a.dims(), b = ?b.dims()).entered();
     Tensor::from_dispatch(<Dispatch as NetworkOps>::concat(a.into_dispatch(), b.into_dispatch()))
 }
 
 /// `(a + b) · scale`, shapes equal.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>, scale: f32) -> Tensor<D> {
+    let _span = trace_span!("add", a = ?a.dims()).entered();
     Tensor::from_dispatch(<Dispatch as NetworkOps>::add_scaled(a.into_dispatch(), b.into_dispatch(), scale))
 }
 

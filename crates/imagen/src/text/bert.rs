@@ -6,6 +6,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
+use tracing::{debug_span, info_span};
 
 use super::hash::xxh64;
 use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions};
@@ -30,13 +31,18 @@ impl BertEncoder {
     /// for text or exceeds the positions of the network.
     pub fn new(files: EncoderFiles, options: &TextOptions, device: &Device) -> Result<Self> {
         let config = BertConfig::from_json(&files.config)?;
-        let hash = [&files.config, &files.tokenizer, &files.weights].iter().fold(0, |seed, file| xxh64(file, seed));
+        let hash = debug_span!("hash files").in_scope(|| {
+            [&files.config, &files.tokenizer, &files.weights].iter().fold(0, |seed, file| xxh64(file, seed))
+        });
         let identity = format!("bert-{hash:016x}-{}", options.max_length);
         let positions = config.max_position_embeddings;
         // Reading the vocabulary takes as long as converting the weights.
         let (tokenizer, network) = rayon::join(
-            || tokenizer(&files.tokenizer, options.max_length, positions),
-            || Bert::new(config, &Weights::from_bytes(files.weights, "model.safetensors")?, device),
+            || debug_span!("read tokenizer").in_scope(|| tokenizer(&files.tokenizer, options.max_length, positions)),
+            || {
+                let _span = debug_span!("build language model").entered();
+                Bert::new(config, &Weights::from_bytes(files.weights, "model.safetensors")?, device)
+            },
         );
         let (tokenizer, network) = (tokenizer?, network?);
         Ok(Self { tokenizer, network, max_length: options.max_length, identity })
@@ -78,6 +84,7 @@ impl TextEncoder for BertEncoder {
         if captions.is_empty() {
             return Err(Error::usage("there is no caption to encode"));
         }
+        let _span = info_span!("encode text", captions = captions.len()).entered();
         let rows = captions.iter().map(|caption| self.tokens(caption)).collect::<Result<Vec<_>>>()?;
         let (b, t) = (rows.len(), rows.iter().map(Vec::len).max().unwrap_or(0));
         let mut ids = vec![0; b * t];

@@ -124,6 +124,7 @@ pub fn load(files: EncoderFiles, options: &TextOptions, device: &Device) -> Resu
     struct Family {
         model_type: String,
     }
+    let _span = tracing::info_span!("open text encoder").entered();
     let label = files.label.clone();
     let family: Family = serde_json::from_slice(&files.config).map_err(|e| {
         Error::model("config.json does not say of which family (model_type) it is")

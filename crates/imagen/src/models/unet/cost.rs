@@ -1,14 +1,14 @@
 //! What a network costs: parameters, multiply-adds and activation memory per level, from its description alone.
 //!
 //! The numbers follow the construction in this folder layer by layer; a test holds them against a built network's
-//! parameters. Multiply-adds count convolutions, matrices and attention products for one picture and one text of
-//! [`TEXT_TOKENS`] tokens; normalisations and activations are left out.
+//! parameters. Multiply-adds count convolutions, matrices and attention products for one picture and one text, of
+//! [`TEXT_TOKENS`] tokens where nothing else is said; normalisations and activations are left out.
 
 use serde::Serialize;
 
 use super::config::{Layout, Level, SkipJoin, TextAttention, TextPooling, UnetConfig};
 
-/// Length of the text that is assumed.
+/// Length of the text that [`cost`] assumes.
 pub const TEXT_TOKENS: usize = 16;
 
 /// Cost of one level, or of the parts outside the levels.
@@ -62,7 +62,14 @@ impl LevelCost {
         }
     }
 
-    fn attention_layer(&mut self, config: &UnetConfig, side: usize, channels: usize, picture: bool, text: bool) {
+    fn attention_layer(
+        &mut self,
+        config: &UnetConfig,
+        [side, tokens]: [usize; 2],
+        channels: usize,
+        picture: bool,
+        text: bool,
+    ) {
         let (pixels, hidden) = (side * side, channels * config.attention_expansion);
         self.norm(pixels, channels);
         self.dense(pixels, channels, hidden);
@@ -72,33 +79,38 @@ impl LevelCost {
             keys += pixels;
         }
         if text {
-            self.norm(TEXT_TOKENS, config.text_width);
-            self.dense(TEXT_TOKENS, config.text_width, 2 * hidden);
-            keys += TEXT_TOKENS;
+            self.norm(tokens, config.text_width);
+            self.dense(tokens, config.text_width, 2 * hidden);
+            keys += tokens;
         }
         self.multiply_adds += (2 * pixels * keys * hidden) as u64;
         self.activation_bytes += (4 * pixels * hidden) as u64;
         self.dense(pixels, hidden, channels);
     }
 
-    fn attention(&mut self, config: &UnetConfig, side: usize, level: &Level) {
+    fn attention(&mut self, config: &UnetConfig, at: [usize; 2], level: &Level) {
         let text = level.text_attention && config.text_dim > 0 && config.text_attention != TextAttention::None;
         let together = config.text_attention == TextAttention::Concatenated;
         if level.self_attention && text && together {
-            self.attention_layer(config, side, level.channels, true, true);
+            self.attention_layer(config, at, level.channels, true, true);
             return;
         }
         if level.self_attention {
-            self.attention_layer(config, side, level.channels, true, false);
+            self.attention_layer(config, at, level.channels, true, false);
         }
         if text {
-            self.attention_layer(config, side, level.channels, false, true);
+            self.attention_layer(config, at, level.channels, false, true);
         }
     }
 }
 
 /// Cost of the network for one picture of `side`×`side`: embeddings, each level down, the middle, each level up, ends.
 pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
+    cost_with_text(config, side, TEXT_TOKENS)
+}
+
+/// [`cost`] with a text of so many tokens.
+pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<LevelCost> {
     let efficient = config.layout == Layout::Efficient;
     let concatenate = config.skip_join == SkipJoin::Concatenate;
     let embedding = config.embedding;
@@ -109,12 +121,12 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
     }
     if config.text_dim > 0 {
         let width = config.text_width;
-        embeddings.dense(TEXT_TOKENS, config.text_dim, width);
+        embeddings.dense(tokens, config.text_dim, width);
         if config.text_pooling != TextPooling::None {
-            embeddings.norm(TEXT_TOKENS, width);
+            embeddings.norm(tokens, width);
             if config.text_pooling == TextPooling::Attention {
                 embeddings.dense(1, width, width);
-                embeddings.dense(TEXT_TOKENS, width, 2 * width);
+                embeddings.dense(tokens, width, 2 * width);
             }
             embeddings.norm(1, width);
             embeddings.dense(1, width, embedding);
@@ -140,7 +152,7 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
             row.resnet_block(at, at, width, level.channels, embedding);
             width = level.channels;
             if !efficient || b + 1 == level.blocks {
-                row.attention(config, at, level);
+                row.attention(config, [at, tokens], level);
             }
             if !efficient {
                 skips.push(width);
@@ -160,7 +172,7 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
     } else if let Some(level) = config.levels.last() {
         let mut row = LevelCost::at("middle", at);
         row.resnet_block(at, at, width, width, embedding);
-        row.attention(config, at, level);
+        row.attention(config, [at, tokens], level);
         row.resnet_block(at, at, width, width, embedding);
         rows.push(row);
     }
@@ -180,7 +192,7 @@ pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
             row.resnet_block(at, at, width, level.channels, embedding);
             width = level.channels;
             if !efficient || b + 1 == count {
-                row.attention(config, at, level);
+                row.attention(config, [at, tokens], level);
             }
         }
         if efficient {
@@ -247,6 +259,16 @@ mod tests {
             let counted: u64 = cost(&config, 64).iter().map(|row| row.parameters).sum();
             assert_eq!(counted, parameter_count(&unet) as u64, "{config:?}");
         }
+    }
+
+    #[test]
+    fn a_longer_text_costs_what_its_keys_and_projections_cost() {
+        let config = UnetConfig::sr256(4096);
+        let sum = |tokens| cost_with_text(&config, 256, tokens).iter().map(|row| row.multiply_adds).sum::<u64>();
+        assert_eq!(cost(&config, 256).iter().map(|row| row.multiply_adds).sum::<u64>(), sum(TEXT_TOKENS));
+        // projection, pooling keys and values; at each of two 16×16 layers keys, values and their products
+        let token = 4096 * 1024 + 1024 * 2048 + 2 * (1024 * 4096 + 2 * 256 * 2048);
+        assert_eq!(sum(TEXT_TOKENS + 5) - sum(TEXT_TOKENS), 5 * token);
     }
 
     #[test]

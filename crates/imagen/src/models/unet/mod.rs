@@ -13,10 +13,11 @@ mod ublock;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use tracing::debug_span;
 
 pub use conditioning::{Conditioning, LowResolution, Text};
 pub use config::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
-pub use cost::{LevelCost, TEXT_TOKENS, cost};
+pub use cost::{LevelCost, TEXT_TOKENS, cost, cost_with_text};
 
 use crate::error::{Error, Result};
 use crate::nn::{Conv3x3, GroupNorm, Init, Linear, ops};
@@ -151,7 +152,8 @@ impl Unet {
             )));
         }
         conditioning.check([n, h, w])?;
-        let (embedding, text) = self.embedder.forward(conditioning, &z.device());
+        let span = debug_span!("embed conditions");
+        let (embedding, text) = span.in_scope(|| self.embedder.forward(conditioning, &z.device()));
         let text = text.as_ref();
         let input = match (&conditioning.low_resolution, self.low_resolution) {
             (Some(low), true) => ops::concat(z, low.picture.clone()),
@@ -161,16 +163,18 @@ impl Unet {
             }
             (Some(_), false) => return Err(Error::usage("this network takes no low-resolution picture")),
         };
-        let mut x = self.conv_in.forward(input);
+        let mut x = debug_span!("first convolution").in_scope(|| self.conv_in.forward(input));
         let mut skips = Vec::new();
         if self.skip_input {
             skips.push(x.clone());
         }
-        for level in &self.down {
+        for (i, level) in self.down.iter().enumerate() {
+            let _span = debug_span!("down", level = i).entered();
             x = level.forward(x, &embedding, text, &mut skips);
         }
         match &self.middle {
             Some(middle) => {
+                let _span = debug_span!("middle").entered();
                 x = middle.block1.forward(x, &embedding);
                 for layer in &middle.attention {
                     x = layer.forward(x, text);
@@ -179,13 +183,15 @@ impl Unet {
             }
             None => drop(skips.pop()), // the deepest level's output goes straight up
         }
-        for level in &self.up {
+        for (i, level) in self.up.iter().enumerate() {
+            let _span = debug_span!("up", level = self.up.len() - 1 - i).entered();
             x = level.forward(x, &embedding, text, &mut skips);
         }
         if let Some(output) = &self.output {
+            let _span = debug_span!("output").entered();
             x = output.forward(x, &embedding, &mut skips);
         }
-        Ok(self.head.forward(x))
+        Ok(debug_span!("head").in_scope(|| self.head.forward(x)))
     }
 }
 

@@ -1,0 +1,150 @@
+"""What `bench/run` prints: a heading that says where the numbers come from, and Markdown tables."""
+
+import datetime
+import os
+import platform
+import subprocess
+from collections import defaultdict
+
+MEBIBYTE = 1 << 20
+
+
+def heading(options):
+    """Machine, date, versions, command, and what else the machine was doing."""
+
+    def output(*words):
+        return subprocess.run(words, check=True, text=True, capture_output=True).stdout.strip()
+
+    processor = next(
+        (line.split(":", 1)[1].strip() for line in read("/proc/cpuinfo").splitlines() if line.startswith("model name")),
+        platform.processor(),
+    )
+    torch = output(options.python, "-c", "import torch; print(torch.__version__)")
+    cores = sorted(os.sched_getaffinity(0))
+    where = "all" if len(cores) == os.cpu_count() else f"only {cores}"
+    commit = output("git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe", "--always", "--dirty")
+    rows = [
+        ("machine", f"{processor}, {os.cpu_count()} cores, {where} used"),
+        ("date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("command", f"`{command(options)}`"),
+        ("commit", commit),
+        ("peer", f"PyTorch {torch}, Python {platform.python_version()}"),
+        ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender, medians"),
+        ("threads", str(options.threads)),
+        ("load before", f"{os.getloadavg()[0]:.1f} runnable processes in the last minute"),
+    ]
+    lines = [
+        "# Results",
+        "",
+        "The report of one run of `bench/run --output bench/RESULTS.md`. How it is measured, what is fair and what the networks",
+        "are stands in [README.md](README.md). A ratio above 1 means that this project is faster; times are of this run only.",
+        *(f"\n{note}" for note in options.note),
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+    ]
+    return "\n".join(lines)
+
+
+def command(options):
+    """The command again, without what is a matter of this machine."""
+    words = ["bench/run"] + [f"--only {word!r}" for word in options.only or []] + ["--quick"] * options.quick
+    words += [f"--rounds {options.rounds}", f"--seconds {options.seconds}", f"--threads {options.threads}"]
+    return " ".join(words + ([f"--modes {options.modes}"] if options.modes else []))
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def tables(found):
+    groups = defaultdict(list)
+    for one in found:
+        groups[one["work"].group].append(one)
+    return [(scaling if group == "scaling" else table)(group, rows) for group, rows in groups.items()]
+
+
+def table(group, rows):
+    """Ratios first; times only beside their peer's."""
+    with_memory = any(row["memory"] for row in rows)
+    head = [group, "PyTorch / here", "PyTorch, ms (best mode)", "here, ms (least–most)", "GFLOP/s here", "× FMA ceiling"]
+    head += ["peak memory: here / PyTorch"] if with_memory else []
+    lines = [row_of(head + ["results apart"]), row_of(["---"] * (len(head) + 1))]
+    for row in rows:
+        low, high = row["spread"]
+        cells = [
+            row["work"].name,
+            f"**{row['ratio']:.2f}×**",
+            f"{row['peer_ms']:.1f} ({row['best']})",
+            f"{row['ours_ms']:.1f} ({low:.1f}–{high:.1f})",
+            f"{row['report']['gflops']:.0f}",
+            f"{row['report']['share_of_ceiling']:.2f}",
+        ]
+        if with_memory:
+            theirs, ours = row["memory"]
+            cells.append(f"**{ours / theirs:.2f}** ({ours / MEBIBYTE:.0f} / {theirs / MEBIBYTE:.0f} MiB)")
+        lines.append(row_of(cells + [f"{row['difference']:.0e}"]))
+    ceiling = max(row["report"]["ceiling_gflops"] for row in rows)
+    notes = [f"Ceiling of fused multiply-adds in the same rounds: {ceiling:.0f} GFLOP/s."]
+    problems = {f"{mode}: {t}" for row in rows for mode, t in row["modes"].items() if isinstance(t, str)}
+    notes += [f"Not counted: {problem}." for problem in sorted(problems)]
+    return "\n".join([*lines, "", *notes])
+
+
+def scaling(group, rows):
+    """Time per pixel of all pictures, relative to the row of one 128² picture."""
+
+    def per_pixel(row):
+        return row["ours_ms"] / (row["work"].shape["batch"] * row["work"].shape["side"] ** 2)
+
+    one = next((row for row in rows if row["work"].shape == dict(batch=1, side=128)), rows[0])
+    lines = [
+        row_of([group, "PyTorch / here", "time per pixel here", "PyTorch, ms (best mode)", "here, ms", "results apart"]),
+        row_of(["---"] * 6),
+    ]
+    for row in rows:
+        lines.append(row_of([
+            row["work"].name,
+            f"{row['ratio']:.2f}×",
+            f"**{per_pixel(row) / per_pixel(one):.2f}**",
+            f"{row['peer_ms']:.1f} ({row['best']})",
+            f"{row['ours_ms']:.1f}",
+            f"{row['difference']:.0e}",
+        ]))
+    return "\n".join([*lines, "", f"Time per pixel is relative to {one['work'].name}; 1.00 everywhere would be exactly linear."])
+
+
+def row_of(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def drawing(drawn):
+    """Where the time of `imagen sample` goes."""
+    events = drawn["events"]
+    (whole,) = (e for e in events if e["name"] == "sample")
+
+    parts = defaultdict(float)
+    for e in events:
+        if e["name"] in ("open text encoder", "encode text", "write picture") or e["name"].startswith(("build network", "step ")):
+            parts[e["name"]] += 100 * e["dur"] / whole["dur"]
+    operations = defaultdict(float)
+    for e in events:
+        if e["cat"] == "operation":
+            operations[e["name"]] += 100 * e["dur"] / whole["dur"]
+    lines = [
+        f"`imagen sample \"a red apple\"`, whole process: {drawn['seconds']:.2f} s; `imagen --help`: {drawn['help_ms']:.1f} ms.",
+        "",
+        "| part | of the whole | | operation | of the whole |",
+        "|---|---|---|---|---|",
+    ]
+    left = [*sorted(parts.items(), key=lambda p: -p[1]), ("the rest", 100 - sum(parts.values()))]
+    right = sorted(operations.items(), key=lambda p: -p[1])
+    for i in range(max(len(left), len(right))):
+        cells = [*(left[i] if i < len(left) else ("", None)), "", *(right[i] if i < len(right) else ("", None))]
+        lines.append(row_of(["" if c is None else c if isinstance(c, str) else f"{c:.1f} %" for c in cells]))
+    return "\n".join(lines)
