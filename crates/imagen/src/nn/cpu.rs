@@ -197,8 +197,9 @@ impl NetworkOps for Flex {
         groups2: usize,
         scale: f32,
     ) -> T {
-        let norm = |x, gamma, beta, film, groups| {
-            trace_span!("group_norm").in_scope(|| Self::group_norm(x, gamma, beta, film, groups, true))
+        let norm = |x: T, gamma, beta, film, groups| {
+            trace_span!("group_norm", x = ?dims::<4>(&x))
+                .in_scope(|| Self::group_norm(x, gamma, beta, film, groups, true))
         };
         let conv =
             |x, w, b, residual, scale| trace_span!("conv3x3").in_scope(|| Self::conv3x3(x, w, b, residual, 1, scale));

@@ -47,8 +47,12 @@ pub(super) fn help() -> String {
 /// Residual blocks of 64, 128 and 256 channels on 64², 32² and 16² maps, two a level and side; self- and cross-attention
 /// on 16².
 fn mini() -> UnetConfig {
-    let level =
-        |channels, attention| Level { channels, blocks: 2, self_attention: attention, text_attention: attention };
+    let level = |channels, attention| Level {
+        blocks: 2,
+        self_attention: attention,
+        text_attention: attention,
+        ..Level::plain(channels)
+    };
     UnetConfig {
         layout: Layout::Efficient,
         channels: 16,
@@ -65,8 +69,12 @@ fn mini() -> UnetConfig {
 
 /// The shape of the medium base model of DeepFloyd IF, in the paper's layout.
 fn if_i_m() -> UnetConfig {
-    let level =
-        |channels, attention| Level { channels, blocks: 3, self_attention: attention, text_attention: attention };
+    let level = |channels, attention| Level {
+        blocks: 3,
+        self_attention: attention,
+        text_attention: attention,
+        ..Level::plain(channels)
+    };
     UnetConfig {
         channels: 192,
         embedding: 768,
