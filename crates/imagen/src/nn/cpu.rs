@@ -201,8 +201,9 @@ impl NetworkOps for Flex {
             trace_span!("group_norm", x = ?dims::<4>(&x))
                 .in_scope(|| Self::group_norm(x, gamma, beta, film, groups, true))
         };
-        let conv =
-            |x, w, b, residual, scale| trace_span!("conv3x3").in_scope(|| Self::conv3x3(x, w, b, residual, 1, scale));
+        let conv = |x: T, w, b, residual, scale| {
+            trace_span!("conv3x3", x = ?dims::<4>(&x)).in_scope(|| Self::conv3x3(x, w, b, residual, 1, scale))
+        };
         let h = norm(x.clone(), p.gamma1, p.beta1, Maybe::None, groups1);
         let h = conv(h, p.weight1, p.bias1, Maybe::None, 1.0);
         let h = norm(h, p.gamma2, p.beta2, Maybe::Some(film), groups2);
