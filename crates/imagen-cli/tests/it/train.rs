@@ -50,6 +50,42 @@ fn a_resumed_run_equals_one_that_was_not_stopped() {
 }
 
 #[test]
+fn a_new_run_begins_with_the_weights_of_another_where_they_fit() {
+    let folder = folder();
+    assert_eq!(train(folder.path(), "first", &["-q", "--steps", "2"]).code, 0);
+    let from = ["--init-from", "first/base.safetensors"];
+    let same = train(folder.path(), "same", &[&from[..], &["--steps", "1"]].concat());
+    assert_eq!(same.code, 0, "{}", same.stderr);
+    assert!(same.stderr.contains("tensors begin as in first/base.safetensors"), "{}", same.stderr);
+    assert!(!same.stderr.contains("begin at random"), "{}", same.stderr);
+
+    // another head, a wider level
+    let recipe = tiny::recipe("data");
+    let other = recipe.replace("channels = 16, blocks", "channels = 24, blocks");
+    let other = other.replace("groups = 4", "groups = 4\noutput_blocks = 1");
+    fs::write(folder.path().join("recipe.toml"), other).unwrap();
+    let partly = train(folder.path(), "partly", &[&from[..], &["--steps", "1"]].concat());
+    assert_eq!(partly.code, 0, "{}", partly.stderr);
+    for expected in
+        ["not there, begin at random: ", "output.blocks.0.conv1.weight", "of another shape", "head.dense.weight"]
+    {
+        assert!(partly.stderr.contains(expected), "{expected}: {}", partly.stderr);
+    }
+
+    fs::write(folder.path().join("no-stage.safetensors"), "nothing").unwrap();
+    for (more, code, words) in [
+        (["--init-from", "no-stage.safetensors"], 4, "no-stage.safetensors"),
+        (["--init-from", "nowhere.safetensors"], 1, "nowhere.safetensors"),
+    ] {
+        let refused = train(folder.path(), "refused", &more);
+        assert!(refused.code == code && refused.stderr.contains(words), "{} {}", refused.code, refused.stderr);
+        assert!(!folder.path().join("refused").exists(), "a refused run leaves nothing");
+    }
+    let both = train(folder.path(), "first", &[&from[..], &["--resume"]].concat());
+    assert_eq!(both.code, 2, "{}", both.stderr);
+}
+
+#[test]
 #[cfg(unix)]
 fn ctrl_c_saves_and_says_how_to_go_on() {
     use std::process::{Command, Stdio};

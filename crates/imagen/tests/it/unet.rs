@@ -228,6 +228,8 @@ fn the_golden_cases_cover_every_choice() {
     want("no text".into(), &|c| c.text_dim == 0);
     want("low-resolution picture".into(), &|c| c.low_resolution);
     want("hidden width of attention".into(), &|c| c.attention_expansion == 2);
+    want("blocks at full resolution".into(), &|c| c.output_blocks > 1);
+    want("learned positions".into(), &|c| c.levels.iter().any(|level| level.position > 0));
     assert!(missing.is_empty(), "no golden case has: {}", missing.join(", "));
 }
 
@@ -245,6 +247,19 @@ fn inference_computes_what_training_computes() {
         }
     }
     assert!(failures.is_empty(), "inference and training differ: {failures:?}");
+}
+
+#[test]
+fn learned_positions_belong_to_one_size() {
+    let device = Device::flex();
+    let case = Case::read("efficient_output_blocks");
+    assert_eq!(case.config.side(), Some(8));
+    let larger = Tensor::zeros([2, 8, 12, 3], &device);
+    let error = case.network(&device).forward(larger, &case.conditioning(&device)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("12×8"), "{error}");
+    let mut two = case.config.clone();
+    two.levels[0].position = 2; // of pictures of 4, where the other level's are of 8
+    assert_eq!(two.validate().unwrap_err().kind(), ErrorKind::Usage);
 }
 
 /// The conditions of the pictures `at` alone.
