@@ -8,6 +8,8 @@
 //! Arguments: words to look for in a line's name (none = all); `threads=N`; `cpu` to count the process's time on a
 //! core instead of the clock's (with `threads=1`, on a machine that others use too).
 
+mod clock;
+
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::RmsNorm;
 use imagen_kernels::optimizer::{Adam, ema, sum_of_squares};
@@ -16,8 +18,9 @@ use imagen_kernels::resample::Bilinear;
 use imagen_kernels::stored::{StoredLinear, Weights, quantize_rows};
 use imagen_kernels::{elementwise, for_each, set_threads, threads};
 use std::hint::black_box;
-use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
+use std::sync::Mutex;
+
+use clock::{clock_seconds, cpu_seconds, numbers};
 
 fn main() {
     let mut words = Vec::new();
@@ -181,32 +184,4 @@ impl Bench {
             );
         }
     }
-}
-
-/// Seconds since the first call.
-fn clock_seconds() -> f64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_secs_f64()
-}
-
-/// Seconds that this process has spent on cores.
-#[cfg(unix)]
-fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
-#[cfg(not(unix))]
-use clock_seconds as cpu_seconds;
-
-/// Numbers in -1..1, the same every time.
-fn numbers(n: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
 }

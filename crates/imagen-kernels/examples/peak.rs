@@ -9,15 +9,18 @@
 //! count the process's time on a core instead of the clock's (with `threads=1`, on a machine that others use too).
 //! Shapes are those of the small base model (64x64 to 8x8, 24 to 384 channels) and a few others.
 
+mod clock;
 mod measure;
 
+use clock::numbers;
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{GroupNorm, LayerNorm};
-use imagen_kernels::{elementwise, for_each, optimizer, resample, set_threads, threads};
-use measure::{Clock, Times, lanes, multiply_add, numbers};
+use imagen_kernels::peak::multiply_adds;
+use imagen_kernels::{elementwise, optimizer, resample, set_threads, threads};
+use measure::{Clock, Times};
 use std::hint::black_box;
 
 fn main() {
@@ -68,17 +71,12 @@ impl Bench {
     }
 
     fn ceilings(&self, isa: Isa) {
-        let rounds = 2_000_000;
-        let work = rounds as f64 * 24.0 * 2.0 * lanes(isa) as f64;
         if !self.wants("ceiling") {
             return;
         }
         for n in [1, threads()] {
-            self.line(&format!("ceiling: multiply-add, {n} threads"), work * n as f64, "GF/s", || {
-                for_each(n, |_| {
-                    black_box(multiply_add(isa, rounds));
-                });
-            });
+            let run = || isa.force(|| multiply_adds(n, 4_000_000));
+            self.line(&format!("ceiling: multiply-add, {n} threads"), run(), "GF/s", || _ = black_box(run()));
         }
         let big = vec![1.0f32; 64 << 20];
         for megabytes in [1, 8, 256] {

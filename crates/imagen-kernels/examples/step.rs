@@ -8,15 +8,17 @@
 //! Arguments: `base` or `sr256` (none = both); `threads=N`; `batch=N`; `forward` leaves out the backward passes; `cpu`
 //! counts the process's time on a core (with `threads=1`, on a machine that others use too).
 
+mod clock;
 mod measure;
 
+use clock::numbers;
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::GroupNorm;
 use imagen_kernels::{elementwise, optimizer, set_threads, threads};
-use measure::{Clock, Times, numbers};
+use measure::{Clock, Times};
 
 /// Tokens of a caption in training.
 const TOKENS: usize = 16;

@@ -18,17 +18,24 @@ const LENGTH: usize = 2_000_000;
 /// Floating-point operations a second of all [`threads`] together, a multiply-add counting as two; takes some
 /// milliseconds. On a shared machine the largest of several calls is the ceiling.
 pub fn multiply_add_rate() -> f64 {
-    let (isa, n) = (Isa::current(), threads());
     let start = Instant::now();
-    for_each(n, |_| {
-        // SAFETY: `Isa::current` is available; the kernel reads and writes no memory of others.
-        black_box(unsafe { isa.run(Chains) });
-    });
-    let operations = 2 * n * isa.lanes() * CHAINS * LENGTH;
-    operations as f64 / start.elapsed().as_secs_f64()
+    multiply_adds(threads(), LENGTH) / start.elapsed().as_secs_f64()
 }
 
-struct Chains;
+/// Does nothing but multiply and add, in chains of `length` on each of `n` threads; how many floating-point operations
+/// that were, a multiply-add counting as two.
+pub fn multiply_adds(n: usize, length: usize) -> f64 {
+    let isa = Isa::current();
+    for_each(n, |_| {
+        // SAFETY: `Isa::current` is available; the kernel reads and writes no memory of others.
+        black_box(unsafe { isa.run(Chains { length }) });
+    });
+    (2 * n * isa.lanes() * CHAINS * length) as f64
+}
+
+struct Chains {
+    length: usize,
+}
 
 impl Kernel for Chains {
     type Output = f32;
@@ -40,7 +47,7 @@ impl Kernel for Chains {
         for (i, chain) in chains.iter_mut().enumerate() {
             *chain = a.all(black_box(i as f32));
         }
-        for _ in 0..LENGTH {
+        for _ in 0..self.length {
             for chain in &mut chains {
                 *chain = chain.mul_add(a, b);
             }

@@ -26,8 +26,11 @@ use crate::cli::shared;
 use crate::failure::{Exit, Failure, Result};
 use crate::system;
 
+/// A network's name, the side of its pictures and its description.
+type Named = (&'static str, usize, fn() -> UnetConfig);
+
 /// Names of networks that come with the program, and their sides.
-const NAMES: [(&str, usize, fn() -> UnetConfig); 5] = [
+const NAMES: [Named; 5] = [
     ("mini", 128, mini),
     ("if-i-m", 64, if_i_m),
     ("paper-base64", 64, || UnetConfig::base64(4096)),
