@@ -235,11 +235,14 @@ impl UnetConfig {
 
     /// The only picture side that learned positions allow; `None` where there are none.
     pub fn side(&self) -> Option<usize> {
-        let mut sides = (0..).zip(&self.levels).filter(|(_, level)| level.position > 0).map(|(i, level)| {
-            let halvings = if self.layout == Layout::Efficient { i + 1 } else { i };
-            level.position << halvings
-        });
-        sides.next()
+        self.sides().next().map(|(_, side)| side)
+    }
+
+    /// The levels with learned positions, by number, and the picture side that each asks for.
+    fn sides(&self) -> impl Iterator<Item = (usize, usize)> {
+        let first = usize::from(self.layout == Layout::Efficient);
+        let placed = self.levels.iter().enumerate().filter(|(_, level)| level.position > 0);
+        placed.map(move |(i, level)| (i, level.position << (i + first)))
     }
 
     /// What is wrong with this description, if anything.
@@ -264,14 +267,11 @@ impl UnetConfig {
                 return fail(format!("{heads} heads do not divide an attention width of {width}"));
             }
         }
-        for (i, level) in self.levels.iter().enumerate().filter(|(_, level)| level.position > 0) {
-            let halvings = if self.layout == Layout::Efficient { i + 1 } else { i };
-            if self.side() != Some(level.position << halvings) {
-                return fail(format!(
-                    "levels[{i}].position = {}: positions of two levels belong to different sides",
-                    level.position
-                ));
-            }
+        if let Some((i, _)) = self.sides().find(|(_, side)| Some(*side) != self.side()) {
+            return fail(format!(
+                "levels[{i}].position = {}: positions of two levels belong to different sides",
+                self.levels[i].position
+            ));
         }
         if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {
             return fail("skip_join \"add\" and output_blocks need layout \"efficient\"".into());

@@ -9,7 +9,8 @@ use super::config::{Layout, Level, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Conv3x3, Init, Position};
 
-/// Efficient: strided convolution → [position] → residual blocks → attention. ADM: [position] → (residual block → attention)… → down-sampling block.
+/// Efficient: strided convolution → position → residual blocks → attention. ADM: position → (residual block →
+/// attention)… → down-sampling block. The learned position is there where the level asks for it.
 #[derive(Module, Debug)]
 pub(super) struct DBlock {
     down_first: Option<Conv3x3>,

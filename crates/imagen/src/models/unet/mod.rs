@@ -145,8 +145,7 @@ impl Unet {
         if h % unit != 0 || w % unit != 0 {
             return Err(Error::usage(format!("a picture of {w}×{h}: this network needs sides divisible by {unit}")));
         }
-        if self.side.is_some_and(|side| [h, w] != [side; 2]) {
-            let side = self.side.unwrap_or(0);
+        if let Some(side) = self.side.filter(|side| [h, w] != [*side; 2]) {
             return Err(Error::usage(format!(
                 "a picture of {w}×{h}: this network has learned positions of {side}×{side}"
             )));

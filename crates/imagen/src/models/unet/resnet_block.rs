@@ -76,22 +76,22 @@ impl ResnetBlock {
         };
         let film = self.modulation.forward(embedding.clone());
         if self.resample.is_none() {
-            let shortcut = match &self.shortcut {
-                Some(shortcut) => Some(shortcut.forward(x.clone())),
-                None => (self.shortcut_scale != 1.0).then(|| x.clone()),
-            };
-            let shortcut = shortcut.map(|s| if self.shortcut_scale == 1.0 { s } else { s * self.shortcut_scale });
+            let own = self.shortcut.is_some() || self.shortcut_scale != 1.0;
+            let shortcut = own.then(|| self.shortcut(x.clone()));
             return ops::residual_block(x, film, shortcut, self.parameters(), self.sum_scale);
         }
         let h = self.conv1.forward(resample(self.norm1.forward_silu(x.clone(), None)));
         let h = self.norm2.forward_silu(h, Some(film));
-        let x = resample(x);
+        self.conv2.forward_onto(h, self.shortcut(resample(x)), self.sum_scale)
+    }
+
+    /// The shortcut branch of `x`, scaled.
+    fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
         let x = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x),
             None => x,
         };
-        let x = if self.shortcut_scale == 1.0 { x } else { x * self.shortcut_scale };
-        self.conv2.forward_onto(h, x, self.sum_scale)
+        if self.shortcut_scale == 1.0 { x } else { x * self.shortcut_scale }
     }
 
     fn parameters(&self) -> ops::ResidualBlock {
