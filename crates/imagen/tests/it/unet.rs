@@ -15,7 +15,7 @@ use imagen::nn::{self, Init};
 use imagen::{Error, ErrorKind};
 use safetensors::{Dtype, SafeTensors};
 
-const CASES: [&str; 9] = [
+const CASES: [&str; 10] = [
     "adm_concatenated",
     "adm_without_text",
     "adm_uneven_separate",
@@ -25,6 +25,7 @@ const CASES: [&str; 9] = [
     "efficient_added",
     "efficient_wide",
     "efficient_output_blocks",
+    "efficient_text_maps",
 ];
 
 /// Largest relative distance (L2) of an output, and of a gradient, from PyTorch's in f64.

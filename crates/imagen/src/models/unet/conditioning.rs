@@ -88,7 +88,7 @@ impl LevelEmbedding {
     }
 }
 
-/// Text → one vector: LayerNorm, pooling, LayerNorm, projection.
+/// Text → one vector: LayerNorm, pooling, LayerNorm; and its projection to the embedding's width.
 #[derive(Module, Debug)]
 struct TextPool {
     norm: LayerNorm,
@@ -113,7 +113,8 @@ impl TextPool {
         }
     }
 
-    fn forward(&self, text: &Text) -> Tensor<2> {
+    /// The pooled text `[n, width]` and its projection `[n, e]`.
+    fn forward(&self, text: &Text) -> (Tensor<2>, Tensor<2>) {
         let [n, t, width] = text.sequence.dims();
         let x = self.norm.forward(text.sequence.clone());
         let weights = text.mask.clone().reshape([n, t, 1]);
@@ -126,8 +127,54 @@ impl TextPool {
             }
             _ => mean,
         };
-        self.projection.forward(self.pooled_norm.forward(pooled).reshape([n, width]))
+        let pooled = self.pooled_norm.forward(pooled).reshape([n, width]);
+        let projection = self.projection.forward(pooled.clone());
+        (pooled, projection)
     }
+}
+
+/// The conditions as the blocks take them.
+pub(super) struct Embedded {
+    /// Noise, augmentation and pooled text, summed and activated: `[n, e]`.
+    pub(super) embedding: Tensor<2>,
+    /// The text at the network's own width.
+    pub(super) text: Option<Text>,
+    /// The pooled text `[n, width]`.
+    pub(super) pooled: Option<Tensor<2>>,
+}
+
+/// What the text says of places: pooled text → Linear → SiLU → Linear → a narrow map → Linear over its channels.
+#[derive(Module, Debug)]
+pub(super) struct TextMap {
+    hidden: Linear,
+    map: Linear,
+    widen: Linear,
+    side: usize,
+}
+
+impl TextMap {
+    /// A map of `side`×`side` and `narrow` channels for features of `c` channels; it adds nothing at first.
+    pub(super) fn new(init: &mut Init<'_>, text_width: usize, [side, narrow, c]: [usize; 3]) -> Self {
+        let hidden = text_map_hidden(text_width);
+        Self {
+            hidden: Linear::new(init, text_width, hidden, 1.0),
+            map: Linear::new(init, hidden, side * side * narrow, 1.0),
+            widen: Linear::new(init, narrow, c, 0.0),
+            side,
+        }
+    }
+
+    /// `x [n, side, side, c]` plus the map that `pooled [n, width]` draws.
+    pub(super) fn forward(&self, x: Tensor<4>, pooled: Tensor<2>) -> Tensor<4> {
+        let map = self.map.forward(silu(self.hidden.forward(pooled)));
+        let ([n, values], pixels) = (map.dims(), self.side * self.side);
+        self.widen.forward_onto(map.reshape([n, self.side, self.side, values / pixels]), x, 1.0)
+    }
+}
+
+/// Hidden width of a [`TextMap`].
+pub(super) fn text_map_hidden(text_width: usize) -> usize {
+    4 * text_width
 }
 
 /// Embeds everything in [`Conditioning`].
@@ -150,8 +197,8 @@ impl Embedder {
         }
     }
 
-    /// The activated embedding `[n, e]` and the projected text.
-    pub(super) fn forward(&self, conditioning: &Conditioning, device: &Device) -> (Tensor<2>, Option<Text>) {
+    /// The conditions, embedded.
+    pub(super) fn forward(&self, conditioning: &Conditioning, device: &Device) -> Embedded {
         let mut embedding = self.noise.forward(&conditioning.log_snr, device);
         if let (Some(augmentation), Some(low)) = (&self.augmentation, &conditioning.low_resolution) {
             embedding = embedding + augmentation.forward(&low.log_snr, device);
@@ -160,9 +207,12 @@ impl Embedder {
             sequence: projection.forward(text.sequence.clone()),
             mask: text.mask.clone(),
         });
+        let mut pooled = None;
         if let (Some(pool), Some(text)) = (&self.pool, &text) {
-            embedding = embedding + pool.forward(text);
+            let (vector, projection) = pool.forward(text);
+            embedding = embedding + projection;
+            pooled = Some(vector);
         }
-        (silu(embedding), text)
+        Embedded { embedding: silu(embedding), text, pooled }
     }
 }

@@ -114,6 +114,10 @@ pub struct Level {
     /// 0 for none. Not in the paper: without it, what is to be where must come from the noise and the rim.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub position: usize,
+    /// Channels of a map of `position`×`position` that the pooled text draws and that is added beside the learned one; 0
+    /// for none. Not in the paper: few pictures teach a matrix what is where far sooner than they teach attention.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub text_map: usize,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -123,7 +127,7 @@ fn is_zero(number: &usize) -> bool {
 impl Level {
     /// One residual block, no attention.
     pub fn plain(channels: usize) -> Self {
-        Self { channels, blocks: 1, self_attention: false, text_attention: false, position: 0 }
+        Self { channels, blocks: 1, self_attention: false, text_attention: false, position: 0, text_map: 0 }
     }
 }
 
@@ -272,6 +276,10 @@ impl UnetConfig {
                 "levels[{i}].position = {}: positions of two levels belong to different sides",
                 self.levels[i].position
             ));
+        }
+        let pooled = self.text_dim > 0 && self.text_pooling != TextPooling::None;
+        if let Some(i) = self.levels.iter().position(|l| l.text_map > 0 && (l.position == 0 || !pooled)) {
+            return fail(format!("levels[{i}].text_map needs that level's position, text_dim and text_pooling"));
         }
         if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {
             return fail("skip_join \"add\" and output_blocks need layout \"efficient\"".into());

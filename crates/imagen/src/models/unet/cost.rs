@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::conditioning::text_map_hidden;
 use super::config::{Layout, Level, SkipJoin, TextAttention, TextPooling, UnetConfig};
 
 /// Length of the text that [`cost`] assumes.
@@ -147,7 +148,14 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
             row.conv(at, width, level.channels);
             width = level.channels;
         }
-        row.parameters += (level.position * level.position * width) as u64;
+        let places = level.position * level.position;
+        row.parameters += (places * width) as u64;
+        if level.text_map > 0 {
+            let hidden = text_map_hidden(config.text_width);
+            row.dense(1, config.text_width, hidden);
+            row.dense(1, hidden, places * level.text_map);
+            row.dense(places, level.text_map, width);
+        }
         for b in 0..level.blocks {
             row.resnet_block(at, at, width, level.channels, embedding);
             width = level.channels;
@@ -249,7 +257,7 @@ mod tests {
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
         cases.push(UnetConfig { output_blocks: 2, ..cases[2].clone() });
         let placed = |mut config: UnetConfig| {
-            config.levels[1].position = 4;
+            (config.levels[1].position, config.levels[1].text_map) = (4, 3);
             config
         };
         cases.extend([placed(cases[0].clone()), placed(cases[1].clone())]);

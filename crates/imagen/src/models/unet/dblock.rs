@@ -4,17 +4,18 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::attention::Attention;
-use super::conditioning::Text;
+use super::conditioning::{Embedded, TextMap};
 use super::config::{Layout, Level, UnetConfig};
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Conv3x3, Init, Position};
 
-/// Efficient: strided convolution → position → residual blocks → attention. ADM: position → (residual block →
-/// attention)… → down-sampling block. The learned position is there where the level asks for it.
+/// Efficient: strided convolution → maps → residual blocks → attention. ADM: maps → (residual block → attention)… →
+/// down-sampling block. The maps (of position, of the text) are there where the level asks for them.
 #[derive(Module, Debug)]
 pub(super) struct DBlock {
     down_first: Option<Conv3x3>,
     position: Option<Position>,
+    text_map: Option<TextMap>,
     blocks: Vec<ResnetBlock>,
     /// Attention layers after each residual block.
     attention: Vec<Vec<Attention>>,
@@ -42,6 +43,8 @@ impl DBlock {
         let down_first = efficient.then(|| Conv3x3::new(init, width, level.channels, 2, 1.0));
         let mut from = if efficient { level.channels } else { width };
         let position = (level.position > 0).then(|| Position::new(init, level.position, from));
+        let text_map = (level.text_map > 0)
+            .then(|| TextMap::new(init, config.text_width, [level.position, level.text_map, from]));
         let (mut blocks, mut attention) = (Vec::new(), Vec::new());
         for index in 0..level.blocks {
             blocks.push(block(init, from, None));
@@ -59,22 +62,25 @@ impl DBlock {
             skips.push(from);
             block(init, from, Some(Resample::Down))
         });
-        Self { down_first, position, blocks, attention, down_last, skip_per_block: !efficient }
+        Self { down_first, position, text_map, blocks, attention, down_last, skip_per_block: !efficient }
     }
 
     /// The level's output; what the way up will need is pushed on `skips`.
     pub(super) fn forward(
         &self,
         mut x: Tensor<4>,
-        embedding: &Tensor<2>,
-        text: Option<&Text>,
+        conditions: &Embedded,
         skips: &mut Vec<Tensor<4>>,
     ) -> Tensor<4> {
+        let (embedding, text) = (&conditions.embedding, conditions.text.as_ref());
         if let Some(down) = &self.down_first {
             x = down.forward(x);
         }
         if let Some(position) = &self.position {
             x = position.forward(x);
+        }
+        if let (Some(map), Some(pooled)) = (&self.text_map, &conditions.pooled) {
+            x = map.forward(x, pooled.clone());
         }
         for (block, attention) in self.blocks.iter().zip(&self.attention) {
             x = block.forward(x, embedding);

@@ -152,8 +152,8 @@ impl Unet {
         }
         conditioning.check([n, h, w])?;
         let span = debug_span!("embed conditions");
-        let (embedding, text) = span.in_scope(|| self.embedder.forward(conditioning, &z.device()));
-        let text = text.as_ref();
+        let embedded = span.in_scope(|| self.embedder.forward(conditioning, &z.device()));
+        let (embedding, text) = (&embedded.embedding, embedded.text.as_ref());
         let input = match (&conditioning.low_resolution, self.low_resolution) {
             (Some(low), true) => ops::concat(z, low.picture.clone()),
             (None, false) => z,
@@ -169,26 +169,26 @@ impl Unet {
         }
         for (i, level) in self.down.iter().enumerate() {
             let _span = debug_span!("down", level = i).entered();
-            x = level.forward(x, &embedding, text, &mut skips);
+            x = level.forward(x, &embedded, &mut skips);
         }
         match &self.middle {
             Some(middle) => {
                 let _span = debug_span!("middle").entered();
-                x = middle.block1.forward(x, &embedding);
+                x = middle.block1.forward(x, embedding);
                 for layer in &middle.attention {
                     x = layer.forward(x, text);
                 }
-                x = middle.block2.forward(x, &embedding);
+                x = middle.block2.forward(x, embedding);
             }
             None => drop(skips.pop()), // the deepest level's output goes straight up
         }
         for (i, level) in self.up.iter().enumerate() {
             let _span = debug_span!("up", level = self.up.len() - 1 - i).entered();
-            x = level.forward(x, &embedding, text, &mut skips);
+            x = level.forward(x, embedding, text, &mut skips);
         }
         if let Some(output) = &self.output {
             let _span = debug_span!("output").entered();
-            x = output.forward(x, &embedding, &mut skips);
+            x = output.forward(x, embedding, &mut skips);
         }
         Ok(debug_span!("head").in_scope(|| self.head.forward(x)))
     }

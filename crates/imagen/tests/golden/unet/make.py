@@ -165,6 +165,20 @@ CASES = [
             output_blocks=2,
         ),
     ),
+    # maps that the text draws at two levels, one narrow and one wider than the learned one beside it; an empty text
+    (
+        "efficient_text_maps",
+        (3, 8, 8),
+        ([4, 0, 2], 4),
+        dict(
+            levels=[{**level(4, 1), "position": 4, "text_map": 1}, {**level(8, 1), "position": 2, "text_map": 3}],
+            layout="efficient",
+            channels=4,
+            embedding=8,
+            text_width=4,
+            skip_scale="residual",
+        ),
+    ),
 ]
 
 

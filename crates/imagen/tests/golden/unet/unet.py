@@ -70,7 +70,8 @@ class TextPool(nn.Module):
         if self.q is not None:
             key, value = self.kv(text).chunk(2, dim=-1)
             pooled = mean + attend(self.q(mean)[:, None], key, value, self.heads, keep)[:, 0]
-        return self.projection(self.pooled_norm(pooled))
+        pooled = self.pooled_norm(pooled)
+        return pooled, self.projection(pooled)
 
 
 class Embedder(nn.Module):
@@ -84,14 +85,15 @@ class Embedder(nn.Module):
             self.pool = TextPool(c["text_width"], c["embedding"], c["text_pooling"] == "attention")
 
     def forward(self, log_snr, text, keep, low_log_snr):
-        embedding = self.noise(log_snr)
+        embedding, pooled = self.noise(log_snr), None
         if self.augmentation is not None:
             embedding = embedding + self.augmentation(low_log_snr)
         if text is not None:
             text = self.text_projection(text)
             if self.pool is not None:
-                embedding = embedding + self.pool(text, keep)
-        return F.silu(embedding), text
+                pooled, projection = self.pool(text, keep)
+                embedding = embedding + projection
+        return F.silu(embedding), text, pooled
 
 
 class ResnetBlock(nn.Module):
@@ -171,6 +173,21 @@ class Position(nn.Module):
         return x + self.map.permute(2, 0, 1)
 
 
+class TextMap(nn.Module):
+    """A map that the pooled text draws, narrow at first, added to the features."""
+
+    def __init__(self, width, side, narrow, channels):
+        super().__init__()
+        self.side = side
+        self.hidden = nn.Linear(width, 4 * width)
+        self.map = nn.Linear(4 * width, side * side * narrow)
+        self.widen = nn.Linear(narrow, channels)
+
+    def forward(self, x, pooled):
+        drawn = self.map(F.silu(self.hidden(pooled))).unflatten(1, (self.side, self.side, -1))
+        return x + self.widen(drawn).movedim(3, 1)
+
+
 class Down(nn.Module):
     def __init__(self, c, index, width):
         super().__init__()
@@ -180,6 +197,8 @@ class Down(nn.Module):
         entering = [channels if self.efficient else width] + [channels] * (count - 1)
         side = level.get("position", 0)
         self.position = Position(side, entering[0]) if side else None
+        narrow = level.get("text_map", 0)
+        self.text_map = TextMap(c["text_width"], side, narrow, entering[0]) if narrow else None
         self.blocks = nn.ModuleList(ResnetBlock(c, e, channels) for e in entering)
         self.attention = nn.ModuleList(
             attention_layers(c, level) if not self.efficient or i == count - 1 else nn.ModuleList()
@@ -188,13 +207,15 @@ class Down(nn.Module):
         last = index == len(c["levels"]) - 1
         self.down_last = None if self.efficient or last else ResnetBlock(c, channels, channels, "down")
 
-    def forward(self, x, embedding, text, keep):
+    def forward(self, x, embedding, text, keep, pooled):
         """The output, and the skips in the order in which they arise."""
         skips = []
         if self.down_first is not None:
             x = self.down_first(x)
         if self.position is not None:
             x = self.position(x)
+        if self.text_map is not None:
+            x = self.text_map(x, pooled)
         for block, layers in zip(self.blocks, self.attention):
             x = block(x, embedding)
             for layer in layers:
@@ -320,11 +341,11 @@ class Unet(nn.Module):
 
     def forward(self, z, log_snr, text=None, keep=None, low=None, low_log_snr=None):
         """z, low [n, c, h, w]; log_snr, low_log_snr [n]; text [n, t, d]; keep [n, t] of bool."""
-        embedding, text = self.embedder(log_snr, text, keep, low_log_snr)
+        embedding, text, pooled = self.embedder(log_snr, text, keep, low_log_snr)
         x = self.conv_in(torch.cat([z, low], dim=1) if self.low_resolution else z)
         first, skips = x, [] if self.efficient else [x]
         for level in self.down:
-            x, left = level(x, embedding, text, keep)
+            x, left = level(x, embedding, text, keep, pooled)
             skips += left
         if self.efficient:
             skips.pop()  # the deepest level has nobody to skip
