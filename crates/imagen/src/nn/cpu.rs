@@ -22,7 +22,10 @@ use tracing::trace_span;
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::AdamStep;
 
+mod pool;
 mod residual;
+
+use pool::{Saved, recycle};
 
 const EPS: f32 = 1e-5;
 
@@ -51,7 +54,7 @@ fn tensor(data: Vec<f32>, shape: Shape) -> T {
 /// A new tensor whose every element `fill` writes.
 fn filled(shape: impl Into<Shape>, fill: impl FnOnce(&mut [f32])) -> T {
     let shape = shape.into();
-    let mut data = vec![0.0; shape.num_elements()];
+    let mut data = pool::take(shape.num_elements());
     fill(&mut data);
     tensor(data, shape)
 }
@@ -60,7 +63,10 @@ fn filled(shape: impl Into<Shape>, fill: impl FnOnce(&mut [f32])) -> T {
 fn owned(t: T) -> T {
     let t = contiguous(t);
     let whole = t.layout().start_offset() == 0 && t.bytes().len() == 4 * t.layout().num_elements();
-    if whole && t.is_unique() { t } else { tensor(slice(&t).to_vec(), t.layout().shape().clone()) }
+    if whole && t.is_unique() {
+        return t;
+    }
+    filled(t.layout().shape().clone(), |copy| copy.copy_from_slice(slice(&t)))
 }
 
 // ---- convolution ----
@@ -175,17 +181,21 @@ impl NetworkOps for Flex {
         let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
         let shape = conv_shape(&x, &w, stride);
         let prepared = transformed(shape, &w);
-        filled(conv_output(&shape), |y| {
+        let y = filled(conv_output(&shape), |y| {
             shape.forward_prepared(slice(&x), &prepared, Some(slice(&b)), r.as_ref().map(slice), scale, y);
-        })
+        });
+        [Some(x), r].into_iter().flatten().for_each(recycle);
+        y
     }
 
     fn group_norm(x: T, gamma: T, beta: T, film: Maybe<Self>, groups: usize, silu: bool) -> T {
         let (x, film) = (contiguous(x), film.into_option().map(contiguous));
         let norm = group_norm_shape(&x, groups, silu);
-        filled(x.layout().shape().clone(), |y| {
+        let y = filled(x.layout().shape().clone(), |y| {
             norm.forward(slice(&x), slice(&gamma), slice(&beta), film.as_ref().map(slice), y);
-        })
+        });
+        recycle(x);
+        y
     }
 
     fn residual_block(
@@ -212,44 +222,61 @@ impl NetworkOps for Flex {
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {
         let x = contiguous(x);
-        filled(x.layout().shape().clone(), |y| {
+        let y = filled(x.layout().shape().clone(), |y| {
             layer_norm_shape(&x).forward(slice(&x), slice(&gamma), slice(&beta), y);
-        })
+        });
+        recycle(x);
+        y
     }
 
     fn attention(q: T, kv: T, mask: Maybe<Self>, heads: usize) -> T {
         let (q, kv, mask) = (contiguous(q), contiguous(kv), mask.into_option().map(contiguous));
         let shape = attention_shape(&q, &kv, heads);
-        filled(q.layout().shape().clone(), |o| shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o))
+        let mask = mask.as_ref().map(slice);
+        let o = filled(q.layout().shape().clone(), |o| shape.forward(slice(&q), slice(&kv), mask, o));
+        [q, kv].into_iter().for_each(recycle);
+        o
     }
 
     fn dense(x: T, w: T, b: T, residual: Maybe<Self>, scale: f32) -> T {
         let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
         let (linear, shape) = linear_shape(&x, &w);
-        filled(shape, |y| linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y))
+        let y = filled(shape, |y| {
+            linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+        });
+        [Some(x), r].into_iter().flatten().for_each(recycle);
+        y
     }
 
     fn upsample2(x: T) -> T {
         let x = contiguous(x);
         let [n, h, w, c] = dims(&x);
-        filled([n, 2 * h, 2 * w, c], |y| resample::upsample2(slice(&x), n, h, w, c, y))
+        let y = filled([n, 2 * h, 2 * w, c], |y| resample::upsample2(slice(&x), n, h, w, c, y));
+        recycle(x);
+        y
     }
 
     fn average_pool2(x: T) -> T {
         let x = contiguous(x);
         let [n, h, w, c] = dims(&x);
-        filled([n, h / 2, w / 2, c], |y| resample::average_pool2(slice(&x), n, h, w, c, y))
+        let y = filled([n, h / 2, w / 2, c], |y| resample::average_pool2(slice(&x), n, h, w, c, y));
+        recycle(x);
+        y
     }
 
     fn concat(a: T, b: T) -> T {
         let (a, b) = (contiguous(a), contiguous(b));
         let (ca, cb, shape) = concat_shape(&a, &b);
-        filled(shape, |y| elementwise::concat(slice(&a), ca, slice(&b), cb, y))
+        let y = filled(shape, |y| elementwise::concat(slice(&a), ca, slice(&b), cb, y));
+        [a, b].into_iter().for_each(recycle);
+        y
     }
 
     fn add_scaled(a: T, b: T, scale: f32) -> T {
         let (a, b) = (contiguous(a), contiguous(b));
-        filled(a.layout().shape().clone(), |y| elementwise::add(slice(&a), slice(&b), scale, y))
+        let y = filled(a.layout().shape().clone(), |y| elementwise::add(slice(&a), slice(&b), scale, y));
+        [a, b].into_iter().for_each(recycle);
+        y
     }
 
     fn adam(w: T, g: T, m: T, v: T, average: T, s: AdamStep) -> (T, T, T, T) {
@@ -264,6 +291,7 @@ impl NetworkOps for Flex {
         };
         let [wn, mn, vn, an] = [&mut w, &mut m, &mut v, &mut average].map(|t| t.storage_mut::<f32>());
         adam.step_averaged(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
+        recycle(g);
         (w, m, v, average)
     }
 
@@ -297,8 +325,10 @@ impl<const N: usize> Backward<Flex, N> for Node {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
         let wanted = ops.parents.each_ref().map(Option::is_some);
         for (parent, gradient) in ops.parents.into_iter().zip((ops.state.0)(wanted, dy)) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
+            match (parent, gradient) {
+                (Some(parent), Some(gradient)) => grads.register::<Flex>(parent.id, gradient),
+                (None, Some(gradient)) => recycle(gradient),
+                (_, None) => {}
             }
         }
     }
@@ -344,6 +374,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let y = filled(conv_output(&shape), |y| {
                     shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
                 });
+                let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
                     let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| shape.grad_input(dy, w, dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
@@ -379,6 +410,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                     stats = Some(norm.forward(slice(&x), slice(&gamma), slice(&beta), film, y));
                 });
                 let stats = stats.expect("the forward pass has run");
+                let x = Saved::from(x);
                 let backward = move |_: [bool; 4], dy: T| {
                     let mut dx = owned(dy);
                     let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
@@ -440,6 +472,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let [x, gamma, beta] = present(inputs);
                 let norm = layer_norm_shape(&x);
                 let y = filled(x.layout().shape().clone(), |y| norm.forward(slice(&x), slice(&gamma), slice(&beta), y));
+                let x = Saved::from(x);
                 let backward = move |_: [bool; 3], dy: T| {
                     let mut dx = owned(dy);
                     let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
@@ -465,13 +498,14 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let o = filled(q.layout().shape().clone(), |o| {
                     shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o);
                 });
-                let saved = o.clone();
+                let [saved, q, kv] = [o.clone(), q, kv].map(Saved::from);
                 let backward = move |_: [bool; 3], dy: T| {
-                    let mut dkv = vec![0.0; kv.layout().num_elements()];
+                    let mut dkv = pool::take(kv.layout().num_elements());
                     let dq = filled(q.layout().shape().clone(), |dq| {
                         let mask = mask.as_ref().map(slice);
                         shape.backward(slice(&q), slice(&kv), mask, slice(&saved), slice(&dy), dq, &mut dkv);
                     });
+                    recycle(dy);
                     [Some(dq), Some(tensor(dkv, kv.layout().shape().clone())), None]
                 };
                 (o, Arc::new(backward))
@@ -492,6 +526,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let y = filled(shape, |y| {
                     linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
                 });
+                let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
                     let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| linear.grad_input(dy, w, dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
@@ -515,7 +550,9 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let [x] = present(inputs);
                 let [n, h, w, c] = dims(&x);
                 let backward = move |_: [bool; 1], dy: T| {
-                    [Some(filled([n, h, w, c], |dx| resample::upsample2_backward(slice(&dy), n, h, w, c, dx)))]
+                    let dx = filled([n, h, w, c], |dx| resample::upsample2_backward(slice(&dy), n, h, w, c, dx));
+                    recycle(dy);
+                    [Some(dx)]
                 };
                 (<Flex as NetworkOps>::upsample2(x), Arc::new(backward))
             },
@@ -533,7 +570,9 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let [x] = present(inputs);
                 let [n, h, w, c] = dims(&x);
                 let backward = move |_: [bool; 1], dy: T| {
-                    [Some(filled([n, h, w, c], |dx| resample::average_pool2_backward(slice(&dy), n, h, w, c, dx)))]
+                    let dx = filled([n, h, w, c], |dx| resample::average_pool2_backward(slice(&dy), n, h, w, c, dx));
+                    recycle(dy);
+                    [Some(dx)]
                 };
                 (<Flex as NetworkOps>::average_pool2(x), Arc::new(backward))
             },
@@ -552,8 +591,9 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let (ca, cb, _) = concat_shape(&a, &b);
                 let (sa, sb) = (a.layout().shape().clone(), b.layout().shape().clone());
                 let backward = move |_: [bool; 2], dy: T| {
-                    let mut db = vec![0.0; sb.num_elements()];
+                    let mut db = pool::take(sb.num_elements());
                     let da = filled(sa.clone(), |da| elementwise::split(slice(&dy), ca, cb, da, &mut db));
+                    recycle(dy);
                     [Some(da), Some(tensor(db, sb.clone()))]
                 };
                 (<Flex as NetworkOps>::concat(a, b), Arc::new(backward))

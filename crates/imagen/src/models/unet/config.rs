@@ -114,8 +114,8 @@ pub struct Level {
     /// 0 for none. Not in the paper: without it, what is to be where must come from the noise and the rim.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub position: usize,
-    /// Channels of a map of `position`×`position` that the pooled text draws and that is added beside the learned one; 0
-    /// for none. Not in the paper: few pictures teach a matrix what is where far sooner than they teach attention.
+    /// Channels of a map of `position`×`position` that the text's mean vector draws and that is added beside the learned
+    /// one; 0 for none. Not in the paper: two matrices learn what is where from far fewer pictures than attention does.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub text_map: usize,
 }
@@ -277,9 +277,8 @@ impl UnetConfig {
                 self.levels[i].position
             ));
         }
-        let pooled = self.text_dim > 0 && self.text_pooling != TextPooling::None;
-        if let Some(i) = self.levels.iter().position(|l| l.text_map > 0 && (l.position == 0 || !pooled)) {
-            return fail(format!("levels[{i}].text_map needs that level's position, text_dim and text_pooling"));
+        if let Some(i) = self.levels.iter().position(|l| l.text_map > 0 && (l.position == 0 || self.text_dim == 0)) {
+            return fail(format!("levels[{i}].text_map needs that level's position, and text_dim"));
         }
         if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {
             return fail("skip_join \"add\" and output_blocks need layout \"efficient\"".into());

@@ -151,8 +151,9 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
         let places = level.position * level.position;
         row.parameters += (places * width) as u64;
         if level.text_map > 0 {
-            let hidden = text_map_hidden(config.text_width);
-            row.dense(1, config.text_width, hidden);
+            let hidden = text_map_hidden(config);
+            row.norm(1, config.text_dim);
+            row.dense(1, config.text_dim, hidden);
             row.dense(1, hidden, places * level.text_map);
             row.dense(places, level.text_map, width);
         }

@@ -43,8 +43,7 @@ impl DBlock {
         let down_first = efficient.then(|| Conv3x3::new(init, width, level.channels, 2, 1.0));
         let mut from = if efficient { level.channels } else { width };
         let position = (level.position > 0).then(|| Position::new(init, level.position, from));
-        let text_map = (level.text_map > 0)
-            .then(|| TextMap::new(init, config.text_width, [level.position, level.text_map, from]));
+        let text_map = (level.text_map > 0).then(|| TextMap::new(init, config, [level.position, level.text_map, from]));
         let (mut blocks, mut attention) = (Vec::new(), Vec::new());
         for index in 0..level.blocks {
             blocks.push(block(init, from, None));
@@ -66,12 +65,7 @@ impl DBlock {
     }
 
     /// The level's output; what the way up will need is pushed on `skips`.
-    pub(super) fn forward(
-        &self,
-        mut x: Tensor<4>,
-        conditions: &Embedded,
-        skips: &mut Vec<Tensor<4>>,
-    ) -> Tensor<4> {
+    pub(super) fn forward(&self, mut x: Tensor<4>, conditions: &Embedded, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
         let (embedding, text) = (&conditions.embedding, conditions.text.as_ref());
         if let Some(down) = &self.down_first {
             x = down.forward(x);
@@ -79,8 +73,8 @@ impl DBlock {
         if let Some(position) = &self.position {
             x = position.forward(x);
         }
-        if let (Some(map), Some(pooled)) = (&self.text_map, &conditions.pooled) {
-            x = map.forward(x, pooled.clone());
+        if let (Some(map), Some(mean)) = (&self.text_map, &conditions.mean_text) {
+            x = map.forward(x, mean.clone());
         }
         for (block, attention) in self.blocks.iter().zip(&self.attention) {
             x = block.forward(x, embedding);

@@ -10,17 +10,18 @@ use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::elementwise;
 use imagen_kernels::norm::{GroupNorm, GroupStats};
 
+use super::pool::{self, Saved, recycle};
 use super::{BackwardFn, T, conv_output, conv_shape, filled, group_norm_shape, owned, scaled_gradient, slice, tensor};
 use burn::tensor::Shape;
 
 /// What the way back needs.
 struct Kept {
-    x: T,
+    x: Saved,
     film: T,
     /// gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2.
     parameters: [T; 8],
     /// The first convolution's output.
-    h: T,
+    h: Saved,
     norms: [GroupNorm; 2],
     stats: [GroupStats; 2],
     convs: [Conv3x3; 2],
@@ -41,24 +42,26 @@ pub(super) fn forward(
     let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = &parameters;
     let norm1 = group_norm_shape(&x, groups[0], true);
     let conv1 = conv_shape(&x, weight1, 1);
-    let mut normal = vec![0.0; x.layout().num_elements()];
+    let mut normal = pool::take(x.layout().num_elements());
     let stats1 = norm1.forward(slice(&x), slice(gamma1), slice(beta1), None, &mut normal);
     let h = filled(conv_output(&conv1), |h| {
         conv1.forward(&normal, slice(weight1), Some(slice(bias1)), None, 1.0, h);
     });
     let norm2 = group_norm_shape(&h, groups[1], true);
     let conv2 = conv_shape(&h, weight2, 1);
-    normal.resize(h.layout().num_elements(), 0.0);
+    pool::give(normal);
+    let mut normal = pool::take(h.layout().num_elements());
     let stats2 = norm2.forward(slice(&h), slice(gamma2), slice(beta2), Some(slice(&film)), &mut normal);
     let y = filled(conv_output(&conv2), |y| {
         let residual = slice(shortcut.as_ref().unwrap_or(&x));
         conv2.forward(&normal, slice(weight2), Some(slice(bias2)), Some(residual), scale, y);
     });
+    pool::give(normal);
     let kept = Kept {
-        x,
+        x: x.into(),
         film,
         parameters,
-        h,
+        h: h.into(),
         norms: [norm1, norm2],
         stats: [stats1, stats2],
         convs: [conv1, conv2],
@@ -74,7 +77,7 @@ impl Kept {
         let [gamma1, beta1, weight1, _, gamma2, beta2, weight2, _] = &self.parameters;
         let dy = scaled_gradient(dy, self.scale);
 
-        let mut normal = vec![0.0; h.layout().num_elements()];
+        let mut normal = pool::take(h.layout().num_elements());
         norm2.forward_again(stats2, slice(h), &mut normal);
         let (dw2, db2) = weight_gradient(conv2, &normal, slice(&dy), weight2);
         let mut dh = normal; // overwritten
@@ -93,17 +96,19 @@ impl Kept {
             Some(&mut dfilm),
         );
 
-        let mut normal = vec![0.0; x.layout().num_elements()];
+        let mut normal = pool::take(x.layout().num_elements());
         norm1.forward_again(stats1, slice(x), &mut normal);
         let (dw1, db1) = weight_gradient(conv1, &normal, &dh, weight1);
         let mut dx = normal; // overwritten
         conv1.grad_input(&dh, slice(weight1), &mut dx);
+        pool::give(dh);
         let (mut dgamma1, mut dbeta1) = (vec![0.0; norm1.c], vec![0.0; norm1.c]);
         norm1.backward(stats1, slice(x), slice(gamma1), slice(beta1), None, &mut dx, &mut dgamma1, &mut dbeta1, None);
         let dshortcut = if self.shortcut {
             Some(owned(dy))
         } else {
             elementwise::add_assign(&mut dx, slice(&dy));
+            recycle(dy);
             None
         };
 

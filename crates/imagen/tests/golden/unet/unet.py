@@ -53,6 +53,10 @@ class LevelEmbedding(nn.Module):
         return self.linear2(F.silu(self.linear1(sinusoid(log_snr, self.width))))
 
 
+def mean_token(text, keep):
+    return (text * keep[:, :, None]).sum(dim=1) / keep.sum(dim=1).clamp(min=1)[:, None]
+
+
 class TextPool(nn.Module):
     def __init__(self, width, embedding, attention):
         super().__init__()
@@ -65,13 +69,12 @@ class TextPool(nn.Module):
 
     def forward(self, text, keep):
         text = self.norm(text)
-        mean = (text * keep[:, :, None]).sum(dim=1) / keep.sum(dim=1).clamp(min=1)[:, None]
+        mean = mean_token(text, keep)
         pooled = mean
         if self.q is not None:
             key, value = self.kv(text).chunk(2, dim=-1)
             pooled = mean + attend(self.q(mean)[:, None], key, value, self.heads, keep)[:, 0]
-        pooled = self.pooled_norm(pooled)
-        return pooled, self.projection(pooled)
+        return self.projection(self.pooled_norm(pooled))
 
 
 class Embedder(nn.Module):
@@ -85,15 +88,15 @@ class Embedder(nn.Module):
             self.pool = TextPool(c["text_width"], c["embedding"], c["text_pooling"] == "attention")
 
     def forward(self, log_snr, text, keep, low_log_snr):
-        embedding, pooled = self.noise(log_snr), None
+        embedding, mean = self.noise(log_snr), None
         if self.augmentation is not None:
             embedding = embedding + self.augmentation(low_log_snr)
         if text is not None:
+            mean = mean_token(text, keep)
             text = self.text_projection(text)
             if self.pool is not None:
-                pooled, projection = self.pool(text, keep)
-                embedding = embedding + projection
-        return F.silu(embedding), text, pooled
+                embedding = embedding + self.pool(text, keep)
+        return F.silu(embedding), text, mean
 
 
 class ResnetBlock(nn.Module):
@@ -174,17 +177,20 @@ class Position(nn.Module):
 
 
 class TextMap(nn.Module):
-    """A map that the pooled text draws, narrow at first, added to the features."""
+    """A map that the text's mean vector draws, narrow at first, added to the features; weights act eightfold."""
 
-    def __init__(self, width, side, narrow, channels):
+    def __init__(self, c, side, narrow, channels):
         super().__init__()
+        hidden = 4 * c["text_width"]
         self.side = side
-        self.hidden = nn.Linear(width, 4 * width)
-        self.map = nn.Linear(4 * width, side * side * narrow)
+        self.norm = nn.LayerNorm(c["text_dim"])
+        self.hidden = nn.Linear(c["text_dim"], hidden)
+        self.map = nn.Linear(hidden, side * side * narrow)
         self.widen = nn.Linear(narrow, channels)
 
-    def forward(self, x, pooled):
-        drawn = self.map(F.silu(self.hidden(pooled))).unflatten(1, (self.side, self.side, -1))
+    def forward(self, x, mean):
+        hidden = F.silu(F.linear(self.norm(mean), 8 * self.hidden.weight, self.hidden.bias))
+        drawn = F.linear(hidden, 8 * self.map.weight, self.map.bias).unflatten(1, (self.side, self.side, -1))
         return x + self.widen(drawn).movedim(3, 1)
 
 
@@ -198,7 +204,7 @@ class Down(nn.Module):
         side = level.get("position", 0)
         self.position = Position(side, entering[0]) if side else None
         narrow = level.get("text_map", 0)
-        self.text_map = TextMap(c["text_width"], side, narrow, entering[0]) if narrow else None
+        self.text_map = TextMap(c, side, narrow, entering[0]) if narrow else None
         self.blocks = nn.ModuleList(ResnetBlock(c, e, channels) for e in entering)
         self.attention = nn.ModuleList(
             attention_layers(c, level) if not self.efficient or i == count - 1 else nn.ModuleList()
@@ -207,7 +213,7 @@ class Down(nn.Module):
         last = index == len(c["levels"]) - 1
         self.down_last = None if self.efficient or last else ResnetBlock(c, channels, channels, "down")
 
-    def forward(self, x, embedding, text, keep, pooled):
+    def forward(self, x, embedding, text, keep, mean):
         """The output, and the skips in the order in which they arise."""
         skips = []
         if self.down_first is not None:
@@ -215,7 +221,7 @@ class Down(nn.Module):
         if self.position is not None:
             x = self.position(x)
         if self.text_map is not None:
-            x = self.text_map(x, pooled)
+            x = self.text_map(x, mean)
         for block, layers in zip(self.blocks, self.attention):
             x = block(x, embedding)
             for layer in layers:
@@ -341,11 +347,11 @@ class Unet(nn.Module):
 
     def forward(self, z, log_snr, text=None, keep=None, low=None, low_log_snr=None):
         """z, low [n, c, h, w]; log_snr, low_log_snr [n]; text [n, t, d]; keep [n, t] of bool."""
-        embedding, text, pooled = self.embedder(log_snr, text, keep, low_log_snr)
+        embedding, text, mean = self.embedder(log_snr, text, keep, low_log_snr)
         x = self.conv_in(torch.cat([z, low], dim=1) if self.low_resolution else z)
         first, skips = x, [] if self.efficient else [x]
         for level in self.down:
-            x, left = level(x, embedding, text, keep, pooled)
+            x, left = level(x, embedding, text, keep, mean)
             skips += left
         if self.efficient:
             skips.pop()  # the deepest level has nobody to skip
