@@ -9,6 +9,7 @@
 //! | [`linear`] | `x w + b`, which is also the 1x1 convolution |
 //! | [`stored`] | the same with weights in f16, bf16 or int8, for inference |
 //! | [`resample`], [`elementwise`], [`optimizer`], [`quantile`] | the memory-bound rest |
+//! | [`mapped`] | files as memory, here because it needs `unsafe` |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
 //! | [`peak`] | the machine's ceiling, to rate kernels by |
 //!
@@ -35,6 +36,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod isa;
 pub mod linear;
+pub mod mapped;
 pub mod norm;
 pub mod optimizer;
 pub mod peak;

@@ -1,12 +1,15 @@
 //! 3x3 convolutions with padding 1 on `[n, h, w, c]`, weights `[3, 3, c, k]`, and their gradients.
 //!
-//! This file picks the algorithm; each has a file of its own:
+//! This file picks the algorithm ([`Algorithm`]); each has a file of its own:
 //!
 //! | shape | algorithm |
 //! |---|---|
 //! | stride 1 | `winograd`: F(4x4, 3x3), a quarter of the multiplications; F(2x2, 3x3) on maps of at most 2x2 |
 //! | stride 1, few outputs | `shifted`: one product with all nine taps as columns, then a sum of shifted results |
 //! | the rest | `patches`: neighbourhoods are copied into rows, then one product |
+//!
+//! Prepared weights of F(4x4) are four times as large as the plain ones. Where few pixels share weights that no cache
+//! holds, reading them is what the time goes into, and [`Conv3x3::prepare`] takes the algorithm that reads least.
 //!
 //! The gradient of the input is a convolution with flipped, transposed weights; with stride 2 it is four of them,
 //! one for each parity of rows and columns.
@@ -58,13 +61,24 @@ impl std::fmt::Debug for Prepared {
     }
 }
 
+/// How a convolution is computed. The results differ by rounding alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
+pub enum Algorithm {
+    /// F(4x4, 3x3): 36 products for 16 outputs. Stride 1.
     Winograd4,
+    /// F(2x2, 3x3): 16 products for 4 outputs. Stride 1.
     Winograd2,
+    /// One product with all nine taps as columns, then a sum of shifted results. Stride 1.
     Shifted,
-    Patches,
+    /// The definition, as one product of copied neighbourhoods and the plain weights.
+    Direct,
 }
+
+/// Multiply-adds that take as long as reading one weight from memory; measured as 20 to 40 on two AVX2 cores.
+const READ: usize = 30;
+
+/// Weights from this many on, as multiplied, do not stay in a cache from one call to the next.
+const UNCACHED: usize = 1 << 22;
 
 impl Conv3x3 {
     /// Height of the output, `(h - 1) / stride + 1`; 0 if the input has none.
@@ -97,9 +111,22 @@ impl Conv3x3 {
 
     /// The weights transformed once, for many calls of [`Conv3x3::forward_prepared`] with any n, h and w.
     pub fn prepare(&self, w: &[f32]) -> Prepared {
+        self.prepare_as(self.prepared_algorithm(), w)
+    }
+
+    /// As [`Conv3x3::prepare`], for an algorithm of the caller's choice.
+    ///
+    /// # Panics
+    /// Also if the algorithm is for stride 1 and this convolution has another.
+    pub fn prepare_as(&self, algorithm: Algorithm, w: &[f32]) -> Prepared {
         self.check_stride();
         expect_len("w", w, 9 * self.c * self.k);
-        let (isa, algorithm) = (Isa::current(), self.algorithm());
+        assert!(
+            self.stride == 1 || algorithm == Algorithm::Direct,
+            "{algorithm:?} needs stride 1, not {}",
+            self.stride
+        );
+        let isa = Isa::current();
         let mut data = Aligned::new(self.prepared_len(isa, algorithm));
         self.prepare_into(isa, algorithm, w, &mut data);
         Prepared { algorithm, isa, c: self.c, k: self.k, stride: self.stride, data }
@@ -156,7 +183,7 @@ impl Conv3x3 {
             Algorithm::Winograd4 => return winograd::grad_weight::<F4>(isa, self, x, gy, gw, gb),
             Algorithm::Winograd2 => return winograd::grad_weight::<F2>(isa, self, x, gy, gw, gb),
             Algorithm::Shifted => shifted::grad_weight(isa, self, x, gy, gw),
-            Algorithm::Patches => patches::grad_weight(isa, self, x, gy, gw),
+            Algorithm::Direct => patches::grad_weight(isa, self, x, gy, gw),
         }
         if let Some(gb) = gb {
             column_sums(isa, gy, pixels, k, gb);
@@ -171,8 +198,27 @@ impl Conv3x3 {
             () if stride == 1 && c >= FEW && k >= FEW && h.max(w) <= 2 => Algorithm::Winograd2,
             () if stride == 1 && c >= FEW && k >= FEW => Algorithm::Winograd4,
             () if stride == 1 && c >= FEW && 9 * k <= 64 => Algorithm::Shifted,
-            () => Algorithm::Patches,
+            () => Algorithm::Direct,
         }
+    }
+
+    /// The algorithm for weights that are kept: the cheapest by multiply-adds and by weights read, on maps like this one.
+    fn prepared_algorithm(&self) -> Algorithm {
+        let fastest = self.algorithm();
+        let Self { n, h, w, c, k, .. } = *self;
+        if fastest != Algorithm::Winograd4 || 36 * c * k < UNCACHED {
+            return fastest;
+        }
+        let cost = |algorithm: &Algorithm| {
+            let (products, side) = match algorithm {
+                Algorithm::Winograd4 => (36, 4),
+                Algorithm::Winograd2 => (16, 2),
+                Algorithm::Shifted | Algorithm::Direct => (9, 1),
+            };
+            products * (n * h.div_ceil(side) * w.div_ceil(side) + READ)
+        };
+        let choices = [Algorithm::Direct, Algorithm::Winograd2, Algorithm::Winograd4];
+        choices.into_iter().min_by_key(cost).unwrap_or(fastest)
     }
 
     fn prepared_len(&self, isa: Isa, algorithm: Algorithm) -> usize {
@@ -181,7 +227,7 @@ impl Conv3x3 {
             Algorithm::Winograd4 => winograd::weights_len::<F4>(isa, c, k),
             Algorithm::Winograd2 => winograd::weights_len::<F2>(isa, c, k),
             Algorithm::Shifted => gemm::packed_len(isa, c, 9 * k),
-            Algorithm::Patches => gemm::packed_len(isa, 9 * c, k),
+            Algorithm::Direct => gemm::packed_len(isa, 9 * c, k),
         }
     }
 
@@ -191,7 +237,7 @@ impl Conv3x3 {
             Algorithm::Winograd4 => winograd::transform_weights::<F4>(isa, Weights::Plain(w), c, k, to),
             Algorithm::Winograd2 => winograd::transform_weights::<F2>(isa, Weights::Plain(w), c, k, to),
             Algorithm::Shifted => shifted::prepare(isa, w, c, k, to),
-            Algorithm::Patches => gemm::pack(isa, w, 9 * c, k, to),
+            Algorithm::Direct => gemm::pack(isa, w, 9 * c, k, to),
         }
     }
 
@@ -220,7 +266,7 @@ impl Conv3x3 {
             Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, Source::Prepared(weights), epilogue, y),
             Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, Source::Prepared(weights), epilogue, y),
             Algorithm::Shifted => shifted::forward(isa, self, x, weights, epilogue, y),
-            Algorithm::Patches => {
+            Algorithm::Direct => {
                 let grid = (self.out_h(), self.out_w());
                 let near = Neighbourhood::of_input(self, grid);
                 patches::product(isa, near, x, weights, self.k, patches::Target::whole(self.n, grid), epilogue, y);

@@ -1,7 +1,7 @@
 //! The convolution against seven nested loops.
 
 use crate::support::{Random, assert_close, blank, on_every_isa};
-use imagen_kernels::conv::Conv3x3;
+use imagen_kernels::conv::{Algorithm, Conv3x3};
 
 /// Calls `f(x index, w index, y index)` for every multiplication of the convolution.
 fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
@@ -86,6 +86,14 @@ fn forward_is_the_convolution() {
             let mut again = blank(outputs);
             conv.forward_prepared(&x, &conv.prepare(&w), Some(&bias), Some(&residual), 0.75, &mut again);
             assert_eq!(y, again, "{what}: prepared weights");
+            for algorithm in [Algorithm::Direct, Algorithm::Shifted, Algorithm::Winograd2, Algorithm::Winograd4] {
+                if algorithm == Algorithm::Direct || conv.stride == 1 {
+                    let mut y = blank(outputs);
+                    let prepared = conv.prepare_as(algorithm, &w);
+                    conv.forward_prepared(&x, &prepared, Some(&bias), Some(&residual), 0.75, &mut y);
+                    assert_close(&format!("{algorithm:?}, {what}"), &y, &full, BOUND);
+                }
+            }
         });
     }
 }
@@ -133,6 +141,19 @@ fn prepared_weights_serve_other_maps() {
         conv.forward_prepared(&x, &prepared, None, None, 1.0, &mut y);
         assert_close("other map", &y, &expected, BOUND);
     }
+}
+
+#[test]
+fn large_weights_of_small_maps_are_prepared_for_little_reading() {
+    let picked = |n, side, channels: usize| {
+        let conv = Conv3x3 { n, h: side, w: side, c: channels, k: channels, stride: 1 };
+        let prepared = format!("{:?}", conv.prepare(&vec![0.0; 9 * channels * channels]));
+        prepared.split_once("{ ").unwrap().1.split_once(',').unwrap().0.to_owned()
+    };
+    assert_eq!(picked(1, 4, 512), "Direct");
+    assert_eq!(picked(2, 8, 512), "Winograd2");
+    assert_eq!(picked(1, 64, 512), "Winograd4");
+    assert_eq!(picked(1, 8, 64), "Winograd4", "small weights stay in a cache");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::config::{StageConfig, StageName};
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
 use crate::models::unet::{Unet, cost};
-use crate::models::weights::{self, NamedTensor, Precision, Weights};
+use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Weights};
 use crate::nn::{self, Init};
 use crate::rng::Rng;
 use crate::text::EncoderFiles;
@@ -37,17 +37,19 @@ impl ModelFiles {
     ///
     /// # Errors
     /// `Io` where it is there and cannot be read.
-    fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+    fn read(&self, name: &str) -> Result<Option<FileBytes>> {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                match FileBytes::map(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                     Err(e) => Err(Error::io("read", &path, e)),
                 }
             }
-            Self::BuiltIn(files) => Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Cow::Borrowed(*bytes))),
+            Self::BuiltIn(files) => {
+                Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| FileBytes::from(*bytes)))
+            }
         }
     }
 

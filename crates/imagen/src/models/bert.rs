@@ -7,14 +7,12 @@
 //!
 //! Deliberately not here: tokens from text (`text::bert`), the pooler, masked-word heads, decoder use, dropout.
 
-use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use burn::tensor::{Device, Tensor, TensorData, module};
 use serde::{Deserialize, Serialize};
 
 use super::weights::{Table, Weights};
 use crate::error::{Error, Result};
-
-/// Added to the attention scores of padding; e^(score − 10⁹) is zero in f32, and a row of only padding stays finite.
-const MASKED: f32 = -1e9;
+use crate::nn::ops;
 
 /// No configuration has more blocks; a file that says so is damaged, and must not make a list of that length.
 const MAX_BLOCKS: usize = 1024;
@@ -187,11 +185,10 @@ impl Bert {
             return Err(Error::usage(format!("a sequence of {t} tokens is longer than the {most} of this model")));
         }
         let x = self.tensor(self.embed(ids, t)?, [ids.len(), d]); // [b*t, d]
-        let scores = mask.iter().map(|&real| if real { 0.0 } else { MASKED }).collect();
-        let bias: Tensor<4> = self.tensor(scores, [batch, 1, 1, t]);
+        let mask: Tensor<2> = self.tensor(mask.iter().map(|&real| f32::from(real)).collect(), [batch, t]);
         let mut x = self.norm.forward(x);
         for block in &self.blocks {
-            x = block.forward(x, bias.clone(), [batch, t, self.config.num_attention_heads]);
+            x = block.forward(x, mask.clone(), self.config.num_attention_heads);
         }
         Ok(x.reshape([batch, t, d]))
     }
@@ -220,26 +217,15 @@ impl Bert {
 }
 
 impl Block {
-    /// One post-norm transformer block on `x` `[b*t, d]`.
-    fn forward(&self, x: Tensor<2>, bias: Tensor<4>, shape: [usize; 3]) -> Tensor<2> {
-        let x = self.attention_norm.forward(self.attend(x.clone(), bias, shape) + x);
-        let inner = activation::gelu(self.up.forward(x.clone()));
-        self.output_norm.forward(self.down.forward(inner) + x)
-    }
-
-    /// softmax(q·kᵀ / √(d/heads) + bias) · v over the tokens of each sequence, heads side by side again at the end.
-    fn attend(&self, x: Tensor<2>, bias: Tensor<4>, [batch, t, heads]: [usize; 3]) -> Tensor<2> {
-        let [rows, d] = x.dims();
-        let width = d / heads;
-        let qkv = self.qkv.forward(x); // [b*t, 3*d]
-        let part = |index: usize| {
-            let part = qkv.clone().narrow(1, index * d, d).reshape([batch, t, heads, width]);
-            part.swap_dims(1, 2) // [b, heads, t, width]
-        };
-        let (q, k, v) = (part(0), part(1), part(2));
-        let scores = q.matmul(k.transpose()) / (width as f64).sqrt() + bias; // [b, heads, t, t]
-        let mixed = activation::softmax(scores, 3).matmul(v); // [b, heads, t, width]
-        self.output.forward(mixed.swap_dims(1, 2).reshape([rows, d]))
+    /// One post-norm transformer block on `x` `[b*t, d]`; `mask [b, t]` is 1 where there is a token.
+    fn forward(&self, x: Tensor<2>, mask: Tensor<2>, heads: usize) -> Tensor<2> {
+        let ([rows, d], [batch, t]) = (x.dims(), mask.dims());
+        let qkv = self.qkv.forward(x.clone()).reshape([batch, t, 3 * d]);
+        let (q, kv) = (qkv.clone().narrow(2, 0, d), qkv.narrow(2, d, 2 * d));
+        let mixed = ops::attention(q, kv, Some(mask), heads).reshape([rows, d]);
+        let x = self.attention_norm.forward(self.output.forward_onto(mixed, x));
+        let inner = ops::gelu(self.up.forward(x.clone()));
+        self.output_norm.forward(self.down.forward_onto(inner, x))
     }
 }
 
@@ -253,7 +239,12 @@ struct Linear {
 
 impl Linear {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
+        ops::linear(x, self.weight.clone(), self.bias.clone(), None, 1.0)
+    }
+
+    /// The same plus `residual`.
+    fn forward_onto(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        ops::linear(x, self.weight.clone(), self.bias.clone(), Some(residual), 1.0)
     }
 }
 

@@ -7,9 +7,9 @@
 //!
 //! Deliberately not here: which tensors a network wants (the network says so), devices, and sharded checkpoints.
 
+mod file_bytes;
 mod write;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -20,7 +20,8 @@ use safetensors::tensor::{Dtype, Metadata};
 
 use crate::error::{Error, Result};
 
-pub(crate) use write::{Content, RawTensor, write_raw};
+pub use file_bytes::FileBytes;
+pub(crate) use write::{Content, RawTensor, write_atomically, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.
@@ -29,7 +30,7 @@ const MAX_HEADER_BYTES: usize = 100_000_000;
 /// The tensors of one safetensors file, held as the bytes of the file and converted one by one on demand.
 pub struct Weights {
     label: String,
-    bytes: Cow<'static, [u8]>,
+    bytes: FileBytes,
     metadata: HashMap<String, String>,
     entries: BTreeMap<String, Entry>,
 }
@@ -48,21 +49,21 @@ impl std::fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Reads a file into memory and checks its header.
+    /// Maps a file and checks its header; tensors are read from it when they are asked for.
     ///
     /// # Errors
     /// `Io` when the file cannot be read; `Model` when it is not a complete safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        Self::from_bytes(Cow::Owned(bytes), path.display().to_string())
+        let bytes = FileBytes::map(path).map_err(|e| Error::io("read", path, e))?;
+        Self::from_bytes(bytes, path.display().to_string())
     }
 
-    /// The same from memory: compiled-in bytes are borrowed, not copied. `label` names the source in errors.
+    /// The same from bytes at hand, which are not copied. `label` names the source in errors.
     ///
     /// # Errors
     /// `Model` when the bytes are not a complete safetensors file.
-    pub fn from_bytes(bytes: Cow<'static, [u8]>, label: impl Into<String>) -> Result<Self> {
-        let label = label.into();
+    pub fn from_bytes(bytes: impl Into<FileBytes>, label: impl Into<String>) -> Result<Self> {
+        let (bytes, label) = (bytes.into(), label.into());
         let damaged = |why: String| Error::model(format!("{label} is not a usable safetensors file: {why}"));
         let length = bytes.first_chunk::<8>().ok_or_else(|| {
             damaged(format!("it holds {} bytes, and the length of its header alone takes 8", bytes.len()))
@@ -180,11 +181,7 @@ impl Weights {
     /// As [`Weights::tensor_f32`].
     pub fn table(&self, name: &str, expected_shape: [usize; 2]) -> Result<Table> {
         let (encoding, _) = self.encoded(name, &expected_shape)?;
-        let range = self.entries[name].range.clone();
-        let bytes = match &self.bytes {
-            Cow::Borrowed(all) => Cow::Borrowed(&all[range]),
-            Cow::Owned(all) => Cow::Owned(all[range].to_vec()),
-        };
+        let bytes = self.bytes.part(self.entries[name].range.clone());
         let [rows, columns] = expected_shape;
         let table = Table { encoding, rows, columns, bytes };
         match &table.encoding {
@@ -294,7 +291,7 @@ pub struct Table {
     encoding: Encoding,
     rows: usize,
     columns: usize,
-    bytes: Cow<'static, [u8]>,
+    bytes: FileBytes,
 }
 
 impl std::fmt::Debug for Table {
@@ -334,7 +331,7 @@ mod tests {
     }
 
     fn read(bytes: Vec<u8>) -> Result<Weights> {
-        Weights::from_bytes(Cow::Owned(bytes), "test")
+        Weights::from_bytes(bytes, "test")
     }
 
     #[test]

@@ -79,7 +79,7 @@ struct Transformed {
     buffer: Weak<Bytes>,
     /// Of the first weight in the buffer: a tensor may be a view of a part.
     offset: usize,
-    /// With one picture: the weights serve any number.
+    /// With one picture: the weights serve any number, though their form is chosen for the first batch's.
     shape: Conv3x3,
     prepared: Arc<Prepared>,
 }
@@ -87,14 +87,15 @@ struct Transformed {
 static TRANSFORMED: Mutex<Vec<Transformed>> = Mutex::new(Vec::new());
 
 fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
-    let (buffer, offset, shape) = (w.data_arc(), w.layout().start_offset(), Conv3x3 { n: 1, ..shape });
+    let (buffer, offset, batch) = (w.data_arc(), w.layout().start_offset(), shape);
+    let shape = Conv3x3 { n: 1, ..batch };
     let mut cache = TRANSFORMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let same = |e: &&Transformed| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
     if let Some(entry) = cache.iter().find(same) {
         return entry.prepared.clone();
     }
     let _span = tracing::trace_span!("transform weights", c = shape.c, k = shape.k).entered();
-    let prepared = Arc::new(shape.prepare(slice(w)));
+    let prepared = Arc::new(batch.prepare(slice(w)));
     cache.retain(|e| e.buffer.strong_count() > 0);
     cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
     prepared
@@ -245,6 +246,13 @@ impl NetworkOps for Flex {
             linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
         });
         [Some(x), r].into_iter().flatten().for_each(recycle);
+        y
+    }
+
+    fn gelu(x: T) -> T {
+        let x = contiguous(x);
+        let y = filled(x.layout().shape().clone(), |y| elementwise::gelu(slice(&x), y));
+        recycle(x);
         y
     }
 
@@ -539,6 +547,27 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
                 <Flex as NetworkOps>::dense(x, w, b, Maybe::from_option(r), scale)
+            },
+        )
+    }
+
+    fn gelu(x: Tracked<C>) -> Tracked<C> {
+        record::<C, 1>(
+            [Some(x)],
+            |inputs| {
+                let [x] = present(inputs);
+                let y = <Flex as NetworkOps>::gelu(x.clone());
+                let x = Saved::from(x);
+                let backward = move |_: [bool; 1], dy: T| {
+                    let mut dx = owned(dy);
+                    elementwise::gelu_backward(slice(&x), dx.storage_mut::<f32>());
+                    [Some(dx)]
+                };
+                (y, Arc::new(backward))
+            },
+            |inputs| {
+                let [x] = present(inputs);
+                <Flex as NetworkOps>::gelu(x)
             },
         )
     }

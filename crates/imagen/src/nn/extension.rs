@@ -110,6 +110,10 @@ pub trait NetworkOps: Backend {
     ) -> FloatTensor<Self> {
         reference::linear::<Self>(x, w, b, residual.into_option(), scale)
     }
+    /// See [`super::ops::gelu`].
+    fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::gelu::<Self>(x)
+    }
     /// See [`super::ops::upsample2`].
     fn upsample2(x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::upsample2::<Self>(x)

@@ -18,5 +18,6 @@ mod reference;
 mod tests;
 
 pub use embedding::noise_embedding;
+pub use imagen_kernels::mapped::Mapped;
 pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position};
 pub use params::{Values, export, import, parameter_count, visit_parameters};

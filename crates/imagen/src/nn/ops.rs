@@ -4,11 +4,14 @@
 //! Activations are channels-last, convolution weights `[3, 3, c, k]` (height, width, in, out), matrices `[c, k]`.
 //! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
-use burn::backend::Dispatch;
+use std::cell::Cell;
+
+use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
+use super::reference;
 
 /// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +34,29 @@ pub struct AdamStep {
     pub average_decay: f32,
 }
 
-fn maybe<const D: usize>(tensor: Option<Tensor<D>>) -> Maybe<Dispatch> {
-    tensor.map_or(Maybe::None, |t| Maybe::Some(t.into_dispatch()))
+thread_local! {
+    static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with the definition of each operation in place of the kernels, on this thread; what is recorded then is also
+/// differentiated so. Slow: it is what a network's results are held against.
+pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            BY_DEFINITION.set(self.0);
+        }
+    }
+    let _restore = Restore(BY_DEFINITION.replace(true));
+    f()
+}
+
+fn defined() -> bool {
+    BY_DEFINITION.get()
+}
+
+fn inner<const D: usize>(tensor: Option<Tensor<D>>) -> Option<FloatTensor<Dispatch>> {
+    tensor.map(Tensor::into_dispatch)
 }
 
 /// `(conv(x, w) + b + residual) · scale`: 3×3, padding 1, stride 1 or 2.
@@ -47,8 +71,11 @@ pub fn conv3x3(
     scale: f32,
 ) -> Tensor<4> {
     let _span = trace_span!("conv3x3", x = ?x.dims(), k = w.dims()[3], stride).entered();
-    let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::conv3x3(x, w, b, maybe(residual), stride, scale))
+    let (x, w, b, residual) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch(), inner(residual));
+    Tensor::from_dispatch(match defined() {
+        true => reference::conv3x3::<Dispatch>(x, w, b, residual, stride, scale),
+        false => <Dispatch as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(residual), stride, scale),
+    })
 }
 
 /// `act((GN(x)·γ + β)·(1 + film[:, :c]) + film[:, c:])`, act = SiLU or nothing; ε = 1e-5.
@@ -63,8 +90,11 @@ pub fn group_norm(
     silu: bool,
 ) -> Tensor<4> {
     let _span = trace_span!("group_norm", x = ?x.dims(), film = film.is_some(), silu).entered();
-    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::group_norm(x, gamma, beta, maybe(film), groups, silu))
+    let (x, gamma, beta, film) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch(), inner(film));
+    Tensor::from_dispatch(match defined() {
+        true => reference::group_norm::<Dispatch>(x, gamma, beta, film, groups, silu),
+        false => <Dispatch as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu),
+    })
 }
 
 /// The parameters of [`residual_block`], `c` channels in, `k` out.
@@ -110,17 +140,23 @@ pub fn residual_block(
         weight2: weight2.into_dispatch(),
         bias2: bias2.into_dispatch(),
     };
-    let (x, film, shortcut) = (x.into_dispatch(), film.into_dispatch(), maybe(shortcut));
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::residual_block(
-        x, film, shortcut, parameters, groups[0], groups[1], scale,
-    ))
+    let (x, film, shortcut) = (x.into_dispatch(), film.into_dispatch(), inner(shortcut));
+    Tensor::from_dispatch(if defined() {
+        reference::residual_block::<Dispatch>(x, film, shortcut, parameters, groups, scale)
+    } else {
+        let shortcut = Maybe::from_option(shortcut);
+        <Dispatch as NetworkOps>::residual_block(x, film, shortcut, parameters, groups[0], groups[1], scale)
+    })
 }
 
 /// Layer normalisation over the last axis, ε = 1e-5; `γ, β [c]`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<D> {
     let _span = trace_span!("layer_norm", x = ?x.dims()).entered();
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::layer_norm(x, gamma, beta))
+    Tensor::from_dispatch(match defined() {
+        true => reference::layer_norm::<Dispatch>(x, gamma, beta),
+        false => <Dispatch as NetworkOps>::layer_norm(x, gamma, beta),
+    })
 }
 
 /// Softmax attention, scale 1/√d. A query that may attend to nothing yields 0.
@@ -128,8 +164,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1
 /// `q [b, tq, heads·d]`, `kv [b, tk, 2·heads·d]` (keys first, then values), `mask [b, tk]` (1 = attend, 0 = ignore).
 pub fn attention(q: Tensor<3>, kv: Tensor<3>, mask: Option<Tensor<2>>, heads: usize) -> Tensor<3> {
     let _span = trace_span!("attention", q = ?q.dims(), kv = ?kv.dims(), heads).entered();
-    let (q, kv) = (q.into_dispatch(), kv.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::attention(q, kv, maybe(mask), heads))
+    let (q, kv, mask) = (q.into_dispatch(), kv.into_dispatch(), inner(mask));
+    Tensor::from_dispatch(match defined() {
+        true => reference::attention::<Dispatch>(q, kv, mask, heads),
+        false => <Dispatch as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads),
+    })
 }
 
 /// `(x·w + b + residual) · scale` over the last axis; `x [.., c]`, `w [c, k]`, `b [k]`, `residual [.., k]`.
@@ -141,32 +180,61 @@ pub fn linear<const D: usize>(
     scale: f32,
 ) -> Tensor<D> {
     let _span = trace_span!("linear", x = ?x.dims(), k = w.dims()[1]).entered();
-    let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::dense(x, w, b, maybe(residual), scale))
+    let (x, w, b, residual) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch(), inner(residual));
+    Tensor::from_dispatch(match defined() {
+        true => reference::linear::<Dispatch>(x, w, b, residual, scale),
+        false => <Dispatch as NetworkOps>::dense(x, w, b, Maybe::from_option(residual), scale),
+    })
+}
+
+/// GELU, exact: `x · Φ(x)`.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let _span = trace_span!("gelu", x = ?x.dims()).entered();
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::gelu::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::gelu(x),
+    })
 }
 
 /// Nearest-neighbour up-sampling by two: `[n, h, w, c]` → `[n, 2h, 2w, c]`.
 pub fn upsample2(x: Tensor<4>) -> Tensor<4> {
     let _span = trace_span!("upsample2", x = ?x.dims()).entered();
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::upsample2(x.into_dispatch()))
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::upsample2::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::upsample2(x),
+    })
 }
 
 /// Mean over 2×2 blocks: `[n, 2h, 2w, c]` → `[n, h, w, c]`.
 pub fn average_pool2(x: Tensor<4>) -> Tensor<4> {
     let _span = trace_span!("average_pool2", x = ?x.dims()).entered();
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::average_pool2(x.into_dispatch()))
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::average_pool2::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::average_pool2(x),
+    })
 }
 
 /// Concatenation on the last axis.
 pub fn concat<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("concat", a = ?a.dims(), b = ?b.dims()).entered();
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::concat(a.into_dispatch(), b.into_dispatch()))
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::concat::<Dispatch>(a, b),
+        false => <Dispatch as NetworkOps>::concat(a, b),
+    })
 }
 
 /// `(a + b) · scale`, shapes equal.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>, scale: f32) -> Tensor<D> {
     let _span = trace_span!("add", a = ?a.dims()).entered();
-    Tensor::from_dispatch(<Dispatch as NetworkOps>::add_scaled(a.into_dispatch(), b.into_dispatch(), scale))
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::add::<Dispatch>(a, b, scale),
+        false => <Dispatch as NetworkOps>::add_scaled(a, b, scale),
+    })
 }
 
 /// One Adam step and the moving average of the new weights, on inner tensors (never differentiated):
@@ -180,13 +248,20 @@ pub fn adam<const D: usize>(
     step: AdamStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>, Tensor<D>) {
     let [w, g, m, v, average] = [w, g, m, v, average].map(Tensor::into_dispatch);
-    let (w, m, v, average) = <Dispatch as NetworkOps>::adam(w, g, m, v, average, step);
+    let (w, m, v, average) = match defined() {
+        true => reference::adam::<Dispatch>(w, g, m, v, average, step),
+        false => <Dispatch as NetworkOps>::adam(w, g, m, v, average, step),
+    };
     let new = Tensor::from_dispatch;
     (new(w), new(m), new(v), new(average))
 }
 
 /// Σ x², on an inner tensor.
 pub fn sum_of_squares(x: Tensor<1>) -> f64 {
-    let sum = Tensor::<1>::from_dispatch(<Dispatch as NetworkOps>::sum_of_squares(x.into_dispatch()));
-    f64::from(sum.into_scalar::<f32>())
+    let x = x.into_dispatch();
+    let sum = match defined() {
+        true => reference::sum_of_squares::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::sum_of_squares(x),
+    };
+    f64::from(Tensor::<1>::from_dispatch(sum).into_scalar::<f32>())
 }

@@ -156,6 +156,10 @@ pub(super) fn linear<B: Backend>(
     scaled::<B>(y, scale)
 }
 
+pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::gelu(x)
+}
+
 pub(super) fn upsample2<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);

@@ -228,6 +228,14 @@ fn linear_is_its_definition() {
 }
 
 #[test]
+fn gelu_is_its_definition() {
+    same("gelu", |inputs, sizes, fast| {
+        let x = inputs.draw([sizes.pick(1, 9), sizes.pick(1, 99)]) * 3.0;
+        if fast { ops::gelu(x) } else { Tensor::from_dispatch(reference::gelu::<Dispatch>(x.into_dispatch())) }
+    });
+}
+
+#[test]
 fn resampling_is_its_definition() {
     let sizes = |s: &mut Sizes| [s.pick(1, 3), 2 * s.pick(1, 5), 2 * s.pick(1, 5), s.pick(1, 19)];
     same("upsample2", |inputs, s, fast| {

@@ -19,7 +19,7 @@ use safetensors::tensor::Dtype;
 use super::hash::xxh64;
 use super::{TextEmbedding, TextEncoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::models::weights::{Content, RawTensor, Weights, write_raw};
+use crate::models::weights::{Content, FileBytes, RawTensor, Weights, write_raw};
 
 /// What `format` in the header says; another layout gets another number.
 const FORMAT: &str = "imagen-text-cache-1";
@@ -178,12 +178,12 @@ impl EmbeddingCache {
     /// The cache at `path` as far as it can be used with this encoder.
     fn open(path: &Path, encoder: &dyn TextEncoder, on_event: &mut dyn FnMut(CacheEvent<'_>)) -> Result<Self> {
         let empty = Self::empty(encoder.dim());
-        let bytes = match std::fs::read(path) {
+        let bytes = match FileBytes::map(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
             Err(e) => return Err(Error::io("read", path, e)),
         };
-        let file = match Weights::from_bytes(Cow::Owned(bytes), path.display().to_string()) {
+        let file = match Weights::from_bytes(bytes, path.display().to_string()) {
             Ok(file) => file,
             Err(error) => {
                 on_event(CacheEvent::Damaged { why: &format!("{error:#}") });

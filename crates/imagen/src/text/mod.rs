@@ -9,13 +9,13 @@ mod bert;
 pub mod cache;
 mod hash;
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::models::weights::FileBytes;
 
 pub use bert::BertEncoder;
 pub use cache::{CacheEvent, EmbeddingCache};
@@ -70,21 +70,21 @@ impl Default for TextOptions {
     }
 }
 
-/// The three files of a published language model, as bytes: read from a folder or compiled in.
+/// The three files of a published language model, as bytes: mapped from a folder or compiled in.
 #[derive(Clone)]
 pub struct EncoderFiles {
     /// What names these files in errors: the folder.
     pub label: String,
     /// `config.json`
-    pub config: Cow<'static, [u8]>,
+    pub config: FileBytes,
     /// `tokenizer.json`
-    pub tokenizer: Cow<'static, [u8]>,
+    pub tokenizer: FileBytes,
     /// `model.safetensors`
-    pub weights: Cow<'static, [u8]>,
+    pub weights: FileBytes,
 }
 
 impl EncoderFiles {
-    /// Reads `config.json`, `tokenizer.json` and `model.safetensors` of a folder into memory.
+    /// The `config.json`, `tokenizer.json` and `model.safetensors` of a folder, mapped.
     ///
     /// # Errors
     /// `Model` when there is no such folder; `Io` when a file is missing or cannot be read.
@@ -97,7 +97,7 @@ impl EncoderFiles {
         }
         let read = |name: &str| {
             let path = folder.join(name);
-            std::fs::read(&path).map(Cow::Owned).map_err(|e| Error::io("read", &path, e))
+            FileBytes::map(&path).map_err(|e| Error::io("read", &path, e))
         };
         Ok(Self {
             label: folder.display().to_string(),
@@ -145,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_family_that_is_not_known_is_refused_by_name() {
-        let empty = Cow::Borrowed(&b""[..]);
+        let empty = FileBytes::from(&b""[..]);
         for (config, expected) in [
             (&br#"{"model_type":"t5"}"#[..], "my/t5: config.json names a text encoder `t5`; known: bert"),
             (b"{}", "my/t5: config.json does not say"),
         ] {
             let files = EncoderFiles {
                 label: "my/t5".into(),
-                config: Cow::Borrowed(config),
+                config: FileBytes::from(config),
                 tokenizer: empty.clone(),
                 weights: empty.clone(),
             };

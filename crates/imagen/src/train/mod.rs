@@ -7,6 +7,7 @@ mod grid;
 mod recipe;
 mod state;
 
+use std::io::Write;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::data::{Batch, Deal, Loader, LoaderOptions, Pixels, Source, Split, Tra
 use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text};
+use crate::models::weights::{FileBytes, write_atomically};
 use crate::nn::{ops::AdamStep, parameter_count};
 use crate::rng::Rng;
 use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
@@ -432,12 +434,14 @@ pub fn export(run: &Path, model: &Path, text: &EncoderFiles) -> Result<PathBuf> 
                 )));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+                write_atomically(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?;
             }
             Err(e) => return Err(Error::io("read", &path, e)),
         }
     }
     let to = model.join(name);
-    std::fs::copy(&from, &to).map_err(|e| Error::io("write", &to, e))?;
+    // whoever draws with the old file meanwhile has it mapped and keeps it
+    let stage = FileBytes::map(&from).map_err(|e| Error::io("read", &from, e))?;
+    write_atomically(&to, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &to, e))?;
     Ok(to)
 }

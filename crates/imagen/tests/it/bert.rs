@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, TensorData};
 use imagen::ErrorKind;
 use imagen::models::bert::{Bert, BertConfig};
-use imagen::models::weights::{NamedTensor, Precision, Weights, write_safetensors};
+use imagen::models::weights::{FileBytes, NamedTensor, Precision, Weights, write_safetensors};
 use imagen::text::{BertEncoder, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions, load};
 use safetensors::SafeTensors;
 
@@ -255,12 +255,12 @@ fn the_identity_changes_with_the_files_and_the_maximum_length_and_with_nothing_e
     let first = identity(shipped(), 64);
     assert_eq!(identity(EncoderFiles { label: "elsewhere".into(), ..shipped() }, 64), first);
     assert_ne!(identity(shipped(), 63), first);
-    let mut weights = shipped().weights.into_owned();
+    let mut weights = shipped().weights.to_vec();
     *weights.last_mut().unwrap() ^= 1;
-    assert_ne!(identity(EncoderFiles { weights: Cow::Owned(weights), ..shipped() }, 64), first);
+    assert_ne!(identity(EncoderFiles { weights: weights.into(), ..shipped() }, 64), first);
     let mut config: serde_json::Value = serde_json::from_slice(&shipped().config).unwrap();
     config["layer_norm_eps"] = serde_json::json!(1e-9);
-    let config = Cow::Owned(config.to_string().into_bytes());
+    let config = config.to_string().into_bytes().into();
     assert_ne!(identity(EncoderFiles { config, ..shipped() }, 64), first);
 }
 
@@ -271,12 +271,12 @@ fn files_and_options_that_do_not_belong_together_are_errors() {
         assert_eq!(refused(shipped(), &TextOptions { max_length }), ErrorKind::Usage, "{max_length}");
     }
     let options = TextOptions::default();
-    let tiny = |name: &str| Cow::Owned(std::fs::read(golden(name)).unwrap());
+    let tiny = |name: &str| FileBytes::map(&golden(name)).unwrap();
     let other_weights = EncoderFiles { weights: tiny("tiny/model.safetensors"), ..shipped() };
     assert_eq!(refused(other_weights, &options), ErrorKind::Model);
     let truncated = EncoderFiles { weights: shipped().weights[..1 << 20].to_vec().into(), ..shipped() };
     assert_eq!(refused(truncated, &options), ErrorKind::Model);
-    let broken = EncoderFiles { tokenizer: Cow::Borrowed(b"{}"), ..shipped() };
+    let broken = EncoderFiles { tokenizer: FileBytes::from(&b"{}"[..]), ..shipped() };
     assert_eq!(refused(broken, &options), ErrorKind::Model);
     let tiny_network = EncoderFiles {
         label: "tiny network, large tokenizer".into(),

@@ -158,7 +158,10 @@ pub(crate) fn write_raw(
 }
 
 /// Writes a file under a temporary name in the same folder, syncs it, and renames it to `path`.
-fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let (temporary, file) = create_beside(path)?;
     let finish = || {
         let mut file = BufWriter::with_capacity(1 << 20, file);
