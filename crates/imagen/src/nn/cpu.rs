@@ -1,16 +1,12 @@
-//! The operations on this project's CPU kernels, forward and backward.
+//! The operations on this project's CPU kernels: inference here, differentiation in `autodiff`, buffers in `pool`.
 //!
-//! `impl NetworkOps for Flex` runs inference; `impl NetworkOps for Autodiff<Flex>` records each operation as one node
-//! whose backward pass is a closure over what it needs. Saved tensors are reference-counted, never copied. Weights of
-//! inference are transformed once and kept as long as the weight tensor lives (`Transformed`).
+//! Convolution weights of inference are transformed once and kept as long as the weight tensor lives (`Transformed`).
+//! Saved tensors are reference-counted, never copied.
 
 use std::sync::{Arc, Mutex, Weak};
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
 use burn::tensor::{Bytes, DType, Shape};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::{Conv3x3, Prepared};
@@ -22,15 +18,15 @@ use tracing::trace_span;
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::AdamStep;
 
+mod autodiff;
 mod pool;
 mod residual;
 
-use pool::{Saved, recycle};
+use pool::recycle;
 
 const EPS: f32 = 1e-5;
 
 type T = FlexTensor;
-type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
 // ---- tensors as slices ----
 
@@ -146,35 +142,6 @@ fn concat_shape(a: &T, b: &T) -> (usize, usize, Shape) {
     let (ca, cb) = (shape[axis], b.layout().shape()[axis]);
     shape[axis] = ca + cb;
     (ca, cb, shape)
-}
-
-fn scaled_gradient(dy: T, scale: f32) -> T {
-    if scale == 1.0 {
-        return dy;
-    }
-    let mut dy = owned(dy);
-    dy.storage_mut::<f32>().iter_mut().for_each(|g| *g *= scale);
-    dy
-}
-
-/// Gradients of (x, w, bias `[k]`, residual) for an operation that is linear in x and w, from its two kernels
-/// `input(dy, w, dx)` and `weight(x, dy, dw, dbias)`; each runs only where its result is wanted.
-fn affine_gradients(
-    [want_x, want_w, want_b, _]: [bool; 4],
-    dy: T,
-    [x, w]: [&T; 2],
-    k: usize,
-    input: impl FnOnce(&[f32], &[f32], &mut [f32]),
-    weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
-) -> [Option<T>; 4] {
-    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), slice(w), dx)));
-    let (mut dw, mut db) = (None, None);
-    if want_w || want_b {
-        let mut bias = vec![0.0; k];
-        dw = Some(filled(w.layout().shape().clone(), |dw| weight(slice(x), slice(&dy), dw, &mut bias)));
-        db = Some(tensor(bias, Shape::from([k])));
-    }
-    [dx, dw, db, Some(dy)]
 }
 
 impl NetworkOps for Flex {
@@ -309,370 +276,13 @@ impl NetworkOps for Flex {
     }
 }
 
-// ---- automatic differentiation: one node per operation, its backward pass a closure ----
-
-/// (which parents want a gradient, gradient of the output) → gradients of the parents.
-type BackwardFn<const N: usize> = dyn Fn([bool; N], T) -> [Option<T>; N] + Send + Sync;
-
-#[derive(Debug)]
-struct Node;
-
-#[derive(Clone)]
-struct Closure<const N: usize>(Arc<BackwardFn<N>>);
-
-impl<const N: usize> std::fmt::Debug for Closure<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Closure")
-    }
-}
-
-impl<const N: usize> Backward<Flex, N> for Node {
-    type State = Closure<N>;
-
-    fn backward(self, ops: Ops<Closure<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = contiguous(grads.consume::<Flex>(&ops.node));
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        for (parent, gradient) in ops.parents.into_iter().zip((ops.state.0)(wanted, dy)) {
-            match (parent, gradient) {
-                (Some(parent), Some(gradient)) => grads.register::<Flex>(parent.id, gradient),
-                (None, Some(gradient)) => recycle(gradient),
-                (_, None) => {}
-            }
-        }
-    }
-}
-
-/// Records one operation. `forward` returns the output and its backward pass; `untracked` runs when no input is tracked.
-fn record<C: CheckpointStrategy, const N: usize>(
-    inputs: [Option<Tracked<C>>; N],
-    forward: impl FnOnce([Option<T>; N]) -> (T, Arc<BackwardFn<N>>),
-    untracked: impl FnOnce([Option<T>; N]) -> T,
-) -> Tracked<C> {
-    // an absent input needs a node all the same: one that is never tracked
-    let absent = || <Tracked<C>>::new(FlexTensor::zeros(Shape::from([1]), DType::F32)).node();
-    let nodes = inputs.each_ref().map(|t| t.as_ref().map_or_else(absent, |t| t.node()));
-    let primitives = inputs.map(|t| t.map(|t| t.into_primitive()));
-    match Node.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => {
-            let (y, backward) = forward(primitives.map(|t| t.map(contiguous)));
-            prep.finish(Closure(backward), y)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(untracked(primitives)),
-    }
-}
-
-fn present<const N: usize>(inputs: [Option<T>; N]) -> [T; N] {
-    inputs.map(|t| t.expect("this input is always given"))
-}
-
-impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
-    fn conv3x3(
-        x: Tracked<C>,
-        w: Tracked<C>,
-        b: Tracked<C>,
-        residual: Maybe<Self>,
-        stride: usize,
-        scale: f32,
-    ) -> Tracked<C> {
-        record::<C, 4>(
-            [Some(x), Some(w), Some(b), residual.into_option()],
-            |[x, w, b, r]| {
-                let [x, w, b] = present([x, w, b]);
-                let shape = conv_shape(&x, &w, stride);
-                let y = filled(conv_output(&shape), |y| {
-                    shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
-                });
-                let x = Saved::from(x);
-                let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| shape.grad_input(dy, w, dx);
-                    let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
-                        shape.grad_weight(x, dy, dw, Some(db));
-                    };
-                    affine_gradients(wanted, scaled_gradient(dy, scale), [&x, &w], shape.k, input, weight)
-                };
-                (y, Arc::new(backward))
-            },
-            |[x, w, b, r]| {
-                let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(r), stride, scale)
-            },
-        )
-    }
-
-    fn group_norm(
-        x: Tracked<C>,
-        gamma: Tracked<C>,
-        beta: Tracked<C>,
-        film: Maybe<Self>,
-        groups: usize,
-        silu: bool,
-    ) -> Tracked<C> {
-        record::<C, 4>(
-            [Some(x), Some(gamma), Some(beta), film.into_option()],
-            |[x, gamma, beta, film]| {
-                let [x, gamma, beta] = present([x, gamma, beta]);
-                let norm = group_norm_shape(&x, groups, silu);
-                let mut stats = None;
-                let y = filled(x.layout().shape().clone(), |y| {
-                    let film = film.as_ref().map(slice);
-                    stats = Some(norm.forward(slice(&x), slice(&gamma), slice(&beta), film, y));
-                });
-                let stats = stats.expect("the forward pass has run");
-                let x = Saved::from(x);
-                let backward = move |_: [bool; 4], dy: T| {
-                    let mut dx = owned(dy);
-                    let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
-                    let mut dfilm = film.as_ref().map(|_| vec![0.0; norm.n * 2 * norm.c]);
-                    norm.backward(
-                        &stats,
-                        slice(&x),
-                        slice(&gamma),
-                        slice(&beta),
-                        film.as_ref().map(slice),
-                        dx.storage_mut::<f32>(),
-                        &mut dgamma,
-                        &mut dbeta,
-                        dfilm.as_deref_mut(),
-                    );
-                    let channels = Shape::from([norm.c]);
-                    let dfilm = dfilm.map(|d| tensor(d, Shape::from([norm.n, 2 * norm.c])));
-                    [Some(dx), Some(tensor(dgamma, channels.clone())), Some(tensor(dbeta, channels)), dfilm]
-                };
-                (y, Arc::new(backward))
-            },
-            |[x, gamma, beta, film]| {
-                let [x, gamma, beta] = present([x, gamma, beta]);
-                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu)
-            },
-        )
-    }
-
-    fn residual_block(
-        x: Tracked<C>,
-        film: Tracked<C>,
-        shortcut: Maybe<Self>,
-        p: BlockParameters<Self>,
-        groups1: usize,
-        groups2: usize,
-        scale: f32,
-    ) -> Tracked<C> {
-        let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2].map(Some);
-        let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = parameters;
-        record::<C, 11>(
-            [Some(x), Some(film), shortcut.into_option(), gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2],
-            |[x, film, shortcut, parameters @ ..]| {
-                let [x, film] = present([x, film]);
-                residual::forward(x, film, shortcut, present(parameters), [groups1, groups2], scale)
-            },
-            |[x, film, shortcut, parameters @ ..]| {
-                let [x, film] = present([x, film]);
-                let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = present(parameters);
-                let p = BlockParameters { gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2 };
-                <Flex as NetworkOps>::residual_block(x, film, Maybe::from_option(shortcut), p, groups1, groups2, scale)
-            },
-        )
-    }
-
-    fn layer_norm(x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>) -> Tracked<C> {
-        record::<C, 3>(
-            [Some(x), Some(gamma), Some(beta)],
-            |inputs| {
-                let [x, gamma, beta] = present(inputs);
-                let norm = layer_norm_shape(&x);
-                let y = filled(x.layout().shape().clone(), |y| norm.forward(slice(&x), slice(&gamma), slice(&beta), y));
-                let x = Saved::from(x);
-                let backward = move |_: [bool; 3], dy: T| {
-                    let mut dx = owned(dy);
-                    let (mut dgamma, mut dbeta) = (vec![0.0; norm.c], vec![0.0; norm.c]);
-                    norm.backward(slice(&x), slice(&gamma), dx.storage_mut::<f32>(), &mut dgamma, &mut dbeta);
-                    let channels = Shape::from([norm.c]);
-                    [Some(dx), Some(tensor(dgamma, channels.clone())), Some(tensor(dbeta, channels))]
-                };
-                (y, Arc::new(backward))
-            },
-            |inputs| {
-                let [x, gamma, beta] = present(inputs);
-                <Flex as NetworkOps>::layer_norm(x, gamma, beta)
-            },
-        )
-    }
-
-    fn attention(q: Tracked<C>, kv: Tracked<C>, mask: Maybe<Self>, heads: usize) -> Tracked<C> {
-        record::<C, 3>(
-            [Some(q), Some(kv), mask.into_option()],
-            |[q, kv, mask]| {
-                let [q, kv] = present([q, kv]);
-                let shape = attention_shape(&q, &kv, heads);
-                let o = filled(q.layout().shape().clone(), |o| {
-                    shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o);
-                });
-                let [saved, q, kv] = [o.clone(), q, kv].map(Saved::from);
-                let backward = move |_: [bool; 3], dy: T| {
-                    let mut dkv = pool::take(kv.layout().num_elements());
-                    let dq = filled(q.layout().shape().clone(), |dq| {
-                        let mask = mask.as_ref().map(slice);
-                        shape.backward(slice(&q), slice(&kv), mask, slice(&saved), slice(&dy), dq, &mut dkv);
-                    });
-                    recycle(dy);
-                    [Some(dq), Some(tensor(dkv, kv.layout().shape().clone())), None]
-                };
-                (o, Arc::new(backward))
-            },
-            |[q, kv, mask]| {
-                let [q, kv] = present([q, kv]);
-                <Flex as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads)
-            },
-        )
-    }
-
-    fn dense(x: Tracked<C>, w: Tracked<C>, b: Tracked<C>, residual: Maybe<Self>, scale: f32) -> Tracked<C> {
-        record::<C, 4>(
-            [Some(x), Some(w), Some(b), residual.into_option()],
-            |[x, w, b, r]| {
-                let [x, w, b] = present([x, w, b]);
-                let (linear, shape) = linear_shape(&x, &w);
-                let y = filled(shape, |y| {
-                    linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
-                });
-                let x = Saved::from(x);
-                let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| linear.grad_input(dy, w, dx);
-                    let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
-                        linear.grad_weight(x, dy, dw, Some(db));
-                    };
-                    affine_gradients(wanted, scaled_gradient(dy, scale), [&x, &w], linear.k, input, weight)
-                };
-                (y, Arc::new(backward))
-            },
-            |[x, w, b, r]| {
-                let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::dense(x, w, b, Maybe::from_option(r), scale)
-            },
-        )
-    }
-
-    fn gelu(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let y = <Flex as NetworkOps>::gelu(x.clone());
-                let x = Saved::from(x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let mut dx = owned(dy);
-                    elementwise::gelu_backward(slice(&x), dx.storage_mut::<f32>());
-                    [Some(dx)]
-                };
-                (y, Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::gelu(x)
-            },
-        )
-    }
-
-    fn upsample2(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let [n, h, w, c] = dims(&x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let dx = filled([n, h, w, c], |dx| resample::upsample2_backward(slice(&dy), n, h, w, c, dx));
-                    recycle(dy);
-                    [Some(dx)]
-                };
-                (<Flex as NetworkOps>::upsample2(x), Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::upsample2(x)
-            },
-        )
-    }
-
-    fn average_pool2(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let [n, h, w, c] = dims(&x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let dx = filled([n, h, w, c], |dx| resample::average_pool2_backward(slice(&dy), n, h, w, c, dx));
-                    recycle(dy);
-                    [Some(dx)]
-                };
-                (<Flex as NetworkOps>::average_pool2(x), Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::average_pool2(x)
-            },
-        )
-    }
-
-    fn concat(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
-        record::<C, 2>(
-            [Some(a), Some(b)],
-            |inputs| {
-                let [a, b] = present(inputs);
-                let (ca, cb, _) = concat_shape(&a, &b);
-                let (sa, sb) = (a.layout().shape().clone(), b.layout().shape().clone());
-                let backward = move |_: [bool; 2], dy: T| {
-                    let mut db = pool::take(sb.num_elements());
-                    let da = filled(sa.clone(), |da| elementwise::split(slice(&dy), ca, cb, da, &mut db));
-                    recycle(dy);
-                    [Some(da), Some(tensor(db, sb.clone()))]
-                };
-                (<Flex as NetworkOps>::concat(a, b), Arc::new(backward))
-            },
-            |inputs| {
-                let [a, b] = present(inputs);
-                <Flex as NetworkOps>::concat(a, b)
-            },
-        )
-    }
-
-    fn add_scaled(a: Tracked<C>, b: Tracked<C>, scale: f32) -> Tracked<C> {
-        record::<C, 2>(
-            [Some(a), Some(b)],
-            |inputs| {
-                let [a, b] = present(inputs);
-                let backward = move |_: [bool; 2], dy: T| {
-                    let dy = scaled_gradient(dy, scale);
-                    [Some(dy.clone()), Some(dy)]
-                };
-                (<Flex as NetworkOps>::add_scaled(a, b, scale), Arc::new(backward))
-            },
-            |inputs| {
-                let [a, b] = present(inputs);
-                <Flex as NetworkOps>::add_scaled(a, b, scale)
-            },
-        )
-    }
-
-    fn adam(
-        _: Tracked<C>,
-        _: Tracked<C>,
-        _: Tracked<C>,
-        _: Tracked<C>,
-        _: Tracked<C>,
-        _: AdamStep,
-    ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
-        panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
-    }
-
-    fn sum_of_squares(_: Tracked<C>) -> Tracked<C> {
-        panic!("the gradient's norm is not differentiable; `train` calls it on inner tensors")
-    }
-}
-
 #[cfg(feature = "wgpu")]
 mod gpu {
     //! Other devices take the definitions in `reference`.
-    use super::{Autodiff, CheckpointStrategy, NetworkOps};
-    use burn::backend::Cube;
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Cube};
+
+    use super::NetworkOps;
 
     impl NetworkOps for Cube {}
     impl<C: CheckpointStrategy> NetworkOps for Autodiff<Cube, C> {}

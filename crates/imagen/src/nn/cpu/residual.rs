@@ -10,8 +10,9 @@ use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::elementwise;
 use imagen_kernels::norm::{GroupNorm, GroupStats};
 
+use super::autodiff::{BackwardFn, scaled_gradient};
 use super::pool::{self, Saved, recycle};
-use super::{BackwardFn, T, conv_output, conv_shape, filled, group_norm_shape, owned, scaled_gradient, slice, tensor};
+use super::{T, conv_output, conv_shape, filled, group_norm_shape, owned, slice, tensor};
 use burn::tensor::Shape;
 
 /// What the way back needs.
