@@ -142,8 +142,8 @@ pub(super) struct Embedded {
     pub(super) embedding: Tensor<2>,
     /// The text at the network's own width.
     pub(super) text: Option<Text>,
-    /// The mean of the text encoder's vectors `[n, d]`.
-    pub(super) mean_text: Option<Tensor<2>>,
+    /// The text as the encoder gave it.
+    pub(super) encoded: Option<Text>,
 }
 
 /// What the text says of places: mean vector → LayerNorm → Linear → SiLU → Linear → a narrow map → Linear over its
@@ -177,12 +177,14 @@ impl TextMap {
         }
     }
 
-    /// `x [n, side, side, c]` plus the map that `mean_text [n, d]` draws.
-    pub(super) fn forward(&self, x: Tensor<4>, mean_text: Tensor<2>) -> Tensor<4> {
-        let hidden = silu(self.hidden.forward(self.norm.forward(mean_text) * MAP_GAIN));
+    /// `x [n, side, side, c]` plus the map that the encoder's `text` draws.
+    pub(super) fn forward(&self, x: Tensor<4>, text: &Text) -> Tensor<4> {
+        let [n, _, d] = text.sequence.dims();
+        let mean = mean_token(text.sequence.clone(), &text.mask).reshape([n, d]);
+        let hidden = silu(self.hidden.forward(self.norm.forward(mean) * MAP_GAIN));
         let map = self.map.forward(hidden * MAP_GAIN);
-        let ([n, values], pixels) = (map.dims(), self.side * self.side);
-        self.widen.forward_onto(map.reshape([n, self.side, self.side, values / pixels]), x, 1.0)
+        let narrow = map.dims()[1] / (self.side * self.side);
+        self.widen.forward_onto(map.reshape([n, self.side, self.side, narrow]), x, 1.0)
     }
 }
 
@@ -224,10 +226,6 @@ impl Embedder {
         if let (Some(pool), Some(text)) = (&self.pool, &text) {
             embedding = embedding + pool.forward(text);
         }
-        let mean_text = conditioning.text.as_ref().map(|text| {
-            let [n, _, d] = text.sequence.dims();
-            mean_token(text.sequence.clone(), &text.mask).reshape([n, d])
-        });
-        Embedded { embedding: silu(embedding), text, mean_text }
+        Embedded { embedding: silu(embedding), text, encoded: conditioning.text.clone() }
     }
 }

@@ -73,8 +73,8 @@ impl DBlock {
         if let Some(position) = &self.position {
             x = position.forward(x);
         }
-        if let (Some(map), Some(mean)) = (&self.text_map, &conditions.mean_text) {
-            x = map.forward(x, mean.clone());
+        if let (Some(map), Some(text)) = (&self.text_map, &conditions.encoded) {
+            x = map.forward(x, text);
         }
         for (block, attention) in self.blocks.iter().zip(&self.attention) {
             x = block.forward(x, embedding);

@@ -73,6 +73,38 @@ fn present<const N: usize>(inputs: [Option<T>; N]) -> [T; N] {
     inputs.map(|t| t.expect("this input is always given"))
 }
 
+/// Records an operation of one input; `backward` keeps what it needs of the input, and turns dy into dx.
+fn record_one<C: CheckpointStrategy, B: Fn(T) -> T + Send + Sync + 'static>(
+    x: Tracked<C>,
+    forward: fn(T) -> T,
+    backward: impl FnOnce(&T) -> B,
+) -> Tracked<C> {
+    record::<C, 1>(
+        [Some(x)],
+        |inputs| {
+            let [x] = present(inputs);
+            let backward = backward(&x);
+            (forward(x), Arc::new(move |_: [bool; 1], dy: T| [Some(backward(dy))]))
+        },
+        |inputs| {
+            let [x] = present(inputs);
+            forward(x)
+        },
+    )
+}
+
+/// The backward pass of a resampling of `[n, h, w, c]`, by its kernel.
+fn resampled(
+    [n, h, w, c]: [usize; 4],
+    kernel: fn(&[f32], usize, usize, usize, usize, &mut [f32]),
+) -> impl Fn(T) -> T + Send + Sync + 'static {
+    move |dy| {
+        let dx = filled([n, h, w, c], |dx| kernel(slice(&dy), n, h, w, c, dx));
+        recycle(dy);
+        dx
+    }
+}
+
 pub(super) fn scaled_gradient(dy: T, scale: f32) -> T {
     if scale == 1.0 {
         return dy;
@@ -289,64 +321,24 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
     }
 
     fn gelu(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let y = <Flex as NetworkOps>::gelu(x.clone());
-                let x = Saved::from(x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let mut dx = owned(dy);
-                    elementwise::gelu_backward(slice(&x), dx.storage_mut::<f32>());
-                    [Some(dx)]
-                };
-                (y, Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::gelu(x)
-            },
-        )
+        record_one::<C, _>(x, <Flex as NetworkOps>::gelu, |x| {
+            let x = Saved::from(x.clone());
+            move |dy| {
+                let mut dx = owned(dy);
+                elementwise::gelu_backward(slice(&x), dx.storage_mut::<f32>());
+                dx
+            }
+        })
     }
 
     fn upsample2(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let [n, h, w, c] = dims(&x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let dx = filled([n, h, w, c], |dx| resample::upsample2_backward(slice(&dy), n, h, w, c, dx));
-                    recycle(dy);
-                    [Some(dx)]
-                };
-                (<Flex as NetworkOps>::upsample2(x), Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::upsample2(x)
-            },
-        )
+        record_one::<C, _>(x, <Flex as NetworkOps>::upsample2, |x| resampled(dims(x), resample::upsample2_backward))
     }
 
     fn average_pool2(x: Tracked<C>) -> Tracked<C> {
-        record::<C, 1>(
-            [Some(x)],
-            |inputs| {
-                let [x] = present(inputs);
-                let [n, h, w, c] = dims(&x);
-                let backward = move |_: [bool; 1], dy: T| {
-                    let dx = filled([n, h, w, c], |dx| resample::average_pool2_backward(slice(&dy), n, h, w, c, dx));
-                    recycle(dy);
-                    [Some(dx)]
-                };
-                (<Flex as NetworkOps>::average_pool2(x), Arc::new(backward))
-            },
-            |inputs| {
-                let [x] = present(inputs);
-                <Flex as NetworkOps>::average_pool2(x)
-            },
-        )
+        record_one::<C, _>(x, <Flex as NetworkOps>::average_pool2, |x| {
+            resampled(dims(x), resample::average_pool2_backward)
+        })
     }
 
     fn concat(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
