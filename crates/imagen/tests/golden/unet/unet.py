@@ -54,6 +54,8 @@ class LevelEmbedding(nn.Module):
 
 
 def mean_token(text, keep):
+    if keep is None:
+        return text.mean(dim=1)
     return (text * keep[:, :, None]).sum(dim=1) / keep.sum(dim=1).clamp(min=1)[:, None]
 
 
