@@ -146,7 +146,7 @@ async function draw({ code, file }) {
   const pixels = await sharp(file, { density })
     .resize(size, size, { fit: 'contain', background: { ...WHITE, alpha: 0 } })
     .flatten({ background: WHITE }).toColourspace('srgb').removeAlpha().raw().toBuffer();
-  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 9 }).toBuffer();
+  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 6 }).toBuffer();
   await writeWhole(path.join(out, 'images', `${code}.png`), png);
   return createHash('sha256').update(pixels).digest();
 }

@@ -67,9 +67,10 @@ fn everything() -> Vec<Vec<f32>> {
     let a = Attention { b: 1, heads: 2, tq: 700, tk: 90, d: 16 };
     let (q, kv, go) = (random.numbers(700 * 32), random.numbers(90 * 64), random.numbers(700 * 32));
     let (mut o, mut gq, mut gkv) = (blank(q.len()), blank(q.len()), blank(kv.len()));
-    a.forward(&q, &kv, None, &mut o);
-    a.backward(&q, &kv, None, &o, &go, &mut gq, &mut gkv);
-    results.extend([o, gq, gkv]);
+    let mut log_sums = blank(2 * 700);
+    a.forward_saving(&q, &kv, None, &mut o, &mut log_sums);
+    a.backward([&q, &kv], None, [&o, &log_sums], &go, &mut gq, &mut gkv);
+    results.extend([o, log_sums, gq, gkv]);
     let sum = optimizer::sum_of_squares(&random.numbers(100_000));
     results.push(vec![sum as f32, (sum - f64::from(sum as f32)) as f32]);
     results

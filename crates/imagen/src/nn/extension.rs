@@ -122,6 +122,10 @@ pub trait NetworkOps: Backend {
     fn average_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::average_pool2::<Self>(x)
     }
+    /// See [`super::ops::pixel_shuffle`].
+    fn pixel_shuffle(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::pixel_shuffle::<Self>(x)
+    }
     /// See [`super::ops::concat`].
     fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::concat::<Self>(a, b)

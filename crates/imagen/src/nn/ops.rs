@@ -217,6 +217,16 @@ pub fn average_pool2(x: Tensor<4>) -> Tensor<4> {
     })
 }
 
+/// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
+pub fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
+    let _span = trace_span!("pixel_shuffle", x = ?x.dims()).entered();
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::pixel_shuffle::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::pixel_shuffle(x),
+    })
+}
+
 /// Concatenation on the last axis.
 pub fn concat<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("concat", a = ?a.dims(), b = ?b.dims()).entered();

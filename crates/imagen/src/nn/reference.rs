@@ -175,6 +175,13 @@ pub(super) fn average_pool2<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     reshape::<B, 4>(x, [n, h / 2, w / 2, c])
 }
 
+pub(super) fn pixel_shuffle<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3] / 4);
+    let x = B::float_swap_dims(reshape::<B, 5>(x, [n, h, w, 2, 2 * c]), 2, 3); // [n, h, 2, w, 2c]
+    reshape::<B, 4>(x, [n, 2 * h, 2 * w, c])
+}
+
 pub(super) fn concat<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     let axis = a.shape().num_dims() - 1;
     B::float_cat(vec![a, b], axis)

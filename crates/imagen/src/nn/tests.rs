@@ -253,6 +253,14 @@ fn resampling_is_its_definition() {
         }
         Tensor::from_dispatch(reference::average_pool2::<Dispatch>(x.into_dispatch()))
     });
+    same("pixel_shuffle", |inputs, s, fast| {
+        let [n, h, w, c] = sizes(s);
+        let x = inputs.draw([n, h, w, 4 * c]);
+        if fast {
+            return ops::pixel_shuffle(x);
+        }
+        Tensor::from_dispatch(reference::pixel_shuffle::<Dispatch>(x.into_dispatch()))
+    });
 }
 
 #[test]

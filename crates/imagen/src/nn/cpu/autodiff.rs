@@ -272,15 +272,16 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[q, kv, mask]| {
                 let [q, kv] = present([q, kv]);
                 let shape = attention_shape(&q, &kv, heads);
+                let mut log_sums = vec![0.0; shape.b * shape.heads * shape.tq];
                 let o = filled(q.layout().shape().clone(), |o| {
-                    shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o);
+                    shape.forward_saving(slice(&q), slice(&kv), mask.as_ref().map(slice), o, &mut log_sums);
                 });
                 let [saved, q, kv] = [o.clone(), q, kv].map(Saved::from);
                 let backward = move |_: [bool; 3], dy: T| {
                     let mut dkv = pool::take(kv.layout().num_elements());
                     let dq = filled(q.layout().shape().clone(), |dq| {
-                        let mask = mask.as_ref().map(slice);
-                        shape.backward(slice(&q), slice(&kv), mask, slice(&saved), slice(&dy), dq, &mut dkv);
+                        let (given, saved) = ([slice(&q), slice(&kv)], [slice(&saved), &log_sums[..]]);
+                        shape.backward(given, mask.as_ref().map(slice), saved, slice(&dy), dq, &mut dkv);
                     });
                     recycle(dy);
                     [Some(dq), Some(tensor(dkv, kv.layout().shape().clone())), None]
@@ -338,6 +339,19 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
     fn average_pool2(x: Tracked<C>) -> Tracked<C> {
         record_one::<C, _>(x, <Flex as NetworkOps>::average_pool2, |x| {
             resampled(dims(x), resample::average_pool2_backward)
+        })
+    }
+
+    fn pixel_shuffle(x: Tracked<C>) -> Tracked<C> {
+        record_one::<C, _>(x, <Flex as NetworkOps>::pixel_shuffle, |x| {
+            let [n, h, w, c4] = dims(x);
+            move |dy| {
+                let dx = filled([n, h, w, c4], |dx| {
+                    resample::pixel_shuffle_backward(slice(&dy), n, h, w, c4 / 4, dx);
+                });
+                recycle(dy);
+                dx
+            }
         })
     }
 

@@ -1,6 +1,7 @@
 //! A residual block as one recorded operation (`ops::residual_block`).
 //!
-//! For the way back it keeps x and the first convolution's output; both normalised maps are made again from their
+//! Inference goes through the batch a few pictures at a time, so that their maps stay in cache from one part of the block
+//! to the next. For the way back it keeps x and the first convolution's output; both normalised maps are made again from their
 //! statistics, one pass over memory each. x takes part twice, in the block and as its own shortcut, and both gradients
 //! meet here instead of in the tensor library.
 
@@ -12,8 +13,62 @@ use imagen_kernels::norm::{GroupNorm, GroupStats};
 
 use super::autodiff::{BackwardFn, scaled_gradient};
 use super::pool::{self, Saved, recycle};
-use super::{T, conv_output, conv_shape, filled, group_norm_shape, owned, slice, tensor};
+use super::{EPS, T, contiguous, conv_output, conv_shape, filled, group_norm_shape, owned, slice, tensor, transformed};
 use burn::tensor::Shape;
+use tracing::trace_span;
+
+/// Numbers of a map of the pictures that inference takes at a time; of the shared cache of ordinary processors, a tenth.
+const TOGETHER: usize = 1 << 19;
+
+/// The output alone.
+pub(super) fn infer(
+    x: T,
+    film: T,
+    shortcut: Option<T>,
+    [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2]: [T; 8],
+    groups: [usize; 2],
+    scale: f32,
+) -> T {
+    let (x, film, shortcut) = (contiguous(x), contiguous(film), shortcut.map(contiguous));
+    let conv1 = conv_shape(&x, &weight1, 1);
+    let Conv3x3 { n: all, h, w, c, k, .. } = conv1;
+    let conv2 = Conv3x3 { c: k, ..conv1 };
+    let [prepared1, prepared2] = [(conv1, &weight1), (conv2, &weight2)].map(|(conv, w)| transformed(conv, w));
+    let (area, together) = (h * w, (TOGETHER / (h * w * c.max(k)).max(1)).max(1));
+    let norm = |n, [gamma, beta]: [&T; 2], groups, x: &[f32], film: Option<&[f32]>, y: &mut [f32]| {
+        let c = gamma.layout().num_elements();
+        let _span = trace_span!("group_norm", x = ?[n, h, w, c]).entered();
+        GroupNorm { n, hw: area, c, groups, eps: EPS, silu: true }.forward(x, slice(gamma), slice(beta), film, y);
+    };
+    let y = filled(conv_output(&conv2), |y| {
+        for first in (0..all).step_by(together) {
+            let n = together.min(all - first);
+            let inputs = first * area * c..(first + n) * area * c;
+            let outputs = first * area * k..(first + n) * area * k;
+            let residual = &slice(shortcut.as_ref().unwrap_or(&x))[outputs.clone()];
+            let y = &mut y[outputs];
+            let mut normal = pool::take(n * area * c);
+            norm(n, [&gamma1, &beta1], groups[0], &slice(&x)[inputs], None, &mut normal);
+            let mut hidden = pool::take(n * area * k);
+            trace_span!("conv3x3", x = ?[n, h, w, c], k).in_scope(|| {
+                let conv = Conv3x3 { n, ..conv1 };
+                conv.forward_prepared(&normal, &prepared1, Some(slice(&bias1)), None, 1.0, &mut hidden);
+            });
+            pool::give(normal);
+            let mut normal = pool::take(n * area * k);
+            let film = &slice(&film)[first * 2 * k..][..n * 2 * k];
+            norm(n, [&gamma2, &beta2], groups[1], &hidden, Some(film), &mut normal);
+            pool::give(hidden);
+            trace_span!("conv3x3", x = ?[n, h, w, k], k).in_scope(|| {
+                let conv = Conv3x3 { n, ..conv2 };
+                conv.forward_prepared(&normal, &prepared2, Some(slice(&bias2)), Some(residual), scale, y);
+            });
+            pool::give(normal);
+        }
+    });
+    [Some(x), shortcut].into_iter().flatten().for_each(recycle);
+    y
+}
 
 /// What the way back needs.
 struct Kept {
