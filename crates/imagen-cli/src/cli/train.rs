@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
 use imagen::models::unet::cost;
-use imagen::train::{self, Outcome, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, Outcome, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -157,6 +157,8 @@ impl Watcher {
             TrainEvent::Step(report) => self.step_taken(report),
             // Every few minutes for days: a word in the progress line, not a line of its own.
             TrainEvent::Checkpoint { .. } => self.saved = self.step,
+            TrainEvent::Enlarging { done, of } => self.progress.step("enlarge", *done, *of, ""),
+            TrainEvent::Probe(probe) => self.progress.note(describe_probe(probe)),
             TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
             TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
         }
@@ -180,9 +182,19 @@ impl Watcher {
         let speed = report.pictures as f64 / report.seconds.max(1e-9);
         self.step = Some(report.step);
         let saved = self.saved.map(|step| format!(", saved at {step}")).unwrap_or_default();
-        let detail = format_args!("loss {loss:.4}, gradient {:.2}, {speed:.0} pictures/s{saved}", report.gradient_norm);
+        let speed = if speed < 10.0 { format!("{speed:.2}") } else { format!("{speed:.0}") };
+        let detail = format_args!("loss {loss:.4}, gradient {:.2}, {speed} pictures/s{saved}", report.gradient_norm);
         self.progress.step("train", report.step, report.of, detail);
     }
+}
+
+/// What the captions are worth, as a line.
+fn describe_probe(probe: &ProbeReport) -> String {
+    let ProbeReport { step, right_caption, shuffled_captions, no_caption, .. } = probe;
+    format!(
+        "step {step}: loss {right_caption:.4} with the right captions, {shuffled_captions:.4} with others', \
+         {no_caption:.4} without"
+    )
 }
 
 /// An exponential mean over about a hundred steps, unbiased from the first on.

@@ -3,7 +3,13 @@
 //! [`train`] is the only function that knows data, text, diffusion and network at once; each is entered once a step.
 //! Everything random is a function of (seed, step), so a run that is stopped and resumed equals one that was not.
 
+mod enlargement;
+mod event_file;
 mod grid;
+mod held_out;
+mod log;
+mod metrics;
+mod probe;
 mod recipe;
 mod state;
 
@@ -14,10 +20,18 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+pub use enlargement::{
+    AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
+};
+pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, metrics_path, read_metrics};
+pub use probe::ProbeReport;
 pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{GradientSum, TrainState};
 
-use crate::cascade::{PartialLoad, StageFile, upsample, write_stage};
+use log::RunLog;
+use probe::Probe;
+
+use crate::cascade::{PartialLoad, Stage, StageFile, upsample, write_stage};
 use crate::data::{Batch, Deal, Loader, LoaderOptions, Pixels, Source, Split, Transform};
 use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -84,6 +98,15 @@ pub enum TrainEvent {
         /// Its file.
         path: PathBuf,
     },
+    /// What the captions are worth to the network was measured.
+    Probe(ProbeReport),
+    /// All steps are taken; how faithfully the super-resolution stage enlarges is being measured. To break ends that.
+    Enlarging {
+        /// Steps of sampling done.
+        done: u64,
+        /// Steps of sampling in all.
+        of: u64,
+    },
     /// Something that the user should know.
     Warning(String),
 }
@@ -97,6 +120,8 @@ pub struct StepReport {
     pub of: u64,
     /// Mean loss of the batch.
     pub loss: f64,
+    /// The same by the pictures' times.
+    pub loss_by_time: LossByTime,
     /// Learning rate.
     pub lr: f64,
     /// Norm of the gradient before clipping.
@@ -143,28 +168,43 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let state_file = state_path(&run.folder);
     let mut state = open_state(run, &state_file, observe)?;
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let source = Source::open(&recipe.data.folder)?.split(Split::Train)?;
+    let pictures = Source::open(&recipe.data.folder)?;
+    let source = pictures.split(Split::Train)?;
     let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
     let trainer = Trainer::new(run, captions, encoder.identity());
     let loader = open_loader(recipe, source)?;
+    let probe_every = config.probe_every.unwrap_or(config.sample_every);
+    let probe = if probe_every > 0 { Probe::new(&trainer, &pictures, loader.transform())? } else { None };
+    let mut log = RunLog::open(run, state.step, observe)?;
+    let from_step = state.step;
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
         pictures: loader.source().examples().len(),
-        from_step: state.step,
+        from_step,
         steps: config.steps,
     };
     let mut stop = observe(&started).is_break();
     let mut batches = loader.batches(state.step * config.batch as u64);
     loop {
         let done = stop || state.step >= config.steps;
+        if let Some(probe) = &probe
+            && state.step > from_step
+            && (done || state.step % probe_every == 0)
+        {
+            let report = probe.measure(&trainer, &state.averaged()?, state.step)?;
+            log.probe(&report)?;
+            stop |= observe(&TrainEvent::Probe(report)).is_break();
+        }
         if done || (state.step > 0 && state.step % config.checkpoint_every == 0) {
+            log.checkpoint()?;
             state.save(&state_file)?;
             trainer.write_stage(&state)?;
             stop |= observe(&TrainEvent::Checkpoint { path: state_file.clone() }).is_break();
         }
         if config.sample_every > 0 && state.step > 0 && (done || state.step % config.sample_every == 0) {
             let path = grid::draw(run, &state, encoder.as_ref(), loader.source())?;
+            log.samples(state.step, &path)?;
             stop |= observe(&TrainEvent::Samples { path }).is_break();
         }
         if done {
@@ -172,7 +212,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         }
         let begun = Instant::now();
         let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
-        let (gradients, loss) = trainer.gradients(&state, &batch)?;
+        let (gradients, loss, loss_by_time) = trainer.gradients(&state, &batch)?;
         let gradient_norm = gradients.norm()?;
         let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
         let lr = recipe.learning_rate(state.step);
@@ -193,14 +233,25 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
             step: state.step,
             of: config.steps,
             loss,
+            loss_by_time,
             lr,
             gradient_norm,
             seconds: begun.elapsed().as_secs_f64(),
             pictures: config.batch,
         };
+        log.step(&report)?;
         stop |= observe(&TrainEvent::Step(report)).is_break();
     }
-    Ok(if state.step >= config.steps { Outcome::Finished } else { Outcome::Stopped { step: state.step } })
+    if state.step < config.steps {
+        return Ok(Outcome::Stopped { step: state.step });
+    }
+    if recipe.stage.low_size.is_some() && config.enlarge_pictures > 0 {
+        let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
+        let mut watch = |done, of| observe(&TrainEvent::Enlarging { done, of });
+        let (count, encoder) = (config.enlarge_pictures, encoder.as_ref());
+        enlargement::measure(&run.folder, recipe, &stage, state.step, count, encoder, &pictures, &mut watch)?;
+    }
+    Ok(Outcome::Finished)
 }
 
 /// A fresh state, or the one that the folder holds.
@@ -243,15 +294,14 @@ fn open_state(
     }
 }
 
-fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
+/// How pictures become the stage's examples.
+fn open_transform(recipe: &Recipe) -> Transform {
     let (stage, data) = (&recipe.stage, &recipe.data);
-    let transform = Transform {
-        size: stage.size,
-        low_size: stage.low_size,
-        crop: data.crop,
-        flip: data.flip,
-        ..Transform::default()
-    };
+    Transform { size: stage.size, low_size: stage.low_size, crop: data.crop, flip: data.flip, ..Transform::default() }
+}
+
+fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
+    let data = &recipe.data;
     let deal = Deal {
         batch: recipe.train.batch,
         seed: recipe.train.seed,
@@ -259,7 +309,7 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
         canonical_prob: data.canonical_prob,
     };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
-    Loader::with_options(source, transform, deal, options)
+    Loader::with_options(source, open_transform(recipe), deal, options)
 }
 
 /// The embeddings of a set's captions.
@@ -334,13 +384,13 @@ impl<'a> Trainer<'a> {
         Self { run, objective, rng: Rng::new(config.seed), captions, encoder_identity }
     }
 
-    /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
-    fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<(GradientSum, f64)> {
+    /// Gradients, mean loss and loss by time of one batch, in parts of `micro_batch` pictures.
+    fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<(GradientSum, f64, LossByTime)> {
         let (n, step) = (batch.examples.len(), state.step);
         let size = self.run.recipe.train.micro_batch.unwrap_or(n).min(n);
         let device = state.device().clone().autodiff();
         let key = self.rng.fold(stream::DIFFUSION).fold(step);
-        let (mut sum, mut total) = (GradientSum::default(), 0.0);
+        let (mut sum, mut total, mut by_time) = (GradientSum::default(), 0.0, LossByTime::default());
         for first in (0..n).step_by(size) {
             let part = first..(first + size).min(n);
             let share = part.len() as f64 / n as f64;
@@ -351,6 +401,7 @@ impl<'a> Trainer<'a> {
                 low_resolution: self.low_resolution(batch, part, step, &device)?,
             };
             let prediction = state.unet.forward(noised.z(), &conditioning)?;
+            let times = noised.times().to_vec();
             let loss = noised.loss(prediction);
             let value = f64::from(loss.mean.clone().into_scalar::<f32>());
             if !value.is_finite() {
@@ -358,9 +409,11 @@ impl<'a> Trainer<'a> {
                 return Err(Error::new(ErrorKind::NonFinite, message));
             }
             total += share * value;
+            let losses = loss.per_picture.into_data();
+            times.into_iter().zip(losses.iter::<f64>()).for_each(|(time, loss)| by_time.add(time, loss));
             sum.add(&state.unet, &(loss.mean * share as f32).backward());
         }
-        Ok((sum, total))
+        Ok((sum, total, by_time))
     }
 
     /// The captions of a part of the batch, some of them dropped.

@@ -94,6 +94,23 @@ pub struct TrainConfig {
     /// Captions of the sampled grid.
     #[serde(default)]
     pub sample_prompts: Vec<String>,
+    /// Steps that a line of `metrics.jsonl` is the mean of.
+    #[serde(default = "default_log_every")]
+    pub log_every: u64,
+    /// Steps between measurements of what the captions are worth to the network; 0 for none, with the grids where absent.
+    #[serde(default)]
+    pub probe_every: Option<u64>,
+    /// Held-out pictures that a finished super-resolution run is judged by (`enlargement.json`); 0 for none.
+    #[serde(default = "default_enlarge_pictures")]
+    pub enlarge_pictures: usize,
+}
+
+fn default_enlarge_pictures() -> usize {
+    8
+}
+
+fn default_log_every() -> u64 {
+    10
 }
 
 fn default_beta2() -> f64 {
@@ -139,6 +156,9 @@ impl Recipe {
         let fail = |message: &str| Err(Error::data(message.to_owned()));
         if t.batch == 0 || t.steps == 0 {
             return fail("train: batch and steps must be at least 1");
+        }
+        if t.log_every == 0 {
+            return fail("train.log_every must be at least 1: metrics.jsonl gets a line every so many steps");
         }
         if t.micro_batch.is_some_and(|m| m == 0 || t.batch % m != 0) {
             return fail("train.micro_batch must divide train.batch");
