@@ -10,6 +10,7 @@ mod export;
 mod inspect;
 mod man;
 mod per_stage;
+mod report;
 mod sample;
 mod shared;
 mod train;
@@ -51,6 +52,7 @@ pub(crate) struct Cli {
 enum Verb {
     Sample(Box<sample::Sample>),
     Train(train::Train),
+    Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
     Data(data::Data),
@@ -67,6 +69,7 @@ impl Cli {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
+            Some(Verb::Report(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),

@@ -4,6 +4,7 @@
 
 mod bench;
 mod help;
+mod insight;
 mod refusals;
 mod sample;
 mod tiny;

@@ -65,10 +65,15 @@ pub(crate) fn recipe(data: &str) -> String {
     recipe_of("stage = \"base\"\nsize = 16", false, data)
 }
 
+/// A recipe that trains super-resolution from 16 to 32 pixels on an image folder.
+pub(crate) fn super_resolution_recipe(data: &str) -> String {
+    recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, data)
+}
+
 fn stage(name: &str) -> StageConfig {
     let text = match name {
         "base" => recipe("data"),
-        _ => recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, "data"),
+        _ => super_resolution_recipe("data"),
     };
     Recipe::parse(&text).unwrap().stage
 }

@@ -1,0 +1,323 @@
+//! The page itself: what stands where, and what each curve is called.
+//!
+//! Style and script are files beside this one. Every text that comes from a run goes through [`escaped`].
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use imagen::models::unet::cost;
+use imagen::train::{Interval, MetricsLine, ProbeReport, QUARTERS};
+
+use super::axis::short;
+use super::chart::{Chart, Look, Scale, Series, smoothed};
+use super::{RunFacts, escaped};
+use crate::progress::duration;
+use crate::system;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+/// Lines at the end from which the time that is left is told.
+const LATEST: usize = 50;
+
+impl RunFacts {
+    /// The page.
+    pub(crate) fn page(&self) -> String {
+        let stage = self.recipe.stage.stage;
+        let title = escaped(&format!("{stage} · {}", self.name));
+        let sections = [
+            self.header(),
+            self.facts(),
+            self.charts(),
+            self.samples(),
+            self.enlargement(),
+            format!(
+                "<section><details><summary>The whole recipe</summary><pre>{}</pre></details></section>\n",
+                escaped(&self.recipe.to_toml())
+            ),
+        ];
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n<script>\n{SCRIPT}</script>\n\
+             </body>\n</html>\n",
+            sections.concat()
+        )
+    }
+
+    fn intervals(&self) -> Vec<&Interval> {
+        let train = |line| match line {
+            &MetricsLine::Train(ref interval) => Some(interval),
+            MetricsLine::Probe(_) => None,
+        };
+        self.metrics.iter().filter_map(train).collect()
+    }
+
+    fn probes(&self) -> Vec<&ProbeReport> {
+        let probe = |line| match line {
+            &MetricsLine::Probe(ref probe) => Some(probe),
+            MetricsLine::Train(_) => None,
+        };
+        self.metrics.iter().filter_map(probe).collect()
+    }
+
+    /// Steps taken as far as the folder knows.
+    fn steps_taken(&self) -> u64 {
+        let logged = self.metrics.last().map_or(0, MetricsLine::step);
+        logged.max(self.saved.unwrap_or(0))
+    }
+
+    fn header(&self) -> String {
+        let taken = self.steps_taken();
+        // a run that was told to go further than its recipe says
+        let of = self.recipe.train.steps.max(taken);
+        let (class, status) = match self.saved {
+            Some(saved) if saved >= of => ("done", "finished".to_owned()),
+            _ if taken == 0 => ("begun", "no step logged yet".to_owned()),
+            _ => ("begun", format!("{:.0} % done", 100.0 * taken as f64 / of as f64)),
+        };
+        let left = match (class, self.time_left()) {
+            ("begun", Some(left)) => format!(" · about {left} left at its latest pace"),
+            _ => String::new(),
+        };
+        let time: f64 = self.intervals().iter().map(|line| line.seconds).sum();
+        let spent = if time > 0.0 {
+            format!(" · {} of steps", duration(Duration::from_secs_f64(time)))
+        } else {
+            String::new()
+        };
+        format!(
+            "<header><h1>{} <span class=\"status {class}\">{status}</span></h1>\n<p class=\"run\">{}</p>\n\
+             <p>step {} of {}{spent}{left}</p></header>\n",
+            self.recipe.stage.stage,
+            escaped(&self.name),
+            grouped(taken),
+            grouped(of),
+        )
+    }
+
+    fn time_left(&self) -> Option<String> {
+        let lines = self.intervals();
+        let latest = &lines[lines.len().saturating_sub(LATEST)..];
+        let (steps, seconds) = latest.iter().fold((0, 0.0), |(n, s), line| (n + line.steps, s + line.seconds));
+        let left = self.recipe.train.steps.checked_sub(self.steps_taken()).filter(|left| *left > 0 && steps > 0)?;
+        Some(duration(Duration::from_secs_f64(left as f64 * seconds / steps as f64)))
+    }
+
+    /// What was trained, on what, how: a list of names and values.
+    fn facts(&self) -> String {
+        let (stage, train, data) = (&self.recipe.stage, &self.recipe.train, &self.recipe.data);
+        let parameters: u64 = cost(&stage.unet, stage.size).iter().map(|level| level.parameters).sum();
+        let pictures = match stage.low_size {
+            None => format!("{0} × {0} pixels", stage.size),
+            Some(low) => format!("{low} → {} pixels", stage.size),
+        };
+        let widths: Vec<String> = stage.unet.levels.iter().map(|level| level.channels.to_string()).collect();
+        let batch = match train.micro_batch {
+            None => train.batch.to_string(),
+            Some(part) => format!("{} in parts of {part}", train.batch),
+        };
+        let rate = format!(
+            "{}, {} steps of warm-up{}",
+            short(train.lr),
+            train.warmup,
+            if train.cosine_decay { ", then half a cosine" } else { "" }
+        );
+        let mut facts = vec![
+            ("Pictures", pictures),
+            ("Parameters", system::count(parameters)),
+            ("Widths", widths.join(" · ")),
+            ("Predicts", format!("{}, {} noise", stage.parameterization, stage.schedule)),
+            ("Data", data.folder.display().to_string()),
+            ("Pictures a step", batch),
+            ("Learning rate", rate),
+            ("Average of weights", format!("decay {}", train.ema_decay)),
+            ("Loss weights", train.loss_weight.to_string()),
+            ("Text dropped", format!("{} %", short(100.0 * train.text_drop_prob))),
+        ];
+        if let Some(crop) = data.crop {
+            facts.insert(5, ("Windows", format!("{crop} × {crop} pixels")));
+        }
+        let items =
+            facts.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escaped(value)));
+        format!("<section><dl class=\"facts\">\n{}</dl></section>\n", items.collect::<String>())
+    }
+
+    fn charts(&self) -> String {
+        let (lines, probes) = (self.intervals(), self.probes());
+        if lines.is_empty() && probes.is_empty() {
+            return "<section><p>There is no line in metrics.jsonl yet.</p></section>\n".to_owned();
+        }
+        let of = |value: &dyn Fn(&Interval) -> Option<f64>| -> Vec<(f64, f64)> {
+            lines.iter().filter_map(|line| Some((line.step as f64, value(line)?))).collect()
+        };
+        let series = |name: &str, colour, look, points| Series { name: name.to_owned(), colour, look, points };
+        // what was measured, and a line through it
+        let pair = |name: &str, points: Vec<(f64, f64)>| {
+            let smooth = smoothed(&points);
+            if smooth == points {
+                return vec![series(name, 0, Look::Plain, points)];
+            }
+            vec![series("as measured", 0, Look::Faint, points), series(name, 0, Look::Plain, smooth)]
+        };
+        let chart = |title, note, y, scale, series| Chart { title, note, x: "step", y, scale, series };
+        let mut charts = Vec::new();
+        if !lines.is_empty() {
+            let quarter = |q: usize| {
+                let (from, to) = (q as f64 / QUARTERS as f64, (q + 1) as f64 / QUARTERS as f64);
+                let points = smoothed(&of(&|line| line.loss_by_t[q]));
+                series(&format!("t {from:.2}–{to:.2}"), q, Look::Plain, points)
+            };
+            let by_t = "t = 0 is the clean picture, t = 1 only noise.";
+            charts.push(chart(
+                "Loss",
+                "Mean over the pictures of the steps.",
+                "",
+                Scale::Automatic,
+                pair("loss", of(&|line| Some(line.loss))),
+            ));
+            charts.push(chart("Loss by time", by_t, "", Scale::Automatic, (0..QUARTERS).map(quarter).collect()));
+        }
+        if !probes.is_empty() {
+            let of = |value: &dyn Fn(&ProbeReport) -> f64| -> Vec<(f64, f64)> {
+                probes.iter().map(|probe| (probe.step as f64, value(probe))).collect()
+            };
+            let losses = vec![
+                series("right caption", 0, Look::Plain, of(&|p| p.right_caption)),
+                series("another's caption", 1, Look::Plain, of(&|p| p.shuffled_captions)),
+                series("no caption", 2, Look::Plain, of(&|p| p.no_caption)),
+            ];
+            let gap = |other: f64, right: f64| 100.0 * (other - right) / right;
+            let gaps = vec![
+                series("another's caption", 1, Look::Plain, of(&|p| gap(p.shuffled_captions, p.right_caption))),
+                series("no caption", 2, Look::Plain, of(&|p| gap(p.no_caption, p.right_caption))),
+            ];
+            let note = "The same held-out pictures under the same noise, averaged weights.";
+            charts.push(chart("Conditioning probe", note, "loss", Scale::Automatic, losses));
+            let note = "How much the loss grows without the right caption: what the text is worth.";
+            charts.push(chart("Worth of the caption", note, "%", Scale::Linear, gaps));
+        }
+        if !lines.is_empty() {
+            let note = match self.recipe.train.clip_norm {
+                Some(_) => "Before clipping.",
+                None => "Gradients are not clipped.",
+            };
+            let norms = pair("norm", of(&|line| Some(line.gradient_norm)));
+            let rates = vec![series("learning rate", 0, Look::Plain, of(&|line| Some(line.lr)))];
+            let speeds = pair("pictures per second", of(&|line| Some(line.pictures_per_second)));
+            charts.push(chart("Gradient norm", note, "", Scale::Automatic, norms));
+            charts.push(chart("Learning rate", "As the optimizer got it.", "", Scale::Linear, rates));
+            charts.push(chart(
+                "Speed",
+                "Steps alone, without checkpoints, samples and probes.",
+                "pictures/s",
+                Scale::Linear,
+                speeds,
+            ));
+        }
+        let charts: String = charts.iter().map(Chart::render).collect();
+        format!("<section><h2>Curves</h2>\n<div class=\"charts\">\n{charts}</div></section>\n")
+    }
+
+    fn samples(&self) -> String {
+        if self.grids.is_empty() {
+            return String::new();
+        }
+        let figures = self.grids.iter().map(|grid| {
+            let (step, png) = (grouped(grid.step), STANDARD.encode(&grid.png));
+            format!(
+                "<figure><img alt=\"samples after step {step}\" src=\"data:image/png;base64,{png}\"><figcaption>step {step}\
+                 </figcaption></figure>\n"
+            )
+        });
+        let figures: String = figures.collect();
+        let shown = match self.grids.len() {
+            n if n < self.grids_in_all => format!(" <small>{n} of {}</small>", self.grids_in_all),
+            _ => String::new(),
+        };
+        let what = match self.recipe.stage.low_size {
+            Some(_) => "<p class=\"note\">Each row: low resolution, result, original.</p>\n".to_owned(),
+            None => {
+                let prompts = self.recipe.train.sample_prompts.iter().map(|p| format!("<li>{}</li>", escaped(p)));
+                format!("<ol class=\"prompts\">{}</ol>\n", prompts.collect::<String>())
+            }
+        };
+        let pixels = if self.recipe.stage.size <= 64 { " pixels" } else { "" };
+        format!(
+            "<section><h2>Samples{shown}</h2>\n<div class=\"viewer\" hidden><img class=\"large{pixels}\" alt=\"\"><label>\
+             <input type=\"range\" min=\"0\" step=\"1\"><output></output></label></div>\n\
+             <div class=\"grids{pixels}\">\n{figures}</div>\n{what}</section>\n"
+        )
+    }
+
+    fn enlargement(&self) -> String {
+        let Some(report) = &self.enlargement else { return String::new() };
+        let row = |class: &str, name: &str, truth: f64, input: f64| {
+            format!("<tr{class}><th scope=\"row\">{name}</th><td>{truth:.2}</td><td>{input:.2}</td></tr>\n")
+        };
+        let mut rows = String::new();
+        for level in &report.levels {
+            let fidelity = level.fidelity;
+            rows += &row("", &format!("augmentation {}", level.aug_level), fidelity.psnr_truth, fidelity.psnr_input);
+        }
+        rows += &row(" class=\"peer\"", "bicubic", report.bicubic.psnr_truth, report.bicubic.psnr_input);
+        let line = |name: &str, colour, look, value: &dyn Fn(usize) -> f64| Series {
+            name: name.to_owned(),
+            colour,
+            look,
+            points: report.levels.iter().enumerate().map(|(i, l)| (l.aug_level.get(), value(i))).collect(),
+        };
+        let chart = Chart {
+            title: "Fidelity",
+            note: "Averaged over the pictures; higher is nearer.",
+            x: "augmentation level",
+            y: "dB",
+            scale: Scale::Linear,
+            series: vec![
+                line("to the truth", 0, Look::Plain, &|i| report.levels[i].fidelity.psnr_truth),
+                line("bicubic to the truth", 0, Look::Dashed, &|_| report.bicubic.psnr_truth),
+                line("to its input", 1, Look::Plain, &|i| report.levels[i].fidelity.psnr_input),
+                line("bicubic to its input", 1, Look::Dashed, &|_| report.bicubic.psnr_input),
+            ],
+        };
+        let note = format!(
+            "PSNR in dB over {} held-out pictures, {1} × {1} pixels from {2} × {2}, after step {3}; {4}, {5} steps, guidance {6}. \
+             The second column reduces the result again and holds it against what was enlarged.",
+            report.pictures,
+            report.side,
+            report.low_side,
+            grouped(report.step),
+            report.sampling.sampler,
+            report.sampling.steps,
+            report.sampling.guidance,
+        );
+        format!(
+            "<section><h2>Super-resolution</h2>\n<p class=\"note\">{note}</p>\n<div class=\"charts\"><table><thead><tr><th></th>\
+             <th scope=\"col\">to the truth</th><th scope=\"col\">to its input</th></tr></thead>\n<tbody>{rows}</tbody></table>\n{}\
+             </div></section>\n",
+            chart.render()
+        )
+    }
+}
+
+/// A number with its thousands apart: `12,500`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).expect("digits")).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")];
+        for (n, text) in cases {
+            assert_eq!(grouped(n), text);
+        }
+    }
+}
