@@ -60,6 +60,8 @@ pub(super) struct Chart {
     pub(super) x: &'static str,
     pub(super) y: &'static str,
     pub(super) scale: Scale,
+    /// Whether each name has its line's last number beside it.
+    pub(super) latest: bool,
     pub(super) series: Vec<Series>,
 }
 
@@ -118,7 +120,7 @@ impl Chart {
             "<figure class=\"chart\"><h3>{}{unit}</h3>\n<p class=\"note\">{}</p>\n<ul class=\"legend\">{}</ul>\n{svg}</figure>\n",
             escaped(self.title),
             escaped(self.note),
-            self.series.iter().map(Series::legend).collect::<String>(),
+            self.series.iter().map(|series| series.legend(self.latest)).collect::<String>(),
         )
     }
 }
@@ -170,10 +172,10 @@ impl Series {
         svg
     }
 
-    /// Its name with its last number.
-    fn legend(&self) -> String {
-        let last = self.points.last().map(|(_, y)| format!(" <b>{}</b>", short(*y))).unwrap_or_default();
-        let last = if self.look == Look::Faint { String::new() } else { last };
+    /// Its name, with its last number where that is wanted.
+    fn legend(&self, latest: bool) -> String {
+        let last = self.points.last().filter(|_| latest && self.look != Look::Faint);
+        let last = last.map(|(_, y)| format!(" <b>{}</b>", short(*y))).unwrap_or_default();
         format!("<li class=\"{}\"><i></i>{}{last}</li>", self.class(), escaped(&self.name))
     }
 }
@@ -242,7 +244,7 @@ mod tests {
         let series = [("raw <1>", Look::Faint, points), ("smooth", Look::Plain, smooth)];
         let series = series.map(|(name, look, points)| Series { name: name.into(), colour: 1, look, points });
         let (title, note, x, y) = ("Loss", "", "step", "");
-        Chart { title, note, x, y, scale: Scale::Automatic, series: series.into() }.render()
+        Chart { title, note, x, y, scale: Scale::Automatic, latest: true, series: series.into() }.render()
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl RunFacts {
     fn charts(&self) -> String {
         let (lines, probes) = (self.intervals(), self.probes());
         if lines.is_empty() && probes.is_empty() {
-            return "<section><p>There is no line in metrics.jsonl yet.</p></section>\n".to_owned();
+            return "<section><p class=\"empty note\">No curves: the run has logged no step yet.</p></section>\n"
+                .to_owned();
         }
         let of = |value: &dyn Fn(&Interval) -> Option<f64>| -> Vec<(f64, f64)> {
             lines.iter().filter_map(|line| Some((line.step as f64, value(line)?))).collect()
@@ -161,7 +162,7 @@ impl RunFacts {
             }
             vec![series("as measured", 0, Look::Faint, points), series(name, 0, Look::Plain, smooth)]
         };
-        let chart = |title, note, y, scale, series| Chart { title, note, x: "step", y, scale, series };
+        let chart = |title, note, y, scale, series| Chart { title, note, x: "step", y, scale, latest: true, series };
         let mut charts = Vec::new();
         if !lines.is_empty() {
             let quarter = |q: usize| {
@@ -274,6 +275,7 @@ impl RunFacts {
             x: "augmentation level",
             y: "dB",
             scale: Scale::Linear,
+            latest: false,
             series: vec![
                 line("to the truth", 0, Look::Plain, &|i| report.levels[i].fidelity.psnr_truth),
                 line("bicubic to the truth", 0, Look::Dashed, &|_| report.bicubic.psnr_truth),

@@ -4,9 +4,10 @@
 for (const svg of document.querySelectorAll(".chart svg")) {
   const numbers = (name) => svg.dataset[name].split(" ").map(Number);
   const [x0, x1] = numbers("x"), [y0, y1, log] = numbers("y"), [left, top, right, bottom] = numbers("plot");
-  const lines = [...svg.querySelectorAll("polyline:not(.faint)")].map((line) => ({
+  const readings = svg.parentNode.querySelectorAll(".legend li:not(.faint) b");
+  const lines = [...svg.querySelectorAll("polyline:not(.faint)")].map((line, i) => ({
     points: line.getAttribute("points").split(" ").filter(Boolean).map((pair) => pair.split(",").map(Number)),
-    value: svg.parentNode.querySelectorAll(".legend li:not(.faint) b")[[...svg.querySelectorAll("polyline:not(.faint)")].indexOf(line)],
+    value: readings[i],
   }));
   const last = lines.map((line) => line.value && line.value.textContent);
   const name = svg.querySelector(".name"), label = name.textContent, cursor = svg.querySelector(".cursor");
