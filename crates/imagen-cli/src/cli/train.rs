@@ -183,7 +183,8 @@ impl Watcher {
         self.step = Some(report.step);
         let saved = self.saved.map(|step| format!(", saved at {step}")).unwrap_or_default();
         let speed = if speed < 10.0 { format!("{speed:.2}") } else { format!("{speed:.0}") };
-        let detail = format_args!("loss {loss:.4}, gradient {:.2}, {speed} pictures/s{saved}", report.gradient_norm);
+        // what matters most comes first: a narrow terminal cuts off the end
+        let detail = format_args!("loss {loss:.4}, {speed} pictures/s, gradient {:.2}{saved}", report.gradient_norm);
         self.progress.step("train", report.step, report.of, detail);
     }
 }
