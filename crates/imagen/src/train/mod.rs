@@ -4,6 +4,7 @@
 //! Everything random is a function of (seed, step), so a run that is stopped and resumed equals one that was not.
 
 mod grid;
+mod keys;
 mod recipe;
 mod state;
 
@@ -236,8 +237,7 @@ fn open_state(
                 }
             };
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
-            let copy = run.folder.join("recipe.toml");
-            std::fs::write(&copy, recipe.to_toml()).map_err(|e| Error::io("write", &copy, e))?;
+            recipe.write(&run.folder.join("recipe.toml"))?;
             Ok(state)
         }
     }

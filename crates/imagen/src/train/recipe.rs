@@ -1,14 +1,17 @@
 //! A recipe: everything that a training run is a function of, as one TOML file.
 //!
-//! Unknown keys are errors. Paths are relative to the directory in which the program runs.
+//! Unknown keys are errors (`keys` says what was meant). Paths are relative to the directory in which the program runs.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use crate::cascade::StageConfig;
 use crate::diffusion::LossWeight;
 use crate::error::{Context, Error, Result};
+use crate::models::weights::write_atomically;
 
 /// A training recipe for one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,8 +117,16 @@ impl Recipe {
     /// # Errors
     /// `Io` where the file cannot be read; `Data` with line and column where it is no recipe.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, &[] as &[&str])
+    }
+
+    /// Reads a recipe in which some values are replaced: `train.lr=1e-4`, `stage.unet.levels.0.channels=32`.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`]; `Usage` where an assignment cannot be read or names a key that there is not.
+    pub fn read_with<S: AsRef<str>>(path: &Path, assignments: &[S]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the recipe", path, e))?;
-        Self::parse(&text).context(|| format!("recipe {}", path.display()))
+        Self::parse_with(&text, assignments).context(|| format!("recipe {}", path.display()))
     }
 
     /// Parses and validates a recipe.
@@ -123,9 +134,31 @@ impl Recipe {
     /// # Errors
     /// `Data` where it is no recipe or contradicts itself.
     pub fn parse(text: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
+        Self::parse_with(text, &[] as &[&str])
+    }
+
+    /// [`Self::parse`] with some values replaced, as in [`Self::read_with`].
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`]; `Usage` where an assignment cannot be read or names a key that there is not.
+    pub fn parse_with<S: AsRef<str>>(text: &str, assignments: &[S]) -> Result<Self> {
+        let recipe = keys::parse(text, assignments)?;
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// Writes the recipe with every default spelt out, whole or not at all.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomically(path, |file| file.write_all(self.to_toml().as_bytes()))
+            .map_err(|e| Error::io("write", path, e))
+    }
+
+    /// What tells this recipe from others: eight digits that depend on every value.
+    pub fn digest(&self) -> String {
+        format!("{:08x}", crc32fast::hash(self.to_toml().as_bytes()))
     }
 
     /// The recipe as TOML.
