@@ -161,6 +161,10 @@ impl Watcher {
             TrainEvent::Step(report) => self.step_taken(report),
             // Every few minutes for days: a word in the progress line, not a line of its own.
             TrainEvent::Checkpoint { .. } => self.saved = self.step,
+            TrainEvent::Validated { step, loss, best } => {
+                let best = if *best { ", the best so far" } else { "" };
+                self.progress.note(format_args!("validation after step {step}: loss {loss:.4}{best}"));
+            }
             TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
             TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
         }
