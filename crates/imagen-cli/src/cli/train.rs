@@ -41,6 +41,9 @@ pub(crate) struct Train {
     /// names and shapes fit; what does not fit is listed and begins at random
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
+    /// Replace a value of the recipe, e.g. --set train.lr=1e-4 --set data.folder=pictures; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Train for this many steps in all, instead of the recipe's number
     #[arg(long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -98,13 +101,14 @@ impl Train {
         if !self.recipe.exists() {
             return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display())));
         }
-        Ok(Recipe::read(&self.recipe)?)
+        Ok(Recipe::read_with(&self.recipe, &self.set)?)
     }
 
     fn resume_command(&self) -> String {
         let path = |path: &PathBuf| shell::quote(&path.display().to_string());
         let steps = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
-        format!("imagen train {} --run {} --resume{steps}", path(&self.recipe), path(&self.run))
+        let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
+        format!("imagen train {} --run {} --resume{set}{steps}", path(&self.recipe), path(&self.run))
     }
 }
 
@@ -159,6 +163,10 @@ impl Watcher {
             TrainEvent::Checkpoint { .. } => self.saved = self.step,
             TrainEvent::Enlarging { done, of } => self.progress.step("enlarge", *done, *of, ""),
             TrainEvent::Probe(probe) => self.progress.note(describe_probe(probe)),
+            TrainEvent::Validated { step, loss, best } => {
+                let best = if *best { ", the best so far" } else { "" };
+                self.progress.note(format_args!("validation after step {step}: loss {loss:.4}{best}"));
+            }
             TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
             TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
         }

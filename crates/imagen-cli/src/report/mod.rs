@@ -52,7 +52,7 @@ impl RunFacts {
         }
         let recipe = Recipe::read(&recipe)?;
         let stage = folder.join(format!("{}.safetensors", recipe.stage.stage));
-        let saved = if stage.exists() { Some(StageFile::open(&stage)?.step) } else { None };
+        let saved = if stage.exists() { Some(StageFile::open(&stage)?.record.step) } else { None };
         let files = grid_files(&folder.join("samples"))?;
         let mut read = Vec::new();
         for (step, path) in spread(&files, grids) {

@@ -47,19 +47,20 @@ impl RunFacts {
     }
 
     fn intervals(&self) -> Vec<&Interval> {
-        let train = |line| match line {
-            &MetricsLine::Train(ref interval) => Some(interval),
-            MetricsLine::Probe(_) => None,
-        };
-        self.metrics.iter().filter_map(train).collect()
+        self.metrics.iter().filter_map(|line| if let MetricsLine::Train(it) = line { Some(it) } else { None }).collect()
     }
 
     fn probes(&self) -> Vec<&ProbeReport> {
-        let probe = |line| match line {
-            &MetricsLine::Probe(ref probe) => Some(probe),
-            MetricsLine::Train(_) => None,
+        self.metrics.iter().filter_map(|line| if let MetricsLine::Probe(it) = line { Some(it) } else { None }).collect()
+    }
+
+    /// Step and loss of each validation.
+    fn validations(&self) -> Vec<(f64, f64)> {
+        let point = |line: &MetricsLine| match line {
+            MetricsLine::Validation(it) => Some((it.step as f64, it.loss?)),
+            _ => None,
         };
-        self.metrics.iter().filter_map(probe).collect()
+        self.metrics.iter().filter_map(point).collect()
     }
 
     /// Steps taken as far as the folder knows.
@@ -87,9 +88,13 @@ impl RunFacts {
         } else {
             String::new()
         };
+        let skipped = match self.intervals().iter().map(|line| line.skipped).sum::<u64>() {
+            0 => String::new(),
+            skipped => format!(" · {} skipped, something in them was not finite", grouped(skipped)),
+        };
         format!(
             "<header><h1>{} <span class=\"status {class}\">{status}</span></h1>\n<p class=\"run\">{}</p>\n\
-             <p>step {} of {}{spent}{left}</p></header>\n",
+             <p>step {} of {}{spent}{left}{skipped}</p></header>\n",
             self.recipe.stage.stage,
             escaped(&self.name),
             grouped(taken),
@@ -171,13 +176,18 @@ impl RunFacts {
                 series(&format!("t {from:.2}–{to:.2}"), q, Look::Plain, points)
             };
             let by_t = "t = 0 is the clean picture, t = 1 only noise.";
-            charts.push(chart(
-                "Loss",
-                "Mean over the pictures of the steps.",
-                "",
-                Scale::Automatic,
-                pair("loss", of(&|line| Some(line.loss))),
-            ));
+            let mut losses = pair("loss", of(&|line| line.loss));
+            let validations = self.validations();
+            let note = match validations.is_empty() {
+                true => "Mean over the pictures of the steps.",
+                false => {
+                    "Mean over the pictures of the steps; validation is of the averaged weights, under fixed noise."
+                }
+            };
+            if !validations.is_empty() {
+                losses.push(series("validation", 1, Look::Plain, validations));
+            }
+            charts.push(chart("Loss", note, "", Scale::Automatic, losses));
             charts.push(chart("Loss by time", by_t, "", Scale::Automatic, (0..QUARTERS).map(quarter).collect()));
         }
         if !probes.is_empty() {
@@ -204,9 +214,9 @@ impl RunFacts {
                 Some(_) => "Before clipping.",
                 None => "Gradients are not clipped.",
             };
-            let norms = pair("norm", of(&|line| Some(line.gradient_norm)));
-            let rates = vec![series("learning rate", 0, Look::Plain, of(&|line| Some(line.lr)))];
-            let speeds = pair("pictures per second", of(&|line| Some(line.pictures_per_second)));
+            let norms = pair("norm", of(&|line| line.gradient_norm));
+            let rates = vec![series("learning rate", 0, Look::Plain, of(&|line| line.lr))];
+            let speeds = pair("pictures per second", of(&|line| line.pictures_per_second));
             charts.push(chart("Gradient norm", note, "", Scale::Automatic, norms));
             charts.push(chart("Learning rate", "As the optimizer got it.", "", Scale::Linear, rates));
             charts.push(chart(

@@ -10,6 +10,7 @@ mod sample;
 mod tiny;
 mod tools;
 mod train;
+mod trust;
 
 use std::path::Path;
 

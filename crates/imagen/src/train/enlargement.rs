@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Recipe, held_out, open_transform, pictures};
+use super::batch_loss::pictures;
+use super::{Recipe, held_out, open_transform};
 use crate::cascade::{SamplingDefaults, Stage, StageFile, StageName, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
@@ -127,10 +128,10 @@ pub fn measure_enlargement(
         )));
     }
     let file = StageFile::open(&folder.join(format!("{}.safetensors", recipe.stage.stage)))?;
-    let (stage, step) = (file.build(device)?, file.step);
+    let (stage, step) = (file.build(device)?, file.record.step);
     let encoder = text::load(text, &TextOptions::default(), device)?;
-    let pictures = Source::open(&recipe.data.folder)?;
-    measure(folder, &recipe, &stage, step, count, encoder.as_ref(), &pictures, observe)
+    let source = Source::open(&recipe.data.folder)?;
+    measure(folder, &recipe, &stage, step, count, encoder.as_ref(), &source, observe)
 }
 
 /// [`measure_enlargement`] of a stage that is at hand.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::event_file::EventFile;
-use super::metrics::{Interval, MetricsFile, MetricsLine, QUARTERS, Window};
+use super::metrics::{Interval, MetricsFile, MetricsLine, QUARTERS, Validated, Window};
 use super::probe::ProbeReport;
 use super::{Run, StepReport, TrainEvent};
 use crate::error::{Error, Result};
@@ -41,7 +41,13 @@ impl RunLog {
     /// A step was taken.
     pub(super) fn step(&mut self, report: &StepReport) -> Result<()> {
         self.window.add(report);
-        if report.step % self.every == 0 { self.flush() } else { Ok(()) }
+        self.flush_at(report.step)
+    }
+
+    /// A step was skipped.
+    pub(super) fn skipped(&mut self, step: u64) -> Result<()> {
+        self.window.skip(step);
+        self.flush_at(step)
     }
 
     /// The state is about to be saved: a run that goes on from it begins with a new line.
@@ -61,12 +67,23 @@ impl RunLog {
         self.events.scalars(report.step, &scalars)
     }
 
+    /// The averaged weights were tried on pictures that are not trained on.
+    pub(super) fn validated(&mut self, step: u64, loss: f64) -> Result<()> {
+        let loss = loss.is_finite().then_some(loss);
+        self.metrics.write(&MetricsLine::Validation(Validated { step, loss }))?;
+        loss.map_or(Ok(()), |loss| self.events.scalars(step, &[("validation/loss", loss)]))
+    }
+
     /// A grid of samples was drawn.
     pub(super) fn samples(&mut self, step: u64, path: &Path) -> Result<()> {
         let png = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
         let picture = decode::decode(&png, &DecodeOptions::default())?;
         let size = [picture.width() as u32, picture.height() as u32];
         self.events.picture(step, "samples/grid", size, &png)
+    }
+
+    fn flush_at(&mut self, step: u64) -> Result<()> {
+        if step % self.every == 0 { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -78,13 +95,13 @@ impl RunLog {
 
 /// The numbers of a line with their names in TensorBoard.
 fn scalars(interval: &Interval) -> Vec<(&'static str, f64)> {
-    let mut scalars = vec![
+    let train = [
         ("train/loss", interval.loss),
         ("train/gradient norm", interval.gradient_norm),
         ("train/learning rate", interval.lr),
         ("train/pictures per second", interval.pictures_per_second),
+        ("train/skipped steps", Some(interval.skipped as f64)),
     ];
     let quarters = LOSS_BY_T.into_iter().zip(interval.loss_by_t);
-    scalars.extend(quarters.filter_map(|(name, loss)| Some((name, loss?))));
-    scalars
+    train.into_iter().chain(quarters).filter_map(|(name, number)| Some((name, number?))).collect()
 }

@@ -58,6 +58,18 @@ pub enum MetricsLine {
     Train(Interval),
     /// What the captions are worth.
     Probe(ProbeReport),
+    /// The averaged weights on pictures that are not trained on.
+    Validation(Validated),
+}
+
+/// A validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validated {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean loss; null where it was not finite.
+    pub loss: Option<f64>,
 }
 
 impl MetricsLine {
@@ -66,6 +78,7 @@ impl MetricsLine {
         match self {
             Self::Train(interval) => interval.step,
             Self::Probe(probe) => probe.step,
+            Self::Validation(validated) => validated.step,
         }
     }
 }
@@ -78,20 +91,22 @@ pub struct Interval {
     pub step: u64,
     /// How many steps.
     pub steps: u64,
-    /// Mean loss.
-    pub loss: f64,
+    /// How many of them were skipped because something was not finite; they count in no mean.
+    pub skipped: u64,
+    /// Mean loss; null, like the other means, where all steps were skipped.
+    pub loss: Option<f64>,
     /// Mean loss of the pictures whose t lies in each quarter of [0, 1]; null where none did.
     pub loss_by_t: [Option<f64>; QUARTERS],
     /// Mean norm of the gradient before clipping.
-    pub gradient_norm: f64,
+    pub gradient_norm: Option<f64>,
     /// Mean learning rate.
-    pub lr: f64,
+    pub lr: Option<f64>,
     /// Pictures that the steps learned from.
     pub pictures: u64,
     /// Wall time of the steps, in seconds; checkpoints, samples and probes do not count.
     pub seconds: f64,
     /// `pictures / seconds`.
-    pub pictures_per_second: f64,
+    pub pictures_per_second: Option<f64>,
 }
 
 /// Steps whose means make the next line.
@@ -99,6 +114,7 @@ pub struct Interval {
 pub(super) struct Window {
     step: u64,
     steps: u64,
+    skipped: u64,
     loss: f64,
     by_time: LossByTime,
     gradient_norm: f64,
@@ -120,20 +136,29 @@ impl Window {
         self.seconds += report.seconds;
     }
 
+    /// A step counts as taken and changed nothing.
+    pub(super) fn skip(&mut self, step: u64) {
+        self.step = step;
+        self.steps += 1;
+        self.skipped += 1;
+    }
+
     /// The means, if there was a step; the next window begins.
     pub(super) fn take(&mut self) -> Option<Interval> {
-        let Self { step, steps, loss, by_time, gradient_norm, lr, pictures, seconds } = std::mem::take(self);
-        let n = steps as f64;
+        let Self { step, steps, skipped, loss, by_time, gradient_norm, lr, pictures, seconds } = std::mem::take(self);
+        let taken = steps - skipped;
+        let mean = |sum: f64| (taken > 0).then(|| sum / taken as f64);
         (steps > 0).then(|| Interval {
             step,
             steps,
-            loss: loss / n,
+            skipped,
+            loss: mean(loss),
             loss_by_t: by_time.means(),
-            gradient_norm: gradient_norm / n,
-            lr: lr / n,
+            gradient_norm: mean(gradient_norm),
+            lr: mean(lr),
             pictures,
             seconds,
-            pictures_per_second: pictures as f64 / seconds.max(1e-9),
+            pictures_per_second: (taken > 0).then(|| pictures as f64 / seconds.max(1e-9)),
         })
     }
 }
@@ -242,10 +267,24 @@ mod tests {
         }
         let line = window.take().unwrap();
         assert_eq!((line.step, line.steps, line.pictures, line.seconds), (14, 4, 32, 2.0));
-        assert_eq!((line.loss, line.gradient_norm, line.pictures_per_second), (4.0, 8.0, 16.0));
+        assert_eq!((line.loss, line.gradient_norm, line.pictures_per_second), (Some(4.0), Some(8.0), Some(16.0)));
         assert_eq!(line.loss_by_t, [Some(2.0), None, None, Some(6.0)]);
-        assert!((line.lr - 1e-3).abs() < 1e-15);
+        assert!((line.lr.unwrap() - 1e-3).abs() < 1e-15);
         assert_eq!(window.take(), None, "the next window is empty");
+    }
+
+    #[test]
+    fn a_skipped_step_counts_as_a_step_and_in_no_mean() {
+        let mut window = Window::default();
+        window.add(&report(1, 3.0, 0.5));
+        window.skip(2);
+        let line = window.take().unwrap();
+        assert_eq!((line.step, line.steps, line.skipped, line.loss, line.pictures), (2, 2, 1, Some(3.0), 8));
+        window.skip(3);
+        let line = window.take().unwrap();
+        assert_eq!((line.step, line.skipped, line.loss, line.pictures_per_second), (3, 1, None, None));
+        let text = serde_json::to_string(&MetricsLine::Train(line.clone())).unwrap();
+        assert_eq!(serde_json::from_str::<MetricsLine>(&text).unwrap(), MetricsLine::Train(line));
     }
 
     #[test]

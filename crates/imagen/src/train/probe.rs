@@ -8,18 +8,21 @@
 //! Nothing is learned from here, and no number depends on the run's seed or on micro-batches.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Captions, Trainer, held_out, pictures};
+use super::batch_loss::{objective, pictures};
+use super::{Run, held_out, open_transform};
 use crate::cascade::upsample;
-use crate::data::{Pixels, Source, Transform};
+use crate::data::{Pixels, Source};
 use crate::diffusion::{AugLevel, augment};
 use crate::error::Result;
 use crate::image::CHANNELS;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::rng::Rng;
+use crate::text::EmbeddingCache;
 
 /// Pictures that are looked at.
 const PICTURES: usize = 32;
@@ -49,21 +52,27 @@ pub struct ProbeReport {
 }
 
 /// The fixed pictures and captions.
-pub(super) struct Probe {
+pub(super) struct Probe<'a> {
+    run: &'a Run,
+    cache: Rc<EmbeddingCache>,
+    max_tokens: usize,
     pictures: Pixels,
     low: Option<Pixels>,
     /// Ids in the caption cache; no two are equal.
     ids: Vec<usize>,
 }
 
-impl Probe {
-    /// Pictures with captions that differ from one another; none for a network without text, or where there are not two.
-    pub(super) fn new(trainer: &Trainer<'_>, source: &Source, transform: &Transform) -> Result<Option<Self>> {
-        let Some(captions) = &trainer.captions else { return Ok(None) };
+impl<'a> Probe<'a> {
+    /// Held-out pictures of `source` with captions that differ from one another; none where there are not two. `texts` are
+    /// the captions' embeddings and the largest number of tokens.
+    pub(super) fn new(run: &'a Run, texts: (Rc<EmbeddingCache>, usize), source: &Source) -> Result<Option<Self>> {
+        let (cache, max_tokens) = texts;
+        let transform = open_transform(&run.recipe);
         let source = held_out::source(source)?;
         let (mut values, mut low_values, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        for (example, picture) in held_out::examples(&source, transform) {
-            let Some(id) = example.captions.first().map(|caption| captions.ids[*caption]) else { continue };
+        for (example, picture) in held_out::examples(&source, &transform) {
+            let caption = example.captions.first().map(|caption| &source.captions()[*caption]);
+            let Some(id) = caption.and_then(|caption| cache.id(caption)) else { continue };
             if ids.contains(&id) {
                 continue;
             }
@@ -79,20 +88,20 @@ impl Probe {
         let (n, side) = (ids.len(), transform.side());
         let pixels = |values, side| Pixels { values, shape: [n, side, side, CHANNELS] };
         let low = transform.low_size.map(|_| pixels(low_values, side / transform.factor()));
-        Ok((n > 1).then(|| Self { pictures: pixels(values, side), low, ids }))
+        Ok((n > 1).then(|| Self { run, cache, max_tokens, pictures: pixels(values, side), low, ids }))
     }
 
     /// The three losses of a network on the inner device, after `step` steps.
     ///
     /// # Errors
     /// The network's.
-    pub(super) fn measure(&self, trainer: &Trainer<'_>, unet: &Unet, step: u64) -> Result<ProbeReport> {
+    pub(super) fn measure(&self, unet: &Unet, step: u64) -> Result<ProbeReport> {
         let n = self.ids.len();
-        let train = &trainer.run.recipe.train;
+        let train = &self.run.recipe.train;
         let size = train.micro_batch.unwrap_or(train.batch).min(n);
         let mut sums = [0.0; 3];
         for first in (0..n).step_by(size) {
-            let losses = self.part(trainer, unet, first..(first + size).min(n))?;
+            let losses = self.part(unet, first..(first + size).min(n))?;
             (0..3).for_each(|i| sums[i] += losses[i]);
         }
         let [right_caption, shuffled_captions, no_caption] = sums.map(|sum| sum / n as f64);
@@ -100,17 +109,16 @@ impl Probe {
     }
 
     /// The summed losses of some of the pictures: right captions, others', none.
-    fn part(&self, trainer: &Trainer<'_>, unet: &Unet, part: Range<usize>) -> Result<[f64; 3]> {
-        let (device, n) = (&trainer.run.device, self.ids.len());
+    fn part(&self, unet: &Unet, part: Range<usize>) -> Result<[f64; 3]> {
+        let (device, n) = (&self.run.device, self.ids.len());
         let rng = Rng::new(SEED);
         let x = pictures(&self.pictures, &part, device);
-        let noised = trainer.objective.q_sample(x, rng.fold(stream::DIFFUSION), part.clone(), n);
+        let noised = objective(&self.run.recipe).q_sample(x, rng.fold(stream::DIFFUSION), part.clone(), n);
         let low_resolution = self.low_resolution(rng, part.clone(), device);
-        let captions = trainer.captions.as_ref().expect("there is no probe without captions");
-        let right = text(captions, part.clone().map(|i| self.ids[i]), device)?;
+        let right = self.text(part.clone().map(|i| self.ids[i]), device)?;
         // every caption moves on by one, so none stays
-        let shuffled = text(captions, part.map(|i| self.ids[(i + 1) % n]), device)?;
-        let none = trainer.run.recipe.stage.null_text.of(&right);
+        let shuffled = self.text(part.map(|i| self.ids[(i + 1) % n]), device)?;
+        let none = self.run.recipe.stage.null_text.of(&right);
         let loss = |text: Text| -> Result<f64> {
             let log_snr = noised.levels().iter().map(|level| level.get()).collect();
             let low_resolution = low_resolution.clone();
@@ -128,12 +136,12 @@ impl Probe {
         let picture = augment(upsample(low, self.pictures.shape[2]), &levels, &keys);
         Some(LowResolution { picture, log_snr: levels.iter().map(|level| level.log_snr().get()).collect() })
     }
-}
 
-/// Captions of the cache as a batch.
-fn text(captions: &Captions, ids: impl Iterator<Item = usize>, device: &Device) -> Result<Text> {
-    let embedding = captions.cache.batch(&ids.collect::<Vec<_>>(), captions.max_tokens, device)?;
-    Ok(Text { sequence: embedding.sequence, mask: embedding.mask })
+    /// Captions of the cache as a batch.
+    fn text(&self, ids: impl Iterator<Item = usize>, device: &Device) -> Result<Text> {
+        let embedding = self.cache.batch(&ids.collect::<Vec<_>>(), self.max_tokens, device)?;
+        Ok(Text { sequence: embedding.sequence, mask: embedding.mask })
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +149,7 @@ mod tests {
     use super::*;
     use crate::data::shapes;
     use crate::nn::{self, Init};
-    use crate::text::{EmbeddingCache, EncoderFiles, TextEmbedding, TextEncoder};
+    use crate::text::{EncoderFiles, TextEmbedding, TextEncoder};
     use crate::train::{Recipe, Run};
 
     const RECIPE: &str = r#"
@@ -240,13 +248,10 @@ mod tests {
         let source = Source::open(&data).unwrap();
         let cache = folder.path().join("captions.safetensors");
         let cache = EmbeddingCache::build(&cache, source.captions(), &Words, &mut |_| {}).unwrap();
-        let ids = source.captions().iter().map(|caption| cache.id(caption).unwrap()).collect();
-        let trainer = Trainer::new(&run, Some(Captions { cache, ids, max_tokens: 64 }), "words");
         let unet = Unet::new(&run.recipe.stage.unet, &mut Init::new(&device, Rng::new(3))).unwrap();
         let unet = if random { with_random_weights(unet) } else { unet };
-        let transform = Transform { size: 16, low_size: Some(8), crop: Some(8), ..Transform::default() };
-        let probe = Probe::new(&trainer, &source, &transform).unwrap().unwrap();
-        probe.measure(&trainer, &unet, 7).unwrap()
+        let probe = Probe::new(&run, (Rc::new(cache), 64), &source).unwrap().unwrap();
+        probe.measure(&unet, 7).unwrap()
     }
 
     /// New networks end in zeros; this one says something.
