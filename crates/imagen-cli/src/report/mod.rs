@@ -6,6 +6,7 @@
 
 mod axis;
 mod chart;
+mod curves;
 mod page;
 
 use std::fs;

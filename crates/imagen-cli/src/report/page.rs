@@ -1,4 +1,4 @@
-//! The page itself: what stands where, and what each curve is called.
+//! The page itself: what stands where. The curves are in `curves`.
 //!
 //! Style and script are files beside this one. Every text that comes from a run goes through [`escaped`].
 
@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use imagen::models::unet::cost;
-use imagen::train::{Interval, MetricsLine, ProbeReport, QUARTERS};
+use imagen::train::{MetricsLine, OptimizerName};
 
 use super::axis::short;
-use super::chart::{Chart, Look, Scale, Series, smoothed};
+use super::chart::{Chart, Look, Scale, Series};
 use super::{RunFacts, escaped};
 use crate::progress::duration;
 use crate::system;
@@ -44,23 +44,6 @@ impl RunFacts {
              </body>\n</html>\n",
             sections.concat()
         )
-    }
-
-    fn intervals(&self) -> Vec<&Interval> {
-        self.metrics.iter().filter_map(|line| if let MetricsLine::Train(it) = line { Some(it) } else { None }).collect()
-    }
-
-    fn probes(&self) -> Vec<&ProbeReport> {
-        self.metrics.iter().filter_map(|line| if let MetricsLine::Probe(it) = line { Some(it) } else { None }).collect()
-    }
-
-    /// Step and loss of each validation.
-    fn validations(&self) -> Vec<(f64, f64)> {
-        let point = |line: &MetricsLine| match line {
-            MetricsLine::Validation(it) => Some((it.step as f64, it.loss?)),
-            _ => None,
-        };
-        self.metrics.iter().filter_map(point).collect()
     }
 
     /// Steps taken as far as the folder knows.
@@ -129,6 +112,18 @@ impl RunFacts {
             train.warmup,
             if train.cosine_decay { ", then half a cosine" } else { "" }
         );
+        let optimizer = match train.optimizer {
+            OptimizerName::Adam => "Adam",
+            OptimizerName::AdamW => "AdamW",
+            OptimizerName::Adafactor => "Adafactor",
+        };
+        let optimizer = match train.clip_norm {
+            Some(norm) => format!("{optimizer}, gradients up to {}", short(norm)),
+            None => optimizer.to_owned(),
+        };
+        let decay = train.ema_decay.map(|decay| format!("decay {decay}"));
+        let half_lives = train.ema_half_lives.iter().map(|n| format!("half-life of {} pictures", grouped(*n)));
+        let averages: Vec<String> = decay.into_iter().chain(half_lives).collect();
         let mut facts = vec![
             ("Pictures", pictures),
             ("Parameters", system::count(parameters)),
@@ -137,7 +132,8 @@ impl RunFacts {
             ("Data", data.folder.display().to_string()),
             ("Pictures a step", batch),
             ("Learning rate", rate),
-            ("Average of weights", format!("decay {}", train.ema_decay)),
+            ("Optimizer", optimizer),
+            ("Average of weights", averages.join(", ")),
             ("Loss weights", train.loss_weight.to_string()),
             ("Text dropped", format!("{} %", short(100.0 * train.text_drop_prob))),
         ];
@@ -150,84 +146,11 @@ impl RunFacts {
     }
 
     fn charts(&self) -> String {
-        let (lines, probes) = (self.intervals(), self.probes());
-        if lines.is_empty() && probes.is_empty() {
+        let charts: String = self.curves().iter().map(Chart::render).collect();
+        if charts.is_empty() {
             return "<section><p class=\"empty note\">No curves: the run has logged no step yet.</p></section>\n"
                 .to_owned();
         }
-        let of = |value: &dyn Fn(&Interval) -> Option<f64>| -> Vec<(f64, f64)> {
-            lines.iter().filter_map(|line| Some((line.step as f64, value(line)?))).collect()
-        };
-        let series = |name: &str, colour, look, points| Series { name: name.to_owned(), colour, look, points };
-        // what was measured, and a line through it
-        let pair = |name: &str, points: Vec<(f64, f64)>| {
-            let smooth = smoothed(&points);
-            if smooth == points {
-                return vec![series(name, 0, Look::Plain, points)];
-            }
-            vec![series("as measured", 0, Look::Faint, points), series(name, 0, Look::Plain, smooth)]
-        };
-        let chart = |title, note, y, scale, series| Chart { title, note, x: "step", y, scale, latest: true, series };
-        let mut charts = Vec::new();
-        if !lines.is_empty() {
-            let quarter = |q: usize| {
-                let (from, to) = (q as f64 / QUARTERS as f64, (q + 1) as f64 / QUARTERS as f64);
-                let points = smoothed(&of(&|line| line.loss_by_t[q]));
-                series(&format!("t {from:.2}–{to:.2}"), q, Look::Plain, points)
-            };
-            let by_t = "t = 0 is the clean picture, t = 1 only noise.";
-            let mut losses = pair("loss", of(&|line| line.loss));
-            let validations = self.validations();
-            let note = match validations.is_empty() {
-                true => "Mean over the pictures of the steps.",
-                false => {
-                    "Mean over the pictures of the steps; validation is of the averaged weights, under fixed noise."
-                }
-            };
-            if !validations.is_empty() {
-                losses.push(series("validation", 1, Look::Plain, validations));
-            }
-            charts.push(chart("Loss", note, "", Scale::Automatic, losses));
-            charts.push(chart("Loss by time", by_t, "", Scale::Automatic, (0..QUARTERS).map(quarter).collect()));
-        }
-        if !probes.is_empty() {
-            let of = |value: &dyn Fn(&ProbeReport) -> f64| -> Vec<(f64, f64)> {
-                probes.iter().map(|probe| (probe.step as f64, value(probe))).collect()
-            };
-            let losses = vec![
-                series("right caption", 0, Look::Plain, of(&|p| p.right_caption)),
-                series("another's caption", 1, Look::Plain, of(&|p| p.shuffled_captions)),
-                series("no caption", 2, Look::Plain, of(&|p| p.no_caption)),
-            ];
-            let gap = |other: f64, right: f64| 100.0 * (other - right) / right;
-            let gaps = vec![
-                series("another's caption", 1, Look::Plain, of(&|p| gap(p.shuffled_captions, p.right_caption))),
-                series("no caption", 2, Look::Plain, of(&|p| gap(p.no_caption, p.right_caption))),
-            ];
-            let note = "The same held-out pictures under the same noise, averaged weights.";
-            charts.push(chart("Conditioning probe", note, "loss", Scale::Automatic, losses));
-            let note = "How much the loss grows without the right caption: what the text is worth.";
-            charts.push(chart("Worth of the caption", note, "%", Scale::Linear, gaps));
-        }
-        if !lines.is_empty() {
-            let note = match self.recipe.train.clip_norm {
-                Some(_) => "Before clipping.",
-                None => "Gradients are not clipped.",
-            };
-            let norms = pair("norm", of(&|line| line.gradient_norm));
-            let rates = vec![series("learning rate", 0, Look::Plain, of(&|line| line.lr))];
-            let speeds = pair("pictures per second", of(&|line| line.pictures_per_second));
-            charts.push(chart("Gradient norm", note, "", Scale::Automatic, norms));
-            charts.push(chart("Learning rate", "As the optimizer got it.", "", Scale::Linear, rates));
-            charts.push(chart(
-                "Speed",
-                "Steps alone, without checkpoints, samples and probes.",
-                "pictures/s",
-                Scale::Linear,
-                speeds,
-            ));
-        }
-        let charts: String = charts.iter().map(Chart::render).collect();
         format!("<section><h2>Curves</h2>\n<div class=\"charts\">\n{charts}</div></section>\n")
     }
 

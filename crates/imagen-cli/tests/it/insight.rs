@@ -38,7 +38,10 @@ fn event_files(folder: &Path, run_folder: &str) -> usize {
 
 #[test]
 fn every_step_is_in_one_line_also_after_stops() {
-    let folder = folder(&tiny::recipe("data"), "log_every = 3\nsample_every = 4\nsample_prompts = [\"a red circle\"]");
+    let folder = folder(
+        &tiny::recipe("data"),
+        "log_every = 3\nvalidate_every = 5\nsample_every = 4\nsample_prompts = [\"a red circle\"]",
+    );
     let folder = folder.path();
     train(folder, "straight", &["-q", "--steps", "11"]);
     train(folder, "pieces", &["-q", "--steps", "5"]);
@@ -71,6 +74,11 @@ fn every_step_is_in_one_line_also_after_stops() {
         for key in ["loss", "loss_by_t", "gradient_norm", "lr"] {
             assert_eq!(of("straight", step)[key], of("pieces", step)[key], "{key} of step {step}");
         }
+    }
+    for run in ["straight", "pieces"] {
+        let steps: Vec<u64> =
+            lines(folder, run, "validation").iter().map(|line| line["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [5, 10], "{run}: validations are logged once each");
     }
     assert_eq!((event_files(folder, "straight"), event_files(folder, "pieces")), (1, 2));
 }
