@@ -10,6 +10,7 @@ mod export;
 mod inspect;
 mod man;
 mod per_stage;
+mod plan;
 mod sample;
 mod shared;
 mod train;
@@ -53,6 +54,7 @@ enum Verb {
     Train(train::Train),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Plan(plan::PlanVerb),
     Data(data::Data),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -69,6 +71,7 @@ impl Cli {
             Some(Verb::Train(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
+            Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),
