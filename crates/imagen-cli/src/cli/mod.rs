@@ -10,6 +10,7 @@ mod export;
 mod inspect;
 mod man;
 mod per_stage;
+mod plan;
 mod report;
 mod sample;
 mod shared;
@@ -55,6 +56,7 @@ enum Verb {
     Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Plan(plan::PlanVerb),
     Data(data::Data),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -72,6 +74,7 @@ impl Cli {
             Some(Verb::Report(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
+            Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
-use imagen::models::unet::cost;
-use imagen::train::{self, Outcome, ProbeReport, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
+use super::plan::MaxMemory;
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::shell;
@@ -52,6 +52,8 @@ pub(crate) struct Train {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    memory: MaxMemory,
+    #[command(flatten)]
     text_encoder: TextEncoder,
     #[command(flatten)]
     threads: Threads,
@@ -64,7 +66,7 @@ impl Train {
             recipe.train.steps = steps;
         }
         let stage = recipe.stage.stage;
-        check_memory(&recipe)?;
+        self.memory.check(Plan::of(&recipe, None)?.bytes())?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
@@ -110,29 +112,6 @@ impl Train {
         let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
         format!("imagen train {} --run {} --resume{set}{steps}", path(&self.recipe), path(&self.run))
     }
-}
-
-/// Refuses a recipe that this machine's memory cannot hold, before the system kills the program without a word.
-fn check_memory(recipe: &Recipe) -> Result<()> {
-    let Some(memory) = system::memory() else { return Ok(()) };
-    let (needed, total) = (needed_bytes(recipe), memory.total);
-    if needed <= total {
-        return Ok(());
-    }
-    let (needed, total) = (system::bytes(needed), system::bytes(total));
-    let failure = Failure::new(Exit::Memory, format_args!("training this takes about {needed}, and there are {total}"));
-    Err(failure.hint(
-        "lower train.micro_batch, or make the network or data.crop smaller; `imagen inspect` shows where it goes",
-    ))
-}
-
-/// Weights, their gradients, moving average and two moments, and what one pass keeps for the way back.
-fn needed_bytes(recipe: &Recipe) -> u64 {
-    const COPIES: u64 = 5;
-    let side = recipe.data.crop.unwrap_or(recipe.stage.size);
-    let at_once = recipe.train.micro_batch.unwrap_or(recipe.train.batch) as u64;
-    let levels = cost(&recipe.stage.unet, side);
-    levels.iter().map(|l| COPIES * 4 * l.parameters + at_once * l.activation_bytes).sum()
 }
 
 /// Turns the events of a run into what a person reads.

@@ -27,10 +27,10 @@ fn tensors(path: &Path) -> HashMap<String, Vec<f32>> {
 #[test]
 fn a_run_that_is_killed_again_and_again_equals_one_that_was_not() {
     let folder = folder();
-    let recipe = tiny::recipe("data").replace("steps = 4", "steps = 60").replace("checkpoint_every = 2", "");
+    let recipe = tiny::recipe("more").replace("steps = 4", "steps = 60").replace("checkpoint_every = 2", "");
     let recipe = format!("{recipe}checkpoint_every = 3\nkeep_last = 2\nvalidate_every = 5\nema_half_lives = [40]\n");
     fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
-    succeed(folder.path(), &["data", "shapes", "data", "--count", "120", "--size", "16", "--seed", "1"]);
+    succeed(folder.path(), &["data", "shapes", "more", "--count", "120", "--size", "16", "--seed", "1"]);
     let begun = Instant::now();
     let straight = train(folder.path(), "straight", &["-q"]);
     assert_eq!(straight.code, 0, "{}", straight.stderr);
@@ -38,7 +38,7 @@ fn a_run_that_is_killed_again_and_again_equals_one_that_was_not() {
 
     let state = folder.path().join("killed/state.safetensors");
     let (mut kills, mut resumed) = (0, 0);
-    for attempt in 0..30 {
+    for attempt in 0..9 {
         let mut arguments = vec!["train", "recipe.toml", "--run", "killed", "-q"];
         if state.exists() {
             arguments.push("--resume");
@@ -53,9 +53,6 @@ fn a_run_that_is_killed_again_and_again_equals_one_that_was_not() {
             .unwrap();
         let share = 0.2 + 0.8 * Rng::new(11).fold(attempt).unit();
         std::thread::sleep(whole.mul_f64(share.min(0.9)).min(Duration::from_secs(3)));
-        if kills >= 8 {
-            break assert!(child.wait().unwrap().success());
-        }
         // SIGKILL: the program learns nothing of it
         let _ = child.kill();
         kills += usize::from(!child.wait().unwrap().success());
@@ -165,9 +162,10 @@ fn every_optimizer_resumes_exactly_and_none_goes_on_with_the_moments_of_another(
 #[test]
 fn each_average_and_the_best_weights_can_be_exported() {
     let folder = folder();
-    succeed(folder.path(), &["data", "shapes", "data", "--count", "120", "--size", "16", "--seed", "1"]);
-    let set = ["--set", "train.ema_half_lives=[4, 1000]", "--set", "train.validate_every=2"];
-    let trained = train(folder.path(), "run", &[&set[..], &["--set", "train.steps=6"]].concat());
+    succeed(folder.path(), &["data", "shapes", "more", "--count", "120", "--size", "16", "--seed", "1"]);
+    let set = ["train.ema_half_lives=[4, 1000]", "train.validate_every=2", "train.steps=6", "data.folder=more"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let trained = train(folder.path(), "run", &set);
     assert_eq!(trained.code, 0, "{}", trained.stderr);
     assert!(trained.stderr.contains("validation after step 2: loss "), "{}", trained.stderr);
     assert!(trained.stderr.contains(", the best so far"), "{}", trained.stderr);
@@ -219,6 +217,69 @@ fn frozen_parts_stay_and_keep_no_moments() {
     let refused = train(folder.path(), "other", &["--set", r#"train.freeze=["embeder.*"]"#]);
     assert_eq!(refused.code, 3, "{}", refused.stderr);
     assert!(refused.stderr.contains("matches no parameter; there is, for example, \"embedder."), "{}", refused.stderr);
+}
+
+#[test]
+fn making_maps_again_changes_no_bit() {
+    let folder = folder();
+    assert_eq!(train(folder.path(), "kept", &["-q"]).code, 0);
+    assert_eq!(train(folder.path(), "again", &["-q", "--set", "train.checkpoint_blocks=true"]).code, 0);
+    let states = ["kept", "again"].map(|run| tensors(&folder.path().join(run).join("state.safetensors")));
+    let differs = |name: &&String| states[0][*name] != states[1][*name];
+    let different: Vec<&String> = states[0].keys().filter(differs).collect();
+    assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn what_stands_in_for_a_dropped_text_is_trained_or_kept_and_drawn_with() {
+    let folder = folder();
+    let text = text();
+    for (kind, moves) in [("learned", true), ("empty", false)] {
+        let set =
+            [format!("stage.null_text={kind}"), "stage.unet.null_text=2".into(), "train.text_drop_prob=0.5".into()];
+        let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).chain(["-q"]).collect();
+        let path = folder.path().join(kind).join("state.safetensors");
+        let null = || tensors(&path)["w.null_text.tokens"].clone();
+        let trained = train(folder.path(), kind, &[&set[..], &["--steps", "1"]].concat());
+        assert_eq!(trained.code, 0, "{}", trained.stderr);
+        let first = null();
+        assert_eq!(train(folder.path(), kind, &[&set[..], &["--resume"]].concat()).code, 0);
+        assert_eq!(first != null(), moves, "{kind}");
+        assert!(null().iter().any(|x| *x != 0.0), "{kind}");
+        succeed(folder.path(), &["export", kind, "--model", kind, "--text-encoder", &text]);
+        succeed(folder.path(), &["sample", "a red circle", "-s1", "--model", kind, "-o", &format!("{kind}.png")]);
+    }
+    let wrong = ["--set", "stage.null_text=empty", "--set", "stage.unet.null_text=3"];
+    let refused = train(folder.path(), "wrong", &wrong);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("makes 2 tokens of an empty text"), "{}", refused.stderr);
+    let refused = train(folder.path(), "wrong", &wrong[..2]);
+    assert!(refused.stderr.contains("needs unet.null_text"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_plan_says_what_a_run_takes_and_refuses_what_does_not_fit() {
+    let folder = folder();
+    let plan = |more: &[&str]| run(folder.path(), &[&["plan", "recipe.toml"], more].concat());
+    let shown = plan(&[]);
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    for words in ["training base", "kept maps", "most at a time", "4 steps of "] {
+        assert!(shown.stdout.contains(words), "{words}: {}", shown.stdout);
+    }
+    let bytes = |more: &[&str]| {
+        let json: serde_json::Value = serde_json::from_str(&plan(&[&["--json"], more].concat()).stdout).unwrap();
+        json["stages"][0]["bytes"].as_u64().unwrap()
+    };
+    assert!(bytes(&["--set", "train.batch=64"]) > bytes(&[]));
+    let refused = plan(&["--max-memory", "1M"]);
+    assert_eq!(refused.code, 5, "{}", refused.stderr);
+    assert!(refused.stderr.contains("train.checkpoint_blocks"), "{}", refused.stderr);
+    let refused = train(folder.path(), "run", &["--max-memory", "1M"]);
+    assert_eq!(refused.code, 5, "{}", refused.stderr);
+    assert!(!folder.path().join("run").exists(), "a refused run leaves nothing");
+    tiny::model(&folder.path().join("m"), &tiny::Trained::BOTH);
+    let drawing = succeed(folder.path(), &["plan", "m"]);
+    assert!(drawing.contains("drawing 1 with base") && drawing.contains("3 evaluations of "), "{drawing}");
 }
 
 #[test]

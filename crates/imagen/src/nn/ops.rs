@@ -5,6 +5,7 @@
 //! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
@@ -36,19 +37,36 @@ pub struct AdamStep {
 
 thread_local! {
     static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
+    static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets a switch of this thread while `f` runs.
+fn with<R>(switch: &'static LocalKey<Cell<bool>>, f: impl FnOnce() -> R) -> R {
+    struct Restore(&'static LocalKey<Cell<bool>>, bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(switch, switch.replace(true));
+    f()
 }
 
 /// Runs `f` with the definition of each operation in place of the kernels, on this thread; what is recorded then is also
 /// differentiated so. Slow: it is what a network's results are held against.
 pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            BY_DEFINITION.set(self.0);
-        }
-    }
-    let _restore = Restore(BY_DEFINITION.replace(true));
-    f()
+    with(&BY_DEFINITION, f)
+}
+
+/// Runs `f` so that what it records for the way back keeps fewer maps and makes them again when they are wanted (gradient
+/// checkpointing): a [`residual_block`] keeps its input alone, for one more convolution.
+pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
+    with(&RECOMPUTING, f)
+}
+
+/// Whether [`recomputing`] runs on this thread.
+pub(super) fn recomputes() -> bool {
+    RECOMPUTING.get()
 }
 
 fn defined() -> bool {

@@ -184,6 +184,33 @@ fn residual_block_is_its_definition() {
 }
 
 #[test]
+fn a_recomputed_residual_block_has_the_same_gradients() {
+    let device = Device::flex().autodiff();
+    let run = |recompute: bool| {
+        let mut inputs = Inputs { rng: Rng::new(21), device: device.clone(), gradients: Vec::new() };
+        let block = ops::ResidualBlock {
+            norm1: [inputs.draw([12]), inputs.draw([12])],
+            weight1: inputs.draw([3, 3, 12, 16]),
+            bias1: inputs.draw([16]),
+            norm2: [inputs.draw([16]), inputs.draw([16])],
+            weight2: inputs.draw([3, 3, 16, 16]),
+            bias2: inputs.draw([16]),
+            groups: [3, 4],
+        };
+        let (x, film, shortcut) = (inputs.draw([2, 9, 8, 12]), inputs.draw([2, 32]), inputs.draw([2, 9, 8, 16]));
+        let forward = || ops::residual_block(x, film, Some(shortcut), block, 0.7);
+        let y = if recompute { ops::recomputing(forward) } else { forward() };
+        let found = (y.clone() * normal(Rng::new(22), y.dims(), &device)).sum().backward();
+        (numbers(y), inputs.gradients.iter().map(|g| g(&found)).collect::<Vec<_>>())
+    };
+    let ((y, gradients), (expected, expected_gradients)) = (run(true), run(false));
+    assert_eq!(y, expected);
+    for (i, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+        assert!(distance(found, expected) < 1e-6, "gradient of input {i}: {:.1e}", distance(found, expected));
+    }
+}
+
+#[test]
 fn layer_norm_is_its_definition() {
     same("layer_norm", |inputs, sizes, fast| {
         let (n, t, c) = (sizes.pick(1, 3), sizes.pick(1, 9), sizes.pick(2, 40));

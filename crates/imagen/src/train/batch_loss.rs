@@ -16,7 +16,7 @@ use crate::data::{Batch, Pixels, Source};
 use crate::diffusion::{AugLevel, Loss, Objective, Time, TimeSampling, augment};
 use crate::error::{Error, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
-use crate::nn;
+use crate::nn::{self, ops};
 use crate::rng::Rng;
 use crate::text::EmbeddingCache;
 
@@ -144,27 +144,27 @@ impl<'a> BatchLoss<'a> {
         let noised = self.objective.q_sample(pictures(&batch.pictures, &part, device), key, part.clone(), n);
         let conditioning = Conditioning {
             log_snr: noised.levels().iter().map(|level| level.get()).collect(),
-            text: self.text(batch, part.clone(), step, device)?,
+            text: self.text(unet, batch, part.clone(), step, device)?,
             low_resolution: self.low_resolution(batch, part, step, device)?,
         };
-        let prediction = unet.forward(noised.z(), &conditioning)?;
+        let forward = || unet.forward(noised.z(), &conditioning);
+        let prediction = if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
         let times = noised.times().to_vec();
         Ok((noised.loss(prediction), times))
     }
 
     /// The captions of a part of the batch, some of them dropped.
-    fn text(&self, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
+    fn text(&self, unet: &Unet, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
         let Some(captions) = &self.captions else { return Ok(None) };
-        let n = part.len();
         let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {
             let caption = caption.ok_or_else(|| Error::data(format!("picture {example} has no caption")))?;
             Ok(captions.ids[caption])
         });
         let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
         let key = self.key.fold(stream::TEXT_DROP).fold(step);
-        let kept = part.map(|i| if key.fold(i as u64).unit() < self.text_drop_prob { 0.0f32 } else { 1.0 });
-        let kept = Tensor::<3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [n, 1, 1]), device);
-        Ok(Some(Text { sequence: embedding.sequence * kept, mask: embedding.mask }))
+        let dropped: Vec<bool> = part.map(|i| key.fold(i as u64).unit() < self.text_drop_prob).collect();
+        let text = Text { sequence: embedding.sequence, mask: embedding.mask };
+        Ok(Some(self.recipe.stage.null_text.replace(unet, text, &dropped)))
     }
 
     /// The low-resolution pictures of a part of the batch, up-sampled and noised at a random level each (A6).

@@ -62,6 +62,19 @@ impl Checkpoints {
         state_path(&self.folder).exists() || !self.numbered().is_empty()
     }
 
+    /// Removes what a killed run of this folder left half-written.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn sweep(&self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if weights::is_temporary(&entry.path()) {
+                std::fs::remove_file(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a state; the newest before it gets its step as a name, and what is older than `keep_last` goes.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod keys;
 mod log;
 mod metrics;
 mod optimizer;
+mod plan;
 mod probe;
 mod recipe;
 mod state;
@@ -36,11 +37,12 @@ pub use enlargement::{
 pub use export::{Choice, export};
 pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
 pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
+pub use plan::Plan;
 pub use probe::ProbeReport;
 pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{Best, GradientSum, Learning, Log, TrainState};
 
-use crate::cascade::{PartialLoad, Stage, StageFile};
+use crate::cascade::{NullText, PartialLoad, Stage, StageFile};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nn::parameter_count;
@@ -174,8 +176,8 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let recipe = &run.recipe;
     let config = &recipe.train;
     let checkpoints = Checkpoints::new(&run.folder, config.keep_last);
-    let mut state = open_state(run, &checkpoints, observe)?;
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
+    let mut state = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
     let pictures = Source::open(&recipe.data.folder)?;
     let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };
     let source = pictures.split(Split::Train)?;
@@ -293,14 +295,16 @@ fn not_finite(config: &TrainConfig, state: &TrainState, what: &str, checkpoints:
 fn open_state(
     run: &Run,
     checkpoints: &Checkpoints,
+    encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
 ) -> Result<TrainState> {
     let (recipe, seed) = (&run.recipe, run.recipe.train.seed);
-    let learning = Learning::of(&recipe.train)?;
+    let learning = Learning::of(recipe)?;
     let copy = run.folder.join("recipe.toml");
     if run.resume && run.init_from.is_some() {
         return Err(Error::usage("a resumed run has its weights already: leave out either --resume or --init-from"));
     }
+    checkpoints.sweep()?;
     // an observer that wants to stop is heard at the first step, here and with captions
     match (run.resume, checkpoints.exist()) {
         (true, true) => {
@@ -333,6 +337,10 @@ fn open_state(
                     state
                 }
             };
+            if recipe.stage.null_text == NullText::Empty {
+                let empty = encoder.encode(&[""])?.sequence.into_data();
+                state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
+            }
             state.log.begin(recipe, run.init_from.as_deref());
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
             recipe.write(&copy)?;

@@ -111,14 +111,14 @@ impl<'a> Probe<'a> {
     /// The summed losses of some of the pictures: right captions, others', none.
     fn part(&self, unet: &Unet, part: Range<usize>) -> Result<[f64; 3]> {
         let (device, n) = (&self.run.device, self.ids.len());
-        let rng = Rng::new(SEED);
+        let (rng, count) = (Rng::new(SEED), part.len());
         let x = pictures(&self.pictures, &part, device);
         let noised = objective(&self.run.recipe).q_sample(x, rng.fold(stream::DIFFUSION), part.clone(), n);
         let low_resolution = self.low_resolution(rng, part.clone(), device);
         let right = self.text(part.clone().map(|i| self.ids[i]), device)?;
         // every caption moves on by one, so none stays
         let shuffled = self.text(part.map(|i| self.ids[(i + 1) % n]), device)?;
-        let none = self.run.recipe.stage.null_text.of(&right);
+        let none = self.run.recipe.stage.null_text.replace(unet, right.clone(), &vec![true; count]);
         let loss = |text: Text| -> Result<f64> {
             let log_snr = noised.levels().iter().map(|level| level.get()).collect();
             let low_resolution = low_resolution.clone();

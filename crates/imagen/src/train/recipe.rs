@@ -67,6 +67,9 @@ pub struct TrainConfig {
     /// Pictures that pass through the network at once; gradients of the parts are summed. The whole batch where absent.
     #[serde(default)]
     pub micro_batch: Option<usize>,
+    /// Keep fewer maps for the way back and make them again (gradient checkpointing): less memory, more time.
+    #[serde(default)]
+    pub checkpoint_blocks: bool,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps of linear warm-up from 0.

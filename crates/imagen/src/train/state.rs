@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::ema::{self, Average};
 use super::freeze;
 use super::optimizer::{Moments, Optimizer, UpdateStep};
-use super::recipe::{Recipe, TrainConfig};
-use crate::cascade::{PartialLoad, StageConfig, StageFile, Training};
+use super::recipe::Recipe;
+use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::Unet;
 use crate::nn::{self, Init, ops};
@@ -37,9 +37,14 @@ impl Learning {
     ///
     /// # Errors
     /// `Data` where its numbers contradict each other.
-    pub fn of(config: &TrainConfig) -> Result<Self> {
+    pub fn of(recipe: &Recipe) -> Result<Self> {
+        let config = &recipe.train;
         let (optimizer, averages) = (Optimizer::of(config)?, Average::of(config)?);
-        Ok(Self { optimizer, averages, freeze: config.freeze.clone() })
+        let mut freeze = config.freeze.clone();
+        if recipe.stage.null_text == NullText::Empty {
+            freeze.push(format!("{NULL_TEXT}*"));
+        }
+        Ok(Self { optimizer, averages, freeze })
     }
 }
 
@@ -260,6 +265,29 @@ impl TrainState {
         nn::import(self.unet.valid(), |name, _| Ok(flat(&self.slots[name].averages[0])))
     }
 
+    /// The state with these vectors in place of a dropped text.
+    ///
+    /// # Errors
+    /// `Data` where the network has another number of them.
+    pub(super) fn with_null_text(self, values: &[f32]) -> Result<Self> {
+        let (learning, device, log) = (self.learning, self.device, self.log);
+        let mut own = nn::export(&self.unet);
+        let unet = nn::import(self.unet, |name, shape| {
+            if !name.starts_with(NULL_TEXT) {
+                return Ok(own.remove(name).expect("exported above").values);
+            }
+            match shape[0] * shape[1] == values.len() {
+                true => Ok(values.to_vec()),
+                false => Err(Error::data(format!(
+                    "stage.unet.null_text = {}, but the text encoder makes {} tokens of an empty text; set it to that",
+                    shape[0],
+                    values.len() / shape[1]
+                ))),
+            }
+        })?;
+        Ok(Self { log, ..Self::of(unet, &learning, &device)? })
+    }
+
     /// The device of the averages and moments.
     pub fn device(&self) -> &Device {
         &self.device
@@ -268,6 +296,8 @@ impl TrainState {
 
 /// Streams of the run's seed.
 const INIT: u64 = 0x1417;
+/// What the names of the parameters that stand in for a dropped text begin with.
+const NULL_TEXT: &str = "null_text.";
 
 fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
     let autodiff = device.clone().autodiff();

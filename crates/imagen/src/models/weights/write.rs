@@ -219,6 +219,15 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     unreachable!("the last attempt returns")
 }
 
+/// Whether this is the name of a file that was never finished.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let middle = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let number = middle.and_then(|name| name.rsplit_once('.')).map(|(_, number)| number);
+    number
+        .is_some_and(|number| number.split('-').count() == 2 && number.chars().all(|c| c == '-' || c.is_ascii_digit()))
+}
+
 /// Makes the rename itself durable, where the system lets a folder be opened.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
@@ -303,6 +312,11 @@ mod tests {
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        let (temporary, _) = create_beside(&path).unwrap();
+        assert!(is_temporary(&temporary), "{}", temporary.display());
+        for name in ["m", ".m.tmp", ".m.1-a.tmp", "m.1-0.tmp"] {
+            assert!(!is_temporary(Path::new(name)), "{name}");
+        }
     }
 
     #[test]
