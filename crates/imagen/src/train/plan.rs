@@ -106,7 +106,11 @@ mod tests {
         assert_eq!(parts.step_multiply_adds, whole.step_multiply_adds);
         let again = plan(&["train.checkpoint_blocks=true"]);
         assert!(of(&again.step, "kept maps") < of(&whole.step, "kept maps"));
-        assert!(again.step_multiply_adds > whole.step_multiply_adds && again.bytes() < whole.bytes());
+        assert!(again.step_multiply_adds > whole.step_multiply_adds);
+        // with small batches it is saving that takes the most
+        let large = plan(&["train.batch=64"]);
+        assert!(plan(&["train.batch=64", "train.checkpoint_blocks=true"]).bytes() < large.bytes());
+        assert!(large.bytes() > whole.bytes());
         let averages = plan(&["train.ema_half_lives=[1000, 2000]"]);
         assert_eq!(of(&averages.held, "averages"), 3 * of(&whole.held, "averages"));
         let text = RECIPE.replace("beta2 = 0.99", "optimizer = \"adafactor\"");
