@@ -37,6 +37,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-inspect",
         "imagen-man",
         "imagen-plan",
+        "imagen-report",
         "imagen-sample",
         "imagen-train",
     ];
