@@ -10,6 +10,8 @@ mod export;
 mod inspect;
 mod man;
 mod per_stage;
+mod plan;
+mod report;
 mod sample;
 mod shared;
 mod train;
@@ -51,8 +53,10 @@ pub(crate) struct Cli {
 enum Verb {
     Sample(Box<sample::Sample>),
     Train(train::Train),
+    Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Plan(plan::PlanVerb),
     Data(data::Data),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -67,8 +71,10 @@ impl Cli {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
+            Some(Verb::Report(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
+            Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),

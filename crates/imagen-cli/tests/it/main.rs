@@ -4,11 +4,13 @@
 
 mod bench;
 mod help;
+mod insight;
 mod refusals;
 mod sample;
 mod tiny;
 mod tools;
 mod train;
+mod trust;
 
 use std::path::Path;
 

@@ -9,7 +9,7 @@ use crate::{files, run, succeed};
 fn every_shell_gets_completions_for_every_verb() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = succeed(Path::new("."), &["completions", shell]);
-        for verb in ["sample", "train", "export", "inspect", "data", "bench", "doctor"] {
+        for verb in ["sample", "train", "export", "inspect", "plan", "data", "bench", "doctor"] {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
         assert!(script.contains("thresholding"), "{shell}");
@@ -31,7 +31,16 @@ fn every_verb_has_a_manual_page() {
     let pages = files(&folder.path().join("pages/man1"));
     let verbs =
         ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-shapes"];
-    let more = ["imagen-doctor", "imagen-export", "imagen-inspect", "imagen-man", "imagen-sample", "imagen-train"];
+    let more = [
+        "imagen-doctor",
+        "imagen-export",
+        "imagen-inspect",
+        "imagen-man",
+        "imagen-plan",
+        "imagen-report",
+        "imagen-sample",
+        "imagen-train",
+    ];
     let mut expected: Vec<String> = verbs.into_iter().chain(more).map(|name| format!("{name}.1")).collect();
     expected.sort();
     assert_eq!(pages, expected);

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use crate::{files, run, succeed, tiny};
 
 /// A folder with the data set `data` and a recipe for it.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     succeed(folder.path(), &["data", "shapes", "data", "--count", "24", "--size", "16", "--seed", "1"]);
     fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
     folder
 }
 
-fn train(folder: &Path, run_folder: &str, more: &[&str]) -> crate::Finished {
+pub(crate) fn train(folder: &Path, run_folder: &str, more: &[&str]) -> crate::Finished {
     let text = tiny::text_encoder();
     let mut arguments = vec!["train", "recipe.toml", "--run", run_folder, "--text-encoder", text.to_str().unwrap()];
     arguments.extend(more);

@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use tracing::info_span;
 
-pub use checkpoint::{ModelFiles, PartialLoad, StageFile, random_stage, write_stage};
+pub use checkpoint::{ModelFiles, PartialLoad, Record, StageFile, Status, Training, random_stage, write_stage};
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
 pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};
@@ -155,7 +155,8 @@ impl Imagen {
 
     /// The stages that there are, in the order in which they run.
     pub fn stages(&self) -> Vec<StageInfo> {
-        let info = |file: &StageFile| StageInfo { config: file.config.clone(), step: file.step, bytes: file.bytes() };
+        let info =
+            |file: &StageFile| StageInfo { config: file.config.clone(), step: file.record.step, bytes: file.bytes() };
         self.stages.iter().map(|(file, _)| info(file)).collect()
     }
 
@@ -182,7 +183,7 @@ impl Imagen {
         let mut resolved = Vec::new();
         for (file, _) in self.stages.iter().filter(|(file, _)| file.config.stage <= until) {
             let name = file.config.stage;
-            if file.step == 0 {
+            if file.record.step == 0 {
                 return Err(Error::model(format!(
                     "{}: stage {name} is untrained; train it with `imagen train RECIPE --run RUN`, then put it there with \
                      `imagen export RUN --model {}`",

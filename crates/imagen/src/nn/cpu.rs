@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
+use imagen_kernels::adafactor::{Adafactor, SecondMoment};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::{self, Conv3x3};
 use imagen_kernels::linear::{self, Linear};
@@ -16,7 +17,7 @@ use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::ops::AdamStep;
+use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
 mod autodiff;
 mod pool;
@@ -289,6 +290,34 @@ impl NetworkOps for Flex {
         adam.step_averaged(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
         recycle(g);
         (w, m, v, average)
+    }
+
+    fn adafactor(w: T, g: T, first: T, rest: T, m: T, kind: AdafactorKind, s: AdafactorStep) -> (T, T, T, T) {
+        let (mut w, g, mut first, mut rest, mut m) = (owned(w), contiguous(g), owned(first), owned(rest), owned(m));
+        let adafactor = Adafactor {
+            lr: s.lr,
+            beta1: s.beta1,
+            beta2: s.beta2,
+            clip: s.clip,
+            weight_decay: s.weight_decay,
+            relative: s.relative,
+            scale: s.scale,
+        };
+        let [_, rows, columns] = dims(&w);
+        let [wn, row, column, mn] = [&mut w, &mut first, &mut rest, &mut m].map(|t| t.storage_mut::<f32>());
+        let second = match kind.factored {
+            true => SecondMoment::Factored { rows, columns, row, column },
+            false => SecondMoment::Whole(row),
+        };
+        adafactor.step(wn, slice(&g), second, kind.first_moment.then_some(mn));
+        recycle(g);
+        (w, first, rest, m)
+    }
+
+    fn average(average: T, w: T, decay: f32) -> T {
+        let (mut average, w) = (owned(average), contiguous(w));
+        optimizer::ema(average.storage_mut::<f32>(), slice(&w), decay);
+        average
     }
 
     fn sum_of_squares(x: T) -> T {

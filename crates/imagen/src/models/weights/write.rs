@@ -14,6 +14,7 @@ use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
+use super::CHECKSUM;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A tensor to be written: row-major values with their name and shape.
@@ -73,8 +74,12 @@ impl Content<'_> {
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         match *self {
             Self::Bytes(_, bytes) => out.write_all(bytes),
+            Self::F32(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
             Self::F32(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
-            Self::F16(values) => values.iter().try_for_each(|&x| out.write_all(&f16::from_f32(x).to_le_bytes())),
+            Self::F16(values) => values.chunks(1024).try_for_each(|chunk| {
+                let bytes: Vec<u8> = chunk.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+                out.write_all(&bytes)
+            }),
             Self::Int8(values, row) => values.chunks(row).try_for_each(|r| out.write_all(&integers(r))),
             Self::Scales(values, row) => values.chunks(row).try_for_each(|r| out.write_all(&scale(r).to_le_bytes())),
         }
@@ -92,7 +97,7 @@ fn integers(row: &[f32]) -> Vec<u8> {
     row.iter().map(|x| ((x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned()).collect()
 }
 
-/// Writes tensors and metadata to `path`, atomically.
+/// Writes tensors and metadata to `path`, atomically, with a checksum in the header ([`super::Weights::verify`]).
 ///
 /// # Errors
 /// `Usage` when names repeat or a shape contradicts its values; `NonFinite` when a value is infinite, not a number
@@ -123,17 +128,40 @@ pub fn write_safetensors(
             _ => push(name.clone(), shape.clone(), Content::F32(values)),
         }
     }
-    write_raw(path, raw, metadata)
+    widest_first(&mut raw);
+    let mut checksum = Checksum(crc32fast::Hasher::new());
+    raw.iter().try_for_each(|t| t.content.write_to(&mut checksum)).expect("a checksum can always be written to");
+    let mut metadata = metadata.clone();
+    metadata.insert(CHECKSUM.to_owned(), format!("{:08x}", checksum.0.finalize()));
+    write_raw(path, raw, &metadata)
 }
 
-/// Writes tensors of any content; otherwise as [`write_safetensors`].
+/// What is written, as its checksum.
+struct Checksum(crc32fast::Hasher);
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The order in a file: wide types first keeps every tensor aligned to its own element size. The sort is stable.
+fn widest_first(tensors: &mut [RawTensor<'_>]) {
+    tensors.sort_by_key(|t| std::cmp::Reverse(t.content.dtype().bitsize()));
+}
+
+/// Writes tensors of any content, without a checksum; otherwise as [`write_safetensors`].
 pub(crate) fn write_raw(
     path: &Path,
     mut tensors: Vec<RawTensor<'_>>,
     metadata: &HashMap<String, String>,
 ) -> Result<()> {
-    // Wide types first keeps every tensor aligned to its own element size. The sort is stable.
-    tensors.sort_by_key(|t| std::cmp::Reverse(t.content.dtype().bitsize()));
+    widest_first(&mut tensors);
     let mut names = HashSet::from(["__metadata__"]);
     if let Some(twice) = tensors.iter().find(|t| !names.insert(&t.name)) {
         return Err(Error::usage(format!("two entries of {} are named `{}`", path.display(), twice.name)));
@@ -189,6 +217,15 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// Whether this is the name of a file that was never finished.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let middle = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let number = middle.and_then(|name| name.rsplit_once('.')).map(|(_, number)| number);
+    number
+        .is_some_and(|number| number.split('-').count() == 2 && number.chars().all(|c| c == '-' || c.is_ascii_digit()))
 }
 
 /// Makes the rename itself durable, where the system lets a folder be opened.
@@ -275,6 +312,11 @@ mod tests {
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        let (temporary, _) = create_beside(&path).unwrap();
+        assert!(is_temporary(&temporary), "{}", temporary.display());
+        for name in ["m", ".m.tmp", ".m.1-a.tmp", "m.1-0.tmp"] {
+            assert!(!is_temporary(Path::new(name)), "{name}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape, dims,
     filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice, tensor,
 };
-use crate::nn::ops::AdamStep;
+use crate::nn::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
@@ -404,6 +404,22 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         _: AdamStep,
     ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
         panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
+    }
+
+    fn adafactor(
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: AdafactorKind,
+        _: AdafactorStep,
+    ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
+        panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
+    }
+
+    fn average(_: Tracked<C>, _: Tracked<C>, _: f32) -> Tracked<C> {
+        panic!("a moving average is not differentiable; `train` calls it on inner tensors")
     }
 
     fn sum_of_squares(_: Tracked<C>) -> Tracked<C> {

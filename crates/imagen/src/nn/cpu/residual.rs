@@ -1,8 +1,9 @@
 //! A residual block as one recorded operation (`ops::residual_block`).
 //!
 //! Inference goes through the batch a few pictures at a time, so that their maps stay in cache from one part of the block
-//! to the next. For the way back it keeps x and the first convolution's output; both normalised maps are made again from their
-//! statistics, one pass over memory each. x takes part twice, in the block and as its own shortcut, and both gradients
+//! to the next. For the way back it keeps x and the first convolution's output; both normalised maps are made again from
+//! their statistics, one pass over memory each. Where memory is dearer than time (`ops::recomputing`) it keeps x alone.
+//! x takes part twice, in the block and as its own shortcut, and both gradients
 //! meet here instead of in the tensor library.
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::elementwise;
 use imagen_kernels::norm::{GroupNorm, GroupStats};
 
+use super::super::ops::recomputes;
 use super::autodiff::{BackwardFn, scaled_gradient};
 use super::pool::{self, Saved, recycle};
 use super::{EPS, T, contiguous, conv_output, conv_shape, filled, group_norm_shape, owned, slice, tensor, transformed};
@@ -76,8 +78,8 @@ struct Kept {
     film: T,
     /// gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2.
     parameters: [T; 8],
-    /// The first convolution's output.
-    h: Saved,
+    /// The first convolution's output, unless it is made again.
+    h: Option<Saved>,
     norms: [GroupNorm; 2],
     stats: [GroupStats; 2],
     convs: [Conv3x3; 2],
@@ -113,11 +115,13 @@ pub(super) fn forward(
         conv2.forward(&normal, slice(weight2), Some(slice(bias2)), Some(residual), scale, y);
     });
     pool::give(normal);
+    // dropped on the way back or here, the map goes back to the pool
+    let h = Saved::from(h);
     let kept = Kept {
         x: x.into(),
         film,
         parameters,
-        h: h.into(),
+        h: (!recomputes()).then_some(h),
         norms: [norm1, norm2],
         stats: [stats1, stats2],
         convs: [conv1, conv2],
@@ -129,8 +133,18 @@ pub(super) fn forward(
 
 impl Kept {
     fn backward(&self, dy: T) -> [Option<T>; 11] {
-        let Self { x, film, h, norms: [norm1, norm2], stats: [stats1, stats2], convs: [conv1, conv2], .. } = self;
-        let [gamma1, beta1, weight1, _, gamma2, beta2, weight2, _] = &self.parameters;
+        let Self { x, film, norms: [norm1, norm2], stats: [stats1, stats2], convs: [conv1, conv2], .. } = self;
+        let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, _] = &self.parameters;
+        let again = self.h.is_none().then(|| {
+            let mut normal = pool::take(x.layout().num_elements());
+            norm1.forward_again(stats1, slice(x), &mut normal);
+            let h = filled(conv_output(conv1), |h| {
+                conv1.forward(&normal, slice(weight1), Some(slice(bias1)), None, 1.0, h);
+            });
+            pool::give(normal);
+            Saved::from(h)
+        });
+        let h: &T = self.h.as_ref().or(again.as_ref()).expect("kept, or made again");
         let dy = scaled_gradient(dy, self.scale);
 
         let mut normal = pool::take(h.layout().num_elements());
