@@ -17,7 +17,7 @@ use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
+use super::ops::{AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
 
 mod autodiff;
 mod pool;
@@ -107,6 +107,31 @@ fn kept<S: PartialEq, P>(keeper: &Keeper<S, P>, shape: S, w: &T, prepare: impl F
 /// Transformed once; their form is chosen for the first batch's size.
 fn transformed(shape: Conv3x3, w: &T) -> Arc<conv::Prepared> {
     kept(&CONVOLUTIONS, Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)))
+}
+
+/// Weights that a training step keeps for all of its passes (`ops::keeping_weights`), forward and back.
+static OF_THE_STEP: [Keeper<Conv3x3, conv::Prepared>; 2] = [const { Mutex::new(Vec::new()) }; 2];
+
+pub(super) fn forget_step_weights() {
+    OF_THE_STEP.iter().for_each(|all| all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear());
+}
+
+/// A convolution that is recorded.
+fn convolve(shape: Conv3x3, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
+    if keeps_weights() {
+        let w = kept(&OF_THE_STEP[0], Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)));
+        return shape.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y);
+    }
+    shape.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
+}
+
+/// The gradient of a convolution's input.
+fn convolve_back(shape: Conv3x3, dy: &[f32], w: &T, dx: &mut [f32]) {
+    if keeps_weights() && shape.stride == 1 {
+        let w = kept(&OF_THE_STEP[1], Conv3x3 { n: 1, ..shape }, w, || shape.prepare_flipped(slice(w)));
+        return shape.grad_input_prepared(dy, &w, dx);
+    }
+    shape.grad_input(dy, slice(w), dx);
 }
 
 fn conv_shape(x: &T, w: &T, stride: usize) -> Conv3x3 {

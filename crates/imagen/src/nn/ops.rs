@@ -38,6 +38,7 @@ pub struct AdamStep {
 thread_local! {
     static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
     static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
+    static KEEPING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Sets a switch of this thread while `f` runs.
@@ -62,6 +63,24 @@ pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
 /// checkpointing): a [`residual_block`] keeps its input alone, for one more convolution.
 pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
     with(&RECOMPUTING, f)
+}
+
+/// Runs `f`, several passes forward and back over the same weights, so that convolution weights are transformed once for
+/// all of them; the transformed ones are dropped at the end.
+pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            super::cpu::forget_step_weights();
+        }
+    }
+    let _forget = Forget;
+    with(&KEEPING, f)
+}
+
+/// Whether [`keeping_weights`] runs on this thread.
+pub(super) fn keeps_weights() -> bool {
+    KEEPING.get()
 }
 
 /// Whether [`recomputing`] runs on this thread.

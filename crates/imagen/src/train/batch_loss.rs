@@ -90,6 +90,13 @@ impl<'a> BatchLoss<'a> {
 
     /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
     pub(super) fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
+        let many = self.parts(batch).count() > 1;
+        let pass = || self.passes(state, batch);
+        if many { ops::keeping_weights(pass) } else { pass() }
+    }
+
+    /// One pass forward and back for each part of the batch.
+    fn passes(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
         let device = state.device().clone().autodiff();
         let (mut sum, mut total, mut by_time) = (GradientSum::default(), 0.0, LossByTime::default());
         for (part, share) in self.parts(batch) {

@@ -12,8 +12,9 @@ use imagen_kernels::{elementwise, resample};
 
 use super::pool::{self, Saved, recycle};
 use super::{
-    BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape, dims,
-    filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice, tensor,
+    BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
+    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice,
+    tensor,
 };
 use crate::nn::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
@@ -110,7 +111,7 @@ pub(super) fn scaled_gradient(dy: T, scale: f32) -> T {
         return dy;
     }
     let mut dy = owned(dy);
-    dy.storage_mut::<f32>().iter_mut().for_each(|g| *g *= scale);
+    elementwise::scale(dy.storage_mut::<f32>(), scale);
     dy
 }
 
@@ -121,10 +122,10 @@ fn affine_gradients(
     dy: T,
     [x, w]: [&T; 2],
     k: usize,
-    input: impl FnOnce(&[f32], &[f32], &mut [f32]),
+    input: impl FnOnce(&[f32], &T, &mut [f32]),
     weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
 ) -> [Option<T>; 4] {
-    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), slice(w), dx)));
+    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx)));
     let (mut dw, mut db) = (None, None);
     if want_w || want_b {
         let mut bias = vec![0.0; k];
@@ -149,11 +150,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let [x, w, b] = present([x, w, b]);
                 let shape = conv_shape(&x, &w, stride);
                 let y = filled(conv_output(&shape), |y| {
-                    shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+                    convolve(shape, slice(&x), &w, &b, r.as_ref().map(slice), scale, y);
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| shape.grad_input(dy, w, dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| convolve_back(shape, dy, w, dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         shape.grad_weight(x, dy, dw, Some(db));
                     };
@@ -306,7 +307,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| linear.grad_input(dy, w, dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| linear.grad_input(dy, slice(w), dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         linear.grad_weight(x, dy, dw, Some(db));
                     };

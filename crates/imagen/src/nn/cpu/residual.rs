@@ -3,8 +3,7 @@
 //! Inference goes through the batch a few pictures at a time, so that their maps stay in cache from one part of the block
 //! to the next. For the way back it keeps x and the first convolution's output; both normalised maps are made again from
 //! their statistics, one pass over memory each. Where memory is dearer than time (`ops::recomputing`) it keeps x alone.
-//! x takes part twice, in the block and as its own shortcut, and both gradients
-//! meet here instead of in the tensor library.
+//! x takes part twice, in the block and as its own shortcut, and both gradients meet here instead of in the tensor library.
 
 use std::sync::Arc;
 
@@ -15,7 +14,10 @@ use imagen_kernels::norm::{GroupNorm, GroupStats};
 use super::super::ops::recomputes;
 use super::autodiff::{BackwardFn, scaled_gradient};
 use super::pool::{self, Saved, recycle};
-use super::{EPS, T, contiguous, conv_output, conv_shape, filled, group_norm_shape, owned, slice, tensor, transformed};
+use super::{
+    EPS, T, contiguous, conv_output, conv_shape, convolve, convolve_back, filled, group_norm_shape, owned, slice,
+    tensor, transformed,
+};
 use burn::tensor::Shape;
 use tracing::trace_span;
 
@@ -103,7 +105,7 @@ pub(super) fn forward(
     let mut normal = pool::take(x.layout().num_elements());
     let stats1 = norm1.forward(slice(&x), slice(gamma1), slice(beta1), None, &mut normal);
     let h = filled(conv_output(&conv1), |h| {
-        conv1.forward(&normal, slice(weight1), Some(slice(bias1)), None, 1.0, h);
+        convolve(conv1, &normal, weight1, bias1, None, 1.0, h);
     });
     let norm2 = group_norm_shape(&h, groups[1], true);
     let conv2 = conv_shape(&h, weight2, 1);
@@ -112,7 +114,7 @@ pub(super) fn forward(
     let stats2 = norm2.forward(slice(&h), slice(gamma2), slice(beta2), Some(slice(&film)), &mut normal);
     let y = filled(conv_output(&conv2), |y| {
         let residual = slice(shortcut.as_ref().unwrap_or(&x));
-        conv2.forward(&normal, slice(weight2), Some(slice(bias2)), Some(residual), scale, y);
+        convolve(conv2, &normal, weight2, bias2, Some(residual), scale, y);
     });
     pool::give(normal);
     // dropped on the way back or here, the map goes back to the pool
@@ -139,7 +141,7 @@ impl Kept {
             let mut normal = pool::take(x.layout().num_elements());
             norm1.forward_again(stats1, slice(x), &mut normal);
             let h = filled(conv_output(conv1), |h| {
-                conv1.forward(&normal, slice(weight1), Some(slice(bias1)), None, 1.0, h);
+                convolve(*conv1, &normal, weight1, bias1, None, 1.0, h);
             });
             pool::give(normal);
             Saved::from(h)
@@ -151,7 +153,7 @@ impl Kept {
         norm2.forward_again(stats2, slice(h), &mut normal);
         let (dw2, db2) = weight_gradient(conv2, &normal, slice(&dy), weight2);
         let mut dh = normal; // overwritten
-        conv2.grad_input(slice(&dy), slice(weight2), &mut dh);
+        convolve_back(*conv2, slice(&dy), weight2, &mut dh);
         let (mut dgamma2, mut dbeta2) = (vec![0.0; norm2.c], vec![0.0; norm2.c]);
         let mut dfilm = vec![0.0; film.layout().num_elements()];
         norm2.backward(
@@ -170,7 +172,7 @@ impl Kept {
         norm1.forward_again(stats1, slice(x), &mut normal);
         let (dw1, db1) = weight_gradient(conv1, &normal, &dh, weight1);
         let mut dx = normal; // overwritten
-        conv1.grad_input(&dh, slice(weight1), &mut dx);
+        convolve_back(*conv1, &dh, weight1, &mut dx);
         pool::give(dh);
         let (mut dgamma1, mut dbeta1) = (vec![0.0; norm1.c], vec![0.0; norm1.c]);
         norm1.backward(stats1, slice(x), slice(gamma1), slice(beta1), None, &mut dx, &mut dgamma1, &mut dbeta1, None);
