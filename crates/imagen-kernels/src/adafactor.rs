@@ -116,8 +116,7 @@ impl Adafactor {
         let columns = column.len();
         let rows = row.len();
         let per_block = (BLOCK / columns).max(1);
-        // (rows' means, their gradients, sums of the columns)
-        let blocks: Vec<Mutex<(&mut [f32], &[f32], Vec<f32>)>> = row
+        let blocks: Vec<Mutex<MeansBlock<'_>>> = row
             .chunks_mut(per_block)
             .zip(g.chunks(per_block * columns))
             .map(|(row, g)| Mutex::new((row, g, vec![0.0; columns])))
@@ -145,6 +144,12 @@ impl Adafactor {
         }
     }
 }
+
+/// Some rows of a matrix: their means, their gradients, the sums of the columns over them.
+type MeansBlock<'a> = (&'a mut [f32], &'a [f32], Vec<f32>);
+
+/// Some rows of the weights and of the first moment.
+type UpdateBlock<'a> = (&'a mut [f32], Option<&'a mut [f32]>);
 
 /// The update before it is bounded: the gradient over the root of its second moment, row by row.
 struct Direction<'a> {
@@ -203,7 +208,7 @@ impl Direction<'_> {
     fn apply(&self, g: &[f32], w: &mut [f32], m: Option<&mut [f32]>, [rate, keep, beta1]: [f32; 3]) {
         let (columns, per_block) = (self.columns, self.rows_per_block());
         let mut moments = m.map(|m| m.chunks_mut(per_block * columns));
-        let blocks: Vec<Mutex<(&mut [f32], Option<&mut [f32]>)>> = w
+        let blocks: Vec<Mutex<UpdateBlock<'_>>> = w
             .chunks_mut(per_block * columns)
             .map(|w| Mutex::new((w, moments.as_mut().and_then(Iterator::next))))
             .collect();

@@ -37,9 +37,9 @@ pub(crate) struct Train {
     /// Go on from the state in the run's folder
     #[arg(long)]
     resume: bool,
-    /// Begin with the weights of this stage's file, e.g. another run's base.safetensors, where their
-    /// names and shapes fit; what does not fit is listed and begins at random
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    /// Begin with the weights of a model, a run or a stage's file, where their names and shapes fit; what
+    /// does not fit is listed and begins at random
+    #[arg(long, value_name = "MODEL|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
     /// Replace a value of the recipe, e.g. --set train.lr=1e-4 --set data.folder=pictures; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -66,7 +66,7 @@ impl Train {
             recipe.train.steps = steps;
         }
         let stage = recipe.stage.stage;
-        self.memory.check(Plan::of(&recipe, None)?.bytes())?;
+        self.memory.check(Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;

@@ -49,6 +49,8 @@ pub(super) enum Scale {
     Automatic,
     /// Linear.
     Linear,
+    /// Linear, and zero is always shown: how far from it the numbers are is what counts.
+    WithZero,
 }
 
 /// Lines with a title.
@@ -74,6 +76,7 @@ impl Chart {
         let y = match self.scale {
             Scale::Automatic => Axis::automatic(shown.iter().copied()),
             Scale::Linear => Axis::linear(shown.iter().copied()),
+            Scale::WithZero => Axis::linear(shown.iter().copied().chain([0.0])),
         };
         let mut svg = String::new();
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);

@@ -74,7 +74,7 @@ impl RunFacts {
             line("no caption", 2, self.of_probes(|it| growth(it.no_caption, it.right_caption))),
         ];
         let note = "How much the loss grows without the right caption: what the text is worth.";
-        chart("Worth of the caption", note, "%", Scale::Linear, series)
+        chart("Worth of the caption", note, "%", Scale::WithZero, series)
     }
 
     fn gradient_norm(&self) -> Chart {
@@ -93,7 +93,7 @@ impl RunFacts {
     fn speed(&self) -> Chart {
         let series = measured("pictures per second", self.of_steps(|line| line.pictures_per_second));
         let note = "Steps alone, without checkpoints, samples and probes.";
-        chart("Speed", note, "pictures/s", Scale::Linear, series)
+        chart("Speed", note, "pictures/s", Scale::WithZero, series)
     }
 
     fn of_steps(&self, value: impl Fn(&Interval) -> Option<f64>) -> Points {

@@ -58,6 +58,8 @@ fn a_new_run_begins_with_the_weights_of_another_where_they_fit() {
     assert_eq!(same.code, 0, "{}", same.stderr);
     assert!(same.stderr.contains("tensors begin as in first/base.safetensors"), "{}", same.stderr);
     assert!(!same.stderr.contains("begin at random"), "{}", same.stderr);
+    let folder_of_it = train(folder.path(), "folder", &["--init-from", "first", "--steps", "1"]);
+    assert!(folder_of_it.stderr.contains("tensors begin as in first/base.safetensors"), "{}", folder_of_it.stderr);
 
     // another head, a wider level
     let recipe = tiny::recipe("data");

@@ -21,7 +21,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
-pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_raw};
+pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.

@@ -324,6 +324,8 @@ pub struct AdafactorStep {
 
 /// What [`adafactor`] keeps of squared gradients.
 #[derive(Clone, Debug)]
+// handles, a few at a time
+#[allow(clippy::large_enum_variant)]
 pub enum SecondMoment {
     /// Means over the rows `[n, rows, 1]` and the columns `[n, 1, columns]` of n matrices.
     Factored {

@@ -4,7 +4,6 @@
 //! tensor: version, step, what happened, optimizer, averages and the recipe. A state without these entries (of version 1)
 //! is one of Adam with one average.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::optimizer::Optimizer;
 use super::recipe::Recipe;
-use super::state::{Learning, Log, TrainState};
+use super::state::{Learning, Log, TrainState, flat};
 use crate::cascade::StageConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::models::weights::{self, NamedTensor, Precision, Weights};
+use crate::models::weights::{self, Weights};
 
 const VERSION: &str = "imagen.state";
 const STEP: &str = "imagen.step";
@@ -171,8 +170,10 @@ fn step_of(file: &Weights) -> Result<u64> {
 
 /// Writes one state.
 fn write(path: &Path, state: &TrainState, recipe: Option<&Recipe>) -> Result<()> {
-    let tensors: Vec<NamedTensor<'_>> =
-        state.tensors().map(|(name, shape, values)| NamedTensor { name, shape, values: Cow::Owned(values) }).collect();
+    let tensors = state.tensors().into_iter().map(|(name, shape, tensor)| {
+        let values: Box<dyn Fn() -> Vec<f32>> = Box::new(move || flat(&tensor));
+        (name, shape, values)
+    });
     let json = |value: serde_json::Result<String>| value.expect("plain data");
     let averages: Vec<&str> = state.learning.averages.iter().map(|average| average.name.as_str()).collect();
     let mut metadata = HashMap::from([
@@ -184,7 +185,7 @@ fn write(path: &Path, state: &TrainState, recipe: Option<&Recipe>) -> Result<()>
         (PROGRAM.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
     metadata.extend(recipe.map(|recipe| (RECIPE.to_owned(), recipe.to_toml())));
-    weights::write_safetensors(path, &tensors, &metadata, Precision::F32)
+    weights::write_late(path, tensors.collect(), &metadata)
 }
 
 /// What a state of this optimizer keeps, in a word.

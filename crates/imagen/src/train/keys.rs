@@ -94,9 +94,9 @@ fn section_of(key: &str) -> Option<&'static str> {
         let error = nothing.try_into::<T>().err();
         error.is_some_and(|e| e.message().split('`').any(|word| word == key))
     }
-    let sections: [(&str, fn(&str) -> bool); 3] =
-        [("stage", has::<StageConfig>), ("data", has::<DataConfig>), ("train", has::<TrainConfig>)];
-    sections.into_iter().find(|(_, has)| has(key)).map(|(name, _)| name)
+    let sections =
+        [("stage", has::<StageConfig>(key)), ("data", has::<DataConfig>(key)), ("train", has::<TrainConfig>(key))];
+    sections.into_iter().find(|(_, has)| *has).map(|(name, _)| name)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub struct Run {
     pub folder: PathBuf,
     /// Whether to go on from the state in `folder`.
     pub resume: bool,
-    /// A stage's file whose weights a new run begins with where they fit.
+    /// A stage's file, or a model or run folder with that stage, whose weights a new run begins with where they fit.
     pub init_from: Option<PathBuf>,
     /// The frozen language model.
     pub text: EncoderFiles,
@@ -331,9 +331,10 @@ fn open_state(
             let mut state = match &run.init_from {
                 None => TrainState::new(&recipe.stage, &learning, seed, &run.device)?,
                 Some(from) => {
-                    let stage = StageFile::open(from)?;
+                    let file = if from.is_dir() { stage_path(from, recipe.stage.stage) } else { from.clone() };
+                    let stage = StageFile::open(&file)?;
                     let (state, report) = TrainState::from_stage(&recipe.stage, &learning, seed, &stage, &run.device)?;
-                    let _ = observe(&TrainEvent::Initialized { from: from.clone(), report });
+                    let _ = observe(&TrainEvent::Initialized { from: file, report });
                     state
                 }
             };

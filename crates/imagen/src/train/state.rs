@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -213,26 +213,39 @@ impl TrainState {
         Ok(state)
     }
 
-    /// Everything that [`Self::read`] asks for: name, shape, values.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, Vec<f32>)> {
-        nn::export(&self.unet).into_iter().flat_map(|(name, w)| {
-            let slot = &self.slots[&name];
-            let mut all = vec![(format!("w.{name}"), w.shape.clone(), w.values)];
-            for (i, average) in slot.averages.iter().enumerate() {
-                let prefix = ema::prefix(&self.learning.averages, i);
-                all.push((format!("{prefix}.{name}"), w.shape.clone(), flat(average)));
+    /// Everything that [`Self::read`] asks for: name, shape, values `[len]`.
+    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>, Tensor<1>)> {
+        struct Walk<'a>(Vec<String>, &'a TrainState, Vec<(String, Vec<usize>, Tensor<1>)>);
+        impl ModuleVisitor for Walk<'_> {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.0.push(name.to_owned());
             }
-            for (kind, moment) in slot.moments.named(&self.learning.optimizer, &slot.shape) {
-                let values = flat(&moment);
-                let shape = if values.len() == w.shape.iter().product::<usize>() {
-                    w.shape.clone()
-                } else {
-                    vec![values.len()]
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.0.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let (name, learning) = (self.0.join("."), &self.1.learning);
+                let slot = &self.1.slots[&name];
+                let len = slot.shape.iter().product::<usize>();
+                let mut push = |kind: &str, tensor: Tensor<1>| {
+                    let here = tensor.dims();
+                    let shape = if here == [len] { slot.shape.clone() } else { here.to_vec() };
+                    self.2.push((format!("{kind}.{name}"), shape, tensor));
                 };
-                all.push((format!("{kind}.{name}"), shape, values));
+                push("w", param.val().inner().reshape([len]));
+                for (i, average) in slot.averages.iter().enumerate() {
+                    push(&ema::prefix(&learning.averages, i), average.clone());
+                }
+                for (kind, moment) in slot.moments.named(&learning.optimizer, &slot.shape) {
+                    push(kind, moment);
+                }
             }
-            all
-        })
+        }
+        let mut walk = Walk(Vec::new(), self, Vec::new());
+        self.unet.visit(&mut walk);
+        // in the order of names, like every file of weights
+        walk.2.sort_by(|a, b| a.0.cmp(&b.0));
+        walk.2
     }
 
     /// One step of the optimizer with these gradients, their factor `scale` (clipping) and this learning rate; the moving
@@ -304,7 +317,7 @@ fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
     Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))
 }
 
-fn flat(tensor: &Tensor<1>) -> Vec<f32> {
+pub(super) fn flat(tensor: &Tensor<1>) -> Vec<f32> {
     tensor.clone().into_data().try_to_vec().expect("state tensors are f32")
 }
 
@@ -312,7 +325,7 @@ impl GradientSum {
     /// Adds the gradients of one backward pass of `unet`.
     pub fn add(&mut self, unet: &Unet, gradients: &Gradients) {
         struct Collect<'a>(Vec<String>, &'a Gradients, &'a mut BTreeMap<String, Tensor<1>>);
-        impl burn::module::ModuleVisitor for Collect<'_> {
+        impl ModuleVisitor for Collect<'_> {
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.0.push(name.to_owned());
             }

@@ -53,6 +53,8 @@ pub(crate) enum Content<'a> {
     Bytes(Dtype, &'a [u8]),
     /// Values that are stored as f32.
     F32(&'a [f32]),
+    /// Values that are stored as f32 and made when they are written, so that not all are in memory at once.
+    Late(Box<dyn Fn() -> Vec<f32> + 'a>),
     /// Values that are stored as f16.
     F16(&'a [f32]),
     /// The integers of the rows, each this long.
@@ -65,7 +67,7 @@ impl Content<'_> {
     fn dtype(&self) -> Dtype {
         match self {
             Self::Bytes(dtype, _) => *dtype,
-            Self::F32(_) | Self::Scales(..) => Dtype::F32,
+            Self::F32(_) | Self::Late(_) | Self::Scales(..) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
             Self::Int8(..) => Dtype::I8,
         }
@@ -73,6 +75,7 @@ impl Content<'_> {
 
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         match *self {
+            Self::Late(ref values) => Content::F32(&values()).write_to(out),
             Self::Bytes(_, bytes) => out.write_all(bytes),
             Self::F32(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
             Self::F32(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
@@ -128,6 +131,32 @@ pub fn write_safetensors(
             _ => push(name.clone(), shape.clone(), Content::F32(values)),
         }
     }
+    write_checked(path, raw, metadata)
+}
+
+/// Name, shape and what makes the values.
+pub(crate) type LateTensor<'a> = (String, Vec<usize>, Box<dyn Fn() -> Vec<f32> + 'a>);
+
+/// Writes f32 tensors whose values are made one by one; otherwise as [`write_safetensors`].
+pub(crate) fn write_late(path: &Path, tensors: Vec<LateTensor<'_>>, metadata: &HashMap<String, String>) -> Result<()> {
+    for (name, shape, values) in &tensors {
+        let values = values();
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            values.len(),
+            "`{name}` has another number of values than its shape"
+        );
+        if let Some(value) = values.iter().find(|x| !x.is_finite()) {
+            return Err(Error::new(ErrorKind::NonFinite, format!("`{name}` holds {value}; nothing was written")));
+        }
+    }
+    let raw =
+        tensors.into_iter().map(|(name, shape, values)| RawTensor { name, shape, content: Content::Late(values) });
+    write_checked(path, raw.collect(), metadata)
+}
+
+/// [`write_raw`] with a checksum.
+fn write_checked(path: &Path, mut raw: Vec<RawTensor<'_>>, metadata: &HashMap<String, String>) -> Result<()> {
     widest_first(&mut raw);
     let mut checksum = Checksum(crc32fast::Hasher::new());
     raw.iter().try_for_each(|t| t.content.write_to(&mut checksum)).expect("a checksum can always be written to");
