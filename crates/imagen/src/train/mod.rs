@@ -202,8 +202,8 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     loop {
         let done = stop || state.step >= config.steps;
         let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
-        let (save, draw) = (done || due(config.checkpoint_every), config.sample_every > 0 && state.step > 0 && done);
-        let draw = draw || due(config.sample_every);
+        let save = done || due(config.checkpoint_every);
+        let draw = due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
         if let Some(probe) = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step)) {
             let report = probe.measure(&state.averaged()?, state.step)?;
             log.probe(&report)?;
