@@ -34,6 +34,11 @@ pub(crate) fn text_encoder() -> PathBuf {
 
 /// Writes a model folder.
 pub(crate) fn model(folder: &Path, trained: &Trained) {
+    model_of_channels(folder, trained, 3);
+}
+
+/// The same for pictures of so many channels.
+pub(crate) fn model_of_channels(folder: &Path, trained: &Trained, channels: usize) {
     std::fs::create_dir_all(folder.join("text")).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         let (from, to) = (text_encoder().join(file), folder.join("text").join(file));
@@ -41,7 +46,8 @@ pub(crate) fn model(folder: &Path, trained: &Trained) {
     }
     let device = Device::flex();
     let encoder = text::load(EncoderFiles::open(&text_encoder()).unwrap(), &TextOptions::default(), &device).unwrap();
-    let write = |config: StageConfig, step| {
+    let write = |mut config: StageConfig, step| {
+        config.unet.image_channels = channels;
         let unet = Unet::new(&config.unet, &mut Init::zeros(&device)).unwrap();
         // new networks end in zeros; these have to say something
         let mut drawn = 0;
@@ -65,12 +71,16 @@ pub(crate) fn recipe(data: &str) -> String {
     recipe_of("stage = \"base\"\nsize = 16", false, data)
 }
 
+/// A recipe that trains this stage on an image folder.
+pub(crate) fn recipe_of_stage(name: &str, data: &str) -> String {
+    match name {
+        "base" => recipe(data),
+        _ => recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, data),
+    }
+}
+
 fn stage(name: &str) -> StageConfig {
-    let text = match name {
-        "base" => recipe("data"),
-        _ => recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, "data"),
-    };
-    Recipe::parse(&text).unwrap().stage
+    Recipe::parse(&recipe_of_stage(name, "data")).unwrap().stage
 }
 
 fn recipe_of(sizes: &str, low_resolution: bool, data: &str) -> String {

@@ -8,7 +8,7 @@
 //! No colour changes and no rotation: captions speak of colours and directions.
 
 use crate::error::{Error, Result};
-use crate::image::{CHANNELS, Filter, FloatPicture, Picture};
+use crate::image::{Filter, FloatPicture, Picture, check_channels};
 use crate::rng::Rng;
 
 /// How pictures become examples.
@@ -25,20 +25,22 @@ pub struct Transform {
     pub filter: Filter,
     /// Whether half of the examples are mirrored; no, because captions may speak of left and right.
     pub flip: bool,
+    /// Channels of an example: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; 3.
+    pub channels: usize,
 }
 
 impl Default for Transform {
     fn default() -> Self {
-        Self { size: 64, low_size: None, crop: None, filter: Filter::Area, flip: false }
+        Self { size: 64, low_size: None, crop: None, filter: Filter::Area, flip: false, channels: 3 }
     }
 }
 
 /// One example, in [-1, 1].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The picture or window, `[side, side, 3]`.
+    /// The picture or window, `[side, side, channels]`.
     pub picture: FloatPicture,
-    /// The same window at the lower resolution, `[side / factor, side / factor, 3]`.
+    /// The same window at the lower resolution, `[side / factor, side / factor, channels]`.
     pub low_res: Option<FloatPicture>,
 }
 
@@ -47,8 +49,9 @@ impl Transform {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if a size is 0, `low_size` does not divide `size`, or `crop` is larger than `size` or
-    /// not a multiple of the factor between the two.
+    /// not a multiple of the factor between the two, or there are other than 1 to 4 channels.
     pub fn check(&self) -> Result<()> {
+        check_channels(self.channels)?;
         let Self { size, low_size, crop, .. } = self;
         if *size == 0 || *low_size == Some(0) || *crop == Some(0) {
             return Err(Error::usage("`size`, `low_size` and `crop` must be at least 1"));
@@ -106,9 +109,10 @@ impl Transform {
 
 /// Left and right exchanged.
 fn mirrored(picture: &FloatPicture) -> Result<FloatPicture> {
-    let rows = picture.values().chunks_exact(picture.width() * CHANNELS);
-    let values = rows.flat_map(|row| row.rchunks_exact(CHANNELS).flatten()).copied().collect();
-    FloatPicture::new(picture.width(), picture.height(), CHANNELS, values)
+    let channels = picture.channels();
+    let rows = picture.values().chunks_exact(picture.width() * channels);
+    let values = rows.flat_map(|row| row.rchunks_exact(channels).flatten()).copied().collect();
+    FloatPicture::new(picture.width(), picture.height(), channels, values)
 }
 
 #[cfg(test)]

@@ -58,6 +58,11 @@ pub enum TrainEvent {
         /// Steps in all.
         steps: u64,
     },
+    /// The set of pictures was recognised.
+    Found {
+        /// What it is, how much of it there is, and what was odd, in one line.
+        set: String,
+    },
     /// So many of the captions that were not in the run's cache are encoded.
     Encoded {
         /// Captions done.
@@ -143,7 +148,10 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let state_file = state_path(&run.folder);
     let mut state = open_state(run, &state_file, observe)?;
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let source = Source::open(&recipe.data.folder)?.split(Split::Train)?;
+    let source = Source::open(&recipe.data.folder)?;
+    // what reads captions before the first step is heard at the first step
+    let _ = observe(&TrainEvent::Found { set: source.to_string() });
+    let source = source.split(Split::Train)?;
     let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
     let trainer = Trainer::new(run, captions, encoder.identity());
     let loader = open_loader(recipe, source)?;
@@ -156,6 +164,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     };
     let mut stop = observe(&started).is_break();
     let mut batches = loader.batches(state.step * config.batch as u64);
+    let mut skipped = 0;
     loop {
         let done = stop || state.step >= config.steps;
         if done || (state.step > 0 && state.step % config.checkpoint_every == 0) {
@@ -172,6 +181,10 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         }
         let begun = Instant::now();
         let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
+        for (_, reason) in loader.skipped(skipped) {
+            skipped += 1;
+            stop |= observe(&TrainEvent::Warning(format!("skipped: {reason}"))).is_break();
+        }
         let (gradients, loss) = trainer.gradients(&state, &batch)?;
         let gradient_norm = gradients.norm()?;
         let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
@@ -250,6 +263,7 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
         low_size: stage.low_size,
         crop: data.crop,
         flip: data.flip,
+        channels: stage.unet.image_channels,
         ..Transform::default()
     };
     let deal = Deal {
@@ -257,6 +271,8 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
         seed: recipe.train.seed,
         by_concept: data.by_concept,
         canonical_prob: data.canonical_prob,
+        min_side: data.min_side,
+        max_bad: data.max_bad,
     };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
     Loader::with_options(source, transform, deal, options)
@@ -270,7 +286,7 @@ struct Captions {
     max_tokens: usize,
 }
 
-/// Embeddings of every caption, from the run's cache or computed now; nothing for an unconditional network.
+/// Embeddings of every caption, from the recipe's file or the run's, or computed now; nothing for an unconditional network.
 fn load_captions(
     run: &Run,
     source: &Source,
@@ -287,7 +303,8 @@ fn load_captions(
             encoder.dim()
         )));
     }
-    let path = run.folder.join("captions.safetensors");
+    let own = || run.folder.join("captions.safetensors");
+    let path = run.recipe.data.captions.clone().unwrap_or_else(own);
     let cache = EmbeddingCache::build(&path, source.captions(), encoder, &mut |event| {
         // a pause is not possible here, so an observer that wants to stop is heard at the first step
         let _ = observe(&caption_event(&event));

@@ -50,6 +50,8 @@ pub(crate) struct RawTensor<'a> {
 pub(crate) enum Content<'a> {
     /// Little-endian bytes of this type, as they stand.
     Bytes(Dtype, &'a [u8]),
+    /// The same, one after the other.
+    Parts(Dtype, &'a [&'a [u8]]),
     /// Values that are stored as f32.
     F32(&'a [f32]),
     /// Values that are stored as f16.
@@ -63,7 +65,7 @@ pub(crate) enum Content<'a> {
 impl Content<'_> {
     fn dtype(&self) -> Dtype {
         match self {
-            Self::Bytes(dtype, _) => *dtype,
+            Self::Bytes(dtype, _) | Self::Parts(dtype, _) => *dtype,
             Self::F32(_) | Self::Scales(..) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
             Self::Int8(..) => Dtype::I8,
@@ -73,6 +75,7 @@ impl Content<'_> {
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         match *self {
             Self::Bytes(_, bytes) => out.write_all(bytes),
+            Self::Parts(_, parts) => parts.iter().try_for_each(|bytes| out.write_all(bytes)),
             Self::F32(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
             Self::F16(values) => values.iter().try_for_each(|&x| out.write_all(&f16::from_f32(x).to_le_bytes())),
             Self::Int8(values, row) => values.chunks(row).try_for_each(|r| out.write_all(&integers(r))),
