@@ -523,6 +523,12 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_counted_by_the_mask_where_an_encoder_does_not_count_itself() {
+        let counts = ["b", "aa c d", "a b c d e f"].map(|caption| Words::new("a").token_count(caption).unwrap());
+        assert_eq!(counts, [1, 3, 4]);
+    }
+
+    #[test]
     fn what_is_left_of_joined_parts_and_parts_of_another_encoder_add_nothing() {
         let (_folder, path) = scratch();
         build(&path, &["b", "c d"], &Words::new("a"));

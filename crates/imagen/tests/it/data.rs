@@ -4,11 +4,12 @@ mod deals;
 mod sources;
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use imagen::ErrorKind;
-use imagen::data::{Batch, Deal, Layout, Loader, LoaderOptions, Source, Split, Transform, shapes};
-use imagen::image::{Picture, PngText, png};
+use imagen::data::{Batch, Deal, Layout, Loader, LoaderOptions, Source, Split, Survey, Transform, shapes};
+use imagen::image::{DecodeOptions, Picture, PngText, png};
 
 fn picture(folder: &Path, name: &str) {
     let number = name.bytes().map(usize::from).sum::<usize>() as u8;
@@ -253,6 +254,37 @@ fn an_iterator_ends_after_an_error() {
     let mut batches = loader.batches(0);
     assert!(batches.next().unwrap().is_err());
     assert!(batches.next().is_none());
+}
+
+#[test]
+fn a_survey_is_the_same_with_any_number_of_threads_and_a_break_ends_it() {
+    let (folder, source) = shapes_source(30, 12);
+    text(folder.path(), "images/000004.png", "no picture");
+    std::fs::copy(folder.path().join("images/000007.png"), folder.path().join("images/000021.png")).unwrap();
+    let options = DecodeOptions::default();
+    let take = |threads: usize| {
+        let mut told = Vec::new();
+        let survey = Survey::take(&source, &options, threads, &mut |done| {
+            told.push(done);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(told, (1..=30).collect::<Vec<_>>());
+        survey.unwrap()
+    };
+    let one = take(1);
+    assert!(one.looks[4].as_ref().unwrap_err().contains("000004.png"), "{:?}", one.looks[4]);
+    assert_eq!((one.readable().count(), one.copies()), (29, vec![(21, 7)]));
+    assert_eq!(one.moments().len(), 3);
+    for threads in [2, 5] {
+        let other = take(threads);
+        assert_eq!((&other.looks, other.moments()), (&one.looks, one.moments()));
+    }
+    let mut left = 3;
+    let stopped = Survey::take(&source, &options, 2, &mut |_| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(stopped.is_none() && left == 0);
 }
 
 #[test]

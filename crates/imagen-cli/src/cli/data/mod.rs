@@ -95,7 +95,7 @@ impl Looked {
     fn take(&self, channels: usize) -> Result<(Source, Survey)> {
         self.threads.apply()?;
         interrupt::watch("stopping")?;
-        let source = Source::survey(&self.folder)?;
+        let source = Source::read(&self.folder)?;
         let mut progress = Progress::new(self.quiet);
         let of = source.examples().len();
         let mut seen = 0;

@@ -121,10 +121,10 @@ impl Source {
     /// Reads what a folder, a `.tar` file or a COCO captions `.json` holds; pictures are not opened.
     ///
     /// # Errors
-    /// As [`Self::survey`]; [`crate::ErrorKind::Data`] also if there is no picture, nothing has a caption though there
+    /// As [`Self::read`]; [`crate::ErrorKind::Data`] also if there is no picture, nothing has a caption though there
     /// are captions, or more than 1 % of the captions name missing pictures.
     pub fn open(path: &Path) -> Result<Self> {
-        let source = Self::survey(path)?;
+        let source = Self::read(path)?;
         source.check()?;
         Ok(source)
     }
@@ -134,7 +134,7 @@ impl Source {
     /// # Errors
     /// [`crate::ErrorKind::Data`] if there is nothing at the path, it can be read as several layouts, or metadata, a shard
     /// or a captions file are malformed; [`crate::ErrorKind::Io`].
-    pub fn survey(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         if path.is_file() {
             return match ending(path.to_str().unwrap_or_default()).as_str() {
                 "tar" => shards::read(path, path.parent().unwrap_or(path), &[file_name(path)]),
@@ -163,6 +163,10 @@ impl Source {
                 path.display()
             ))),
             (Some(_), None) => shards::read(path, path, &tars),
+            (None, None) if let Some(packed) = files.iter().find(|name| is_packed(name)) => Err(Error::data(format!(
+                "{} holds archives such as {packed}, which are not read; unpack them, or make plain .tar shards of them",
+                path.display()
+            ))),
             _ => match coco::above(path, &files)? {
                 Some(json) => coco::read(path, &json, path),
                 None => names::read(path, &files),
@@ -407,6 +411,11 @@ fn parse_split(name: &str) -> Result<Split> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether the name is that of a compressed archive, in which nothing can be read in place.
+fn is_packed(name: &str) -> bool {
+    ["gz", "tgz", "zst", "xz", "bz2", "zip"].contains(&ending(name).as_str())
 }
 
 fn first_few(names: &[String]) -> String {

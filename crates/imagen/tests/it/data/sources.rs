@@ -111,7 +111,7 @@ fn shards_are_read_in_place_and_a_sample_ends_at_the_first_dot() {
             ("5.txt", b"x"),
         ],
     );
-    let source = Source::survey(folder.path()).unwrap();
+    let source = Source::read(folder.path()).unwrap();
     assert_eq!(source.layout(), Layout::Shards);
     let third = format!("second.tar/{long}.jpg");
     assert_eq!(names(&source), ["first.tar/000001.PNG", "first.tar/000002.png", &third]);
@@ -162,6 +162,9 @@ fn a_broken_shard_is_named_with_the_remedy() {
     shard(&path, &[("1.png", &png_of(1))]);
     picture(folder.path(), "loose.png");
     refused(folder.path(), "keep them in folders of their own");
+    fs::create_dir(folder.path().join("packed")).unwrap();
+    text(&folder.path().join("packed"), "a.tar.gz", "");
+    refused(&folder.path().join("packed"), "archives such as a.tar.gz, which are not read");
     fs::write(folder.path().join("notes.odt"), "").unwrap();
     refused(&folder.path().join("notes.odt"), "is no set of pictures");
 }
@@ -221,6 +224,6 @@ fn captions_that_are_not_meant_or_not_clear_are_not_guessed() {
     picture(&root, "007.png");
     text(&root, "captions_a.json", COCO);
     refused(&root, "2 of 3 captions");
-    let survey = Source::survey(&root).unwrap();
+    let survey = Source::read(&root).unwrap();
     assert_eq!(survey.odd().missing, ["009.png", "008.png"]);
 }
