@@ -112,9 +112,9 @@ fn the_statistics_are_those_of_the_pictures_and_captions() {
     let aspect = &json["aspect"];
     assert_eq!((&aspect["portrait"], &aspect["square"], &aspect["landscape"]), (&json!(1), &json!(1), &json!(1)));
     // 16 pixels of (0, 1, 0.2), 16 of white, 3 clear ones, which show white
-    for (channel, low) in [(0, 0.0), (1, 1.0), (2, 0.2)] {
+    for (channel, low) in [(0, 0.0f64), (1, 1.0), (2, 0.2)] {
         let mean = (16.0 * low + 19.0) / 35.0;
-        let std = ((16.0 * low * low + 19.0) / 35.0 - mean * mean as f64).sqrt();
+        let std = ((16.0 * low * low + 19.0) / 35.0 - mean * mean).sqrt();
         let seen = &json["channels"][channel];
         assert!((seen["mean"].as_f64().unwrap() - mean).abs() < 1e-9, "{seen} {mean}");
         assert!((seen["std"].as_f64().unwrap() - std).abs() < 1e-7, "{seen} {std}");

@@ -180,10 +180,11 @@ fn every_picture_becomes_the_channels_that_are_asked_for() {
     let grey_alpha = DynamicImage::ImageLumaA16(ImageBuffer::from_pixel(1, 1, LumaA([0u16, 0x8080])));
     let colour = DynamicImage::ImageRgb16(ImageBuffer::from_pixel(1, 1, Rgb([0xFFFFu16, 0, 0])));
     let colour_alpha = DynamicImage::from(RgbaImage::from_pixel(1, 1, Rgba([0, 255, 0, 0])));
-    let white_over = 127;
-    let cases: [(DynamicImage, [&[u8]; 4], (usize, usize)); 4] = [
+    /// A picture, its one pixel by channels that are asked for, and how it is stored: channels and bits.
+    type Case = (DynamicImage, [&'static [u8]; 4], (usize, usize));
+    let cases: [Case; 4] = [
         (grey, [&[90], &[90, 255], &[90; 3], &[90, 90, 90, 255]], (1, 8)),
-        (grey_alpha, [&[white_over], &[0, 128], &[white_over; 3], &[0, 0, 0, 128]], (2, 16)),
+        (grey_alpha, [&[127], &[0, 128], &[127; 3], &[0, 0, 0, 128]], (2, 16)),
         (colour, [&[54], &[54, 255], &[255, 0, 0], &[255, 0, 0, 255]], (3, 16)),
         (colour_alpha, [&[255], &[182, 0], &[255; 3], &[0, 255, 0, 0]], (4, 8)),
     ];

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 const EXAMPLES: &str = "\
 Examples:
   imagen data encode data/shapes
-  imagen data encode data/coco/train2017 --text-encoder models/t5-large -o captions.safetensors
+  imagen data encode data/coco/train2017 --text-encoder models/minilm -o captions.safetensors
 
 A recipe uses the file with data.captions = \"FILE\". What is in it already stays; only new captions
 are encoded, and after an interruption the same command goes on.";

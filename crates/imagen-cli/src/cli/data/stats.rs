@@ -125,7 +125,7 @@ fn words_of(caption: &str) -> impl Iterator<Item = &str> {
 /// The report for people.
 fn describe(report: &Value) -> String {
     let mut text = format!("found {}", report["detected"].as_str().unwrap_or_default());
-    let mut line = |title: &str, rest: String| write!(text, "\n{title:<12}{rest}").expect("writing to a string");
+    let mut line = |title: &str, rest: String| write!(text, "\n{title:<14}{rest}").expect("writing to a string");
     let list = |values: &Value, show: &dyn Fn(&Value) -> String| -> String {
         values.as_array().into_iter().flatten().map(show).collect::<Vec<_>>().join(", ")
     };
