@@ -67,9 +67,14 @@ fn index(path: &Path, shard: &str, number: usize, found: &mut Found) -> Result<(
         }
         match kind.as_str() {
             "txt" | "json" => {
+                if slice.length > TEXT_LIMIT {
+                    let message = format!("{name} has {} bytes; at most {TEXT_LIMIT} of text are read", slice.length);
+                    return Err(Error::data(message));
+                }
                 let mut text = String::new();
-                let read = (&mut entry).take(TEXT_LIMIT).read_to_string(&mut text);
-                read.map_err(|e| Error::data(format!("{name} is no text in UTF-8")).with_source(e))?;
+                entry
+                    .read_to_string(&mut text)
+                    .map_err(|e| Error::data(format!("{name} is no text in UTF-8")).with_source(e))?;
                 let notes = notes.entry(key).or_default();
                 if kind == "txt" {
                     notes.text = text;

@@ -157,6 +157,8 @@ fn a_broken_shard_is_named_with_the_remedy() {
     refused(folder.path(), "1.json: expected a JSON object");
     shard(&path, &[("1.png", &png_of(1)), ("1.txt", &[0xFF, 0xFE])]);
     refused(&path, "1.txt is no text in UTF-8");
+    shard(&path, &[("1.png", &png_of(1)), ("1.txt", &[b'x'; 1_100_000])]);
+    refused(&path, "1.txt has 1100000 bytes");
     shard(&path, &[("1.txt", b"alone")]);
     refused(&path, "1 captions but no picture");
     shard(&path, &[("1.png", &png_of(1))]);
