@@ -2,10 +2,10 @@
 //!
 //! The layout is told by what is there, and [`Source`] says what it took it for:
 //!
-//! * `metadata.jsonl` or `metadata.csv`: a line for each picture ([`metadata`]);
-//! * caption files: `cat.jpg` beside `cat.txt`, or pictures alone ([`names`]);
-//! * tar shards as WebDataset makes them ([`shards`]);
-//! * the captions of COCO ([`coco`]).
+//! * `metadata.jsonl` or `metadata.csv`: a line for each picture (`metadata`);
+//! * caption files: `cat.jpg` beside `cat.txt`, or pictures alone (`names`);
+//! * tar shards as WebDataset makes them (`shards`);
+//! * the captions of COCO (`coco`).
 //!
 //! What is odd (a caption without picture, a picture without caption, a picture listed twice) is counted and named; what
 //! makes the set unusable is an error. No picture is opened here, and no archive is unpacked: a picture is the bytes of
