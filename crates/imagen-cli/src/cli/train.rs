@@ -135,6 +135,7 @@ impl Watcher {
                 self.progress.note(line);
                 self.progress.step("train", *from_step, *steps, "");
             }
+            TrainEvent::Found { set } => self.progress.note(set),
             TrainEvent::Encoded { done, of } => self.progress.step("captions", *done as u64, *of as u64, ""),
             TrainEvent::Initialized { from, report } => self.initialized(from, report),
             TrainEvent::Step(report) => self.step_taken(report),

@@ -19,7 +19,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     {
         insta::assert_snapshot!(format!("help_{verb}"), succeed(&here(), &[verb, "--help"]));
     }
-    for verb in ["shapes", "check"] {
+    for verb in ["shapes", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
 }

@@ -3,6 +3,8 @@
 //! Tests that draw use a tiny random network (`tiny`) with the committed text encoder; none uses the built-in model.
 
 mod bench;
+mod channels;
+mod data;
 mod help;
 mod insight;
 mod refusals;

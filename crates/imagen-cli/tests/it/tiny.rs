@@ -34,14 +34,24 @@ pub(crate) fn text_encoder() -> PathBuf {
 
 /// Writes a model folder.
 pub(crate) fn model(folder: &Path, trained: &Trained) {
+    model_of_channels(folder, trained, 3);
+}
+
+/// The same for pictures of so many channels.
+pub(crate) fn model_of_channels(folder: &Path, trained: &Trained, channels: usize) {
     std::fs::create_dir_all(folder.join("text")).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         let (from, to) = (text_encoder().join(file), folder.join("text").join(file));
         std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(|_| ())).unwrap();
     }
-    weights(&folder.join("base.safetensors"), &stage("base"), trained.base, 0.2);
+    let write = |name, step| {
+        let mut config = stage(name);
+        config.unet.image_channels = channels;
+        weights(&folder.join(format!("{name}.safetensors")), &config, step, 0.2);
+    };
+    write("base", trained.base);
     if let Some(step) = trained.sr256 {
-        weights(&folder.join("sr256.safetensors"), &stage("sr256"), step, 0.2);
+        write("sr256", step);
     }
 }
 
@@ -76,12 +86,16 @@ pub(crate) fn super_resolution_recipe(data: &str) -> String {
     recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, data)
 }
 
+/// A recipe that trains this stage on an image folder.
+pub(crate) fn recipe_of_stage(name: &str, data: &str) -> String {
+    match name {
+        "base" => recipe(data),
+        _ => super_resolution_recipe(data),
+    }
+}
+
 fn stage(name: &str) -> StageConfig {
-    let text = match name {
-        "base" => recipe("data"),
-        _ => super_resolution_recipe("data"),
-    };
-    Recipe::parse(&text).unwrap().stage
+    Recipe::parse(&recipe_of_stage(name, "data")).unwrap().stage
 }
 
 fn recipe_of(sizes: &str, low_resolution: bool, data: &str) -> String {

@@ -30,8 +30,10 @@ fn every_verb_has_a_manual_page() {
     let printed = succeed(folder.path(), &["man", "pages/man1"]);
     let pages = files(&folder.path().join("pages/man1"));
     let verbs =
-        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-shapes"];
+        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-encode"];
     let more = [
+        "imagen-data-shapes",
+        "imagen-data-stats",
         "imagen-doctor",
         "imagen-export",
         "imagen-inspect",

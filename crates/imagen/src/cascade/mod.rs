@@ -138,6 +138,15 @@ impl Imagen {
         if stages.is_empty() {
             return Err(missing(StageName::Base, &label));
         }
+        let channels = |(file, _): &(StageFile, OnceCell<Stage>)| file.config.unet.image_channels;
+        if let Some(other) = stages.iter().find(|stage| channels(stage) != channels(&stages[0])) {
+            return Err(Error::model(format!(
+                "{label}: the base draws pictures of {} channels, and stage {} enlarges those of {}; train one of them anew",
+                channels(&stages[0]),
+                other.0.config.stage,
+                channels(other)
+            )));
+        }
         let encoder = text::load(files.text_encoder()?, &TextOptions::default(), device)?;
         for (file, _) in &stages {
             let name = file.config.stage;

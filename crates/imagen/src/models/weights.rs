@@ -230,6 +230,11 @@ impl Weights {
         Some((entry.dtype, &entry.shape, &self.bytes[entry.range.clone()]))
     }
 
+    /// The bytes of such a tensor, which outlive this value and keep the file mapped.
+    pub(crate) fn raw_bytes(&self, name: &str) -> Option<FileBytes> {
+        self.entries.get(name).map(|entry| self.bytes.part(entry.range.clone()))
+    }
+
     /// How a tensor is stored, and its bytes, once it is known to be readable.
     fn encoded(&self, name: &str, shape: &[usize]) -> Result<(Encoding, &[u8])> {
         self.require(&[(name, shape.to_vec())])?;

@@ -19,7 +19,7 @@ use crate::cascade::{SamplingDefaults, Stage, StageFile, StageName, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
 use crate::error::{Context, Error, Result};
-use crate::image::{CHANNELS, Filter, FloatPicture};
+use crate::image::{Filter, FloatPicture};
 use crate::models::unet::Text;
 use crate::models::weights::write_atomically;
 use crate::rng::Rng;
@@ -149,7 +149,7 @@ pub(super) fn measure(
         return Err(Error::usage("a measurement needs at least one picture"));
     }
     let pairs = pairs(recipe, source, count)?;
-    let (side, low_side) = (pairs[0].high.width(), pairs[0].low.width());
+    let (side, low_side, channels) = (pairs[0].high.width(), pairs[0].low.width(), pairs[0].high.channels());
     // the network is run on windows: its stage is one of that size
     let mut config = stage.config.clone();
     (config.size, config.low_size) = (side, Some(low_side));
@@ -168,7 +168,7 @@ pub(super) fn measure(
             let text = captions(&stage, encoder, batch)?;
             let lows = Pixels {
                 values: batch.iter().flat_map(|pair| pair.low.values()).copied().collect(),
-                shape: [batch.len(), low_side, low_side, CHANNELS],
+                shape: [batch.len(), low_side, low_side, channels],
             };
             let lows: Tensor<4> = pictures(&lows, &(0..batch.len()), &stage.device());
             let mut last = None;
@@ -181,7 +181,7 @@ pub(super) fn measure(
             }
             let last = last.ok_or_else(|| Error::usage("stage.sampling.steps must be at least 1"))?;
             let values: Vec<f32> = last.into_data().iter::<f32>().collect();
-            for (pair, values) in batch.iter().zip(values.chunks_exact(side * side * CHANNELS)) {
+            for (pair, values) in batch.iter().zip(values.chunks_exact(side * side * channels)) {
                 sum = plus(sum, pair.fidelity(values.to_vec())?);
             }
         }
@@ -235,10 +235,10 @@ fn captions(stage: &Stage, encoder: &dyn TextEncoder, pairs: &[Pair]) -> Result<
 }
 
 impl Pair {
-    /// How faithful an enlargement is, `[side, side, 3]`; what lies beyond [-1, 1] is clipped.
+    /// How faithful an enlargement is, `[side, side, channels]`; what lies beyond [-1, 1] is clipped.
     fn fidelity(&self, mut values: Vec<f32>) -> Result<Fidelity> {
         values.iter_mut().for_each(|x| *x = x.clamp(-1.0, 1.0));
-        let result = FloatPicture::new(self.high.width(), self.high.height(), CHANNELS, values)?;
+        let result = FloatPicture::new(self.high.width(), self.high.height(), self.high.channels(), values)?;
         let reduced = result.resize(self.low.width(), self.low.height(), Filter::Area)?;
         Ok(Fidelity {
             psnr_truth: psnr(result.values(), self.high.values()),

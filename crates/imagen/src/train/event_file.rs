@@ -81,10 +81,20 @@ enum Content<'a> {
     Picture { name: &'a str, width: u32, height: u32, png: &'a [u8] },
 }
 
-/// The number of `ColorSpace` RGB.
-const RGB: u64 = 3;
 /// The number of `SessionStatus` START.
 const START: u64 = 1;
+
+/// Channels of a PNG file, which are also its number in `ColorSpace`; 3 for what is none.
+fn channels(png: &[u8]) -> u64 {
+    /// Where the header says how colours are stored (PNG specification, 11.2.2).
+    const COLOUR_TYPE: usize = 25;
+    match png.get(COLOUR_TYPE) {
+        Some(0) => 1,
+        Some(4) => 2,
+        Some(6) => 4,
+        _ => 3,
+    }
+}
 
 impl Event<'_> {
     /// `Event { wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7 }`
@@ -112,7 +122,7 @@ impl Event<'_> {
                     value.message(4, |image| {
                         image.integer(1, u64::from(*height));
                         image.integer(2, u64::from(*width));
-                        image.integer(3, RGB);
+                        image.integer(3, channels(png));
                         image.bytes(4, png);
                     });
                 });

@@ -5,7 +5,7 @@
 
 use crate::data::{Example, Source, Split, Transform};
 use crate::error::{Error, Result};
-use crate::image::{Picture, decode};
+use crate::image::{DecodeOptions, Picture};
 use crate::rng::Rng;
 
 /// Key of the choice: not the run's seed, so that runs can be compared.
@@ -30,7 +30,8 @@ pub(super) fn examples<'a>(
 
 /// The picture of an example at the stage's size.
 pub(super) fn open(source: &Source, example: &Example, transform: &Transform) -> Result<Picture> {
-    transform.prepare(&decode::open(&source.path(example), &decode::DecodeOptions::default())?)
+    let options = DecodeOptions { channels: transform.channels, ..DecodeOptions::default() };
+    transform.prepare(&source.picture(example, &options)?)
 }
 
 /// Nothing could be read.

@@ -85,6 +85,11 @@ pub enum TrainEvent {
         /// Steps in all.
         steps: u64,
     },
+    /// The set of pictures was recognised.
+    Found {
+        /// What it is, how much of it there is, and what was odd, in one line.
+        set: String,
+    },
     /// So many of the captions that were not in the run's cache are encoded.
     Encoded {
         /// Captions done.
@@ -179,6 +184,8 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
     let mut state = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
     let pictures = Source::open(&recipe.data.folder)?;
+    // what reads captions before the first step is heard at the first step
+    let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };
     let source = pictures.split(Split::Train)?;
     let texts = load_texts(run, source.captions(), held_out.as_ref(), encoder.as_ref(), observe)?;
@@ -199,6 +206,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     };
     let mut stop = observe(&started).is_break();
     let mut batches = loader.batches(state.log.dealt);
+    let mut skipped = 0;
     loop {
         let done = stop || state.step >= config.steps;
         let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
@@ -233,6 +241,10 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         }
         let begun = Instant::now();
         let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
+        for (_, reason) in loader.skipped(skipped) {
+            skipped += 1;
+            stop |= observe(&TrainEvent::Warning(format!("skipped: {reason}"))).is_break();
+        }
         let lr = recipe.learning_rate(state.step);
         state.log.deal(config.batch);
         let (gradients, loss, loss_by_time, gradient_norm) = match batch_loss.gradients(&state, &batch)? {
@@ -353,7 +365,14 @@ fn open_state(
 /// How pictures become the stage's examples.
 fn open_transform(recipe: &Recipe) -> Transform {
     let (stage, data) = (&recipe.stage, &recipe.data);
-    Transform { size: stage.size, low_size: stage.low_size, crop: data.crop, flip: data.flip, ..Transform::default() }
+    Transform {
+        size: stage.size,
+        low_size: stage.low_size,
+        crop: data.crop,
+        flip: data.flip,
+        channels: stage.unet.image_channels,
+        ..Transform::default()
+    }
 }
 
 fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
@@ -363,12 +382,14 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
         seed: recipe.train.seed,
         by_concept: data.by_concept,
         canonical_prob: data.canonical_prob,
+        min_side: data.min_side,
+        max_bad: data.max_bad,
     };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
     Loader::with_options(source, open_transform(recipe), deal, options)
 }
 
-/// Embeddings of every caption, from the run's cache or computed now, and the largest number of tokens; nothing for an
+/// Embeddings of every caption, from the recipe's file or the run's, or computed now, and the largest number of tokens; nothing for an
 /// unconditional network.
 fn load_texts(
     run: &Run,
@@ -387,10 +408,12 @@ fn load_texts(
             encoder.dim()
         )));
     }
-    let path = run.folder.join("captions.safetensors");
+    let own = || run.folder.join("captions.safetensors");
+    let path = run.recipe.data.captions.clone().unwrap_or_else(own);
     let held_out = held_out.map(Source::captions).unwrap_or_default();
     let all: Vec<&String> = captions.iter().chain(held_out).collect();
     let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
+        // a pause is not possible here, so an observer that wants to stop is heard at the first step
         let _ = observe(&caption_event(&event));
     })?;
     Ok(Some((Rc::new(cache), encoder.max_length())))

@@ -19,7 +19,6 @@ use crate::cascade::upsample;
 use crate::data::{Pixels, Source};
 use crate::diffusion::{AugLevel, augment};
 use crate::error::Result;
-use crate::image::CHANNELS;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::rng::Rng;
 use crate::text::EmbeddingCache;
@@ -86,7 +85,7 @@ impl<'a> Probe<'a> {
             }
         }
         let (n, side) = (ids.len(), transform.side());
-        let pixels = |values, side| Pixels { values, shape: [n, side, side, CHANNELS] };
+        let pixels = |values, side| Pixels { values, shape: [n, side, side, transform.channels] };
         let low = transform.low_size.map(|_| pixels(low_values, side / transform.factor()));
         Ok((n > 1).then(|| Self { run, cache, max_tokens, pictures: pixels(values, side), low, ids }))
     }

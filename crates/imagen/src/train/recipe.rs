@@ -12,6 +12,7 @@ use super::ema::Average;
 use super::keys;
 use super::optimizer::{Optimizer, OptimizerName};
 use crate::cascade::StageConfig;
+use crate::data::Deal;
 use crate::diffusion::LossWeight;
 use crate::error::{Context, Error, Result};
 use crate::models::weights::write_atomically;
@@ -32,8 +33,12 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// An image folder.
+    /// An image folder, a tar shard, or a JSON file of COCO captions.
     pub folder: PathBuf,
+    /// The file of the captions' embeddings, which is completed where it lacks some; `captions.safetensors` in the run's folder
+    /// where absent.
+    #[serde(default)]
+    pub captions: Option<PathBuf>,
     /// Side of the random crop that a super-resolution stage trains on, in pixels of the high resolution; the whole
     /// picture where absent.
     #[serde(default)]
@@ -47,9 +52,19 @@ pub struct DataConfig {
     /// Probability that a picture gets its canonical caption (`text`); otherwise any of its captions.
     #[serde(default)]
     pub canonical_prob: f64,
+    /// Pictures whose shorter side has fewer pixels are skipped; 0 takes any.
+    #[serde(default)]
+    pub min_side: usize,
+    /// The largest part of the pictures that may be skipped, because they are damaged or too small; above it the run stops.
+    #[serde(default = "default_max_bad")]
+    pub max_bad: f64,
     /// Memory for decoded pictures, in MiB.
     #[serde(default = "default_cache")]
     pub cache_mib: usize,
+}
+
+fn default_max_bad() -> f64 {
+    Deal::default().max_bad
 }
 
 fn default_cache() -> usize {
@@ -288,6 +303,10 @@ impl Recipe {
         }
         if t.checkpoint_every == 0 || t.keep_last == 0 || t.validate_pictures == 0 || t.max_skipped == 0 {
             return fail("train: checkpoint_every, keep_last, validate_pictures and max_skipped must be at least 1");
+        }
+        let parts = [self.data.max_bad, self.data.canonical_prob];
+        if parts.iter().any(|part| !(0.0..=1.0).contains(part)) {
+            return fail("data: max_bad and canonical_prob are from 0 to 1");
         }
         if let Some(crop) = self.data.crop {
             let unit = self.stage.unet.granularity();

@@ -263,8 +263,9 @@ impl UnetConfig {
         if self.levels.is_empty() || self.levels.iter().any(|l| l.channels == 0 || l.blocks == 0) {
             return fail("levels: at least one level, each with channels ≥ 1 and blocks ≥ 1".into());
         }
-        if self.image_channels == 0 || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {
-            return fail("image_channels ≥ 1, channels even and ≥ 2, embedding ≥ 1".into());
+        let channels = (1..=4).contains(&self.image_channels);
+        if !channels || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {
+            return fail("image_channels 1 (grey) to 4 (RGBA), channels even and ≥ 2, embedding ≥ 1".into());
         }
         if self.text_dim > 0 && self.text_width == 0 {
             return fail("text_width must be ≥ 1 where text_dim is".into());

@@ -51,6 +51,8 @@ pub(crate) struct RawTensor<'a> {
 pub(crate) enum Content<'a> {
     /// Little-endian bytes of this type, as they stand.
     Bytes(Dtype, &'a [u8]),
+    /// The same, one after the other.
+    Parts(Dtype, &'a [&'a [u8]]),
     /// Values that are stored as f32.
     F32(&'a [f32]),
     /// Values that are stored as f32 and made when they are written, so that not all are in memory at once.
@@ -66,7 +68,7 @@ pub(crate) enum Content<'a> {
 impl Content<'_> {
     fn dtype(&self) -> Dtype {
         match self {
-            Self::Bytes(dtype, _) => *dtype,
+            Self::Bytes(dtype, _) | Self::Parts(dtype, _) => *dtype,
             Self::F32(_) | Self::Late(_) | Self::Scales(..) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
             Self::Int8(..) => Dtype::I8,
@@ -77,6 +79,7 @@ impl Content<'_> {
         match *self {
             Self::Late(ref values) => Content::F32(&values()).write_to(out),
             Self::Bytes(_, bytes) => out.write_all(bytes),
+            Self::Parts(_, parts) => parts.iter().try_for_each(|bytes| out.write_all(bytes)),
             Self::F32(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
             Self::F32(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
             Self::F16(values) => values.chunks(1024).try_for_each(|chunk| {
