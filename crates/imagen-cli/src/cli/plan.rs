@@ -61,8 +61,17 @@ pub(super) struct MaxMemory {
 }
 
 impl MaxMemory {
-    /// Refuses what does not fit, before the system kills the program without a word.
-    pub(super) fn check(&self, needed: u64) -> Result<()> {
+    /// Refuses training that does not fit, before the system kills the program without a word.
+    pub(super) fn check_training(&self, needed: u64) -> Result<()> {
+        self.check("training this", needed).map_err(|failure| {
+            failure.hint(
+                "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
+                 `imagen plan` shows where it goes",
+            )
+        })
+    }
+
+    fn check(&self, what: &str, needed: u64) -> Result<()> {
         let Some(limit) = self.max_memory.or_else(|| system::memory().map(|memory| memory.total)) else {
             return Ok(());
         };
@@ -70,11 +79,7 @@ impl MaxMemory {
             return Ok(());
         }
         let (needed, limit) = (bytes(needed), bytes(limit));
-        let failure = Failure::new(Exit::Memory, format_args!("this takes about {needed}, and there are {limit}"));
-        Err(failure.hint(
-            "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
-             `imagen plan` shows where it goes",
-        ))
+        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}")))
     }
 }
 
@@ -108,10 +113,9 @@ impl PlanVerb {
         self.threads.apply()?;
         // on a shared machine the largest of several calls is the ceiling
         let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
+        let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         let estimates = match self.what.as_deref() {
-            Some(path) if path.extension().is_some_and(|e| e == "toml") => {
-                vec![training(&Recipe::read_with(path, &self.set)?, rate)?]
-            }
+            Some(path) if recipe.is_some() => vec![training(&Recipe::read_with(path, &self.set)?, rate)?],
             _ if !self.set.is_empty() => return Err(Failure::usage("--set belongs to a recipe (.toml)")),
             Some(path) => drawing(&ModelFiles::Folder(path.to_owned()), self.batch, rate)?,
             None => drawing(&shared::model_files(None)?, self.batch, rate)?,
@@ -124,7 +128,10 @@ impl PlanVerb {
             print_line(text.join("\n\n"))?;
         }
         let most = estimates.iter().map(|estimate| estimate.bytes).max().unwrap_or(0);
-        self.memory.check(most)
+        match recipe {
+            Some(_) => self.memory.check_training(most),
+            None => self.memory.check("drawing this", most).map_err(|e| e.hint("draw fewer pictures at once")),
+        }
     }
 }
 
