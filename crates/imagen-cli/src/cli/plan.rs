@@ -148,10 +148,11 @@ fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
 }
 
 fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
-    let mut estimates = Vec::new();
+    let (mut estimates, mut built) = (Vec::new(), 0);
     for name in StageName::ALL {
         if let Some(file) = files.stage(name)? {
-            estimates.push(drawing_stage(&file.config, batch, rate));
+            estimates.push(drawing_stage(&file.config, batch, built, rate));
+            built += network_bytes(&file.config).iter().sum::<u64>();
         }
     }
     if estimates.is_empty() {
@@ -160,9 +161,16 @@ fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
     Ok(estimates)
 }
 
-/// Drawing with one stage: its weights, of convolutions also as they are transformed, and the maps of one evaluation.
-fn drawing_stage(config: &StageConfig, batch: u64, rate: f64) -> Estimate {
-    const PROGRAM: u64 = 100 << 20;
+/// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most).
+fn network_bytes(config: &StageConfig) -> [u64; 2] {
+    let weights = 4 * cost(&config.unet, config.size).iter().map(|level| level.parameters).sum::<u64>();
+    [weights, weights * 5 / 2]
+}
+
+/// Drawing with one stage: its weights, the maps of one evaluation, and `built` bytes of the stages before it, which stay.
+fn drawing_stage(config: &StageConfig, batch: u64, built: u64, rate: f64) -> Estimate {
+    /// With its text encoder and the mapped files.
+    const PROGRAM: u64 = 220 << 20;
     const WORKING_MAPS: u64 = 6;
     let levels = cost(&config.unet, config.size);
     let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
@@ -171,10 +179,11 @@ fn drawing_stage(config: &StageConfig, batch: u64, rate: f64) -> Estimate {
     let largest = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
     // a skip waits for each level on its way down, of at most the largest size
     let skips = config.unet.levels.len() as u64;
-    let weights = 4 * sum(|level| level.parameters);
+    let [weights, transformed] = network_bytes(config);
     let memory = vec![
         ("weights".to_owned(), weights),
-        ("weights, transformed".to_owned(), weights * 5 / 2),
+        ("weights, transformed".to_owned(), transformed),
+        ("stages before".to_owned(), built),
         ("maps".to_owned(), at_once * (WORKING_MAPS + skips) * largest),
         ("program".to_owned(), PROGRAM),
     ];
