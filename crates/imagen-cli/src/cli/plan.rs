@@ -61,8 +61,17 @@ pub(super) struct MaxMemory {
 }
 
 impl MaxMemory {
-    /// Refuses what does not fit, before the system kills the program without a word.
-    pub(super) fn check(&self, needed: u64) -> Result<()> {
+    /// Refuses training that does not fit, before the system kills the program without a word.
+    pub(super) fn check_training(&self, needed: u64) -> Result<()> {
+        self.check("training this", needed).map_err(|failure| {
+            failure.hint(
+                "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
+                 `imagen plan` shows where it goes",
+            )
+        })
+    }
+
+    fn check(&self, what: &str, needed: u64) -> Result<()> {
         let Some(limit) = self.max_memory.or_else(|| system::memory().map(|memory| memory.total)) else {
             return Ok(());
         };
@@ -70,11 +79,7 @@ impl MaxMemory {
             return Ok(());
         }
         let (needed, limit) = (bytes(needed), bytes(limit));
-        let failure = Failure::new(Exit::Memory, format_args!("this takes about {needed}, and there are {limit}"));
-        Err(failure.hint(
-            "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
-             `imagen plan` shows where it goes",
-        ))
+        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}")))
     }
 }
 
@@ -108,10 +113,9 @@ impl PlanVerb {
         self.threads.apply()?;
         // on a shared machine the largest of several calls is the ceiling
         let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
+        let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         let estimates = match self.what.as_deref() {
-            Some(path) if path.extension().is_some_and(|e| e == "toml") => {
-                vec![training(&Recipe::read_with(path, &self.set)?, rate)?]
-            }
+            Some(path) if recipe.is_some() => vec![training(&Recipe::read_with(path, &self.set)?, rate)?],
             _ if !self.set.is_empty() => return Err(Failure::usage("--set belongs to a recipe (.toml)")),
             Some(path) => drawing(&ModelFiles::Folder(path.to_owned()), self.batch, rate)?,
             None => drawing(&shared::model_files(None)?, self.batch, rate)?,
@@ -124,7 +128,10 @@ impl PlanVerb {
             print_line(text.join("\n\n"))?;
         }
         let most = estimates.iter().map(|estimate| estimate.bytes).max().unwrap_or(0);
-        self.memory.check(most)
+        match recipe {
+            Some(_) => self.memory.check_training(most),
+            None => self.memory.check("drawing this", most).map_err(|e| e.hint("draw fewer pictures at once")),
+        }
     }
 }
 
@@ -141,10 +148,11 @@ fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
 }
 
 fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
-    let mut estimates = Vec::new();
+    let (mut estimates, mut built) = (Vec::new(), 0);
     for name in StageName::ALL {
         if let Some(file) = files.stage(name)? {
-            estimates.push(drawing_stage(&file.config, batch, rate));
+            estimates.push(drawing_stage(&file.config, batch, built, rate));
+            built += network_bytes(&file.config).iter().sum::<u64>();
         }
     }
     if estimates.is_empty() {
@@ -153,9 +161,16 @@ fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
     Ok(estimates)
 }
 
-/// Drawing with one stage: its weights, of convolutions also as they are transformed, and the maps of one evaluation.
-fn drawing_stage(config: &StageConfig, batch: u64, rate: f64) -> Estimate {
-    const PROGRAM: u64 = 100 << 20;
+/// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most).
+fn network_bytes(config: &StageConfig) -> [u64; 2] {
+    let weights = 4 * cost(&config.unet, config.size).iter().map(|level| level.parameters).sum::<u64>();
+    [weights, weights * 5 / 2]
+}
+
+/// Drawing with one stage: its weights, the maps of one evaluation, and `built` bytes of the stages before it, which stay.
+fn drawing_stage(config: &StageConfig, batch: u64, built: u64, rate: f64) -> Estimate {
+    /// With its text encoder and the mapped files.
+    const PROGRAM: u64 = 220 << 20;
     const WORKING_MAPS: u64 = 6;
     let levels = cost(&config.unet, config.size);
     let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
@@ -164,10 +179,11 @@ fn drawing_stage(config: &StageConfig, batch: u64, rate: f64) -> Estimate {
     let largest = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
     // a skip waits for each level on its way down, of at most the largest size
     let skips = config.unet.levels.len() as u64;
-    let weights = 4 * sum(|level| level.parameters);
+    let [weights, transformed] = network_bytes(config);
     let memory = vec![
         ("weights".to_owned(), weights),
-        ("weights, transformed".to_owned(), weights * 5 / 2),
+        ("weights, transformed".to_owned(), transformed),
+        ("stages before".to_owned(), built),
         ("maps".to_owned(), at_once * (WORKING_MAPS + skips) * largest),
         ("program".to_owned(), PROGRAM),
     ];

@@ -66,7 +66,7 @@ impl Train {
             recipe.train.steps = steps;
         }
         let stage = recipe.stage.stage;
-        self.memory.check(Plan::of(&recipe)?.bytes())?;
+        self.memory.check_training(Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
