@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 mod data;
 mod doctor;
+mod eval;
 mod export;
 mod inspect;
 mod man;
@@ -54,6 +55,7 @@ enum Verb {
     Export(export::Export),
     Inspect(inspect::Inspect),
     Data(data::Data),
+    Eval(eval::Eval),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -70,6 +72,7 @@ impl Cli {
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
+            Some(Verb::Eval(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),
             Some(Verb::Completions(verb)) => verb.run(),

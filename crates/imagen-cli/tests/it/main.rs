@@ -3,6 +3,7 @@
 //! Tests that draw use a tiny random network (`tiny`) with the committed text encoder; none uses the built-in model.
 
 mod bench;
+mod eval;
 mod help;
 mod refusals;
 mod sample;

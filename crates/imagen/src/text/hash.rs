@@ -14,7 +14,7 @@ fn round(lane: u64, input: u64) -> u64 {
 }
 
 /// The 64-bit hash of `bytes` with this seed.
-pub(super) fn xxh64(bytes: &[u8], seed: u64) -> u64 {
+pub(crate) fn xxh64(bytes: &[u8], seed: u64) -> u64 {
     let (stripes, rest) = bytes.as_chunks::<32>();
     let mut hash = if stripes.is_empty() {
         seed.wrapping_add(P5)
