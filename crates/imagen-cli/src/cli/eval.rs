@@ -50,6 +50,6 @@ impl Eval {
 fn with_interval(value: f64, interval: Option<Interval>, digits: usize) -> String {
     match interval {
         Some(Interval { low, high }) => format!("{value:.digits$} (95 % interval {low:.digits$} to {high:.digits$})"),
-        None => format!("{value:.digits$} (no interval: a file of statistics holds no features)"),
+        None => format!("{value:.digits$} (no interval: it needs the features of at least four pictures a set)"),
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The estimate is unbiased at any number of pictures, and may be negative. Sets of a few thousand are compared in whole,
 //! with a jackknife over single pictures; larger ones in disjoint blocks, whose estimates are independent. Both take the
-//! pictures for independent.
+//! pictures for independent. With features of many numbers the intervals hold what they say; a cubic kernel of a single
+//! number has such long tails that 150 vectors hold the truth in 83 to 96 of 100 cases.
 
 use rayon::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Evaluation: features and distances against numpy, laws of the distances, and whether intervals hold what they say.
 
 use imagen::ErrorKind;
-use imagen::eval::{Interval, KidOptions, Layout, Statistics, Summary, frechet, frechet_distance, kid};
+use imagen::eval::{KidOptions, Layout, Statistics, Summary, frechet, frechet_distance, kid};
 use imagen::image::Picture;
 use imagen::rng::Rng;
 use safetensors::SafeTensors;
@@ -176,28 +176,34 @@ fn the_interval_of_a_frechet_distance_needs_features_and_is_as_wide_as_repetitio
     assert_eq!(frechet(&bare, &b).unwrap().interval, None);
 }
 
-/// How many of 400 intervals hold the true discrepancy of normal numbers N(0, 1) and N(offset, scale²).
-fn covered(options: &KidOptions, n: usize, scale: f32, offset: f32) -> usize {
-    // in one dimension E (xy + 1)³ = Σ binomial(3, k) E xᵏ E yᵏ, so the discrepancy is that of three moments
-    let (s, o) = (f64::from(scale), f64::from(offset));
-    let moments = [o, o * o + s * s, o.powi(3) + 3.0 * o * s * s];
-    let truth = 3.0 * moments[0].powi(2) + 3.0 * (moments[1] - 1.0).powi(2) + moments[2].powi(2);
-    let hold = |seed: u64| {
-        let (a, b) = (normal(2 * seed, n, 1, 1.0, 0.0), normal(2 * seed + 1, n, 1, scale, offset));
-        let Interval { low, high } = kid(&a, &b, 1, options).unwrap().interval;
-        low <= truth && truth <= high
-    };
-    (0..400).filter(|seed| hold(*seed)).count()
+/// The discrepancy of N(0, 1) and N(offset, scale²), `d` independent numbers each: by the binomial theorem that of the
+/// first three moments, as tensors.
+fn true_discrepancy(d: f64, s: f64, o: f64) -> f64 {
+    let first = d * o * o;
+    let second = d * (s * s - 1.0 + o * o).powi(2) + d * (d - 1.0) * o.powi(4);
+    let [cube, pair, triple] = [o.powi(3) + 3.0 * o * s * s, o * (o * o + s * s), o.powi(3)];
+    let third = d * cube.powi(2) + 3.0 * d * (d - 1.0) * pair.powi(2) + d * (d - 1.0) * (d - 2.0) * triple.powi(2);
+    3.0 * first / d + 3.0 * second / (d * d) + third / d.powi(3)
 }
 
 #[test]
 fn the_interval_of_a_kernel_distance_holds_the_truth_as_often_as_it_says() {
+    let d = 16;
     let blocks = KidOptions { exact_up_to: 10, block: 20, seed: 1 };
-    for (what, options, n) in [("exact", KidOptions::default(), 150), ("blocks", blocks, 400)] {
-        for (scale, offset) in [(1.0, 0.0), (1.0, 0.4), (1.2, 0.2)] {
-            let held = covered(&options, n, scale, offset);
-            // 95 % are 380, with a standard deviation of 4.4; these statistics are skewed
-            assert!((356..=400).contains(&held), "{what}, N({offset}, {scale}²): {held} of 400");
+    for (what, options, n) in [("exact", KidOptions::default(), 120), ("blocks", blocks, 300)] {
+        for (scale, offset) in [(1.0, 0.0), (1.0, 0.3), (1.2, 0.2)] {
+            let truth = true_discrepancy(d as f64, f64::from(scale), f64::from(offset));
+            let found = (0..400).map(|seed| {
+                let (a, b) = (normal(2 * seed, n, d, 1.0, 0.0), normal(2 * seed + 1, n, d, scale, offset));
+                kid(&a, &b, d, &options).unwrap()
+            });
+            let found: Vec<_> = found.collect();
+            let held = found.iter().filter(|found| found.interval.contains(truth)).count();
+            // 95 % are 380, with a standard deviation of 4.4
+            assert!((364..=399).contains(&held), "{what}, N({offset}, {scale}²): {held} of 400");
+            let mean = found.iter().map(|found| found.value).sum::<f64>() / 400.0;
+            let spread = (found.iter().map(|found| (found.value - mean).powi(2)).sum::<f64>() / 400.0).sqrt();
+            assert!((mean - truth).abs() < 4.0 * spread / 20.0, "{what}: unbiased, {mean} for {truth}");
         }
     }
 }

@@ -84,22 +84,24 @@ impl Studio {
         progress: &mut Progress,
         mut take: impl FnMut(usize, Picture) -> Result<()>,
     ) -> Result<usize> {
-        for (index, subject) in subjects.iter().enumerate() {
+        let mut drawn = 0;
+        while drawn < subjects.len() && !interrupt::requested() {
+            let subject = &subjects[drawn];
             let prompts = vec![subject.caption.clone()];
             let request = Request { prompts, seed: subject.seed, ..self.request.clone() };
             for event in self.imagen.sample(&request)? {
                 if let Event::Image { last: true, picture, .. } = event? {
-                    take(index, picture)?;
+                    take(drawn, picture)?;
+                    drawn += 1;
                 }
                 if interrupt::requested() {
-                    progress.finish();
-                    return Ok(index);
+                    break;
                 }
             }
-            progress.step("draw", index as u64 + 1, subjects.len() as u64, &subject.caption);
+            progress.step("draw", drawn as u64, subjects.len() as u64, &subject.caption);
         }
         progress.finish();
-        Ok(subjects.len())
+        Ok(drawn)
     }
 }
 
