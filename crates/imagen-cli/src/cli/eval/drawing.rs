@@ -66,8 +66,8 @@ impl Painter {
         let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
         let running = model.iter().filter(|stage| **stage <= until).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
-        set(&mut options, (&model, running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
-        set(&mut options, (&model, running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
+        set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
         options.retain(|stage, _| *stage <= until);
         let request = Request { options, until: Some(until), ..Request::default() };
         let stages = imagen.resolve(&request)?;
@@ -116,7 +116,7 @@ pub(super) fn subjects(source: &Source, examples: &[&Example], seed: u64) -> Res
     if seed.checked_add(examples.len() as u64).is_none() {
         return Err(Failure::usage(format_args!("--seed {seed} plus {} pictures is out of range", examples.len())));
     }
-    let subject = |(k, example): (usize, &&Example)| {
+    let subject = |(k, example): (usize, &&Example)| -> Result<Subject> {
         let caption = example.captions.first().ok_or_else(|| {
             let failure = Failure::usage(format_args!("{} holds no captions to draw", source.folder().display()));
             failure.hint("name a folder with metadata.jsonl, or with a .txt beside each picture")

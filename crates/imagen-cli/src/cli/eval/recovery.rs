@@ -4,7 +4,7 @@
 //! Of training captions it says how much was learned (also by heart); of held-out ones, how much carries over. Skin tones
 //! do not count where the set says by `concept` which pictures are versions of one thing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -154,7 +154,7 @@ impl Recovery {
 /// Which pictures show the same thing.
 struct Things {
     numbers: HashMap<String, usize>,
-    /// Thing, and its name, by picture name.
+    /// The thing of each picture, by the picture's name.
     names: HashMap<String, String>,
     /// How many pictures show each.
     counts: Vec<usize>,
@@ -242,8 +242,9 @@ impl Report<'_> {
     fn note(&self) -> Option<String> {
         let (pictures, concepts) = (self.drawn.len(), self.concepts());
         (2 * concepts <= pictures).then(|| {
+            let plural = if concepts == 1 { "" } else { "s" };
             format!(
-                "{pictures} captions speak of {concepts} concepts only: the pictures are not independent, and the \
+                "{pictures} captions speak of {concepts} concept{plural} only: the pictures are not independent, and the \
                  intervals too narrow"
             )
         })
@@ -302,8 +303,7 @@ impl Report<'_> {
             let (rate, interval) = (hits as f64 / n as f64, wilson(hits, n));
             json!({ "hits": hits, "rate": rate, "interval": interval, "by_chance": self.chance(top) })
         };
-        let stages: HashMap<&str, _> =
-            self.studio.stages.iter().map(|(stage, settings)| (stage.as_str(), settings)).collect();
+        let stages: BTreeMap<_, _> = self.studio.stages.iter().copied().collect();
         json!({
             "captions": self.captions(),
             "pictures": n,

@@ -63,7 +63,7 @@ impl Table {
 
         let sets =
             [("training pictures", &training), ("drawn by the model", &drawn), ("untrained network", &untrained)];
-        let row = |(what, summary): (&'static str, &Summary)| {
+        let row = |(what, summary): (&'static str, &Summary)| -> Result<Row> {
             let (kid, frechet) = (kid::kid(summary, &references, seed)?, eval::frechet(summary, &references)?);
             Ok(Row { what, pictures: summary.statistics().count(), kid, frechet })
         };
