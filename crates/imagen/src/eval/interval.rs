@@ -37,13 +37,15 @@ pub fn wilson(hits: usize, of: usize) -> Interval {
     Interval { low: (centre - reach).max(0.0).min(p), high: (centre + reach).min(1.0).max(p) }
 }
 
-/// Student's quantile of 0.975: Hill's expansion around the normal one from four degrees on, exact below.
+/// Student's quantile of 0.975: tabulated up to five degrees, beyond by its expansion around the normal one.
 fn student_quantile(degrees: usize) -> f64 {
     match degrees {
         0 => f64::INFINITY,
         1 => 12.706_204_736,
         2 => 4.302_652_730,
         3 => 3.182_446_305,
+        4 => 2.776_445_105,
+        5 => 2.570_581_836,
         _ => {
             let n = degrees as f64;
             let z = |power: i32| Z.powi(power);
@@ -77,9 +79,14 @@ mod tests {
 
     #[test]
     fn students_quantiles_are_those_of_the_tables() {
-        for (degrees, expected, tolerance) in
-            [(4, 2.776, 6e-3), (5, 2.571, 2e-3), (9, 2.262, 5e-4), (30, 2.042, 5e-4), (1_000_000, 1.960, 5e-4)]
-        {
+        for (degrees, expected, tolerance) in [
+            (5, 2.571, 5e-4),
+            (6, 2.447, 2e-3),
+            (7, 2.365, 1e-3),
+            (9, 2.262, 5e-4),
+            (30, 2.042, 5e-4),
+            (1_000_000, 1.960, 5e-4),
+        ] {
             let found = student_quantile(degrees);
             assert!((found - expected).abs() < tolerance, "{degrees}: {found}, expected {expected}");
         }
