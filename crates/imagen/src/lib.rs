@@ -7,6 +7,7 @@ pub mod cascade;
 pub mod data;
 pub mod diffusion;
 pub mod error;
+pub mod eval;
 pub mod image;
 pub mod models;
 pub mod nn;

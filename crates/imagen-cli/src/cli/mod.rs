@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 mod data;
 mod doctor;
+mod eval;
 mod export;
 mod inspect;
 mod man;
@@ -58,6 +59,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Plan(plan::PlanVerb),
     Data(data::Data),
+    Eval(eval::Eval),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -76,6 +78,7 @@ impl Cli {
             Some(Verb::Inspect(verb)) => verb.run(),
             Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
+            Some(Verb::Eval(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),
             Some(Verb::Completions(verb)) => verb.run(),

@@ -117,7 +117,7 @@ fn samplers() -> String {
 }
 
 /// Stages by name, known to the help and the completions.
-fn stage_names() -> impl TypedValueParser<Value = StageName> {
+pub(super) fn stage_names() -> impl TypedValueParser<Value = StageName> {
     let names = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str));
     names.map(|name| name.parse().expect("a name from the list"))
 }
@@ -179,8 +179,16 @@ impl Sample {
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
             progress.note(format_args!("seed {}", request.seed));
         }
-        Drawing { verb: &self, model: self.model_record(&imagen), request, stages, subjects, outputs, progress }
-            .run(&imagen)
+        Drawing {
+            verb: &self,
+            model: model_record(self.model.as_deref(), &imagen),
+            request,
+            stages,
+            subjects,
+            outputs,
+            progress,
+        }
+        .run(&imagen)
     }
 
     /// The prompts: arguments, lines of stdin, or the remembered one.
@@ -227,20 +235,20 @@ impl Sample {
         let batch = self.batch.unwrap_or(Request::default().batch);
         Ok(Request { prompts, seed, count: self.count, options, until, batch })
     }
+}
 
-    /// The model's name without the path to it.
-    fn model_record(&self, imagen: &Imagen) -> ModelRecord {
-        let name = self.model.as_deref().map(|folder| {
-            let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-            whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-        });
-        let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
-        ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
-    }
+/// The model's name without the path to it.
+pub(super) fn model_record(model: Option<&Path>, imagen: &Imagen) -> ModelRecord {
+    let name = model.map(|folder| {
+        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+    });
+    let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
+    ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
 }
 
 /// Gives each running stage its value from a flag, if the flag was given.
-fn set<T: Copy>(
+pub(super) fn set<T: Copy>(
     options: &mut BTreeMap<StageName, StageOptions>,
     (model, running): (&[StageName], usize),
     flag: &str,

@@ -5,6 +5,7 @@
 mod bench;
 mod channels;
 mod data;
+mod eval;
 mod help;
 mod insight;
 mod refusals;

@@ -7,7 +7,7 @@
 
 mod bert;
 pub mod cache;
-mod hash;
+pub(crate) mod hash;
 
 use std::path::Path;
 

@@ -19,7 +19,8 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "error"]),
     // image: a run draws grids of samples
     ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "error"]),
-    ("eval", &["models", "text", "image", "error"]),
+    // rng: which pictures share a block; models: safetensors; text: the hash that names a definition
+    ("eval", &["models", "text", "image", "rng", "error"]),
 ];
 
 /// What the crate's root re-exports from `error`.

@@ -2,6 +2,7 @@
 
 mod bert;
 mod data;
+mod eval;
 mod floors;
 mod image;
 mod laws;

@@ -1,0 +1,95 @@
+//! Intervals of 95 %: of a rate, and of an estimate whose standard error is known.
+
+/// The normal distribution's quantile of 0.975.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// An interval that holds the true value in 95 of 100 cases.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Around an estimate with this standard error, which itself was estimated with so many degrees of freedom.
+    pub(super) fn student(estimate: f64, standard_error: f64, degrees: usize) -> Self {
+        let reach = student_quantile(degrees) * standard_error;
+        Self { low: estimate - reach, high: estimate + reach }
+    }
+
+    /// Whether a value lies inside.
+    pub fn contains(&self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+}
+
+/// The interval of a rate of which `hits` in `of` were seen (Wilson, 1927); everything where nothing was seen.
+pub fn wilson(hits: usize, of: usize) -> Interval {
+    if of == 0 {
+        return Interval { low: 0.0, high: 1.0 };
+    }
+    let (n, p, z2) = (of as f64, hits as f64 / of as f64, Z * Z);
+    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let reach = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    // rounding must not push the ends of 0 % and 100 % outside
+    Interval { low: (centre - reach).max(0.0).min(p), high: (centre + reach).min(1.0).max(p) }
+}
+
+/// Student's quantile of 0.975: tabulated up to five degrees, beyond by its expansion around the normal one.
+fn student_quantile(degrees: usize) -> f64 {
+    match degrees {
+        0 => f64::INFINITY,
+        1 => 12.706_204_736,
+        2 => 4.302_652_730,
+        3 => 3.182_446_305,
+        4 => 2.776_445_105,
+        5 => 2.570_581_836,
+        _ => {
+            let n = degrees as f64;
+            let z = |power: i32| Z.powi(power);
+            let first = (z(3) + z(1)) / 4.0;
+            let second = (5.0 * z(5) + 16.0 * z(3) + 3.0 * z(1)) / 96.0;
+            let third = (3.0 * z(7) + 19.0 * z(5) + 17.0 * z(3) - 15.0 * z(1)) / 384.0;
+            let fourth = (79.0 * z(9) + 776.0 * z(7) + 1482.0 * z(5) - 1920.0 * z(3) - 945.0 * z(1)) / 92160.0;
+            Z + first / n + second / n.powi(2) + third / n.powi(3) + fourth / n.powi(4)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_gives_the_published_intervals() {
+        // values of statsmodels' proportion_confint(method="wilson")
+        for (hits, of, low, high) in [
+            (0, 10, 0.0, 0.277_533),
+            (10, 10, 0.722_467, 1.0),
+            (38, 40, 0.834_966, 0.986_181),
+            (1, 2, 0.094_531, 0.905_469),
+        ] {
+            let interval = wilson(hits, of);
+            let close = |a: f64, b: f64| (a - b).abs() < 2e-5;
+            assert!(close(interval.low, low) && close(interval.high, high), "{hits} of {of}: {interval:?}");
+        }
+        assert_eq!(wilson(0, 0), Interval { low: 0.0, high: 1.0 });
+    }
+
+    #[test]
+    fn students_quantiles_are_those_of_the_tables() {
+        for (degrees, expected, tolerance) in [
+            (5, 2.571, 5e-4),
+            (6, 2.447, 1e-3),
+            (7, 2.365, 5e-4),
+            (9, 2.262, 5e-4),
+            (30, 2.042, 5e-4),
+            (1_000_000, 1.960, 5e-4),
+        ] {
+            let found = student_quantile(degrees);
+            assert!((found - expected).abs() < tolerance, "{degrees}: {found}, expected {expected}");
+        }
+    }
+}

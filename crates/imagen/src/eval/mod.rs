@@ -1,0 +1,23 @@
+//! How good drawn pictures are, in numbers: distances between two sets of pictures, and whether a thing is found again.
+//!
+//! [`Layout`] turns a picture into features without any weights, [`Statistics`] and [`Summary`] keep them, [`frechet`]
+//! and [`kid`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to. Every number comes with
+//! an interval (`Interval`).
+//!
+//! Nothing here draws, and nothing here knows a data set: it is given pictures. There is no Inception network, so no
+//! number of this module is an FID or a KID as papers report them.
+
+mod features;
+mod frechet;
+mod interval;
+mod kid;
+pub mod retrieval;
+mod statistics;
+mod summary;
+
+pub use features::Layout;
+pub use frechet::{Frechet, frechet, frechet_distance};
+pub use interval::{Interval, wilson};
+pub use kid::{Kid, KidOptions, kid};
+pub use statistics::Statistics;
+pub use summary::Summary;

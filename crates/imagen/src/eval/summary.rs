@@ -1,0 +1,148 @@
+//! What remains of a set of pictures: statistics of its features, the features themselves where they are kept, and a file.
+//!
+//! The file is a safetensors: `mean` f64 `[d]`, `scatter` f64 `[d, d]` (sum of products of deviations, so that files can be
+//! merged exactly) and, where kept, `features` f32 `[n, d]`. Its header names the extractor, with a digest of its
+//! definition: statistics of another extractor are never compared.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+
+use super::{Layout, Statistics};
+use crate::error::{Context, Error, Result};
+use crate::image::Picture;
+use crate::models::weights::{Content, RawTensor, Weights, write_raw};
+
+const FORMAT: &str = "imagen.statistics";
+const EXTRACTOR: &str = "imagen.extractor";
+const DIGEST: &str = "imagen.extractor_digest";
+const COUNT: &str = "imagen.count";
+
+/// Features of a set of pictures by [`Layout`], summed up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    statistics: Statistics,
+    /// `[n, d]`, where they are kept.
+    features: Option<Vec<f32>>,
+}
+
+impl Summary {
+    /// Of no pictures yet. Kept features are what intervals and kernel distances need; they take 1280 bytes a picture.
+    pub fn new(keep_features: bool) -> Self {
+        Self { statistics: Statistics::new(Layout::DIM), features: keep_features.then(Vec::new) }
+    }
+
+    /// Of these pictures, with features.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn of<'a>(pictures: impl IntoIterator<Item = &'a Picture>) -> Result<Self> {
+        let mut summary = Self::new(true);
+        pictures.into_iter().try_for_each(|picture| summary.add(&Layout::of(picture)?))?;
+        Ok(summary)
+    }
+
+    /// Adds the features of a picture ([`Layout::of`]).
+    ///
+    /// # Errors
+    /// Those of [`Statistics::add`].
+    pub fn add(&mut self, features: &[f32]) -> Result<()> {
+        self.statistics.add(features)?;
+        if let Some(kept) = &mut self.features {
+            kept.extend_from_slice(features);
+        }
+        Ok(())
+    }
+
+    /// Joins another set. Features are kept if both have kept theirs.
+    ///
+    /// # Errors
+    /// Those of [`Statistics::merge`].
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.statistics.merge(&other.statistics)?;
+        match (&mut self.features, &other.features) {
+            (Some(ours), Some(theirs)) => ours.extend_from_slice(theirs),
+            (ours, _) => *ours = None,
+        }
+        Ok(())
+    }
+
+    /// The statistics.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The features, `[n, d]`, where they were kept.
+    pub fn features(&self) -> Option<&[f32]> {
+        self.features.as_deref()
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// `Io` where the system refuses.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let (mean, scatter) = (bytes(self.statistics.mean()), bytes(self.statistics.scatter()));
+        let (count, dim) = (self.statistics.count() as usize, Layout::DIM);
+        let tensor = |name: &str, shape, content| RawTensor { name: name.to_owned(), shape, content };
+        let mut tensors = vec![
+            tensor("mean", vec![dim], Content::Bytes(Dtype::F64, &mean)),
+            tensor("scatter", vec![dim, dim], Content::Bytes(Dtype::F64, &scatter)),
+        ];
+        if let Some(features) = &self.features {
+            tensors.push(tensor("features", vec![count, dim], Content::F32(features)));
+        }
+        let metadata = HashMap::from([
+            (FORMAT.to_owned(), "1".to_owned()),
+            (EXTRACTOR.to_owned(), Layout::NAME.to_owned()),
+            (DIGEST.to_owned(), Layout::digest()),
+            (COUNT.to_owned(), count.to_string()),
+        ]);
+        write_raw(path, tensors, &metadata)
+    }
+
+    /// Reads a file that [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// `Io`; `Model` where it is damaged, no statistics, or of another extractor.
+    pub fn load(path: &Path) -> Result<Self> {
+        let weights = Weights::open(path)?;
+        Self::parse(&weights).context(|| path.display().to_string())
+    }
+
+    fn parse(weights: &Weights) -> Result<Self> {
+        let entry = |key: &str| weights.metadata().get(key).map(String::as_str);
+        if entry(FORMAT) != Some("1") {
+            return Err(Error::model(
+                "these are no statistics of pictures in format 1; expected a file written by `imagen eval stats`",
+            ));
+        }
+        let (name, digest) = (entry(EXTRACTOR).unwrap_or("(none)"), entry(DIGEST).unwrap_or("(none)"));
+        if name != Layout::NAME || digest != Layout::digest() {
+            return Err(Error::model(format!(
+                "the statistics are of the extractor {name} ({digest}); this program has {} ({}): make them anew with \
+                 `imagen eval stats`",
+                Layout::NAME,
+                Layout::digest()
+            )));
+        }
+        let count: u64 = entry(COUNT)
+            .and_then(|count| count.parse().ok())
+            .ok_or_else(|| Error::model(format!("{COUNT} in the header is no count of pictures")))?;
+        let dim = Layout::DIM;
+        let f64s = |name: &str, shape: &[usize]| match weights.raw(name) {
+            Some((Dtype::F64, there, bytes)) if there == shape => {
+                Ok(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+            }
+            _ => Err(Error::model(format!("`{name}` is missing or not f64 of {shape:?}"))),
+        };
+        let statistics = Statistics::from_parts(count, f64s("mean", &[dim])?, f64s("scatter", &[dim, dim])?)?;
+        let features = match weights.shape("features") {
+            Some(_) => Some(weights.tensor_f32("features", &[count as usize, dim])?),
+            None => None,
+        };
+        Ok(Self { statistics, features })
+    }
+}
