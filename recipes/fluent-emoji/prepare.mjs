@@ -1,7 +1,7 @@
 // Lays out Microsoft's Fluent Emoji as a captioned picture folder: OUT/images/*.png and OUT/metadata.jsonl.
 //
 //   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji                      3,300 pictures, 256x256, base and sr256
-//   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji-1024 --style vector --size 1024     for sr1024
+//   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji-1024 --style vector --size 1024 --one     for sr1024
 //
 // The pictures and names come from npm packages with exact versions, installed beside this file at the first run.
 // The result depends on those versions alone; the last line printed is a digest of names, captions and pixels.
@@ -32,11 +32,11 @@ const WHITE = { r: 255, g: 255, b: 255 };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { style: { type: 'string', default: '3d' }, size: { type: 'string', default: '256' } },
+  options: { style: { type: 'string', default: '3d' }, size: { type: 'string', default: '256' }, one: { type: 'boolean', default: false } },
 });
 const size = Number(values.size);
 if (positionals.length !== 1 || !['3d', 'vector'].includes(values.style) || !(size >= 8 && size <= 2048)) {
-  console.error('usage: node prepare.mjs OUT [--style 3d|vector] [--size 256]');
+  console.error('usage: node prepare.mjs OUT [--style 3d|vector] [--size 256] [--one]\n  --one: one picture of each concept, without the variants of skin tone');
   process.exit(2);
 }
 const out = path.resolve(positionals[0]);
@@ -56,7 +56,8 @@ const codePoints = (name) =>
   name.toLowerCase().split(/[-_]/).map((part) => part.replace(/^0+/, '')).filter((part) => part !== 'fe0f' && part !== 'e007f').join('-');
 
 const named = emoji.flatMap((parent) => [parent, ...(parent.skins ?? [])].map((entry) => ({ entry, parent })));
-const { pictures, unmatched, repeated } = values.style === '3d' ? await byCodePoints() : await bySlug();
+const { pictures: matched, unmatched, repeated } = values.style === '3d' ? await byCodePoints() : await bySlug();
+const pictures = values.one ? matched.filter(({ entry, parent }) => entry === parent) : matched;
 console.log(`${pictures.length} pictures matched, ${repeated.length} repeated, ${unmatched.length} without a name`);
 if (repeated.length) console.log(`  repeated: ${repeated.join(', ')}`);
 if (unmatched.length) console.log(`  without a name: ${unmatched.join(', ')}`);
@@ -146,7 +147,7 @@ async function draw({ code, file }) {
   const pixels = await sharp(file, { density })
     .resize(size, size, { fit: 'contain', background: { ...WHITE, alpha: 0 } })
     .flatten({ background: WHITE }).toColourspace('srgb').removeAlpha().raw().toBuffer();
-  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 9 }).toBuffer();
+  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 6 }).toBuffer();
   await writeWhole(path.join(out, 'images', `${code}.png`), png);
   return createHash('sha256').update(pixels).digest();
 }

@@ -157,8 +157,10 @@ impl Bench {
             let work = 4.0 * (b * heads * tq * tk * d) as f64;
             let name = |what: &str| format!("attention {b}x{heads} {tq}x{tk} {d} {what}");
             self.line(&name("forward"), work, "GF/s", || a.forward(&q, &kv, None, &mut o));
+            let mut log_sums = vec![0.0; b * heads * tq];
+            a.forward_saving(&q, &kv, None, &mut o, &mut log_sums);
             self.line(&name("backward"), 2.5 * work, "GF/s", || {
-                a.backward(&q, &kv, None, &o, &go, &mut gq, &mut gkv);
+                a.backward([&q, &kv], None, [&o, &log_sums], &go, &mut gq, &mut gkv);
             });
         }
         for (rows, c, k) in [

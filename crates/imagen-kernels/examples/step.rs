@@ -292,13 +292,13 @@ impl Operation {
             Self::Attention(a) => {
                 let Attention { b, heads, tq, tk, d } = a;
                 let (q, kv, mask) = (numbers(b * tq * heads * d), numbers(2 * b * tk * heads * d), vec![1.0; b * tk]);
-                let mut o = q.clone();
+                let (mut o, mut log_sums) = (q.clone(), vec![0.0; b * heads * tq]);
                 let work = 4.0 * (b * heads * tq * tk * d) as f64;
-                sink("forward", work, &mut || a.forward(&q, &kv, Some(&mask), &mut o));
+                sink("forward", work, &mut || a.forward_saving(&q, &kv, Some(&mask), &mut o, &mut log_sums));
                 if backward {
                     let (go, mut gq, mut gkv) = (q.clone(), q.clone(), kv.clone());
                     sink("backward", 2.5 * work, &mut || {
-                        a.backward(&q, &kv, Some(&mask), &o, &go, &mut gq, &mut gkv);
+                        a.backward([&q, &kv], Some(&mask), [&o, &log_sums], &go, &mut gq, &mut gkv);
                     });
                 }
             }

@@ -1,8 +1,9 @@
 //! Scaled dot-product attention, `softmax(q k^T / sqrt d) v`, with a key mask, for several heads side by side.
 //!
-//! Keys and values of one head are packed once and stay in cache while blocks of queries pass; no T x T matrix is
-//! kept. The backward pass recomputes the probabilities of a block from q and k (as in Dao et al. 2022) and needs
-//! nothing but the forward pass's output.
+//! Keys and values of one head are packed a block at a time and stay in cache while all queries pass; no T x T matrix is
+//! kept. Each query carries its largest score so far and the sum of its exponentials (Milakov & Gimelshein 2018), and its
+//! output grows block by block. The backward pass makes the probabilities of a block again from q, k and the logarithm of
+//! that sum (as in Dao et al. 2022).
 
 use crate::gemm::{Gemm, PackPanel, PackTransposedPanel};
 use crate::isa::{Isa, Kernel};
@@ -11,10 +12,14 @@ use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use crate::{expect_len, scratch};
 
-/// Queries of one block in the forward pass: few, so that their scores stay in the first-level cache.
+/// Queries whose scores are made at once in the forward pass.
 const QUERIES: usize = 36;
-/// Queries of one block in the backward pass: more, since each block adds to the gradients of all keys.
-const QUERIES_BACK: usize = 56;
+/// In the backward pass: more, since each block adds to the gradients of all its keys.
+const QUERIES_BACK: usize = 112;
+/// Keys of a block: packed keys and values and the scores lie in the second-level cache, or nearly.
+const KEYS: usize = 512;
+/// In the backward pass, which packs three operands and adds up two.
+const KEYS_BACK: usize = 256;
 /// Queries of one unit of work in the forward pass, if heads alone do not make enough units.
 const SPAN: usize = 12 * QUERIES;
 
@@ -41,54 +46,97 @@ impl Attention {
     /// # Panics
     /// If a slice does not have the length of its shape.
     pub fn forward(&self, q: &[f32], kv: &[f32], mask: Option<&[f32]>, o: &mut [f32]) {
+        self.run(q, kv, mask, o, None);
+    }
+
+    /// [`Attention::forward`] that keeps what [`Attention::backward`] needs: for each query `[b, heads, tq]` the logarithm
+    /// to the base 2 of the sum of its exponentials.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn forward_saving(&self, q: &[f32], kv: &[f32], mask: Option<&[f32]>, o: &mut [f32], log_sums: &mut [f32]) {
+        expect_len("log_sums", log_sums, self.b * self.heads * self.tq);
+        self.run(q, kv, mask, o, Some(log_sums));
+    }
+
+    fn run(&self, q: &[f32], kv: &[f32], mask: Option<&[f32]>, o: &mut [f32], log_sums: Option<&mut [f32]>) {
         self.check(q, kv, mask);
         let Self { b, heads, tq, tk, d } = *self;
         expect_len("o", o, b * tq * heads * d);
         if tk == 0 {
+            log_sums.into_iter().for_each(|sums| sums.fill(NOTHING));
             return o.fill(0.0);
         }
         let isa = Isa::current();
         let row = heads * d;
         let span = if b * heads >= 16 { tq.max(1) } else { SPAN };
         let spans = tq.div_ceil(span);
-        let to = Shared::new(o);
+        let (to, log_sums) = (Shared::new(o), log_sums.map(Shared::new));
         for_each(b * heads * spans, |i| {
             let (picture, head, first) = (i / spans / heads, i / spans % heads, i % spans * span);
-            let mut area = Area::new(isa, self, QUERIES);
-            area.set_mask(mask.map(|mask| &mask[picture * tk..][..tk]), tk);
-            let [keys, values, scores, _, _, _] = area.parts();
+            let queries = span.min(tq - first);
+            let mut area = Area::new(isa, self, QUERIES, KEYS, 2);
+            let mut running = scratch::take(2 * queries);
+            let (largest, sums) = running.split_at_mut(queries);
+            largest.fill(IGNORED);
+            sums.fill(0.0);
             let kv = &kv[picture * tk * 2 * row + head * d..];
-            pack_transposed_rows(isa, kv, 2 * row, tk, d, keys);
-            pack_rows(isa, &kv[row..], 2 * row, tk, d, values);
-            let mut t = first;
-            while t < (first + span).min(tq) {
-                let m = QUERIES.min((first + span).min(tq) - t);
-                let at = (picture * tq + t) * row + head * d;
-                // SAFETY: queries t..t + m of this head; units of work do not overlap; the area has room for
-                // QUERIES rows.
-                unsafe {
-                    let (q, o) = (q.as_ptr().add(at), to.get().add(at));
-                    area.product(m, d, q, row, keys, scores, area.row, area.mask.len());
-                    let mut inverse = [0.0; QUERIES];
-                    isa.run(area.exponentials(scores, &mut inverse[..m]));
-                    area.product(m, tk, scores, area.row, values, o, row, d);
-                    isa.run(ScaleRows { rows: o, row, len: d, scales: &inverse[..m] });
+            let at = |t: usize| (picture * tq + first + t) * row + head * d;
+            for key in (0..tk).step_by(KEYS) {
+                let n = KEYS.min(tk - key);
+                area.set_mask(mask.map(|mask| &mask[picture * tk + key..][..n]), n);
+                let [keys, values, _] = area.packed();
+                let (scores, block) = (area.scores(0), area.rows(0));
+                pack_transposed_rows(isa, &kv[key * 2 * row..], 2 * row, n, d, keys);
+                pack_rows(isa, &kv[key * 2 * row + row..], 2 * row, n, d, values);
+                for t in (0..queries).step_by(QUERIES) {
+                    let m = QUERIES.min(queries - t);
+                    // SAFETY: m queries of this head from t on; units of work do not overlap; the area has room for
+                    // QUERIES rows.
+                    unsafe {
+                        let o = to.get().add(at(t));
+                        isa.run(CopyRows { x: &q[at(t)..], row, rows: m, d, scale: area.exponent_scale(), to: block });
+                        area.product([m, d, area.keys], (block, d), keys, (scores, area.row), false);
+                        isa.run(Exponentials {
+                            rows: scores,
+                            row: area.row,
+                            len: area.keys,
+                            mask: area.mask(),
+                            largest: &mut largest[t..t + m],
+                            sums: &mut sums[t..t + m],
+                            o: (key > 0).then_some(o),
+                            o_row: row,
+                            d,
+                        });
+                        area.product([m, n, d], (scores, area.row), values, (o, row), key > 0);
+                        if key + n == tk {
+                            let sums = &mut sums[t..t + m];
+                            if let Some(log_sums) = &log_sums {
+                                let to = log_sums.get().add((picture * heads + head) * tq + first + t);
+                                for (i, (largest, &sum)) in largest[t..t + m].iter().zip(sums.iter()).enumerate() {
+                                    to.add(i).write(if sum == 0.0 { NOTHING } else { largest + sum.log2() });
+                                }
+                            }
+                            for sum in sums.iter_mut() {
+                                *sum = if *sum == 0.0 { 0.0 } else { 1.0 / *sum };
+                            }
+                            isa.run(ScaleRows { rows: o, row, len: d, scales: sums });
+                        }
+                    }
                 }
-                t += m;
             }
         });
     }
 
-    /// The gradients of q and kv from that of o; `o` is what [`Attention::forward`] returned.
+    /// The gradients of q and kv from that of o; `o` and `log_sums` are what [`Attention::forward_saving`] wrote.
     ///
     /// # Panics
     /// If a slice does not have the length of its shape.
     pub fn backward(
         &self,
-        q: &[f32],
-        kv: &[f32],
+        [q, kv]: [&[f32]; 2],
         mask: Option<&[f32]>,
-        o: &[f32],
+        [o, log_sums]: [&[f32]; 2],
         go: &[f32],
         gq: &mut [f32],
         gkv: &mut [f32],
@@ -96,6 +144,7 @@ impl Attention {
         self.check(q, kv, mask);
         let Self { b, heads, tq, tk, d } = *self;
         expect_len("o", o, b * tq * heads * d);
+        expect_len("log_sums", log_sums, b * heads * tq);
         expect_len("go", go, b * tq * heads * d);
         expect_len("gq", gq, b * tq * heads * d);
         expect_len("gkv", gkv, b * tk * 2 * heads * d);
@@ -108,70 +157,76 @@ impl Attention {
         let (to_q, to_kv) = (Shared::new(gq), Shared::new(gkv));
         for_each(b * heads, |i| {
             let (picture, head) = (i / heads, i % heads);
-            let mut area = Area::new(isa, self, QUERIES_BACK);
-            area.set_mask(mask.map(|mask| &mask[picture * tk..][..tk]), tk);
-            let [keys, values, scores, slopes, keys_back, block] = area.parts();
-            let from = picture * tk * 2 * row + head * d;
-            let kv = &kv[from..];
-            pack_transposed_rows(isa, kv, 2 * row, tk, d, keys);
-            pack_transposed_rows(isa, &kv[row..], 2 * row, tk, d, values);
-            pack_rows(isa, kv, 2 * row, tk, d, keys_back);
-            // dK and dV side by side, rather than in gkv, whose rows are far apart.
-            let mut sums = scratch::take(2 * tk * d);
-            let mut t = 0;
-            while t < tq {
-                let m = QUERIES_BACK.min(tq - t);
-                let at = (picture * tq + t) * row + head * d;
-                // SAFETY: queries t..t + m and all keys of this head; heads do not overlap; the area has room for
-                // QUERIES_BACK rows.
-                unsafe {
-                    let (q, go, o) = (&q[at..], &go[at..], &o[at..]);
-                    // P and dP, then dS = P (dP - rowsum(do o)) / sqrt d in place of dP.
-                    area.product(m, d, q.as_ptr(), row, keys, scores, area.row, area.mask.len());
-                    area.product(m, d, go.as_ptr(), row, values, slopes, area.row, area.mask.len());
-                    let mut inverse = [0.0; QUERIES_BACK];
-                    isa.run(area.exponentials(scores, &mut inverse[..m]));
-                    isa.run(SoftmaxBackward {
-                        p: scores,
-                        dp: slopes,
-                        row: area.row,
-                        len: area.mask.len(),
-                        inverse: &inverse[..m],
-                        go: go.as_ptr(),
-                        o: o.as_ptr(),
-                        o_row: row,
-                        d,
-                        scale: area.scale,
-                    });
-                    area.product(m, tk, slopes, area.row, keys_back, to_q.get().add(at), row, d);
-                    // dK += dS^T q, dV += P^T do.
-                    for (left, right, half) in [(slopes, q, 0), (scores, go, tk * d)] {
-                        pack_rows(isa, right, row, m, d, block);
-                        let gemm = Gemm {
-                            m: tk,
-                            k: m,
-                            n: d,
-                            a: left,
-                            a_row: 1,
-                            a_col: area.row,
-                            b: block,
-                            b_panel: m * isa.panel(),
-                            c: sums.as_mut_ptr().add(half),
-                            c_row: d,
-                            accumulate: t > 0,
-                        };
-                        isa.run(gemm);
+            let mut area = Area::new(isa, self, QUERIES_BACK, KEYS_BACK, 3);
+            let at = |t: usize| (picture * tq + t) * row + head * d;
+            let log_sums = &log_sums[i * tq..][..tq];
+            let mut dots = scratch::take(tq);
+            // SAFETY: the instruction set is available.
+            unsafe { isa.run(RowDots { x: &go[at(0)..], y: &o[at(0)..], row, d, dots: &mut dots }) };
+            // dK and dV of a block side by side, rather than in gkv, whose rows are far apart.
+            let mut sums = scratch::take(2 * KEYS_BACK * d);
+            for key in (0..tk).step_by(KEYS_BACK) {
+                let n = KEYS_BACK.min(tk - key);
+                area.set_mask(mask.map(|mask| &mask[picture * tk + key..][..n]), n);
+                let [keys, values, keys_back] = area.packed();
+                let (scores, slopes, block) = (area.scores(0), area.scores(1), area.block());
+                let (q_rows, go_rows) = (area.rows(0), area.rows(1));
+                let from = (picture * tk + key) * 2 * row + head * d;
+                let kv = &kv[from..];
+                pack_transposed_rows(isa, kv, 2 * row, n, d, keys);
+                pack_transposed_rows(isa, &kv[row..], 2 * row, n, d, values);
+                pack_rows(isa, kv, 2 * row, n, d, keys_back);
+                for t in (0..tq).step_by(QUERIES_BACK) {
+                    let m = QUERIES_BACK.min(tq - t);
+                    let (q, go) = (&q[at(t)..], &go[at(t)..]);
+                    // SAFETY: m queries from t on and n keys of this head; heads do not overlap; the area has room for
+                    // QUERIES_BACK rows.
+                    unsafe {
+                        // P and dP, then dS = P (dP - rowsum(do o)) / sqrt d in place of dP.
+                        let shape = [m, d, area.keys];
+                        isa.run(CopyRows { x: q, row, rows: m, d, scale: area.exponent_scale(), to: q_rows });
+                        isa.run(CopyRows { x: go, row, rows: m, d, scale: 1.0, to: go_rows });
+                        area.product(shape, (q_rows, d), keys, (scores, area.row), false);
+                        area.product(shape, (go_rows, d), values, (slopes, area.row), false);
+                        isa.run(SoftmaxBackward {
+                            p: scores,
+                            dp: slopes,
+                            row: area.row,
+                            len: area.keys,
+                            mask: area.mask(),
+                            log_sums: &log_sums[t..t + m],
+                            dots: &dots[t..t + m],
+                            scale: area.scale,
+                        });
+                        area.product([m, n, d], (slopes, area.row), keys_back, (to_q.get().add(at(t)), row), key > 0);
+                        // dK += dS^T q, dV += P^T do.
+                        for (left, right, half) in [(slopes, q, 0), (scores, go, n * d)] {
+                            pack_rows(isa, right, row, m, d, block);
+                            let gemm = Gemm {
+                                m: n,
+                                k: m,
+                                n: d,
+                                a: left,
+                                a_row: 1,
+                                a_col: area.row,
+                                b: block,
+                                b_panel: m * isa.panel(),
+                                c: sums.as_mut_ptr().add(half),
+                                c_row: d,
+                                accumulate: t > 0,
+                            };
+                            isa.run(gemm);
+                        }
                     }
                 }
-                t += m;
-            }
-            for j in 0..tk {
-                let (dk, dv) = (&sums[j * d..][..d], &sums[(tk + j) * d..][..d]);
-                // SAFETY: key j of this head.
-                unsafe {
-                    let to = to_kv.get().add(from + j * 2 * row);
-                    to.copy_from_nonoverlapping(dk.as_ptr(), d);
-                    to.add(row).copy_from_nonoverlapping(dv.as_ptr(), d);
+                for j in 0..n {
+                    let (dk, dv) = (&sums[j * d..][..d], &sums[(n + j) * d..][..d]);
+                    // SAFETY: key `key + j` of this head.
+                    unsafe {
+                        let to = to_kv.get().add(from + j * 2 * row);
+                        to.copy_from_nonoverlapping(dk.as_ptr(), d);
+                        to.add(row).copy_from_nonoverlapping(dv.as_ptr(), d);
+                    }
                 }
             }
         });
@@ -192,85 +247,109 @@ impl Attention {
 struct Area {
     isa: Isa,
     buffer: scratch::Scratch,
-    /// What is added to the score of a key: 0, or [`IGNORED`] for those masked and those beyond the last, up to whole
-    /// panels.
-    mask: scratch::Scratch,
+    /// Keys of the block, up to whole panels.
+    keys: usize,
+    /// What is added to the score of each: 0, or [`IGNORED`] for those masked and those beyond the last.
+    mask: Vec<f32>,
+    /// Whether there are such.
+    masked: bool,
     /// Queries of a block.
     queries: usize,
     /// Distance between rows of scores.
     row: usize,
     /// Numbers of one packed operand: keys or values.
     packed: usize,
+    /// How many of those there are.
+    operands: usize,
+    /// Features of one head.
+    d: usize,
     /// 1 / sqrt d
     scale: f32,
 }
 
 impl Area {
-    /// For blocks of `queries` queries.
-    fn new(isa: Isa, of: &Attention, queries: usize) -> Self {
+    /// For blocks of `queries` queries and at most `keys` keys, which are packed in `operands` ways.
+    fn new(isa: Isa, of: &Attention, queries: usize, keys: usize, operands: usize) -> Self {
         let panel = isa.panel();
-        let keys = of.tk.next_multiple_of(panel);
+        let keys = of.tk.min(keys).next_multiple_of(panel);
         // Rows of a power-of-two length would fall into few cache sets.
         let row = keys + 16;
         let packed = keys * of.d.next_multiple_of(panel);
         let block = queries * of.d.next_multiple_of(panel);
         Self {
             isa,
-            buffer: scratch::take(3 * packed + 2 * queries * row + block),
-            mask: scratch::take(keys),
+            buffer: scratch::take(operands * packed + 2 * queries * row + 3 * block),
+            keys,
+            mask: Vec::with_capacity(keys),
+            masked: false,
             queries,
             row,
             packed,
+            operands,
+            d: of.d,
             scale: 1.0 / (of.d as f32).sqrt(),
         }
     }
 
     fn set_mask(&mut self, mask: Option<&[f32]>, keys: usize) {
-        self.mask.fill(IGNORED);
+        self.mask.clear();
         match mask {
-            Some(mask) => {
-                for (to, &keep) in self.mask.iter_mut().zip(mask) {
-                    *to = if keep == 0.0 { IGNORED } else { 0.0 };
-                }
-            }
-            None => self.mask[..keys].fill(0.0),
+            Some(mask) => self.mask.extend(mask.iter().map(|&keep| if keep == 0.0 { IGNORED } else { 0.0 })),
+            None => self.mask.resize(keys, 0.0),
         }
+        self.keys = keys.next_multiple_of(self.isa.panel());
+        self.mask.resize(self.keys, IGNORED);
+        self.masked = self.mask.iter().any(|&m| m != 0.0);
     }
 
-    /// The kernel for as many rows of scores as there are places for the reciprocal sums.
-    fn exponentials<'a>(&'a self, scores: *mut f32, inverse: &'a mut [f32]) -> Exponentials<'a> {
-        Exponentials { rows: scores, row: self.row, mask: &self.mask, scale: self.scale, inverse }
+    fn mask(&self) -> Option<&[f32]> {
+        self.masked.then_some(&self.mask)
     }
 
-    /// Three packed operands, two blocks of scores (in places 2 and 3), one packed block of queries (last).
-    fn parts(&mut self) -> [*mut f32; 6] {
+    /// The factor of q that makes its products with keys exponents to the base 2.
+    fn exponent_scale(&self) -> f32 {
+        self.scale * std::f32::consts::LOG2_E
+    }
+
+    /// Where packed operands lie; the last only where there are three.
+    fn packed(&mut self) -> [*mut f32; 3] {
         let start = self.buffer.as_mut_ptr();
-        let scores = self.queries * self.row;
-        let ends = [0, self.packed, 2 * self.packed, 2 * self.packed + scores, 2 * (self.packed + scores)];
-        let last = ends[4] + self.packed;
-        // SAFETY: all offsets are inside the buffer, see `new`.
-        unsafe {
-            [start, start.add(ends[1]), start.add(ends[2]), start.add(ends[3]), start.add(ends[4]), start.add(last)]
-        }
+        // SAFETY: inside the buffer, or, where there are two operands, the start of the scores.
+        [0, 1, 2].map(|i| unsafe { start.add(i * self.packed) })
     }
 
-    /// `c (m x n) = a (m x k) b` for a packed b of depth k.
+    /// The first or second block of scores.
+    fn scores(&mut self, index: usize) -> *mut f32 {
+        // SAFETY: inside the buffer, see `new`.
+        unsafe { self.buffer.as_mut_ptr().add(self.operands * self.packed + index * self.queries * self.row) }
+    }
+
+    /// Room for packed queries.
+    fn block(&mut self) -> *mut f32 {
+        self.scores(2)
+    }
+
+    /// Room for the first or second copy of a block of queries.
+    fn rows(&mut self, index: usize) -> *mut f32 {
+        let block = self.queries * self.d.next_multiple_of(self.isa.panel());
+        // SAFETY: inside the buffer, see `new`.
+        unsafe { self.block().add((1 + index) * block) }
+    }
+
+    /// `c (m x n) = a (m x k) b` for a packed b of depth k, or `+=`; operands in rows that are as far apart as stated.
     ///
     /// # Safety
     /// As for [`Gemm`].
     unsafe fn product(
         &self,
-        m: usize,
-        k: usize,
-        a: *const f32,
-        a_row: usize,
+        [m, k, n]: [usize; 3],
+        (a, a_row): (*const f32, usize),
         b: *const f32,
-        c: *mut f32,
-        c_row: usize,
-        n: usize,
+        (c, c_row): (*mut f32, usize),
+        accumulate: bool,
     ) {
         let b_panel = k * self.isa.panel();
-        let gemm = Gemm { m, k, n, a, a_row, a_col: 1, b, b_panel, c, c_row, accumulate: false };
+        let gemm = Gemm { m, k, n, a, a_row, a_col: 1, b, b_panel, c, c_row, accumulate };
         // SAFETY: the caller's.
         unsafe { gemm.run_deep(self.isa) };
     }
@@ -302,18 +381,25 @@ fn pack_rows(isa: Isa, x: &[f32], row: usize, t: usize, d: usize, to: *mut f32) 
 
 /// Stands for minus infinity, without its arithmetic.
 const IGNORED: f32 = -1e30;
+/// Stands for the logarithm of the sum of a query that attends to nothing: its probabilities are then 0.
+const NOTHING: f32 = 1e30;
 
-/// Replaces the scores of each row by `exp(scale * score + mask)` over the largest of them, and finds the reciprocals of
-/// the rows' sums; both are 0 where every key is ignored.
+/// Replaces the exponents of each row by `2^(exponent + mask - largest)`, where `largest` is what it was or the greatest
+/// of this row; `sums` and the rows of `o` are brought to the new `largest`, and the row is added to its sum.
+/// Where every key so far is ignored, the row becomes 0.
 ///
-/// Contract: `rows` is valid for a row for each of `inverse`, `row` apart, of as many numbers as `mask` has, which is
-/// whole vectors.
+/// Contract: `rows` is valid for a row of `len` numbers for each of `sums`, `row` apart; `len` is whole vectors, and as
+/// many numbers has `mask`; `o`, where given, is valid for d numbers in rows `o_row` apart.
 struct Exponentials<'a> {
     rows: *mut f32,
     row: usize,
-    mask: &'a [f32],
-    scale: f32,
-    inverse: &'a mut [f32],
+    len: usize,
+    mask: Option<&'a [f32]>,
+    largest: &'a mut [f32],
+    sums: &'a mut [f32],
+    o: Option<*mut f32>,
+    o_row: usize,
+    d: usize,
 }
 
 impl Kernel for Exponentials<'_> {
@@ -321,36 +407,85 @@ impl Kernel for Exponentials<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let (mask, len) = (self.mask.as_ptr(), self.mask.len());
-        for (r, inverse) in self.inverse.iter_mut().enumerate() {
-            // SAFETY: whole vectors inside the row and `mask`.
+        // SAFETY: passed on.
+        unsafe {
+            match self.mask {
+                None => self.all::<V>(|row, j| V::load(row.add(j))),
+                Some(mask) => self.all::<V>(|row, j| V::load(row.add(j)) + V::load(mask.as_ptr().add(j))),
+            }
+        }
+    }
+}
+
+impl Exponentials<'_> {
+    /// With the exponents of `row` from place j on given by `exponents`.
+    #[inline(always)]
+    unsafe fn all<V: Simd>(self, exponents: impl Fn(*mut f32, usize) -> V) {
+        let len = self.len;
+        for (r, (before, sum)) in self.largest.iter_mut().zip(self.sums).enumerate() {
+            // SAFETY: whole vectors inside the row; partial ones inside the row of `o`.
             unsafe {
                 let row = self.rows.add(r * self.row);
-                // To the base 2.
-                let scale = V::splat(self.scale * std::f32::consts::LOG2_E);
-                let mut largest = V::splat(IGNORED);
-                let mut j = 0;
-                // Scaled scores are made twice rather than stored.
-                while j < len {
-                    largest = largest.max(V::load(row.add(j)).mul_add(scale, V::load(mask.add(j))));
-                    j += V::LANES;
+                let mut largest = V::splat(*before);
+                for j in (0..len).step_by(V::LANES) {
+                    largest = largest.max(exponents(row, j));
                 }
                 let largest = largest.largest();
                 if largest <= 0.5 * IGNORED {
                     row.write_bytes(0, len);
-                    *inverse = 0.0;
                     continue;
                 }
-                let largest = V::splat(largest);
-                let mut sum = V::splat(0.0);
-                j = 0;
-                while j < len {
-                    let e = math::exp2(V::load(row.add(j)).mul_add(scale, V::load(mask.add(j))) - largest);
-                    e.store(row.add(j));
-                    sum = sum + e;
-                    j += V::LANES;
+                if largest != *before {
+                    let shrink = (*before - largest).exp2();
+                    *sum *= shrink;
+                    *before = largest;
+                    if let Some(o) = self.o {
+                        let o = o.add(r * self.o_row);
+                        ScaleRows { rows: o, row: 0, len: self.d, scales: &[shrink] }.run::<V>();
+                    }
                 }
-                *inverse = 1.0 / sum.sum();
+                let largest = V::splat(largest);
+                let mut total = V::splat(0.0);
+                for j in (0..len).step_by(V::LANES) {
+                    let e = math::exp2(exponents(row, j) - largest);
+                    e.store(row.add(j));
+                    total = total + e;
+                }
+                *sum += total.sum();
+            }
+        }
+    }
+}
+
+/// Copies rows of `d` numbers, `row` apart, next to each other, times `scale`: as they lie, rows of all heads together
+/// are often a power of two apart and fall into few cache sets.
+///
+/// Contract: `to` is valid for `rows * d` numbers.
+struct CopyRows<'a> {
+    x: &'a [f32],
+    row: usize,
+    rows: usize,
+    d: usize,
+    scale: f32,
+    to: *mut f32,
+}
+
+impl Kernel for CopyRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for r in 0..self.rows {
+            let x = &self.x[r * self.row..][..self.d];
+            let mut j = 0;
+            while j < self.d {
+                let n = self.d - j;
+                // SAFETY: j.. is inside both rows.
+                unsafe {
+                    let scaled = V::load_up_to(x.as_ptr().add(j), n) * V::splat(self.scale);
+                    scaled.store_up_to(self.to.add(r * self.d + j), n);
+                }
+                j += V::LANES;
             }
         }
     }
@@ -386,20 +521,49 @@ impl Kernel for ScaleRows<'_> {
     }
 }
 
-/// For each row, `p *= inverse` and `dp = p (dp - go . o) scale`.
+/// The dot product of each row of `x` with that of `y`.
+struct RowDots<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    row: usize,
+    d: usize,
+    dots: &'a mut [f32],
+}
+
+impl Kernel for RowDots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for (r, to) in self.dots.iter_mut().enumerate() {
+            let (x, y) = (&self.x[r * self.row..][..self.d], &self.y[r * self.row..][..self.d]);
+            // SAFETY: j.. is inside both rows.
+            unsafe {
+                let mut dot = V::splat(0.0);
+                let mut j = 0;
+                while j < self.d {
+                    let n = self.d - j;
+                    dot = V::load_up_to(x.as_ptr().add(j), n).mul_add(V::load_up_to(y.as_ptr().add(j), n), dot);
+                    j += V::LANES;
+                }
+                *to = dot.sum();
+            }
+        }
+    }
+}
+
+/// For each row, `p = 2^(p + mask - log_sum)` and `dp = p (dp - dot) scale`.
 ///
-/// Contract: `p` and `dp` are valid for `len` numbers, which is whole vectors, in rows `row` apart; `go` and `o` for d
-/// numbers in rows `o_row` apart; there is a row for each `inverse`.
+/// Contract: `p` and `dp` are valid for `len` numbers, which is whole vectors and as many as `mask` has, in rows `row`
+/// apart; there is a row for each of `log_sums` and `dots`.
 struct SoftmaxBackward<'a> {
     p: *mut f32,
     dp: *mut f32,
     row: usize,
     len: usize,
-    inverse: &'a [f32],
-    go: *const f32,
-    o: *const f32,
-    o_row: usize,
-    d: usize,
+    mask: Option<&'a [f32]>,
+    log_sums: &'a [f32],
+    dots: &'a [f32],
     scale: f32,
 }
 
@@ -408,26 +572,29 @@ impl Kernel for SoftmaxBackward<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        for (r, &inverse) in self.inverse.iter().enumerate() {
-            // SAFETY: whole vectors inside the rows of `p` and `dp`; partial ones inside those of `go` and `o`.
+        // SAFETY: passed on.
+        unsafe {
+            match self.mask {
+                None => self.all::<V>(|row, j| V::load(row.add(j))),
+                Some(mask) => self.all::<V>(|row, j| V::load(row.add(j)) + V::load(mask.as_ptr().add(j))),
+            }
+        }
+    }
+}
+
+impl SoftmaxBackward<'_> {
+    /// With the exponents of `row` from place j on given by `exponents`.
+    #[inline(always)]
+    unsafe fn all<V: Simd>(self, exponents: impl Fn(*mut f32, usize) -> V) {
+        for (r, (&log_sum, &dot)) in self.log_sums.iter().zip(self.dots).enumerate() {
+            // SAFETY: whole vectors inside the rows of `p` and `dp`.
             unsafe {
                 let (p, dp) = (self.p.add(r * self.row), self.dp.add(r * self.row));
-                let (go, o) = (self.go.add(r * self.o_row), self.o.add(r * self.o_row));
-                let mut dot = V::splat(0.0);
-                let mut j = 0;
-                while j < self.d {
-                    let n = self.d - j;
-                    dot = V::load_up_to(go.add(j), n).mul_add(V::load_up_to(o.add(j), n), dot);
-                    j += V::LANES;
-                }
-                let dot = V::splat(dot.sum());
-                let (inverse, scale) = (V::splat(inverse), V::splat(self.scale));
-                j = 0;
-                while j < self.len {
-                    let e = V::load(p.add(j)) * inverse;
+                let (log_sum, dot, scale) = (V::splat(log_sum), V::splat(dot), V::splat(self.scale));
+                for j in (0..self.len).step_by(V::LANES) {
+                    let e = math::exp2(exponents(p, j) - log_sum);
                     e.store(p.add(j));
                     (e * scale * (V::load(dp.add(j)) - dot)).store(dp.add(j));
-                    j += V::LANES;
                 }
             }
         }

@@ -72,6 +72,17 @@ impl Each for Add {
 }
 
 #[derive(Clone, Copy)]
+struct Scale {
+    factor: f32,
+}
+impl Each for Scale {
+    #[inline(always)]
+    fn apply<V: Simd>(self, x: V, _: V) -> V {
+        x * x.all(self.factor)
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Silu;
 impl Each for Silu {
     #[inline(always)]
@@ -150,6 +161,20 @@ pub fn add_assign(y: &mut [f32], x: &[f32]) {
 /// `y += a x`: gradients add up over micro-batches.
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     map(Axpy { a }, x, None, y);
+}
+
+/// `y *= factor`.
+pub fn scale(y: &mut [f32], factor: f32) {
+    let (isa, len) = (Isa::current(), y.len());
+    let to = Shared::new(y);
+    for_each(len.div_ceil(CHUNK), |i| {
+        let first = i * CHUNK;
+        // SAFETY: chunks do not overlap; within one, each number is read before it is written.
+        unsafe {
+            let to = to.get().add(first);
+            isa.run(Map { op: Scale { factor }, x: to, y: to, to, len: CHUNK.min(len - first) });
+        }
+    });
 }
 
 /// `y = x sigmoid(x)`.

@@ -8,7 +8,7 @@
 //! | [`biased_attention`] | the same with a bias for every query and key, for T5 |
 //! | [`linear`] | `x w + b`, which is also the 1x1 convolution |
 //! | [`stored`] | the same with weights in f16, bf16 or int8, for inference |
-//! | [`resample`], [`elementwise`], [`optimizer`], [`quantile`] | the memory-bound rest |
+//! | [`resample`], [`elementwise`], [`optimizer`], [`adafactor`], [`quantile`] | the memory-bound rest |
 //! | [`mapped`] | files as memory, here because it needs `unsafe` |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
 //! | [`peak`] | the machine's ceiling, to rate kernels by |
@@ -30,6 +30,7 @@ mod rows;
 mod scratch;
 mod simd;
 
+pub mod adafactor;
 pub mod attention;
 pub mod biased_attention;
 pub mod conv;

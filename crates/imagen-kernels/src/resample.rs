@@ -1,5 +1,5 @@
-//! Doubling by repetition and halving by averages, forward and backward, on `[n, h, w, c]`; [`Bilinear`] for any
-//! size.
+//! Doubling by repetition, by channels that become pixels, and halving by averages, forward and backward, on
+//! `[n, h, w, c]`; [`Bilinear`] for any size.
 //!
 //! h and w are always those of the forward pass's input. Halving ignores an odd last row or column (its gradient
 //! is zero).
@@ -37,6 +37,42 @@ pub fn upsample2_backward(gy: &[f32], n: usize, h: usize, w: usize, c: usize, gx
     expect_len("gy", gy, 4 * n * h * w * c);
     expect_len("gx", gx, n * h * w * c);
     sum_fours(gy, (n, 2 * h, 2 * w, c), 1.0, gx);
+}
+
+/// `y[n, 2h, 2w, c]`: each pixel of `x[n, h, w, 4c]` becomes a block of 2x2, row by row.
+pub fn pixel_shuffle(x: &[f32], n: usize, h: usize, w: usize, c: usize, y: &mut [f32]) {
+    expect_len("x", x, 4 * n * h * w * c);
+    expect_len("y", y, 4 * n * h * w * c);
+    let to = Shared::new(y);
+    for_each(n * h, |row| {
+        for j in 0..w {
+            for half in 0..2 {
+                // SAFETY: half a pixel of input row `row` is a pair of pixels of one of its two output rows.
+                unsafe {
+                    let from = x.as_ptr().add(((row * w + j) * 2 + half) * 2 * c);
+                    to.get().add(((row * 2 + half) * w + j) * 2 * c).copy_from_nonoverlapping(from, 2 * c);
+                }
+            }
+        }
+    });
+}
+
+/// The gradient of [`pixel_shuffle`], which is its inverse: `gy[n, 2h, 2w, c]` to `gx[n, h, w, 4c]`.
+pub fn pixel_shuffle_backward(gy: &[f32], n: usize, h: usize, w: usize, c: usize, gx: &mut [f32]) {
+    expect_len("gy", gy, 4 * n * h * w * c);
+    expect_len("gx", gx, 4 * n * h * w * c);
+    let to = Shared::new(gx);
+    for_each(n * h, |row| {
+        for j in 0..w {
+            for half in 0..2 {
+                // SAFETY: as above, the other way round.
+                unsafe {
+                    let from = gy.as_ptr().add(((row * 2 + half) * w + j) * 2 * c);
+                    to.get().add(((row * w + j) * 2 + half) * 2 * c).copy_from_nonoverlapping(from, 2 * c);
+                }
+            }
+        }
+    });
 }
 
 /// `y[n, h/2, w/2, c]`: the average of four pixels of `x[n, h, w, c]`.

@@ -20,6 +20,7 @@ use self::operation::Operation;
 use super::shared::Threads;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system;
+use crate::trace::Trace;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +73,9 @@ pub(crate) struct Bench {
     /// Measure nothing: run once (three training steps) and write weights, inputs and results, for another implementation
     #[arg(long, value_name = "FILE", conflicts_with = "turns")]
     dump: Option<PathBuf>,
+    /// Write where the time goes as a Chrome trace, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE", conflicts_with = "dump")]
+    trace: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -114,6 +118,7 @@ impl Bench {
             return print_line(path.display());
         }
         self.round(work.as_mut(), 0.0)?; // weights are transformed, memory is touched
+        let trace = self.trace.as_deref().map(Trace::start).transpose()?;
         let mut rounds = Vec::new();
         if self.turns {
             print_line(json!({ "ready": work.title() }))?;
@@ -128,6 +133,7 @@ impl Bench {
                 rounds.push(self.round(work.as_mut(), self.seconds)?);
             }
         }
+        trace.map_or(Ok(()), |trace| trace.write())?;
         let Some(report) = Report::of(work.as_ref(), &rounds) else { return Ok(()) };
         print_line(if self.json || self.turns { report.to_json().to_string() } else { report.describe() })
     }
@@ -147,7 +153,7 @@ impl Bench {
         let start = Instant::now();
         while times.is_empty() || start.elapsed().as_secs_f64() < length {
             let begun = Instant::now();
-            work.run()?;
+            tracing::info_span!("run").in_scope(|| work.run())?;
             times.push(begun.elapsed().as_secs_f64());
         }
         ceiling = multiply_add_rate().max(ceiling);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use imagen::train;
+use imagen::train::{self, Choice};
 
 use super::shared::TextEncoder;
 use crate::failure::{Result, print_line};
@@ -20,13 +20,25 @@ pub(crate) struct Export {
     /// The model folder; made where there is none, other stages in it stay
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
+    /// Export the weights with the best validation (train.validate_every) instead of the last ones
+    #[arg(long, conflicts_with = "ema")]
+    best: bool,
+    /// Export another moving average of the last checkpoint, by its number in the recipe (ema_decay or one
+    /// of ema_half_lives); the first one where absent
+    #[arg(long, value_name = "NUMBER")]
+    ema: Option<String>,
     #[command(flatten)]
     text_encoder: TextEncoder,
 }
 
 impl Export {
     pub(crate) fn run(self) -> Result<()> {
-        let path = train::export(&self.run, &self.model, &self.text_encoder.files()?)?;
+        let choice = match (self.best, self.ema) {
+            (true, _) => Choice::Best,
+            (false, Some(name)) => Choice::Average(name),
+            (false, None) => Choice::Last,
+        };
+        let path = train::export(&self.run, &self.model, &choice, &self.text_encoder.files()?)?;
         print_line(path.display())
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use imagen::cascade::{ModelFiles, StageConfig, StageFile, StageName};
+use imagen::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status};
 use imagen::models::unet::{LevelCost, cost};
 use imagen::train::Recipe;
 
@@ -36,8 +36,8 @@ pub(crate) struct Inspect {
 /// A stage that was looked at.
 struct Inspected {
     config: StageConfig,
-    /// Training steps and size of the file; absent for a recipe.
-    trained: Option<(u64, usize)>,
+    /// How it was trained, and the size of its file; absent for a recipe.
+    trained: Option<(Record, usize)>,
     levels: Vec<LevelCost>,
 }
 
@@ -91,13 +91,13 @@ fn look_at_model(files: &ModelFiles) -> Result<(String, Vec<Inspected>)> {
 }
 
 impl Inspected {
-    fn new(config: StageConfig, trained: Option<(u64, usize)>) -> Result<Self> {
+    fn new(config: StageConfig, trained: Option<(Record, usize)>) -> Result<Self> {
         let levels = cost(&config.unet, config.size);
         Ok(Self { config, trained, levels })
     }
 
     fn of_file(file: &StageFile) -> Result<Self> {
-        Self::new(file.config.clone(), Some((file.step, file.bytes())))
+        Self::new(file.config.clone(), Some((file.record.clone(), file.bytes())))
     }
 
     /// Parameters, multiply-adds, activation bytes of all levels together.
@@ -109,10 +109,13 @@ impl Inspected {
     fn describe(&self) -> String {
         let c = &self.config;
         let from = c.low_size.map(|low| format!("{low}×{low} to ")).unwrap_or_default();
-        let trained = match self.trained {
+        let trained = match &self.trained {
             None => "not trained yet (a recipe)".to_owned(),
-            Some((0, size)) => format!("untrained, {}", bytes(size as u64)),
-            Some((step, size)) => format!("trained for {step} steps, {}", bytes(size as u64)),
+            Some((Record { status: Status::Untrained, .. }, size)) => format!("untrained, {}", bytes(*size as u64)),
+            Some((Record { status, step, .. }, size)) => {
+                let so_far = if *status == Status::Training { " so far" } else { "" };
+                format!("trained for {step} steps{so_far}, {}", bytes(*size as u64))
+            }
         };
         let s = &c.sampling;
         let mut text = format!(
@@ -129,6 +132,11 @@ impl Inspected {
         );
         if c.low_size.is_some() {
             write!(text, ", augmentation {}", s.aug_level).expect("writing to a string");
+        }
+        for stretch in self.trained.iter().flat_map(|(record, _)| &record.history) {
+            let from = stretch.init_from.as_ref().map(|from| format!(", begun with {from}")).unwrap_or_default();
+            write!(text, "\n  {} steps under recipe {}{from}", stretch.steps, stretch.recipe)
+                .expect("writing to a string");
         }
         let row = |name: &str, side: &str, [parameters, multiply_adds, memory]: [u64; 3]| {
             let (parameters, multiply_adds) = (count(parameters), count(multiply_adds));
@@ -153,8 +161,10 @@ impl Inspected {
         let [parameters, multiply_adds, activation_bytes] = self.total();
         json!({
             "stage": self.config.stage,
-            "step": self.trained.map(|(step, _)| step),
-            "file_bytes": self.trained.map(|(_, size)| size),
+            "step": self.trained.as_ref().map(|(record, _)| record.step),
+            "status": self.trained.as_ref().map(|(record, _)| record.status),
+            "history": self.trained.as_ref().map(|(record, _)| &record.history),
+            "file_bytes": self.trained.as_ref().map(|(_, size)| size),
             "parameters": parameters,
             "multiply_adds": multiply_adds,
             "activation_bytes": activation_bytes,

@@ -11,6 +11,8 @@ mod export;
 mod inspect;
 mod man;
 mod per_stage;
+mod plan;
+mod report;
 mod sample;
 mod shared;
 mod train;
@@ -52,8 +54,10 @@ pub(crate) struct Cli {
 enum Verb {
     Sample(Box<sample::Sample>),
     Train(train::Train),
+    Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Plan(plan::PlanVerb),
     Data(data::Data),
     Eval(eval::Eval),
     Bench(bench::Bench),
@@ -69,8 +73,10 @@ impl Cli {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
+            Some(Verb::Report(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),
+            Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
             Some(Verb::Eval(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),

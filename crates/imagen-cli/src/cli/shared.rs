@@ -27,6 +27,11 @@ impl Threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot start {threads} threads: {e}")))
     }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
 }
 
 /// `--text-encoder`
@@ -44,6 +49,14 @@ impl TextEncoder {
             Some(folder) => Ok(EncoderFiles::open(folder)?),
             None => Ok(built_in("text encoder", "--text-encoder")?.text_encoder()?),
         }
+    }
+
+    /// The same, or none where none is named and none is built in.
+    pub(super) fn files_at_hand(&self) -> Result<Option<EncoderFiles>> {
+        if self.text_encoder.is_none() && builtin::model().is_none() {
+            return Ok(None);
+        }
+        self.files().map(Some)
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
-use imagen::models::unet::cost;
-use imagen::train::{self, Outcome, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
+use super::plan::MaxMemory;
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::shell;
@@ -37,10 +37,13 @@ pub(crate) struct Train {
     /// Go on from the state in the run's folder
     #[arg(long)]
     resume: bool,
-    /// Begin with the weights of this stage's file, e.g. another run's base.safetensors, where their
-    /// names and shapes fit; what does not fit is listed and begins at random
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    /// Begin with the weights of a model, a run or a stage's file, where their names and shapes fit; what
+    /// does not fit is listed and begins at random
+    #[arg(long, value_name = "MODEL|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
+    /// Replace a value of the recipe, e.g. --set train.lr=1e-4 --set data.folder=pictures; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Train for this many steps in all, instead of the recipe's number
     #[arg(long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -48,6 +51,8 @@ pub(crate) struct Train {
     /// Print nothing but the result and errors
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    memory: MaxMemory,
     #[command(flatten)]
     text_encoder: TextEncoder,
     #[command(flatten)]
@@ -61,7 +66,7 @@ impl Train {
             recipe.train.steps = steps;
         }
         let stage = recipe.stage.stage;
-        check_memory(&recipe)?;
+        self.memory.check_training(Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
@@ -98,37 +103,15 @@ impl Train {
         if !self.recipe.exists() {
             return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display())));
         }
-        Ok(Recipe::read(&self.recipe)?)
+        Ok(Recipe::read_with(&self.recipe, &self.set)?)
     }
 
     fn resume_command(&self) -> String {
         let path = |path: &PathBuf| shell::quote(&path.display().to_string());
         let steps = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
-        format!("imagen train {} --run {} --resume{steps}", path(&self.recipe), path(&self.run))
+        let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
+        format!("imagen train {} --run {} --resume{set}{steps}", path(&self.recipe), path(&self.run))
     }
-}
-
-/// Refuses a recipe that this machine's memory cannot hold, before the system kills the program without a word.
-fn check_memory(recipe: &Recipe) -> Result<()> {
-    let Some(memory) = system::memory() else { return Ok(()) };
-    let (needed, total) = (needed_bytes(recipe), memory.total);
-    if needed <= total {
-        return Ok(());
-    }
-    let (needed, total) = (system::bytes(needed), system::bytes(total));
-    let failure = Failure::new(Exit::Memory, format_args!("training this takes about {needed}, and there are {total}"));
-    Err(failure.hint(
-        "lower train.micro_batch, or make the network or data.crop smaller; `imagen inspect` shows where it goes",
-    ))
-}
-
-/// Weights, their gradients, moving average and two moments, and what one pass keeps for the way back.
-fn needed_bytes(recipe: &Recipe) -> u64 {
-    const COPIES: u64 = 5;
-    let side = recipe.data.crop.unwrap_or(recipe.stage.size);
-    let at_once = recipe.train.micro_batch.unwrap_or(recipe.train.batch) as u64;
-    let levels = cost(&recipe.stage.unet, side);
-    levels.iter().map(|l| COPIES * 4 * l.parameters + at_once * l.activation_bytes).sum()
 }
 
 /// Turns the events of a run into what a person reads.
@@ -152,11 +135,18 @@ impl Watcher {
                 self.progress.note(line);
                 self.progress.step("train", *from_step, *steps, "");
             }
+            TrainEvent::Found { set } => self.progress.note(set),
             TrainEvent::Encoded { done, of } => self.progress.step("captions", *done as u64, *of as u64, ""),
             TrainEvent::Initialized { from, report } => self.initialized(from, report),
             TrainEvent::Step(report) => self.step_taken(report),
             // Every few minutes for days: a word in the progress line, not a line of its own.
             TrainEvent::Checkpoint { .. } => self.saved = self.step,
+            TrainEvent::Enlarging { done, of } => self.progress.step("enlarge", *done, *of, ""),
+            TrainEvent::Probe(probe) => self.progress.note(describe_probe(probe)),
+            TrainEvent::Validated { step, loss, best } => {
+                let best = if *best { ", the best so far" } else { "" };
+                self.progress.note(format_args!("validation after step {step}: loss {loss:.4}{best}"));
+            }
             TrainEvent::Samples { path } => self.progress.note(format_args!("drew {}", path.display())),
             TrainEvent::Warning(text) => self.progress.note(format_args!("warning: {text}")),
         }
@@ -180,9 +170,20 @@ impl Watcher {
         let speed = report.pictures as f64 / report.seconds.max(1e-9);
         self.step = Some(report.step);
         let saved = self.saved.map(|step| format!(", saved at {step}")).unwrap_or_default();
-        let detail = format_args!("loss {loss:.4}, gradient {:.2}, {speed:.0} pictures/s{saved}", report.gradient_norm);
+        let speed = if speed < 10.0 { format!("{speed:.2}") } else { format!("{speed:.0}") };
+        // what matters most comes first: a narrow terminal cuts off the end
+        let detail = format_args!("loss {loss:.4}, {speed} pictures/s, gradient {:.2}{saved}", report.gradient_norm);
         self.progress.step("train", report.step, report.of, detail);
     }
+}
+
+/// What the captions are worth, as a line.
+fn describe_probe(probe: &ProbeReport) -> String {
+    let ProbeReport { step, right_caption, shuffled_captions, no_caption, .. } = probe;
+    format!(
+        "step {step}: loss {right_caption:.4} with the right captions, {shuffled_captions:.4} with others', \
+         {no_caption:.4} without"
+    )
 }
 
 /// An exponential mean over about a hundred steps, unbiased from the first on.

@@ -14,10 +14,23 @@ fn without_arguments_the_program_says_what_to_try() {
 #[test]
 fn the_help_of_every_verb_is_as_it_was_accepted() {
     insta::assert_snapshot!("help", succeed(&here(), &["--help"]));
-    for verb in ["sample", "train", "export", "inspect", "data", "eval", "bench", "doctor", "completions", "man"] {
+    for verb in [
+        "sample",
+        "train",
+        "report",
+        "export",
+        "inspect",
+        "plan",
+        "data",
+        "eval",
+        "bench",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         insta::assert_snapshot!(format!("help_{verb}"), succeed(&here(), &[verb, "--help"]));
     }
-    for verb in ["shapes", "check"] {
+    for verb in ["shapes", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
     for verb in ["frechet", "kid", "recovery", "stats"] {

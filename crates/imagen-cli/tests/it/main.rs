@@ -3,13 +3,17 @@
 //! Tests that draw use a tiny random network (`tiny`) with the committed text encoder; none uses the built-in model.
 
 mod bench;
+mod channels;
+mod data;
 mod eval;
 mod help;
+mod insight;
 mod refusals;
 mod sample;
 mod tiny;
 mod tools;
 mod train;
+mod trust;
 
 use std::path::Path;
 

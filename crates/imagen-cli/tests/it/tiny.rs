@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use imagen::cascade::{StageConfig, write_stage};
+use imagen::cascade::{Record, StageConfig, write_stage};
 use imagen::models::unet::Unet;
 use imagen::nn::{self, Init};
 use imagen::rng::Rng;
@@ -34,30 +34,46 @@ pub(crate) fn text_encoder() -> PathBuf {
 
 /// Writes a model folder.
 pub(crate) fn model(folder: &Path, trained: &Trained) {
+    model_of_channels(folder, trained, 3);
+}
+
+/// The same for pictures of so many channels.
+pub(crate) fn model_of_channels(folder: &Path, trained: &Trained, channels: usize) {
     std::fs::create_dir_all(folder.join("text")).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         let (from, to) = (text_encoder().join(file), folder.join("text").join(file));
         std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(|_| ())).unwrap();
     }
+    let write = |name, step| {
+        let mut config = stage(name);
+        config.unet.image_channels = channels;
+        weights(&folder.join(format!("{name}.safetensors")), &config, step, 0.2);
+    };
+    write("base", trained.base);
+    if let Some(step) = trained.sr256 {
+        write("sr256", step);
+    }
+}
+
+/// Writes a base stage whose weights are so large that no loss of it is finite.
+pub(crate) fn exploding(path: &Path) {
+    weights(path, &stage("base"), 10, 1e4);
+}
+
+/// Writes a stage of random weights of this size.
+fn weights(path: &Path, config: &StageConfig, step: u64, size: f32) {
     let device = Device::flex();
     let encoder = text::load(EncoderFiles::open(&text_encoder()).unwrap(), &TextOptions::default(), &device).unwrap();
-    let write = |config: StageConfig, step| {
-        let unet = Unet::new(&config.unet, &mut Init::zeros(&device)).unwrap();
-        // new networks end in zeros; these have to say something
-        let mut drawn = 0;
-        let unet = nn::import(unet, |_, shape| {
-            drawn += 1;
-            let values = Rng::new(1).fold(drawn).normal(shape.iter().product());
-            Ok(values.into_iter().map(|x| 0.2 * x).collect())
-        })
-        .unwrap();
-        let path = folder.join(format!("{}.safetensors", config.stage));
-        write_stage(&path, &config, step, encoder.identity(), &unet).unwrap();
-    };
-    write(stage("base"), trained.base);
-    if let Some(step) = trained.sr256 {
-        write(stage("sr256"), step);
-    }
+    let unet = Unet::new(&config.unet, &mut Init::zeros(&device)).unwrap();
+    // new networks end in zeros; these have to say something
+    let mut drawn = 0;
+    let unet = nn::import(unet, |_, shape| {
+        drawn += 1;
+        let values = Rng::new(1).fold(drawn).normal(shape.iter().product());
+        Ok(values.into_iter().map(|x| size * x).collect())
+    })
+    .unwrap();
+    write_stage(path, config, &Record::of_steps(step), encoder.identity(), &unet).unwrap();
 }
 
 /// A recipe that trains the base on an image folder.
@@ -65,12 +81,21 @@ pub(crate) fn recipe(data: &str) -> String {
     recipe_of("stage = \"base\"\nsize = 16", false, data)
 }
 
+/// A recipe that trains super-resolution from 16 to 32 pixels on an image folder.
+pub(crate) fn super_resolution_recipe(data: &str) -> String {
+    recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, data)
+}
+
+/// A recipe that trains this stage on an image folder.
+pub(crate) fn recipe_of_stage(name: &str, data: &str) -> String {
+    match name {
+        "base" => recipe(data),
+        _ => super_resolution_recipe(data),
+    }
+}
+
 fn stage(name: &str) -> StageConfig {
-    let text = match name {
-        "base" => recipe("data"),
-        _ => recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, "data"),
-    };
-    Recipe::parse(&text).unwrap().stage
+    Recipe::parse(&recipe_of_stage(name, "data")).unwrap().stage
 }
 
 fn recipe_of(sizes: &str, low_resolution: bool, data: &str) -> String {

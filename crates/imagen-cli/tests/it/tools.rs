@@ -9,7 +9,7 @@ use crate::{files, run, succeed};
 fn every_shell_gets_completions_for_every_verb() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = succeed(Path::new("."), &["completions", shell]);
-        for verb in ["sample", "train", "export", "inspect", "data", "eval", "bench", "doctor"] {
+        for verb in ["sample", "train", "export", "inspect", "plan", "data", "eval", "bench", "doctor"] {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
         assert!(script.contains("thresholding"), "{shell}");
@@ -30,10 +30,25 @@ fn every_verb_has_a_manual_page() {
     let printed = succeed(folder.path(), &["man", "pages/man1"]);
     let pages = files(&folder.path().join("pages/man1"));
     let verbs =
-        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-shapes"];
-    let more = ["imagen-doctor", "imagen-export", "imagen-inspect", "imagen-man", "imagen-sample", "imagen-train"];
-    let eval = ["imagen-eval", "imagen-eval-frechet", "imagen-eval-kid", "imagen-eval-recovery", "imagen-eval-stats"];
-    let mut expected: Vec<String> = verbs.into_iter().chain(more).chain(eval).map(|name| format!("{name}.1")).collect();
+        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-encode"];
+    let more = [
+        "imagen-data-shapes",
+        "imagen-data-stats",
+        "imagen-doctor",
+        "imagen-eval",
+        "imagen-eval-frechet",
+        "imagen-eval-kid",
+        "imagen-eval-recovery",
+        "imagen-eval-stats",
+        "imagen-export",
+        "imagen-inspect",
+        "imagen-man",
+        "imagen-plan",
+        "imagen-report",
+        "imagen-sample",
+        "imagen-train",
+    ];
+    let mut expected: Vec<String> = verbs.into_iter().chain(more).map(|name| format!("{name}.1")).collect();
     expected.sort();
     assert_eq!(pages, expected);
     assert_eq!(printed.lines().count(), pages.len());

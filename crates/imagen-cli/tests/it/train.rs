@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use crate::{files, run, succeed, tiny};
 
 /// A folder with the data set `data` and a recipe for it.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     succeed(folder.path(), &["data", "shapes", "data", "--count", "24", "--size", "16", "--seed", "1"]);
     fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
     folder
 }
 
-fn train(folder: &Path, run_folder: &str, more: &[&str]) -> crate::Finished {
+pub(crate) fn train(folder: &Path, run_folder: &str, more: &[&str]) -> crate::Finished {
     let text = tiny::text_encoder();
     let mut arguments = vec!["train", "recipe.toml", "--run", run_folder, "--text-encoder", text.to_str().unwrap()];
     arguments.extend(more);
@@ -58,6 +58,8 @@ fn a_new_run_begins_with_the_weights_of_another_where_they_fit() {
     assert_eq!(same.code, 0, "{}", same.stderr);
     assert!(same.stderr.contains("tensors begin as in first/base.safetensors"), "{}", same.stderr);
     assert!(!same.stderr.contains("begin at random"), "{}", same.stderr);
+    let folder_of_it = train(folder.path(), "folder", &["--init-from", "first", "--steps", "1"]);
+    assert!(folder_of_it.stderr.contains("tensors begin as in first/base.safetensors"), "{}", folder_of_it.stderr);
 
     // another head, a wider level
     let recipe = tiny::recipe("data");

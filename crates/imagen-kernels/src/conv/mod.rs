@@ -167,6 +167,28 @@ impl Conv3x3 {
         Conv3x3 { c: k, k: c, ..*self }.run_once(isa, gy, Weights::Flipped(w), Epilogue::NONE, gx);
     }
 
+    /// The weights as [`Conv3x3::grad_input`] reads them, transformed once, for many calls of
+    /// [`Conv3x3::grad_input_prepared`].
+    ///
+    /// # Panics
+    /// Also if the stride is not 1.
+    pub fn prepare_flipped(&self, w: &[f32]) -> Prepared {
+        let Self { c, k, stride, .. } = *self;
+        assert!(stride == 1, "the data gradient of stride {stride} reads the weights as they are");
+        expect_len("w", w, 9 * c * k);
+        let mut flipped = scratch::take(9 * c * k);
+        patches::flip(w, k, c, &mut flipped);
+        Self { c: k, k: c, ..*self }.prepare(&flipped)
+    }
+
+    /// [`Conv3x3::grad_input`] with weights from [`Conv3x3::prepare_flipped`].
+    ///
+    /// # Panics
+    /// Also if the weights were prepared for other channels, or the stride is not 1.
+    pub fn grad_input_prepared(&self, gy: &[f32], w: &Prepared, gx: &mut [f32]) {
+        Self { c: self.k, k: self.c, ..*self }.forward_prepared(gy, w, None, None, 1.0, gx);
+    }
+
     /// The gradient of w, `[3, 3, c, k]`, and of the bias, `[k]`, from that of y.
     pub fn grad_weight(&self, x: &[f32], gy: &[f32], gw: &mut [f32], gb: Option<&mut [f32]>) {
         let Self { n, h, w, c, k, .. } = *self;

@@ -59,8 +59,11 @@ fn check(a: Attention, masked: bool, random: &mut Random) {
         if masked && b > 1 {
             assert!(o[(b - 1) * tq * heads * d..].iter().all(|&o| o == 0.0), "{what}: no key, yet an output");
         }
+        let (mut again, mut log_sums) = (blank(q.len()), blank(b * heads * tq));
+        a.forward_saving(&q, &kv, mask, &mut again, &mut log_sums);
+        assert_eq!(again, o, "{what}: what is kept changes the result");
         let (mut gq, mut gkv) = (blank(q.len()), blank(kv.len()));
-        a.backward(&q, &kv, mask, &o, &go, &mut gq, &mut gkv);
+        a.backward([&q, &kv], mask, [&o, &log_sums], &go, &mut gq, &mut gkv);
         assert_close(&format!("gq, {what}"), &gq, &expected.gq, 5e-6);
         assert_close(&format!("gkv, {what}"), &gkv, &expected.gkv, 5e-6);
     });
@@ -79,6 +82,8 @@ fn attention_and_its_gradients_match_the_definition() {
         of(3, 2, 100, 77, 16),
         of(1, 1, 1000, 40, 32),
         of(2, 3, 57, 300, 40),
+        // several blocks of keys, the last one short
+        of(2, 2, 40, 1037, 24),
         of(2, 1, 9, 11, 5),
     ];
     for _ in 0..8 {
@@ -90,6 +95,26 @@ fn attention_and_its_gradients_match_the_definition() {
             check(a, masked, &mut random);
         }
     }
+}
+
+#[test]
+fn blocks_of_keys_of_which_all_are_masked_change_nothing() {
+    let (a, seen) = (Attention { b: 1, heads: 2, tq: 70, tk: 1200, d: 16 }, 700..720);
+    let mut random = Random::new(22);
+    let (q, go) = (random.numbers(70 * 32), random.numbers(70 * 32));
+    let kv = random.numbers(1200 * 64);
+    let mask: Vec<f32> = (0..1200).map(|j| f32::from(u8::from(seen.contains(&j)))).collect();
+    let expected = twin(&a, &q, &kv, Some(&mask), &go);
+    on_every_isa(|isa| {
+        let (mut o, mut log_sums) = (blank(q.len()), blank(2 * 70));
+        a.forward_saving(&q, &kv, Some(&mask), &mut o, &mut log_sums);
+        assert_close(&format!("{isa:?}"), &o, &expected.o, 3e-6);
+        let (mut gq, mut gkv) = (blank(q.len()), blank(kv.len()));
+        a.backward([&q, &kv], Some(&mask), [&o, &log_sums], &go, &mut gq, &mut gkv);
+        assert_close(&format!("gq, {isa:?}"), &gq, &expected.gq, 5e-6);
+        assert_close(&format!("gkv, {isa:?}"), &gkv, &expected.gkv, 5e-6);
+        assert!(gkv[..700 * 64].iter().all(|&g| g == 0.0), "{isa:?}: a masked key has a gradient");
+    });
 }
 
 #[test]

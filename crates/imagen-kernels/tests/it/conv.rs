@@ -119,6 +119,11 @@ fn gradients_are_the_adjoints() {
             let mut actual = blank(x.len());
             conv.grad_input(&gy, &w, &mut actual);
             assert_close(&format!("gx, {what}"), &actual, &gx, BOUND);
+            if conv.stride == 1 {
+                let mut again = blank(x.len());
+                conv.grad_input_prepared(&gy, &conv.prepare_flipped(&w), &mut again);
+                assert_close(&format!("gx by prepared weights, {what}"), &again, &gx, BOUND);
+            }
             let (mut actual, mut bias) = (blank(w.len()), blank(conv.k));
             conv.grad_weight(&x, &gy, &mut actual, Some(&mut bias));
             assert_close(&format!("gw, {what}"), &actual, &gw, BOUND);

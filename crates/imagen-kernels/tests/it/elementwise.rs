@@ -3,7 +3,7 @@
 use crate::support::{Random, assert_close, blank, on_every_isa, wide};
 use imagen_kernels::elementwise::{
     add, add_assign, axpy, concat, gated_gelu, gated_gelu_tanh, gelu, gelu_backward, gelu_tanh, gelu_tanh_backward,
-    silu, silu_backward, split,
+    scale, silu, silu_backward, split,
 };
 use imagen_kernels::optimizer::{Adam, ema, sum_of_squares};
 
@@ -39,6 +39,9 @@ fn every_operation_matches_its_formula() {
             let mut y = a.clone();
             axpy(-0.25, &b, &mut y);
             assert_close(&what, &y, &zip(|a, b| a - b / 4.0), 1e-7);
+            let mut y = a.clone();
+            scale(&mut y, -0.3);
+            assert_close(&what, &y, &wide(&a).iter().map(|&x| x * f64::from(-0.3f32)).collect::<Vec<_>>(), 1e-7);
             let mut y = blank(n);
             silu(&a, &mut y);
             assert_close(&what, &y, &wide(&a).iter().map(|&x| x * sigmoid(x)).collect::<Vec<_>>(), 5e-7);

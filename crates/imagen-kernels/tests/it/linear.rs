@@ -6,7 +6,17 @@ use imagen_kernels::linear::Linear;
 #[test]
 fn forward_and_gradients_are_the_matrix_products() {
     let mut random = Random::new(5);
-    let mut shapes = vec![(0, 5, 6), (1, 1, 1), (1, 300, 1000), (700, 64, 3), (2100, 9, 40), (85, 513, 33), (3, 0, 4)];
+    let mut shapes = vec![
+        (0, 5, 6),
+        (1, 1, 1),
+        (1, 300, 1000),
+        (700, 64, 3),
+        (2100, 9, 40),
+        (85, 513, 33),
+        (3, 0, 4),
+        (8, 37, 515),
+        (9, 37, 515),
+    ];
     shapes.extend((0..10).map(|_| (random.pick(1, 200), random.pick(1, 90), random.pick(1, 90))));
     for (rows, c, k) in shapes {
         let linear = Linear { rows, c, k };
@@ -35,6 +45,8 @@ fn forward_and_gradients_are_the_matrix_products() {
             assert_close(&what, &actual, &y, 2e-6);
             linear.forward(&x, &w, Some(&bias), Some(&residual), -1.5, &mut actual);
             assert_close(&what, &actual, &full, 2e-6);
+            linear.forward_prepared(&x, &linear.prepare(&w), Some(&bias), Some(&residual), -1.5, &mut actual);
+            assert_close(&format!("packed, {what}"), &actual, &full, 2e-6);
             let mut actual = blank(rows * c);
             linear.grad_input(&gy, &w, &mut actual);
             assert_close(&format!("gx, {what}"), &actual, &gx, 2e-6);

@@ -1,6 +1,7 @@
 //! Every kernel against its naive twin: the obvious loop in f64, over random shapes, forward and backward, on every
 //! instruction set that the machine has.
 
+mod adafactor;
 mod attention;
 mod biased_attention;
 mod conv;

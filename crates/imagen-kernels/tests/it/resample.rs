@@ -1,7 +1,10 @@
 //! Doubling, halving and bilinear resizing against their definitions; the backward passes as adjoints.
 
 use crate::support::{Random, assert_close, blank, on_every_isa};
-use imagen_kernels::resample::{Bilinear, average_pool2, average_pool2_backward, upsample2, upsample2_backward};
+use imagen_kernels::resample::{
+    Bilinear, average_pool2, average_pool2_backward, pixel_shuffle, pixel_shuffle_backward, upsample2,
+    upsample2_backward,
+};
 
 #[test]
 fn resampling_and_its_gradients_match_the_definition() {
@@ -47,6 +50,26 @@ fn resampling_and_its_gradients_match_the_definition() {
             average_pool2_backward(&small, n, h, w, c, &mut gx);
             assert_close(&what, &gx, &down_back, 1e-6);
         });
+    }
+}
+
+#[test]
+fn channels_become_pixels_row_by_row_and_back() {
+    let mut random = Random::new(33);
+    for (n, h, w, c) in [(0, 2, 2, 3), (1, 1, 1, 1), (2, 3, 5, 7), (1, 4, 2, 16)] {
+        let x = random.numbers(4 * n * h * w * c);
+        let mut expected = vec![0.0; x.len()];
+        for (p, i, j) in (0..n).flat_map(|p| (0..2 * h * 2 * w).map(move |o| (p, o / (2 * w), o % (2 * w)))) {
+            for q in 0..c {
+                let from = ((p * h + i / 2) * w + j / 2) * 4 * c + (i % 2 * 2 + j % 2) * c + q;
+                expected[((p * 2 * h + i) * 2 * w + j) * c + q] = x[from];
+            }
+        }
+        let (mut y, mut back) = (blank(x.len()), blank(x.len()));
+        pixel_shuffle(&x, n, h, w, c, &mut y);
+        assert_eq!(y, expected, "{:?}", (n, h, w, c));
+        pixel_shuffle_backward(&y, n, h, w, c, &mut back);
+        assert_eq!(back, x, "{:?}", (n, h, w, c));
     }
 }
 

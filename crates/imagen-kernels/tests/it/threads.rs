@@ -2,6 +2,7 @@
 //! what else runs at the same time.
 
 use crate::support::{Random, blank, on_every_isa};
+use imagen_kernels::adafactor::{Adafactor, SecondMoment};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::linear::Linear;
@@ -67,13 +68,22 @@ fn everything() -> Vec<Vec<f32>> {
     let a = Attention { b: 1, heads: 2, tq: 700, tk: 90, d: 16 };
     let (q, kv, go) = (random.numbers(700 * 32), random.numbers(90 * 64), random.numbers(700 * 32));
     let (mut o, mut gq, mut gkv) = (blank(q.len()), blank(q.len()), blank(kv.len()));
-    a.forward(&q, &kv, None, &mut o);
-    a.backward(&q, &kv, None, &o, &go, &mut gq, &mut gkv);
-    results.extend([o, gq, gkv]);
+    let mut log_sums = blank(2 * 700);
+    a.forward_saving(&q, &kv, None, &mut o, &mut log_sums);
+    a.backward([&q, &kv], None, [&o, &log_sums], &go, &mut gq, &mut gkv);
+    results.extend([o, log_sums, gq, gkv]);
+    let (mut w, g) = (random.numbers(300 * 200), random.numbers(300 * 200));
+    let (mut row, mut column) = (vec![0.0; 300], vec![0.0; 200]);
+    let second = SecondMoment::Factored { rows: 300, columns: 200, row: &mut row, column: &mut column };
+    ADAFACTOR.step(&mut w, &g, second, None);
+    results.extend([w, row, column]);
     let sum = optimizer::sum_of_squares(&random.numbers(100_000));
     results.push(vec![sum as f32, (sum - f64::from(sum as f32)) as f32]);
     results
 }
+
+const ADAFACTOR: Adafactor =
+    Adafactor { lr: 0.1, beta1: 0.0, beta2: 0.0, clip: 1.0, weight_decay: 0.0, relative: true, scale: 1.0 };
 
 #[test]
 fn results_do_not_depend_on_threads_or_on_company() {

@@ -5,9 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::config::{StageConfig, StageName};
 use super::stage::Stage;
@@ -21,6 +24,8 @@ use crate::text::EncoderFiles;
 const FORMAT: &str = "imagen.format";
 const CONFIG: &str = "imagen.stage";
 const STEP: &str = "imagen.step";
+const STATUS: &str = "imagen.status";
+const HISTORY: &str = "imagen.history";
 const ENCODER: &str = "imagen.text_encoder";
 
 /// Where a model's files are.
@@ -106,10 +111,64 @@ pub struct StageFile {
     weights: Weights,
     /// Its description.
     pub config: StageConfig,
-    /// Optimizer steps that it was trained for.
-    pub step: u64,
+    /// How it was trained.
+    pub record: Record,
     /// Identity of the text encoder that it was trained with.
     pub text_encoder: String,
+}
+
+/// How far a stage's training is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Random weights.
+    Untrained,
+    /// Steps are missing.
+    Training,
+    /// Its recipe's last step was taken.
+    Trained,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Untrained => "untrained",
+            Self::Training => "training",
+            Self::Trained => "trained",
+        })
+    }
+}
+
+/// A stretch of training under one recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Digest of the recipe.
+    pub recipe: String,
+    /// The stage's file that it began with; absent where it began at random or goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<String>,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// How a stage was trained; part of its file's header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Optimizer steps of the last run.
+    pub step: u64,
+    /// How far that run is.
+    pub status: Status,
+    /// Every stretch of training, oldest first; empty in files of programs that did not write it.
+    pub history: Vec<Training>,
+}
+
+impl Record {
+    /// The record of a stage that was trained for so many steps, of which nothing else is known.
+    pub fn of_steps(step: u64) -> Self {
+        let status = if step == 0 { Status::Untrained } else { Status::Trained };
+        Self { step, status, history: Vec::new() }
+    }
 }
 
 impl StageFile {
@@ -142,10 +201,19 @@ impl StageFile {
             let step = entry(STEP)?
                 .parse()
                 .map_err(|_| Error::model(format!("{STEP} in the header is no number of steps")))?;
-            Ok((config, step, entry(ENCODER)?.clone()))
+            let mut record = Record::of_steps(step);
+            let unreadable = |key: &str, e| Error::model(format!("{key} in the header cannot be read")).with_source(e);
+            if let Some(status) = weights.metadata().get(STATUS) {
+                let json = Value::String(status.clone());
+                record.status = serde_json::from_value(json).map_err(|e| unreadable(STATUS, e))?;
+            }
+            if let Some(history) = weights.metadata().get(HISTORY) {
+                record.history = serde_json::from_str(history).map_err(|e| unreadable(HISTORY, e))?;
+            }
+            Ok((config, record, entry(ENCODER)?.clone()))
         };
-        let (config, step, text_encoder) = parse().context(|| label)?;
-        Ok(Self { weights, config, step, text_encoder })
+        let (config, record, text_encoder) = parse().context(|| label)?;
+        Ok(Self { weights, config, record, text_encoder })
     }
 
     /// Size of the file in bytes.
@@ -167,6 +235,7 @@ impl StageFile {
                     self.bytes()
                 )));
             }
+            self.weights.verify()?;
             let unet = Unet::new(&self.config.unet, &mut Init::zeros(device))?;
             let mut expected = Vec::new();
             nn::visit_parameters(&unet, |name, shape| expected.push((name.to_owned(), shape.to_vec())));
@@ -189,6 +258,7 @@ impl StageFile {
             ..PartialLoad::default()
         };
         let load = || {
+            self.weights.verify()?;
             let unet = nn::import(unet, |name, shape| {
                 match self.weights.shape(name) {
                     Some(there) if there == shape => {
@@ -228,7 +298,7 @@ pub struct PartialLoad {
 ///
 /// # Errors
 /// `Io`; `NonFinite` where a weight is not finite or does not fit f16.
-pub fn write_stage(path: &Path, config: &StageConfig, step: u64, text_encoder: &str, unet: &Unet) -> Result<()> {
+pub fn write_stage(path: &Path, config: &StageConfig, record: &Record, text_encoder: &str, unet: &Unet) -> Result<()> {
     let tensors: Vec<NamedTensor<'_>> = nn::export(unet)
         .into_iter()
         .map(|(name, t)| NamedTensor { name, shape: t.shape, values: Cow::Owned(t.values) })
@@ -236,7 +306,9 @@ pub fn write_stage(path: &Path, config: &StageConfig, step: u64, text_encoder: &
     let metadata = HashMap::from([
         (FORMAT.to_owned(), "1".to_owned()),
         (CONFIG.to_owned(), serde_json::to_string(config).expect("a description is plain data")),
-        (STEP.to_owned(), step.to_string()),
+        (STEP.to_owned(), record.step.to_string()),
+        (STATUS.to_owned(), record.status.to_string()),
+        (HISTORY.to_owned(), serde_json::to_string(&record.history).expect("a history is plain data")),
         (ENCODER.to_owned(), text_encoder.to_owned()),
     ]);
     weights::write_safetensors(path, &tensors, &metadata, Precision::F16)

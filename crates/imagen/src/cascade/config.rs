@@ -62,6 +62,10 @@ pub enum NullText {
     /// The embeddings are zeroed, the mask stays (the paper's "zeroing out", section 4.1).
     #[default]
     Zeros,
+    /// Vectors that are learned with the rest (`unet.null_text` of them) take the text's place.
+    Learned,
+    /// The embedding of the empty text takes its place; it is kept with the weights (`unet.null_text` vectors).
+    Empty,
 }
 
 /// How a stage likes to be sampled; each value can be overridden.
@@ -134,6 +138,25 @@ impl StageConfig {
                 "size = {}: the learned positions of unet.levels belong to pictures of {side}",
                 self.size
             )));
+        }
+        match (self.null_text, self.unet.null_text) {
+            (NullText::Zeros, 0) | (NullText::Learned | NullText::Empty, 1..) => {}
+            (NullText::Zeros, _) => {
+                return Err(Error::usage(
+                    "unet.null_text needs null_text = \"learned\" or \"empty\"; with \"zeros\" leave it out",
+                ));
+            }
+            (NullText::Learned, 0) => {
+                return Err(Error::usage(
+                    "null_text = \"learned\" needs unet.null_text, the number of vectors, e.g. 1",
+                ));
+            }
+            (NullText::Empty, 0) => {
+                return Err(Error::usage(
+                    "null_text = \"empty\" needs unet.null_text, the number of tokens that the text encoder makes of an \
+                     empty text (2 for all-MiniLM-L6-v2)",
+                ));
+            }
         }
         match (self.low_size, self.unet.low_resolution, self.stage) {
             (None, false, StageName::Base) => Ok(()),

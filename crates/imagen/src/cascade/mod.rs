@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use tracing::info_span;
 
-pub use checkpoint::{ModelFiles, PartialLoad, StageFile, random_stage, write_stage};
+pub use checkpoint::{ModelFiles, PartialLoad, Record, StageFile, Status, Training, random_stage, write_stage};
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
 pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};
@@ -138,6 +138,15 @@ impl Imagen {
         if stages.is_empty() {
             return Err(missing(StageName::Base, &label));
         }
+        let channels = |(file, _): &(StageFile, OnceCell<Stage>)| file.config.unet.image_channels;
+        if let Some(other) = stages.iter().find(|stage| channels(stage) != channels(&stages[0])) {
+            return Err(Error::model(format!(
+                "{label}: the base draws pictures of {} channels, and stage {} enlarges those of {}; train one of them anew",
+                channels(&stages[0]),
+                other.0.config.stage,
+                channels(other)
+            )));
+        }
         let encoder = text::load(files.text_encoder()?, &TextOptions::default(), device)?;
         for (file, _) in &stages {
             let name = file.config.stage;
@@ -155,7 +164,8 @@ impl Imagen {
 
     /// The stages that there are, in the order in which they run.
     pub fn stages(&self) -> Vec<StageInfo> {
-        let info = |file: &StageFile| StageInfo { config: file.config.clone(), step: file.step, bytes: file.bytes() };
+        let info =
+            |file: &StageFile| StageInfo { config: file.config.clone(), step: file.record.step, bytes: file.bytes() };
         self.stages.iter().map(|(file, _)| info(file)).collect()
     }
 
@@ -182,7 +192,7 @@ impl Imagen {
         let mut resolved = Vec::new();
         for (file, _) in self.stages.iter().filter(|(file, _)| file.config.stage <= until) {
             let name = file.config.stage;
-            if file.step == 0 {
+            if file.record.step == 0 {
                 return Err(Error::model(format!(
                     "{}: stage {name} is untrained; train it with `imagen train RECIPE --run RUN`, then put it there with \
                      `imagen export RUN --model {}`",

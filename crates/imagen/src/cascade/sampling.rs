@@ -241,7 +241,7 @@ pub fn trajectory<'a>(
     Trajectory::new(options.sampler, config.schedule, options.steps, z, keys(stream::STEPS), denoise)
 }
 
-/// Pictures from `[n, h, w, 3]` in [-1, 1].
+/// Pictures from `[n, h, w, c]` in [-1, 1], of 1 to 4 channels.
 ///
 /// # Errors
 /// `Usage` where the tensor has other channels.

@@ -4,7 +4,7 @@
 //! order (sections 2.2, 2.3). Which times it is asked at is the sampler's business.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use tracing::debug_span;
 
 use super::config::{NullText, StageConfig};
@@ -34,10 +34,35 @@ pub struct Conditions {
 }
 
 impl NullText {
-    /// What stands in for a text.
-    pub fn of(self, text: &Text) -> Text {
-        match self {
-            Self::Zeros => Text { sequence: text.sequence.zeros_like(), mask: text.mask.clone() },
+    /// The texts with those that are `dropped` replaced by what stands in for them in this network; training and drawing
+    /// share it. The sequences may become longer, the new places masked.
+    pub fn replace(self, unet: &Unet, text: Text, dropped: &[bool]) -> Text {
+        let [n, t, d] = text.sequence.dims();
+        let device = text.sequence.device();
+        let column = |of: bool| {
+            let values: Vec<f32> = dropped.iter().map(|dropped| if *dropped == of { 1.0 } else { 0.0 }).collect();
+            Tensor::<2>::from_data(TensorData::new(values, [n, 1]), &device)
+        };
+        let kept = column(false);
+        let (Self::Learned | Self::Empty, Some(null)) = (self, unet.null_text()) else {
+            return Text { sequence: text.sequence * kept.unsqueeze_dim(2), mask: text.mask };
+        };
+        let [own, _] = null.dims();
+        let all = t.max(own);
+        let pad = |x: Tensor<3>| {
+            let [n, length, _] = x.dims();
+            if length == all { x } else { Tensor::cat(vec![x, Tensor::zeros([n, all - length, d], &device)], 1) }
+        };
+        let mask_of = |mask: Tensor<2>| {
+            let [n, length] = mask.dims();
+            if length == all { mask } else { Tensor::cat(vec![mask, Tensor::zeros([n, all - length], &device)], 1) }
+        };
+        let gone = column(true);
+        let null_mask = mask_of(Tensor::ones([1, own], &device));
+        let null = pad(null.unsqueeze_dim(0)); // [1, all, d]
+        Text {
+            sequence: pad(text.sequence) * kept.clone().unsqueeze_dim(2) + null * gone.clone().unsqueeze_dim(2),
+            mask: mask_of(text.mask) * kept + null_mask * gone,
         }
     }
 }
@@ -77,12 +102,12 @@ impl Stage {
         let (Some(text), false) = (&c.text, c.guidance.is_none()) else {
             return self.predict(z, log_snr, c.text.clone(), c.low_resolution.clone());
         };
-        let null = self.config.null_text.of(text);
         let twice = |t: &Tensor<4>| Tensor::cat(vec![t.clone(), t.clone()], 0);
         let text = Text {
-            sequence: Tensor::cat(vec![text.sequence.clone(), null.sequence], 0),
-            mask: Tensor::cat(vec![text.mask.clone(), null.mask], 0),
+            sequence: Tensor::cat(vec![text.sequence.clone(), text.sequence.clone()], 0),
+            mask: Tensor::cat(vec![text.mask.clone(), text.mask.clone()], 0),
         };
+        let text = self.config.null_text.replace(&self.unet, text, &[vec![false; n], vec![true; n]].concat());
         let low = c.low_resolution.as_ref().map(|low| LowResolution {
             picture: twice(&low.picture),
             log_snr: [low.log_snr.clone(), low.log_snr.clone()].concat(),

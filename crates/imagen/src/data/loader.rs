@@ -5,10 +5,11 @@
 //! and mirror image are drawn from a key folded with p. So neither the batch size, the number of workers nor a stop and
 //! resume changes what the p-th example is, and a checkpoint needs to keep one number.
 //!
-//! A picture that cannot be read is counted, named and replaced by another that p decides; too many of them stop the
-//! run. Prepared pictures are kept as bytes up to a budget; what is kept changes the speed and nothing else.
+//! A picture that cannot be read, or is smaller than is asked for, is counted and named, and the next usable one of the
+//! order takes its place; too many of them stop the run. Prepared pictures are kept as bytes up to a budget; what is
+//! kept changes the speed and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,8 +17,8 @@ use std::thread::JoinHandle;
 
 use super::source::Source;
 use super::transform::{Sample, Transform};
-use crate::error::{Context, Error, Result};
-use crate::image::{CHANNELS, DecodeOptions, Picture, decode};
+use crate::error::{Error, Result};
+use crate::image::{DecodeOptions, Picture};
 use crate::rng::Rng;
 
 /// Keys under the seed, one for each purpose.
@@ -26,11 +27,10 @@ const DRAW: u64 = 1;
 /// Keys under an example's draw.
 const CAPTION: u64 = 0;
 const WINDOW: u64 = 1;
-const REPLACEMENT: u64 = 2;
 const MEMBER: u64 = 3;
 const CANONICAL: u64 = 4;
-/// A set of which more than this part cannot be read is broken; one bad picture is always forgiven.
-const BAD_ALLOWED: f64 = 0.01;
+/// How many of the pictures that stopped a run are named.
+const SHOWN: usize = 3;
 
 /// What a [`Loader`] deals: with the pictures and the transform, all that its batches are a function of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,11 +44,15 @@ pub struct Deal {
     pub by_concept: bool,
     /// Probability of the canonical caption; otherwise any of the captions, the canonical one included.
     pub canonical_prob: f64,
+    /// The least length of a picture's shorter side; smaller ones are skipped. 0 takes any.
+    pub min_side: usize,
+    /// The largest part of the pictures that may be skipped; above it the run stops. Above 0, one is always forgiven.
+    pub max_bad: f64,
 }
 
 impl Default for Deal {
     fn default() -> Self {
-        Self { batch: 1, seed: 0, by_concept: false, canonical_prob: 0.0 }
+        Self { batch: 1, seed: 0, by_concept: false, canonical_prob: 0.0, min_side: 0, max_bad: 0.01 }
     }
 }
 
@@ -61,7 +65,7 @@ pub struct LoaderOptions {
     pub ahead: usize,
     /// Bytes of prepared pictures that are kept; 1 GiB.
     pub cache_bytes: usize,
-    /// How pictures are read.
+    /// How pictures are read; their channels are the transform's.
     pub decode: DecodeOptions,
 }
 
@@ -76,7 +80,7 @@ impl Default for LoaderOptions {
 pub struct Pixels {
     /// In [-1, 1], row-major.
     pub values: Vec<f32>,
-    /// `[n, height, width, 3]`.
+    /// `[n, height, width, channels]`.
     pub shape: [usize; 4],
 }
 
@@ -108,10 +112,18 @@ struct Inner {
     options: LoaderOptions,
     kept: Vec<OnceLock<Picture>>,
     kept_bytes: AtomicUsize,
-    /// What could not be read: number of the example and why.
-    bad: Mutex<BTreeMap<usize, String>>,
+    bad: Mutex<Bad>,
     /// The latest epochs' permutations.
     orders: Mutex<BTreeMap<u64, Arc<Vec<usize>>>>,
+}
+
+/// What cannot be used.
+#[derive(Default)]
+struct Bad {
+    /// Numbers of examples.
+    known: HashSet<usize>,
+    /// The same with the reason, in the order in which they were found out.
+    reasons: Vec<(usize, String)>,
 }
 
 impl Loader {
@@ -127,7 +139,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if the transform does not fit together, the batch or the number of workers is 0, or
-    /// `canonical_prob` is no probability.
+    /// `canonical_prob` or `max_bad` is not from 0 to 1.
     pub fn with_options(source: Source, transform: Transform, deal: Deal, options: LoaderOptions) -> Result<Self> {
         transform.check()?;
         if deal.batch == 0 || options.workers == 0 {
@@ -135,6 +147,9 @@ impl Loader {
         }
         if !(0.0..=1.0).contains(&deal.canonical_prob) {
             return Err(Error::usage("canonical_prob is a probability, from 0 to 1"));
+        }
+        if !(0.0..=1.0).contains(&deal.max_bad) {
+            return Err(Error::usage("max_bad is a part of the pictures, from 0 to 1"));
         }
         let concepts = deal.by_concept.then(|| source.concepts());
         let kept = (0..source.examples().len()).map(|_| OnceLock::new()).collect();
@@ -166,17 +181,19 @@ impl Loader {
         self.0.deal.batch
     }
 
-    /// The pictures that could not be read so far, each with the reason, by name.
-    pub fn skipped(&self) -> Vec<(String, String)> {
+    /// The pictures that were skipped so far, each name with the reason, in the order in which they were found out; without
+    /// the first `from`, which the caller knows already.
+    pub fn skipped(&self, from: usize) -> Vec<(String, String)> {
         let examples = self.0.source.examples();
         let bad = self.0.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        bad.iter().map(|(&number, reason)| (examples[number].name.clone(), reason.clone())).collect()
+        let new = bad.reasons.iter().skip(from);
+        new.map(|(number, reason)| (examples[*number].name.clone(), reason.clone())).collect()
     }
 
     /// The batch of the examples `position..position + batch_size`.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Data`] if more than 1 % of the pictures (and more than one) cannot be read.
+    /// [`crate::ErrorKind::Data`] if more of the pictures than [`Deal::max_bad`] cannot be used.
     pub fn batch_at(&self, position: u64) -> Result<Batch> {
         self.0.batch_at(position)
     }
@@ -245,9 +262,10 @@ impl Inner {
         let n = self.deal.batch;
         let factor = self.transform.factor();
         let side = self.transform.side();
+        let channels = self.transform.channels;
         let block = |side: usize| Pixels {
-            values: Vec::with_capacity(n * side * side * CHANNELS),
-            shape: [n, side, side, CHANNELS],
+            values: Vec::with_capacity(n * side * side * channels),
+            shape: [n, side, side, channels],
         };
         let mut batch = Batch {
             position,
@@ -277,49 +295,54 @@ impl Inner {
         captions.first().map(|&first| if canonical { first } else { any() })
     }
 
-    /// The example that is due at a position.
-    fn due(&self, position: u64, key: Rng) -> usize {
-        let n = self.concepts.as_ref().map_or(self.source.examples().len(), Vec::len);
-        let place = self.order(position / n as u64, n)[(position % n as u64) as usize];
-        match &self.concepts {
-            Some(concepts) => {
-                let members = &concepts[place];
-                members[key.fold(MEMBER).below(members.len() as u64) as usize]
-            }
-            None => place,
-        }
-    }
-
-    /// The example at a position, or its replacement if that cannot be read.
+    /// The example that is due at a position, or the next usable one of its epoch's order: what is unusable is a property of
+    /// the pictures, so that neither who finds it out nor when changes what is dealt.
     fn sample(&self, position: u64, key: Rng) -> Result<(usize, Sample)> {
-        let n = self.source.examples().len() as u64;
-        let mut example = self.due(position, key);
-        let mut attempt = 0;
-        loop {
+        let n = self.concepts.as_ref().map_or(self.source.examples().len(), Vec::len);
+        let order = self.order(position / n as u64, n);
+        let first = (position % n as u64) as usize;
+        for place in (first..n).chain(0..first) {
+            let example = match &self.concepts {
+                Some(concepts) => {
+                    let members = &concepts[order[place]];
+                    members[key.fold(MEMBER).below(members.len() as u64) as usize]
+                }
+                None => order[place],
+            };
             let read;
             let picture = match self.kept[example].get() {
                 Some(kept) => kept,
+                None if self.bad.lock().unwrap_or_else(PoisonError::into_inner).known.contains(&example) => continue,
                 None => match self.read(example) {
                     Ok(picture) => {
                         read = picture;
                         &read
                     }
                     Err(error) => {
-                        self.note_bad(example, error)?;
-                        example = key.fold(REPLACEMENT).fold(attempt).below(n) as usize;
-                        attempt += 1;
+                        self.note_bad(example, &error)?;
                         continue;
                     }
                 },
             };
             return Ok((example, self.transform.sample(picture, key.fold(WINDOW))?));
         }
+        Err(Error::data(format!("none of the pictures in {} can be used", self.source.folder().display())))
     }
 
     /// Reads and prepares a picture, and keeps it if there is room.
     fn read(&self, example: usize) -> Result<Picture> {
-        let path = self.source.path(&self.source.examples()[example]);
-        let picture = self.transform.prepare(&decode::open(&path, &self.options.decode)?)?;
+        let described = &self.source.examples()[example];
+        let options = DecodeOptions { channels: self.transform.channels, ..self.options.decode };
+        let picture = self.source.picture(described, &options)?;
+        let (width, height) = (picture.width(), picture.height());
+        if width.min(height) < self.deal.min_side {
+            let least = self.deal.min_side;
+            return Err(Error::data(format!(
+                "picture {} has {width}x{height} pixels, fewer than min_side = {least}",
+                described.name
+            )));
+        }
+        let picture = self.transform.prepare(&picture)?;
         let bytes = picture.pixels().len();
         let before = self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         let room = before.checked_add(bytes).is_some_and(|sum| sum <= self.options.cache_bytes);
@@ -329,19 +352,27 @@ impl Inner {
         Ok(picture)
     }
 
-    /// Counts a picture that cannot be read; an error if there are too many.
-    fn note_bad(&self, example: usize, error: Error) -> Result<()> {
+    /// Counts a picture that cannot be used; an error if there are too many.
+    fn note_bad(&self, example: usize, error: &Error) -> Result<()> {
         let n = self.source.examples().len();
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        bad.insert(example, format!("{error:#}"));
-        let allowed = ((n as f64 * BAD_ALLOWED) as usize).max(1);
-        if bad.len() > allowed || bad.len() == n {
-            let count = bad.len();
-            return Err(error).context(|| {
-                format!("{count} of {n} pictures in {} cannot be read, the last", self.source.folder().display())
-            });
+        if bad.known.insert(example) {
+            bad.reasons.push((example, format!("{error:#}")));
         }
-        Ok(())
+        let max_bad = self.deal.max_bad;
+        let allowed = if max_bad > 0.0 { ((n as f64 * max_bad) as usize).max(1) } else { 0 };
+        let count = bad.reasons.len();
+        if count <= allowed && count < n {
+            return Ok(());
+        }
+        let few: Vec<&str> = bad.reasons.iter().take(SHOWN).map(|(_, reason)| reason.as_str()).collect();
+        Err(Error::data(format!(
+            "{count} of {n} pictures in {} cannot be used, and max_bad = {max_bad} allows {allowed}: {}{}; mend or remove \
+             them (`imagen data check` names all), or raise data.max_bad",
+            self.source.folder().display(),
+            few.join("; "),
+            if count > SHOWN { "; ..." } else { "" },
+        )))
     }
 
     /// The order of an epoch of `n` pictures or concepts.

@@ -1,15 +1,17 @@
-//! Training data: captioned pictures from a folder, in an order that a seed fixes.
+//! Training data: captioned pictures from folders, shards or COCO, in an order that a seed fixes.
 //!
 //! [`Source`] finds pictures and captions and says what it found, [`Transform`] makes examples of one size out of them,
-//! [`Loader`] deals batches that are a function of (seed, position), [`shapes`] draws a small set for tests and first
-//! steps. Batches are plain `Vec<f32>`: nothing here knows a tensor, a network or an encoder.
+//! [`Loader`] deals batches that are a function of (seed, position), [`survey`] looks at every picture of a set, [`shapes`]
+//! draws a small set for tests and first steps. Batches are plain `Vec<f32>`: nothing here knows a tensor, a network or an encoder.
 
 pub mod loader;
 pub mod shapes;
 pub mod source;
+pub mod survey;
 pub mod transform;
 
 pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
 pub use shapes::ShapesSummary;
 pub use source::{Example, Layout, Odd, Source, Split};
+pub use survey::{Look, Moments, Survey};
 pub use transform::Transform;

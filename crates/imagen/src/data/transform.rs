@@ -2,13 +2,13 @@
 //!
 //! The largest square in the middle is resized to the stage's size; that much is the same every time and is what the
 //! loader keeps. A super-resolution stage may then see a random window of it: the 1024×1024 stage has no self-attention
-//! and learns from 64×64 → 256×256 crops (Saharia et al. 2022, section 2.5). The low-resolution counterpart is the plain
-//! mean of each block of the same window.
+//! and learns from 64×64 → 256×256 crops (Saharia et al. 2022, section 2.5). The low-resolution counterpart is the mean of each
+//! block of the same window, weighted by opacity where there is one.
 //!
 //! No colour changes and no rotation: captions speak of colours and directions.
 
 use crate::error::{Error, Result};
-use crate::image::{CHANNELS, Filter, FloatPicture, Picture};
+use crate::image::{Filter, FloatPicture, Picture, check_channels};
 use crate::rng::Rng;
 
 /// How pictures become examples.
@@ -25,20 +25,22 @@ pub struct Transform {
     pub filter: Filter,
     /// Whether half of the examples are mirrored; no, because captions may speak of left and right.
     pub flip: bool,
+    /// Channels of an example: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; 3.
+    pub channels: usize,
 }
 
 impl Default for Transform {
     fn default() -> Self {
-        Self { size: 64, low_size: None, crop: None, filter: Filter::Area, flip: false }
+        Self { size: 64, low_size: None, crop: None, filter: Filter::Area, flip: false, channels: 3 }
     }
 }
 
 /// One example, in [-1, 1].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The picture or window, `[side, side, 3]`.
+    /// The picture or window, `[side, side, channels]`.
     pub picture: FloatPicture,
-    /// The same window at the lower resolution, `[side / factor, side / factor, 3]`.
+    /// The same window at the lower resolution, `[side / factor, side / factor, channels]`.
     pub low_res: Option<FloatPicture>,
 }
 
@@ -47,8 +49,9 @@ impl Transform {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if a size is 0, `low_size` does not divide `size`, or `crop` is larger than `size` or
-    /// not a multiple of the factor between the two.
+    /// not a multiple of the factor between the two, or there are other than 1 to 4 channels.
     pub fn check(&self) -> Result<()> {
+        check_channels(self.channels)?;
         let Self { size, low_size, crop, .. } = self;
         if *size == 0 || *low_size == Some(0) || *crop == Some(0) {
             return Err(Error::usage("`size`, `low_size` and `crop` must be at least 1"));
@@ -94,21 +97,27 @@ impl Transform {
         // Windows start at whole low-resolution pixels, so that both halves of the pair show the same.
         let places = ((self.size - side) / factor + 1) as u64;
         let [x, y] = [0, 1].map(|axis| rng.fold(axis).below(places) as usize * factor);
-        let mut picture = picture.crop(x, y, side, side)?.to_float();
+        let mut window = picture.crop(x, y, side, side)?;
         if self.flip && rng.fold(2).below(2) == 1 {
-            picture = mirrored(&picture)?;
+            window = mirrored(&window)?;
         }
-        let low = side / factor;
-        let low_res = self.low_size.map(|_| picture.resize(low, low, Filter::Area)).transpose()?;
+        let (low, picture) = (side / factor, window.to_float());
+        let low_res = match self.low_size {
+            None => None,
+            // Opacity has to multiply, which bytes do, as they do where the stage before sees its pictures.
+            Some(_) if self.channels % 2 == 0 => Some(window.resize(low, low, Filter::Area)?.to_float()),
+            Some(_) => Some(picture.resize(low, low, Filter::Area)?),
+        };
         Ok(Sample { picture, low_res })
     }
 }
 
 /// Left and right exchanged.
-fn mirrored(picture: &FloatPicture) -> Result<FloatPicture> {
-    let rows = picture.values().chunks_exact(picture.width() * CHANNELS);
-    let values = rows.flat_map(|row| row.rchunks_exact(CHANNELS).flatten()).copied().collect();
-    FloatPicture::new(picture.width(), picture.height(), CHANNELS, values)
+fn mirrored(picture: &Picture) -> Result<Picture> {
+    let channels = picture.channels();
+    let rows = picture.pixels().chunks_exact(picture.width() * channels);
+    let pixels = rows.flat_map(|row| row.rchunks_exact(channels).flatten()).copied().collect();
+    Picture::with_channels(picture.width(), picture.height(), channels, pixels)
 }
 
 #[cfg(test)]
@@ -168,6 +177,16 @@ mod tests {
         };
         assert_eq!(count(false), 0);
         assert!((60..140).contains(&count(true)));
+    }
+
+    #[test]
+    fn what_is_transparent_does_not_colour_the_low_resolution() {
+        let (red, clear) = ([255, 0, 0, 255], [0, 255, 0, 0]);
+        let pixels = [[red, clear, clear, clear]; 2].as_flattened().as_flattened().to_vec();
+        let picture = Picture::with_channels(4, 2, 4, pixels).unwrap().crop(0, 0, 2, 2).unwrap();
+        let transform = Transform { size: 2, low_size: Some(1), channels: 4, ..Default::default() };
+        let low = transform.sample(&picture, Rng::new(1)).unwrap().low_res.unwrap();
+        assert_eq!(low.to_picture().unwrap().pixels(), [255, 0, 0, 128], "red, half of it");
     }
 
     #[test]

@@ -23,13 +23,16 @@ use super::{LogSnr, NoiseSchedule, Parameterization, Time, diffuse, names, noise
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
-/// How the levels are weighted against each other. Written `uniform`, `min-snr` or `min-snr:5`.
+/// How the levels are weighted against each other. Written `uniform`, `paper`, `min-snr` or `min-snr:5`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum LossWeight {
     /// Weight 1 on the squared error of the parameterization's own target: for ε the paper's loss.
     #[default]
     Uniform,
+    /// Weight SNR on the squared error of x̂, which is weight 1 on that of ε: the paper's loss (appendix A, eq. 4) whatever
+    /// the network predicts.
+    Paper,
     /// Weight min(SNR, γ) on the squared error of x̂ (Hang et al., arXiv 2303.09556, section 3.4), the same objective
     /// for every parameterization.
     MinSnr {
@@ -42,14 +45,17 @@ const MIN_SNR_GAMMA: f64 = 5.0;
 
 impl LossWeight {
     /// Every weighting, with default settings.
-    pub const ALL: [Self; 2] = [Self::Uniform, Self::MinSnr { gamma: MIN_SNR_GAMMA }];
+    pub const ALL: [Self; 3] = [Self::Uniform, Self::Paper, Self::MinSnr { gamma: MIN_SNR_GAMMA }];
 
     /// The factor on the squared error in the parameterization's own space.
     ///
     /// At a fixed z the error of ε is that of x̂ times α/σ, and the error of v is that of x̂ times 1/σ.
     pub fn factor(self, parameterization: Parameterization, level: LogSnr) -> f64 {
         match (self, parameterization) {
-            (Self::Uniform, _) => 1.0,
+            (Self::Uniform, _) | (Self::Paper, Parameterization::Eps) => 1.0,
+            // SNR · σ²
+            (Self::Paper, Parameterization::V) => level.alpha_squared(),
+            (Self::Paper, Parameterization::X) => level.snr(),
             // min(SNR, γ) / SNR
             (Self::MinSnr { gamma }, Parameterization::Eps) => (gamma / level.snr()).min(1.0),
             // min(SNR, γ) · σ²
@@ -184,6 +190,7 @@ impl fmt::Display for LossWeight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Uniform => f.pad("uniform"),
+            Self::Paper => f.pad("paper"),
             Self::MinSnr { gamma } => names::write(f, "min-snr", gamma, MIN_SNR_GAMMA),
         }
     }
@@ -304,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn min_snr_is_the_same_objective_for_every_parameterization() {
+    fn weights_on_x_hat_are_the_same_objective_for_every_parameterization() {
         let device = Device::flex();
         let (x, eps) = (x(1, &device), noise(&[Rng::new(6)], [1, 4, 4, 3], &device));
         for lambda in [-6.0, -2.0, 0.0, 1.6, 1.7, 4.0] {
@@ -317,10 +324,15 @@ mod tests {
             for parameterization in Parameterization::ALL {
                 let output = parameterization.target(x_hat.clone(), eps_hat.clone(), &[level]);
                 let target = parameterization.target(x.clone(), eps.clone(), &[level]);
-                let factor = LossWeight::MinSnr { gamma: 5.0 }.factor(parameterization, level);
-                let loss = values(weighted_loss(output, target, &[factor]).mean)[0];
-                let expected = level.snr().min(5.0) as f32 * error;
-                assert!((loss / expected - 1.0).abs() < 1e-3, "{parameterization} at {lambda}: {loss}, {expected}");
+                let snr = level.snr();
+                for (weight, expected) in [(LossWeight::MinSnr { gamma: 5.0 }, snr.min(5.0)), (LossWeight::Paper, snr)]
+                {
+                    let factor = weight.factor(parameterization, level);
+                    let loss = values(weighted_loss(output.clone(), target.clone(), &[factor]).mean)[0];
+                    let expected = expected as f32 * error;
+                    let what = format!("{weight}, {parameterization} at {lambda}: {loss}, {expected}");
+                    assert!((loss / expected - 1.0).abs() < 1e-3, "{what}");
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Reading pictures that somebody else made: PNG, JPEG and WebP, told apart by content, under limits.
 //!
 //! The size in the header is checked before anything of that size is allocated, so that a file of fifty bytes cannot ask
-//! for gigabytes. EXIF orientation is applied, transparency is composited on a colour, grey and 16-bit samples become
-//! 8-bit RGB, of an animation the first picture is taken. A file that ends early is an error, never half a picture.
+//! for gigabytes. EXIF orientation is applied; grey, palettes, CMYK and 16-bit samples become 8-bit pixels of the channels
+//! that are asked for; without opacity among them, transparency is composited on a colour. Of an animation the first
+//! picture is taken. A file that ends early is an error, never half a picture.
 //!
 //! Colour profiles are ignored; there are no other formats, and no picture is fetched from anywhere.
 
@@ -11,13 +12,15 @@ use std::path::Path;
 
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{CHANNELS, Picture};
+use super::{CHANNELS, Picture, check_channels, grey};
 use crate::error::{Context, Error, Result};
 
 /// How pictures are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// The colour behind transparent pixels; white.
+    /// Channels of the picture: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; 3.
+    pub channels: usize,
+    /// The colour behind transparent pixels, where opacity is not asked for; white.
     pub background: [u8; CHANNELS],
     /// The largest width and height; 16384.
     pub max_side: u32,
@@ -27,8 +30,19 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { background: [255; CHANNELS], max_side: 16384, max_bytes: 512 << 20 }
+        Self { channels: CHANNELS, background: [255; CHANNELS], max_side: 16384, max_bytes: 512 << 20 }
     }
+}
+
+/// How a picture is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// `PNG`, `JPEG` or `WebP`.
+    pub format: &'static str,
+    /// Channels: 1 grey, 2 grey and alpha, 3 colour (a palette and CMYK too), 4 colour and alpha.
+    pub channels: usize,
+    /// Bits of a sample: 8 (fewer count as 8) or 16.
+    pub bits: usize,
 }
 
 /// Reads a picture file.
@@ -52,15 +66,21 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Data`] if the format is another, the picture is larger than `options` allow (found out before it
-/// is allocated), or the file is damaged or ends early.
+/// is allocated), or the file is damaged or ends early; [`crate::ErrorKind::Usage`] for other than 1 to 4 channels.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
+    decode_stored(bytes, options).map(|(picture, _)| picture)
+}
+
+/// The same, and how the picture was stored.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_stored(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)> {
+    check_channels(options.channels)?;
     let format = match ::image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
         Ok(other) => {
-            return Err(Error::data(format!(
-                "a {} file is not read; expected PNG, JPEG or WebP",
-                other.to_mime_type()
-            )));
+            return Err(Error::data(format!("a {} file is not read; expected PNG, JPEG or WebP", name(other))));
         }
         Err(_) => return Err(Error::data("the content is no picture; expected PNG, JPEG or WebP")),
     };
@@ -91,13 +111,28 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let pixels = if image.color().has_alpha() {
-        composite(image.into_rgba8().as_raw(), options.background)
-    } else {
-        image.into_rgb8().into_raw()
+    let (color, channels) = (image.color(), options.channels);
+    let stored = Stored {
+        format: name(format),
+        channels: usize::from(color.channel_count()),
+        bits: usize::from(color.bits_per_pixel() / u16::from(color.channel_count())),
     };
-    Picture::new(width, height, pixels)
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let pixels = match (channels, color.has_alpha()) {
+        (2, _) => image.into_luma_alpha8().into_raw(),
+        (4, _) => image.into_rgba8().into_raw(),
+        (CHANNELS, false) => image.into_rgb8().into_raw(),
+        (_, false) => image.into_luma8().into_raw(),
+        (_, true) => {
+            let rgba = Picture::with_channels(width, height, 4, image.into_rgba8().into_raw())?;
+            let rgb = rgba.to_rgb(options.background);
+            if channels == CHANNELS {
+                return Ok((rgb, stored));
+            }
+            rgb.pixels().as_chunks().0.iter().copied().map(grey).collect()
+        }
+    };
+    Ok((Picture::with_channels(width, height, channels, pixels)?, stored))
 }
 
 fn too_large(size: Option<(u32, u32)>, options: &DecodeOptions) -> Error {
@@ -112,7 +147,12 @@ fn name(format: ImageFormat) -> &'static str {
     match format {
         ImageFormat::Png => "PNG",
         ImageFormat::Jpeg => "JPEG",
-        _ => "WebP",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Tiff => "TIFF",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Avif => "AVIF",
+        other => other.to_mime_type(),
     }
 }
 
@@ -123,28 +163,9 @@ fn jpeg_has_its_end(bytes: &[u8]) -> bool {
     last(0xD9) > last(0xDA)
 }
 
-/// RGBA over a colour: `round(alpha * over + (1 - alpha) * under)`, in bytes.
-fn composite(rgba: &[u8], background: [u8; CHANNELS]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rgba.len() / 4 * CHANNELS);
-    for pixel in rgba.chunks_exact(4) {
-        let alpha = u32::from(pixel[3]);
-        for (&over, under) in pixel[..CHANNELS].iter().zip(background) {
-            let sum = alpha * u32::from(over) + (255 - alpha) * u32::from(under);
-            out.push(((sum + 127) / 255) as u8);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn half_transparent_black_on_white_is_grey() {
-        let rgba = [0, 0, 0, 128, 9, 8, 7, 0, 9, 8, 7, 255];
-        assert_eq!(composite(&rgba, [255; 3]), [127, 127, 127, 255, 255, 255, 9, 8, 7]);
-    }
 
     #[test]
     fn a_thumbnail_inside_a_jpeg_does_not_count_as_its_end() {

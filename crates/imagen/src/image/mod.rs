@@ -1,7 +1,7 @@
-//! Pictures: RGB bytes for files and people, floating-point values in [-1, 1] for networks, and the ways between.
+//! Pictures: bytes for files and people, floating-point values in [-1, 1] for networks, and the ways between.
 //!
-//! [`Picture`] is 8-bit RGB, [`FloatPicture`] is `[h, w, c]` in [-1, 1] (Imagen, section 2: the networks see pixels, no
-//! latents). [`decode`] reads PNG, JPEG and WebP under limits that hold before a pixel is allocated, [`resize`] is
+//! [`Picture`] is 8-bit, of 1 to 4 channels (grey, grey and alpha, RGB, RGBA; RGB where nothing is said), [`FloatPicture`]
+//! is `[h, w, c]` in [-1, 1] (Imagen, section 2: the networks see pixels, no latents). [`decode`] reads PNG, JPEG and WebP under limits that hold before a pixel is allocated, [`resize`] is
 //! separable and antialiased, [`png`] writes and reads PNG with its text.
 //!
 //! Colour profiles are not applied (bytes are taken as sRGB) and nothing here knows a tensor or a data set.
@@ -16,14 +16,18 @@ pub use resize::Filter;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Channels of a [`Picture`].
+/// Channels of a colour.
 pub const CHANNELS: usize = 3;
+/// The most channels of a [`Picture`].
+pub const MAX_CHANNELS: usize = 4;
 
-/// An 8-bit RGB picture of at least one pixel; row-major `[height, width, 3]`.
+/// An 8-bit picture of at least one pixel; row-major `[height, width, channels]`. The last of 2 or 4 channels is opacity,
+/// by which the others are not multiplied.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
     width: usize,
     height: usize,
+    channels: usize,
     pixels: Vec<u8>,
 }
 
@@ -37,19 +41,29 @@ pub struct FloatPicture {
 }
 
 impl Picture {
-    /// A picture from its pixels, `height * width * 3` bytes.
+    /// An RGB picture from its pixels, `height * width * 3` bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if a side is 0 or the number of bytes is another.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
-        check_shape(width, height, CHANNELS, pixels.len())?;
-        Ok(Self { width, height, pixels })
+        Self::with_channels(width, height, CHANNELS, pixels)
     }
 
-    /// A picture of one colour; sides of 0 become 1.
-    pub fn filled(width: usize, height: usize, colour: [u8; CHANNELS]) -> Self {
+    /// A picture of 1 to 4 channels from its pixels, `height * width * channels` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if a side is 0, there are other channels, or the number of bytes is another.
+    pub fn with_channels(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Result<Self> {
+        check_channels(channels)?;
+        check_shape(width, height, channels, pixels.len())?;
+        Ok(Self { width, height, channels, pixels })
+    }
+
+    /// A picture of one colour, which has 1 to 4 channels; sides of 0 become 1.
+    pub fn filled<const N: usize>(width: usize, height: usize, colour: [u8; N]) -> Self {
+        const { assert!(N >= 1 && N <= MAX_CHANNELS, "a colour has 1 to 4 channels") };
         let (width, height) = (width.max(1), height.max(1));
-        Self { width, height, pixels: colour.repeat(width * height) }
+        Self { width, height, channels: N, pixels: colour.repeat(width * height) }
     }
 
     /// Pixels in a row.
@@ -62,30 +76,44 @@ impl Picture {
         self.height
     }
 
-    /// The bytes, `[height, width, 3]`.
+    /// Bytes in a pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The bytes, `[height, width, channels]`.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The bytes, `[height, width, 3]`, without a copy.
+    /// The bytes, `[height, width, channels]`, without a copy.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
     }
 
-    /// The colour at column `x` of row `y`.
+    /// Red, green and blue at column `x` of row `y`; of a grey picture thrice its grey. Opacity is not looked at.
     ///
     /// # Panics
     /// If the pixel lies outside.
     pub fn pixel(&self, x: usize, y: usize) -> [u8; CHANNELS] {
         assert!(x < self.width && y < self.height, "pixel ({x}, {y}) lies outside {}x{}", self.width, self.height);
-        let at = (y * self.width + x) * CHANNELS;
-        [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
+        colour(&self.pixels[(y * self.width + x) * self.channels..][..self.channels])
     }
 
-    /// The same picture in [-1, 1]: `byte / 127.5 - 1`, `[height, width, 3]`.
+    /// The same picture as RGB; what is transparent shows `background`.
+    pub fn to_rgb(&self, background: [u8; CHANNELS]) -> Self {
+        let pixel = |pixel: &[u8]| match pixel.len() {
+            2 | 4 => over(colour(pixel), pixel[pixel.len() - 1], background),
+            _ => colour(pixel),
+        };
+        let pixels = self.pixels.chunks_exact(self.channels).flat_map(pixel).collect();
+        Self { width: self.width, height: self.height, channels: CHANNELS, pixels }
+    }
+
+    /// The same picture in [-1, 1]: `byte / 127.5 - 1`, `[height, width, channels]`.
     pub fn to_float(&self) -> FloatPicture {
         let values = self.pixels.iter().copied().map(to_unit_range).collect();
-        FloatPicture { width: self.width, height: self.height, channels: CHANNELS, values }
+        FloatPicture { width: self.width, height: self.height, channels: self.channels, values }
     }
 
     /// The `width`×`height` window whose upper left corner is column `x` of row `y`.
@@ -100,8 +128,9 @@ impl Picture {
                 self.width, self.height
             )));
         }
-        let row = |y: usize| &self.pixels[(y * self.width + x) * CHANNELS..][..width * CHANNELS];
-        Ok(Self { width, height, pixels: (y..y + height).flat_map(row).copied().collect() })
+        let c = self.channels;
+        let row = |y: usize| &self.pixels[(y * self.width + x) * c..][..width * c];
+        Ok(Self { width, height, channels: c, pixels: (y..y + height).flat_map(row).copied().collect() })
     }
 
     /// The largest square window in the middle.
@@ -114,7 +143,7 @@ impl Picture {
 
 impl std::fmt::Debug for Picture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Picture {}x{}", self.width, self.height)
+        write!(f, "Picture {}x{}x{}", self.width, self.height, self.channels)
     }
 }
 
@@ -153,12 +182,11 @@ impl FloatPicture {
         self.values
     }
 
-    /// The same picture in bytes: [-1, 1] to 0..=255, rounded to the nearest, what lies outside is clipped. One channel
-    /// becomes grey.
+    /// The same picture in bytes: [-1, 1] to 0..=255, rounded to the nearest, what lies outside is clipped.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`] if a value is infinite or not a number: a broken picture is never written as a black
-    /// one. [`ErrorKind::Usage`] if there are neither 1 nor 3 channels.
+    /// one. [`ErrorKind::Usage`] if there are more than 4 channels.
     pub fn to_picture(&self) -> Result<Picture> {
         if let Some(at) = self.values.iter().position(|value| !value.is_finite()) {
             let (pixel, channel) = (at / self.channels, at % self.channels);
@@ -172,14 +200,25 @@ impl FloatPicture {
                 ),
             ));
         }
-        let bytes = self.values.iter().copied().map(to_byte);
-        let pixels = match self.channels {
-            1 => bytes.flat_map(|grey| [grey; CHANNELS]).collect(),
-            CHANNELS => bytes.collect(),
-            n => return Err(Error::usage(format!("a picture of {n} channels cannot be shown; expected 1 or 3"))),
-        };
-        Ok(Picture { width: self.width, height: self.height, pixels })
+        let bytes = self.values.iter().copied().map(to_byte).collect();
+        Picture::with_channels(self.width, self.height, self.channels, bytes)
     }
+}
+
+/// Red, green and blue of a pixel of any channels.
+fn colour(pixel: &[u8]) -> [u8; CHANNELS] {
+    if let [r, g, b, ..] = *pixel { [r, g, b] } else { [pixel[0]; CHANNELS] }
+}
+
+/// A colour of this opacity over another: `round(alpha * top + (1 - alpha) * under)`, in bytes.
+fn over(top: [u8; CHANNELS], alpha: u8, under: [u8; CHANNELS]) -> [u8; CHANNELS] {
+    let alpha = u32::from(alpha);
+    std::array::from_fn(|i| ((alpha * u32::from(top[i]) + (255 - alpha) * u32::from(under[i]) + 127) / 255) as u8)
+}
+
+/// Grey of a colour: the luma of Rec. 709, rounded.
+fn grey([r, g, b]: [u8; CHANNELS]) -> u8 {
+    ((2126 * u32::from(r) + 7152 * u32::from(g) + 722 * u32::from(b) + 5000) / 10_000) as u8
 }
 
 /// A byte as the networks see it: 0 is -1, 255 is 1.
@@ -192,29 +231,49 @@ fn to_byte(value: f32) -> u8 {
     ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
 }
 
-/// Pictures side by side in rows of `columns`, with `gap` pixels of `background` around each; cells are as large as the
-/// largest picture, smaller ones sit in the middle of theirs.
+/// Pictures side by side in rows of `columns`, with `gap` pixels of opaque `background` around each; cells are as large as
+/// the largest picture, smaller ones sit in the middle of theirs. The sheet has the pictures' channels.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] without pictures or columns.
+/// [`ErrorKind::Usage`] without pictures or columns, or where the pictures differ in their channels.
 pub fn grid(pictures: &[Picture], columns: usize, gap: usize, background: [u8; CHANNELS]) -> Result<Picture> {
     let cell_width = pictures.iter().map(Picture::width).max();
     let cell_height = pictures.iter().map(Picture::height).max();
     let (Some(cell_width), Some(cell_height), true) = (cell_width, cell_height, columns > 0) else {
         return Err(Error::usage("a grid needs at least one picture and one column"));
     };
+    let channels = pictures[0].channels;
+    if let Some(other) = pictures.iter().find(|picture| picture.channels != channels) {
+        return Err(Error::usage(format!(
+            "a grid needs pictures of like channels; some have {channels}, others {}",
+            other.channels
+        )));
+    }
     let columns = columns.min(pictures.len());
     let rows = pictures.len().div_ceil(columns);
     let (width, height) = (columns * (cell_width + gap) + gap, rows * (cell_height + gap) + gap);
-    let mut sheet = Picture::filled(width, height, background);
+    let ([r, g, b], l) = (background, grey(background));
+    let mut sheet = match channels {
+        1 => Picture::filled(width, height, [l]),
+        2 => Picture::filled(width, height, [l, 255]),
+        CHANNELS => Picture::filled(width, height, background),
+        _ => Picture::filled(width, height, [r, g, b, 255]),
+    };
     for (index, picture) in pictures.iter().enumerate() {
         let x = gap + index % columns * (cell_width + gap) + (cell_width - picture.width) / 2;
         let y = gap + index / columns * (cell_height + gap) + (cell_height - picture.height) / 2;
-        for (row, line) in picture.pixels.chunks_exact(picture.width * CHANNELS).enumerate() {
-            sheet.pixels[((y + row) * width + x) * CHANNELS..][..line.len()].copy_from_slice(line);
+        for (row, line) in picture.pixels.chunks_exact(picture.width * channels).enumerate() {
+            sheet.pixels[((y + row) * width + x) * channels..][..line.len()].copy_from_slice(line);
         }
     }
     Ok(sheet)
+}
+
+pub(crate) fn check_channels(channels: usize) -> Result<()> {
+    if (1..=MAX_CHANNELS).contains(&channels) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("a picture has 1 (grey) to {MAX_CHANNELS} (RGBA) channels, not {channels}")))
 }
 
 fn check_shape(width: usize, height: usize, channels: usize, len: usize) -> Result<()> {
@@ -234,11 +293,14 @@ mod tests {
 
     #[test]
     fn every_byte_survives_the_way_to_the_network_and_back() {
-        let picture =
-            Picture::new(16, 16, (0..=255).flat_map(|byte| [byte, 255 - byte, byte ^ 0x55]).collect()).unwrap();
-        let float = picture.to_float();
-        assert_eq!((float.values()[0], float.values()[1]), (-1.0, 1.0));
-        assert_eq!(float.to_picture().unwrap(), picture);
+        for channels in 1..=MAX_CHANNELS {
+            let pixel = |byte: u8| [byte, 255 - byte, byte ^ 0x55, byte / 2].into_iter().take(channels);
+            let pixels = (0..=255).flat_map(pixel).collect();
+            let picture = Picture::with_channels(16, 16, channels, pixels).unwrap();
+            let float = picture.to_float();
+            assert_eq!((float.values()[0], float.values()[255 * channels]), (-1.0, 1.0));
+            assert_eq!(float.to_picture().unwrap(), picture);
+        }
     }
 
     #[test]
@@ -271,6 +333,40 @@ mod tests {
         assert_eq!((sheet.pixel(1, 1), sheet.pixel(5, 3)), (colours[0], colours[1]));
         assert_eq!((sheet.pixel(2, 6), sheet.pixel(1, 5), sheet.pixel(4, 1)), (colours[2], [255; 3], [255; 3]));
         assert!(grid(&[], 2, 1, [0; 3]).is_err());
+    }
+
+    #[test]
+    fn a_sheet_has_the_channels_of_its_pictures() {
+        fn sheet<const N: usize>(colour: [u8; N], expected: &[u8]) {
+            let sheet = grid(&[Picture::filled(1, 1, colour)], 1, 1, [255, 0, 0]).unwrap();
+            assert_eq!((sheet.width(), sheet.channels(), &sheet.pixels()[3 * N..4 * N]), (3, N, expected));
+            assert_eq!(sheet.pixels()[4 * N..5 * N], colour);
+        }
+        sheet([7], &[54]);
+        sheet([7, 9], &[54, 255]);
+        sheet([7, 8, 9], &[255, 0, 0]);
+        sheet([7, 8, 9, 10], &[255, 0, 0, 255]);
+        let mixed = [Picture::filled(1, 1, [7]), Picture::filled(1, 1, [7; 4])];
+        assert_eq!(grid(&mixed, 2, 1, [0; 3]).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn half_transparent_black_on_white_is_grey() {
+        let rgba = Picture::with_channels(3, 1, 4, vec![0, 0, 0, 128, 9, 8, 7, 0, 9, 8, 7, 255]).unwrap();
+        assert_eq!(rgba.to_rgb([255; 3]).pixels(), [127, 127, 127, 255, 255, 255, 9, 8, 7]);
+        let grey = Picture::with_channels(2, 1, 2, vec![0, 128, 9, 0]).unwrap();
+        assert_eq!(grey.to_rgb([0, 100, 255]).pixels(), [0, 50, 127, 0, 100, 255]);
+        assert_eq!(Picture::filled(1, 1, [6]).to_rgb([0; 3]).pixels(), [6, 6, 6]);
+        assert_eq!((rgba.pixel(1, 0), grey.pixel(1, 0)), ([9, 8, 7], [9, 9, 9]));
+    }
+
+    #[test]
+    fn channels_are_one_to_four() {
+        for channels in [0, 5] {
+            assert!(Picture::with_channels(1, 1, channels, vec![0; channels]).is_err(), "{channels}");
+        }
+        let float = FloatPicture::new(1, 1, 5, vec![0.0; 5]).unwrap();
+        assert_eq!(float.to_picture().unwrap_err().kind(), ErrorKind::Usage);
     }
 
     #[test]

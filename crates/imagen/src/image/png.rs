@@ -36,7 +36,12 @@ pub fn encode(picture: &Picture, text: &PngText) -> Result<Vec<u8>> {
     let width = u32::try_from(picture.width()).map_err(|_| too_wide(picture))?;
     let height = u32::try_from(picture.height()).map_err(|_| too_wide(picture))?;
     let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(::png::ColorType::Rgb);
+    encoder.set_color(match picture.channels() {
+        1 => ::png::ColorType::Grayscale,
+        2 => ::png::ColorType::GrayscaleAlpha,
+        3 => ::png::ColorType::Rgb,
+        _ => ::png::ColorType::Rgba,
+    });
     encoder.set_depth(::png::BitDepth::Eight);
     for (keyword, text) in [(PARAMETERS, &text.parameters), (IMAGEN, &text.imagen)] {
         let Some(text) = text else { continue };

@@ -21,7 +21,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
-pub(crate) use write::{Content, RawTensor, write_atomically, write_raw};
+pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.
@@ -32,8 +32,15 @@ pub struct Weights {
     label: String,
     bytes: FileBytes,
     metadata: HashMap<String, String>,
+    /// Checksum of the tensors' bytes, where the header gives one.
+    checksum: Option<String>,
+    /// Where the tensors' bytes begin.
+    start: usize,
     entries: BTreeMap<String, Entry>,
 }
+
+/// The header's entry for the CRC-32 of all bytes behind it, as eight hexadecimal digits.
+const CHECKSUM: &str = "imagen.crc32";
 
 /// One tensor of the header: `range` is absolute in the file and as long as `dtype` and `shape` demand.
 struct Entry {
@@ -90,8 +97,25 @@ impl Weights {
             (name, Entry { dtype: info.dtype, shape: info.shape.clone(), range: start + from..start + to })
         });
         let entries = entries.collect();
-        let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(Self { label, bytes, metadata, entries })
+        let mut metadata = header.metadata().clone().unwrap_or_default();
+        let checksum = metadata.remove(CHECKSUM);
+        Ok(Self { label, bytes, metadata, checksum, start, entries })
+    }
+
+    /// Checks the tensors' bytes against the header's checksum; a file without one passes.
+    ///
+    /// # Errors
+    /// `Model` when they differ.
+    pub fn verify(&self) -> Result<()> {
+        let Some(expected) = &self.checksum else { return Ok(()) };
+        let found = format!("{:08x}", crc32fast::hash(&self.bytes[self.start..]));
+        if found == *expected {
+            return Ok(());
+        }
+        Err(Error::model(format!(
+            "{} is damaged: its tensors have the checksum {found}, its header says {expected}; use a copy or train again",
+            self.label
+        )))
     }
 
     /// What names this file in errors.
@@ -104,7 +128,7 @@ impl Weights {
         &self.bytes
     }
 
-    /// The text entries of the header (`__metadata__`).
+    /// The text entries of the header (`__metadata__`), without the checksum.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
     }
@@ -204,6 +228,11 @@ impl Weights {
     pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         let entry = self.entries.get(name)?;
         Some((entry.dtype, &entry.shape, &self.bytes[entry.range.clone()]))
+    }
+
+    /// The bytes of such a tensor, which outlive this value and keep the file mapped.
+    pub(crate) fn raw_bytes(&self, name: &str) -> Option<FileBytes> {
+        self.entries.get(name).map(|entry| self.bytes.part(entry.range.clone()))
     }
 
     /// How a tensor is stored, and its bytes, once it is known to be readable.

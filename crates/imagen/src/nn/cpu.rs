@@ -1,6 +1,6 @@
 //! The operations on this project's CPU kernels: inference here, differentiation in `autodiff`, buffers in `pool`.
 //!
-//! Convolution weights of inference are transformed once and kept as long as the weight tensor lives (`Transformed`).
+//! Weights of inference are transformed or packed once and kept as long as the weight tensor lives (`Kept`).
 //! Saved tensors are reference-counted, never copied.
 
 use std::sync::{Arc, Mutex, Weak};
@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, Weak};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
+use imagen_kernels::adafactor::{Adafactor, SecondMoment};
 use imagen_kernels::attention::Attention;
-use imagen_kernels::conv::{Conv3x3, Prepared};
-use imagen_kernels::linear::Linear;
+use imagen_kernels::conv::{self, Conv3x3};
+use imagen_kernels::linear::{self, Linear};
 use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::ops::AdamStep;
+use super::ops::{AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
 
 mod autodiff;
 mod pool;
@@ -65,36 +66,72 @@ fn owned(t: T) -> T {
     filled(t.layout().shape().clone(), |copy| copy.copy_from_slice(slice(&t)))
 }
 
-// ---- convolution ----
+// ---- weights that inference keeps ----
 
-/// Weights transformed for inference, with the place that they were made from.
+/// Weights in the form that a kernel reads, with the place that they were made from.
 ///
 /// A live `Weak` keeps the buffer's address from being reused and makes an in-place write copy instead, so equal
 /// places mean equal weights.
-struct Transformed {
+struct Kept<S, P> {
     buffer: Weak<Bytes>,
     /// Of the first weight in the buffer: a tensor may be a view of a part.
     offset: usize,
-    /// With one picture: the weights serve any number, though their form is chosen for the first batch's.
-    shape: Conv3x3,
-    prepared: Arc<Prepared>,
+    /// Of the layer, with one picture or row: the weights serve any number.
+    shape: S,
+    prepared: Arc<P>,
 }
 
-static TRANSFORMED: Mutex<Vec<Transformed>> = Mutex::new(Vec::new());
+/// The weights of all layers of one kind.
+type Keeper<S, P> = Mutex<Vec<Kept<S, P>>>;
 
-fn transformed(shape: Conv3x3, w: &T) -> Arc<Prepared> {
-    let (buffer, offset, batch) = (w.data_arc(), w.layout().start_offset(), shape);
-    let shape = Conv3x3 { n: 1, ..batch };
-    let mut cache = TRANSFORMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let same = |e: &&Transformed| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
-    if let Some(entry) = cache.iter().find(same) {
+static CONVOLUTIONS: Keeper<Conv3x3, conv::Prepared> = Mutex::new(Vec::new());
+static MATRICES: Keeper<Linear, linear::Prepared> = Mutex::new(Vec::new());
+
+/// What is kept of `w`, or what `prepare` makes of it now.
+fn kept<S: PartialEq, P>(keeper: &Keeper<S, P>, shape: S, w: &T, prepare: impl FnOnce() -> P) -> Arc<P> {
+    let (buffer, offset) = (w.data_arc(), w.layout().start_offset());
+    let mut all = keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let same = |e: &&Kept<S, P>| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
+    if let Some(entry) = all.iter().find(same) {
         return entry.prepared.clone();
     }
-    let _span = tracing::trace_span!("transform weights", c = shape.c, k = shape.k).entered();
-    let prepared = Arc::new(batch.prepare(slice(w)));
-    cache.retain(|e| e.buffer.strong_count() > 0);
-    cache.push(Transformed { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
+    let _span = trace_span!("transform weights", shape = ?w.layout().shape().to_vec()).entered();
+    let prepared = Arc::new(prepare());
+    all.retain(|e| e.buffer.strong_count() > 0);
+    all.push(Kept { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
     prepared
+}
+
+// ---- convolution ----
+
+/// Transformed once; their form is chosen for the first batch's size.
+fn transformed(shape: Conv3x3, w: &T) -> Arc<conv::Prepared> {
+    kept(&CONVOLUTIONS, Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)))
+}
+
+/// Weights that a training step keeps for all of its passes (`ops::keeping_weights`), forward and back.
+static OF_THE_STEP: [Keeper<Conv3x3, conv::Prepared>; 2] = [const { Mutex::new(Vec::new()) }; 2];
+
+pub(super) fn forget_step_weights() {
+    OF_THE_STEP.iter().for_each(|all| all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear());
+}
+
+/// A convolution that is recorded.
+fn convolve(shape: Conv3x3, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
+    if keeps_weights() {
+        let w = kept(&OF_THE_STEP[0], Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)));
+        return shape.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y);
+    }
+    shape.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
+}
+
+/// The gradient of a convolution's input.
+fn convolve_back(shape: Conv3x3, dy: &[f32], w: &T, dx: &mut [f32]) {
+    if keeps_weights() && shape.stride == 1 {
+        let w = kept(&OF_THE_STEP[1], Conv3x3 { n: 1, ..shape }, w, || shape.prepare_flipped(slice(w)));
+        return shape.grad_input_prepared(dy, &w, dx);
+    }
+    shape.grad_input(dy, slice(w), dx);
 }
 
 fn conv_shape(x: &T, w: &T, stride: usize) -> Conv3x3 {
@@ -133,6 +170,14 @@ fn linear_shape(x: &T, w: &T) -> (Linear, Shape) {
     let axis = shape.num_dims() - 1;
     shape[axis] = k;
     (Linear { rows: x.layout().num_elements() / c.max(1), c, k }, shape)
+}
+
+/// Packed weights, where packing them for each product would be felt and is not avoided by the kernel itself.
+fn packed(linear: Linear, w: &T) -> Option<Arc<linear::Prepared>> {
+    /// Products of more rows hide the packing, and keeping costs memory.
+    const MANY_ROWS: usize = 1024;
+    let felt = Linear::FEW_ROWS < linear.rows && linear.rows <= MANY_ROWS;
+    felt.then(|| kept(&MATRICES, Linear { rows: 1, ..linear }, w, || linear.prepare(slice(w))))
 }
 
 /// `(a, b)` widths and the shape of their concatenation.
@@ -175,17 +220,8 @@ impl NetworkOps for Flex {
         groups2: usize,
         scale: f32,
     ) -> T {
-        let norm = |x: T, gamma, beta, film, groups| {
-            trace_span!("group_norm", x = ?dims::<4>(&x))
-                .in_scope(|| Self::group_norm(x, gamma, beta, film, groups, true))
-        };
-        let conv = |x: T, w, b, residual, scale| {
-            trace_span!("conv3x3", x = ?dims::<4>(&x)).in_scope(|| Self::conv3x3(x, w, b, residual, 1, scale))
-        };
-        let h = norm(x.clone(), p.gamma1, p.beta1, Maybe::None, groups1);
-        let h = conv(h, p.weight1, p.bias1, Maybe::None, 1.0);
-        let h = norm(h, p.gamma2, p.beta2, Maybe::Some(film), groups2);
-        conv(h, p.weight2, p.bias2, Maybe::Some(shortcut.into_option().unwrap_or(x)), scale)
+        let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2];
+        residual::infer(x, film, shortcut.into_option(), parameters, [groups1, groups2], scale)
     }
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {
@@ -209,8 +245,10 @@ impl NetworkOps for Flex {
     fn dense(x: T, w: T, b: T, residual: Maybe<Self>, scale: f32) -> T {
         let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
         let (linear, shape) = linear_shape(&x, &w);
-        let y = filled(shape, |y| {
-            linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+        let (packed, residual) = (packed(linear, &w), r.as_ref().map(slice));
+        let y = filled(shape, |y| match packed {
+            Some(w) => linear.forward_prepared(slice(&x), &w, Some(slice(&b)), residual, scale, y),
+            None => linear.forward(slice(&x), slice(&w), Some(slice(&b)), residual, scale, y),
         });
         [Some(x), r].into_iter().flatten().for_each(recycle);
         y
@@ -235,6 +273,15 @@ impl NetworkOps for Flex {
         let x = contiguous(x);
         let [n, h, w, c] = dims(&x);
         let y = filled([n, h / 2, w / 2, c], |y| resample::average_pool2(slice(&x), n, h, w, c, y));
+        recycle(x);
+        y
+    }
+
+    fn pixel_shuffle(x: T) -> T {
+        let x = contiguous(x);
+        let [n, h, w, c4] = dims(&x);
+        let c = c4 / 4;
+        let y = filled([n, 2 * h, 2 * w, c], |y| resample::pixel_shuffle(slice(&x), n, h, w, c, y));
         recycle(x);
         y
     }
@@ -268,6 +315,34 @@ impl NetworkOps for Flex {
         adam.step_averaged(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
         recycle(g);
         (w, m, v, average)
+    }
+
+    fn adafactor(w: T, g: T, first: T, rest: T, m: T, kind: AdafactorKind, s: AdafactorStep) -> (T, T, T, T) {
+        let (mut w, g, mut first, mut rest, mut m) = (owned(w), contiguous(g), owned(first), owned(rest), owned(m));
+        let adafactor = Adafactor {
+            lr: s.lr,
+            beta1: s.beta1,
+            beta2: s.beta2,
+            clip: s.clip,
+            weight_decay: s.weight_decay,
+            relative: s.relative,
+            scale: s.scale,
+        };
+        let [_, rows, columns] = dims(&w);
+        let [wn, row, column, mn] = [&mut w, &mut first, &mut rest, &mut m].map(|t| t.storage_mut::<f32>());
+        let second = match kind.factored {
+            true => SecondMoment::Factored { rows, columns, row, column },
+            false => SecondMoment::Whole(row),
+        };
+        adafactor.step(wn, slice(&g), second, kind.first_moment.then_some(mn));
+        recycle(g);
+        (w, first, rest, m)
+    }
+
+    fn average(average: T, w: T, decay: f32) -> T {
+        let (mut average, w) = (owned(average), contiguous(w));
+        optimizer::ema(average.storage_mut::<f32>(), slice(&w), decay);
+        average
     }
 
     fn sum_of_squares(x: T) -> T {

@@ -5,7 +5,8 @@
 
 use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
 
-use super::{ops::AdamStep, reference};
+use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
+use super::reference;
 
 /// An optional tensor; the extension macro does not accept `Option` as an input.
 #[derive(ExtensionType)]
@@ -122,6 +123,10 @@ pub trait NetworkOps: Backend {
     fn average_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::average_pool2::<Self>(x)
     }
+    /// See [`super::ops::pixel_shuffle`].
+    fn pixel_shuffle(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::pixel_shuffle::<Self>(x)
+    }
     /// See [`super::ops::concat`].
     fn concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::concat::<Self>(a, b)
@@ -140,6 +145,23 @@ pub trait NetworkOps: Backend {
         step: AdamStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         reference::adam::<Self>(w, g, m, v, average, step)
+    }
+    /// See [`super::ops::adafactor`]; the second moment is `first` alone, or rows and columns. What is not kept comes and
+    /// goes as a single number.
+    fn adafactor(
+        w: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        rest: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        kind: AdafactorKind,
+        step: AdafactorStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::adafactor::<Self>(w, g, first, rest, m, kind, step)
+    }
+    /// See [`super::ops::average`].
+    fn average(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f32) -> FloatTensor<Self> {
+        reference::average::<Self>(average, w, decay)
     }
     /// See [`super::ops::sum_of_squares`]; `[1]`.
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -120,6 +120,25 @@ impl Position {
     }
 }
 
+/// Vectors that stand where a text's would, `[t, d]`; zero at first.
+#[derive(Module, Debug)]
+pub struct Tokens {
+    tokens: Param<Tensor<2>>,
+}
+
+impl Tokens {
+    /// `t` vectors of width `d`.
+    pub fn new(init: &Init<'_>, t: usize, d: usize) -> Self {
+        let zeros = TensorData::new(vec![0.0f32; t * d], [t, d]);
+        Self { tokens: Param::from_tensor(Tensor::from_data(zeros, init.device)) }
+    }
+
+    /// The vectors.
+    pub fn val(&self) -> Tensor<2> {
+        self.tokens.val()
+    }
+}
+
 /// Group normalisation with optional feature-wise modulation and SiLU.
 #[derive(Module, Debug)]
 pub struct GroupNorm {

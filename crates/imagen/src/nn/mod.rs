@@ -19,5 +19,5 @@ mod tests;
 
 pub use embedding::noise_embedding;
 pub use imagen_kernels::mapped::Mapped;
-pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position};
+pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position, Tokens};
 pub use params::{Values, export, import, parameter_count, visit_parameters};

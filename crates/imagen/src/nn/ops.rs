@@ -5,6 +5,7 @@
 //! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
@@ -36,19 +37,55 @@ pub struct AdamStep {
 
 thread_local! {
     static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
+    static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
+    static KEEPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets a switch of this thread while `f` runs.
+fn with<R>(switch: &'static LocalKey<Cell<bool>>, f: impl FnOnce() -> R) -> R {
+    struct Restore(&'static LocalKey<Cell<bool>>, bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(switch, switch.replace(true));
+    f()
 }
 
 /// Runs `f` with the definition of each operation in place of the kernels, on this thread; what is recorded then is also
 /// differentiated so. Slow: it is what a network's results are held against.
 pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
+    with(&BY_DEFINITION, f)
+}
+
+/// Runs `f` so that what it records for the way back keeps fewer maps and makes them again when they are wanted (gradient
+/// checkpointing): a [`residual_block`] keeps its input alone, for one more convolution.
+pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
+    with(&RECOMPUTING, f)
+}
+
+/// Runs `f`, several passes forward and back over the same weights, so that convolution weights are transformed once for
+/// all of them; the transformed ones are dropped at the end.
+pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
+    struct Forget;
+    impl Drop for Forget {
         fn drop(&mut self) {
-            BY_DEFINITION.set(self.0);
+            super::cpu::forget_step_weights();
         }
     }
-    let _restore = Restore(BY_DEFINITION.replace(true));
-    f()
+    let _forget = Forget;
+    with(&KEEPING, f)
+}
+
+/// Whether [`keeping_weights`] runs on this thread.
+pub(super) fn keeps_weights() -> bool {
+    KEEPING.get()
+}
+
+/// Whether [`recomputing`] runs on this thread.
+pub(super) fn recomputes() -> bool {
+    RECOMPUTING.get()
 }
 
 fn defined() -> bool {
@@ -217,6 +254,16 @@ pub fn average_pool2(x: Tensor<4>) -> Tensor<4> {
     })
 }
 
+/// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
+pub fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
+    let _span = trace_span!("pixel_shuffle", x = ?x.dims()).entered();
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::pixel_shuffle::<Dispatch>(x),
+        false => <Dispatch as NetworkOps>::pixel_shuffle(x),
+    })
+}
+
 /// Concatenation on the last axis.
 pub fn concat<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("concat", a = ?a.dims(), b = ?b.dims()).entered();
@@ -254,6 +301,88 @@ pub fn adam<const D: usize>(
     };
     let new = Tensor::from_dispatch;
     (new(w), new(m), new(v), new(average))
+}
+
+/// The numbers of one step of Adafactor (Shazeer & Stern, algorithms 4 to 6; ε₁ = 1e-30, ε₂ = 1e-3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdafactorStep {
+    /// Learning rate of this step; a share of the weights' root mean square where `relative`.
+    pub lr: f32,
+    /// Decay of the first moment, where one is kept.
+    pub beta1: f32,
+    /// Decay of the second moment in this step.
+    pub beta2: f32,
+    /// Largest root mean square of an update before the rate (d).
+    pub clip: f32,
+    /// Decoupled weight decay; 0 for none.
+    pub weight_decay: f32,
+    /// Whether the rate is relative to the weights.
+    pub relative: bool,
+    /// Factor of the gradient (clipping of its norm).
+    pub scale: f32,
+}
+
+/// What [`adafactor`] keeps of squared gradients.
+#[derive(Clone, Debug)]
+// handles, a few at a time
+#[allow(clippy::large_enum_variant)]
+pub enum SecondMoment {
+    /// Means over the rows `[n, rows, 1]` and the columns `[n, 1, columns]` of n matrices.
+    Factored {
+        /// Of each row.
+        row: Tensor<3>,
+        /// Of each column.
+        column: Tensor<3>,
+    },
+    /// All of them, of the weights' shape.
+    Whole(Tensor<3>),
+}
+
+/// One step of Adafactor, on inner tensors: weights and gradient `[n, rows, columns]`, the moments that are kept → the new
+/// (w, second moment, first moment). The first moment is that of the updates, the rate included.
+pub fn adafactor(
+    w: Tensor<3>,
+    g: Tensor<3>,
+    second: SecondMoment,
+    m: Option<Tensor<3>>,
+    step: AdafactorStep,
+) -> (Tensor<3>, SecondMoment, Option<Tensor<3>>) {
+    // the second moment as two tensors, the latter without a number where it is kept whole
+    let (first, rest, factored) = match second {
+        SecondMoment::Factored { row, column } => (row, column, true),
+        SecondMoment::Whole(v) => (v, Tensor::zeros([1, 1, 1], &w.device()), false),
+    };
+    let kept = m.is_some();
+    let m = m.unwrap_or_else(|| Tensor::zeros([1, 1, 1], &w.device()));
+    let [w, g, first, rest, m] = [w, g, first, rest, m].map(Tensor::into_dispatch);
+    let kind = AdafactorKind { factored, first_moment: kept };
+    let (w, first, rest, m) = match defined() {
+        true => reference::adafactor::<Dispatch>(w, g, first, rest, m, kind, step),
+        false => <Dispatch as NetworkOps>::adafactor(w, g, first, rest, m, kind, step),
+    };
+    let new = Tensor::from_dispatch;
+    let (first, rest): (Tensor<3>, Tensor<3>) = (new(first), new(rest));
+    let second =
+        if factored { SecondMoment::Factored { row: first, column: rest } } else { SecondMoment::Whole(first) };
+    (new(w), second, kept.then(|| new(m)))
+}
+
+/// Which moments a step of Adafactor keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdafactorKind {
+    /// Means of rows and columns instead of the whole second moment.
+    pub factored: bool,
+    /// Whether there is a first moment.
+    pub first_moment: bool,
+}
+
+/// `decay · average + (1 − decay) · w`, on inner tensors.
+pub fn average<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f32) -> Tensor<D> {
+    let (average, w) = (average.into_dispatch(), w.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::average::<Dispatch>(average, w, decay),
+        false => <Dispatch as NetworkOps>::average(average, w, decay),
+    })
 }
 
 /// Σ x², on an inner tensor.

@@ -6,7 +6,7 @@ use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, ops::ConvOptions};
 
 use super::extension::BlockParameters;
-use super::ops::AdamStep;
+use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
 const EPS: f32 = 1e-5;
 
@@ -175,6 +175,13 @@ pub(super) fn average_pool2<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     reshape::<B, 4>(x, [n, h / 2, w / 2, c])
 }
 
+pub(super) fn pixel_shuffle<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3] / 4);
+    let x = B::float_swap_dims(reshape::<B, 5>(x, [n, h, w, 2, 2 * c]), 2, 3); // [n, h, 2, w, 2c]
+    reshape::<B, 4>(x, [n, 2 * h, 2 * w, c])
+}
+
 pub(super) fn concat<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     let axis = a.shape().num_dims() - 1;
     B::float_cat(vec![a, b], axis)
@@ -193,11 +200,8 @@ pub(super) fn adam<B: Backend>(
     s: AdamStep,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let g = scaled::<B>(g, s.scale);
-    let mix = |average: FloatTensor<B>, new: FloatTensor<B>, decay: f32| {
-        B::float_add(B::float_mul_scalar(average, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
-    };
-    let m = mix(m, g.clone(), s.beta1);
-    let v = mix(v, B::float_mul(g.clone(), g), s.beta2);
+    let m = self::average::<B>(m, g.clone(), s.beta1);
+    let v = self::average::<B>(v, B::float_mul(g.clone(), g), s.beta2);
     let correct1 = 1.0 - f64::from(s.beta1).powi(s.step as i32);
     let correct2 = 1.0 - f64::from(s.beta2).powi(s.step as i32);
     let root = B::float_sqrt(B::float_mul_scalar(v.clone(), (1.0 / correct2).into()));
@@ -206,8 +210,56 @@ pub(super) fn adam<B: Backend>(
         B::float_add_scalar(root, s.eps.into()),
     );
     let w = B::float_sub(scaled::<B>(w, 1.0 - s.lr * s.weight_decay), direction);
-    let average = mix(average, w.clone(), s.average_decay);
+    let average = self::average::<B>(average, w.clone(), s.average_decay);
     (w, m, v, average)
+}
+
+/// Algorithms 4 to 6 of Shazeer & Stern: `w, g [n, rows, columns]`, row means `[n, rows, 1]`, column means
+/// `[n, 1, columns]`.
+pub(super) fn adafactor<B: Backend>(
+    w: FloatTensor<B>,
+    g: FloatTensor<B>,
+    first: FloatTensor<B>,
+    rest: FloatTensor<B>,
+    m: FloatTensor<B>,
+    kind: AdafactorKind,
+    s: AdafactorStep,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let count = w.shape().num_elements() as f32;
+    // the root mean square as a tensor of one number
+    let rms = |x: FloatTensor<B>| {
+        let mean = B::float_mul_scalar(B::float_sum(B::float_mul(x.clone(), x)), (1.0 / count).into());
+        reshape::<B, 3>(B::float_sqrt(mean), [1, 1, 1])
+    };
+    let g = scaled::<B>(g, s.scale);
+    let square = B::float_add_scalar(B::float_mul(g.clone(), g.clone()), 1e-30.into());
+    let (first, rest, second) = if kind.factored {
+        let row = self::average::<B>(first, B::float_mean_dim(square.clone(), 2), s.beta2);
+        let column = self::average::<B>(rest, B::float_mean_dim(square, 1), s.beta2);
+        let share = B::float_div(row.clone(), B::float_mean_dim(row.clone(), 1));
+        (row, column.clone(), B::float_mul(share, column))
+    } else {
+        let v = self::average::<B>(first, square, s.beta2);
+        (v.clone(), rest, v)
+    };
+    let update = B::float_div(g, B::float_sqrt(second));
+    let bound = B::float_clamp_min(B::float_mul_scalar(rms(update.clone()), (1.0 / s.clip).into()), 1.0.into());
+    let mut update = B::float_mul_scalar(B::float_div(update, bound), s.lr.into());
+    if s.relative {
+        update = B::float_mul(update, B::float_clamp_min(rms(w.clone()), 1e-3.into()));
+    }
+    let (m, update) = if kind.first_moment {
+        let m = self::average::<B>(m, update, s.beta1);
+        (m.clone(), m)
+    } else {
+        (m, update)
+    };
+    (B::float_sub(scaled::<B>(w, 1.0 - s.lr * s.weight_decay), update), first, rest, m)
+}
+
+/// `decay · old + (1 − decay) · new`.
+pub(super) fn average<B: Backend>(old: FloatTensor<B>, new: FloatTensor<B>, decay: f32) -> FloatTensor<B> {
+    B::float_add(B::float_mul_scalar(old, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
 }
 
 pub(super) fn sum_of_squares<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {

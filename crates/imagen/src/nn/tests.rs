@@ -184,6 +184,33 @@ fn residual_block_is_its_definition() {
 }
 
 #[test]
+fn a_recomputed_residual_block_has_the_same_gradients() {
+    let device = Device::flex().autodiff();
+    let run = |recompute: bool| {
+        let mut inputs = Inputs { rng: Rng::new(21), device: device.clone(), gradients: Vec::new() };
+        let block = ops::ResidualBlock {
+            norm1: [inputs.draw([12]), inputs.draw([12])],
+            weight1: inputs.draw([3, 3, 12, 16]),
+            bias1: inputs.draw([16]),
+            norm2: [inputs.draw([16]), inputs.draw([16])],
+            weight2: inputs.draw([3, 3, 16, 16]),
+            bias2: inputs.draw([16]),
+            groups: [3, 4],
+        };
+        let (x, film, shortcut) = (inputs.draw([2, 9, 8, 12]), inputs.draw([2, 32]), inputs.draw([2, 9, 8, 16]));
+        let forward = || ops::residual_block(x, film, Some(shortcut), block, 0.7);
+        let y = if recompute { ops::recomputing(forward) } else { forward() };
+        let found = (y.clone() * normal(Rng::new(22), y.dims(), &device)).sum().backward();
+        (numbers(y), inputs.gradients.iter().map(|g| g(&found)).collect::<Vec<_>>())
+    };
+    let ((y, gradients), (expected, expected_gradients)) = (run(true), run(false));
+    assert_eq!(y, expected);
+    for (i, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+        assert!(distance(found, expected) < 1e-6, "gradient of input {i}: {:.1e}", distance(found, expected));
+    }
+}
+
+#[test]
 fn layer_norm_is_its_definition() {
     same("layer_norm", |inputs, sizes, fast| {
         let (n, t, c) = (sizes.pick(1, 3), sizes.pick(1, 9), sizes.pick(2, 40));
@@ -252,6 +279,14 @@ fn resampling_is_its_definition() {
             return ops::average_pool2(x);
         }
         Tensor::from_dispatch(reference::average_pool2::<Dispatch>(x.into_dispatch()))
+    });
+    same("pixel_shuffle", |inputs, s, fast| {
+        let [n, h, w, c] = sizes(s);
+        let x = inputs.draw([n, h, w, 4 * c]);
+        if fast {
+            return ops::pixel_shuffle(x);
+        }
+        Tensor::from_dispatch(reference::pixel_shuffle::<Dispatch>(x.into_dispatch()))
     });
 }
 
@@ -330,6 +365,59 @@ fn adam_and_the_moving_average_are_their_definitions_and_write_no_shared_tensor(
             assert!(distance(&numbers(found), &numbers(expected)) < 1e-6, "{name}, step {number}");
         }
     }
+}
+
+#[test]
+fn adafactor_is_its_definition_and_writes_no_shared_tensor() {
+    let device = Device::flex();
+    for (case, shape) in [[1, 1, 17], [1, 6, 9], [9, 4, 5]].into_iter().enumerate() {
+        let rng = Rng::new(case as u64);
+        let draw = |stream: u64, shape: [usize; 3]| normal(rng.fold(stream), shape, &device);
+        let [n, rows, columns] = shape;
+        for (relative, first_moment) in [(false, false), (true, false), (false, true)] {
+            let step = ops::AdafactorStep {
+                lr: 0.01,
+                beta1: 0.9,
+                beta2: 0.8,
+                clip: 1.0,
+                weight_decay: 0.1,
+                relative,
+                scale: 0.7,
+            };
+            let (w, g) = (draw(0, shape), draw(1, shape));
+            let second = match rows {
+                1 => ops::SecondMoment::Whole(draw(2, shape).abs()),
+                _ => ops::SecondMoment::Factored {
+                    row: draw(2, [n, rows, 1]).abs(),
+                    column: draw(3, [n, 1, columns]).abs(),
+                },
+            };
+            let m = first_moment.then(|| draw(4, shape));
+            let before = numbers(w.clone());
+            let run = || ops::adafactor(w.clone(), g.clone(), second.clone(), m.clone(), step);
+            let parts = |(w, second, m): (Tensor<3>, ops::SecondMoment, Option<Tensor<3>>)| {
+                let second = match second {
+                    ops::SecondMoment::Factored { row, column } => vec![row, column],
+                    ops::SecondMoment::Whole(v) => vec![v],
+                };
+                [vec![w], second, m.into_iter().collect()].concat().into_iter().map(numbers).collect::<Vec<_>>()
+            };
+            let (found, expected) = (parts(run()), parts(ops::by_definition(run)));
+            assert_eq!(found.len(), expected.len());
+            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!(distance(found, expected) < 1e-5, "{shape:?}, {relative}, {first_moment}: result {i}");
+            }
+            assert_eq!(numbers(w.clone()), before, "the caller's tensor was written");
+        }
+    }
+}
+
+#[test]
+fn the_average_is_its_definition() {
+    let device = Device::flex();
+    let (a, w): (Tensor<1>, Tensor<1>) = (normal(Rng::new(1), [333], &device), normal(Rng::new(2), [333], &device));
+    let run = || numbers(ops::average(a.clone(), w.clone(), 0.9));
+    assert!(distance(&run(), &ops::by_definition(run)) < 1e-6);
 }
 
 #[test]

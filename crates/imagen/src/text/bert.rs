@@ -114,6 +114,10 @@ impl TextEncoder for BertEncoder {
         Ok(Some(&caption[caption.ceil_char_boundary(last)..]))
     }
 
+    fn token_count(&self, caption: &str) -> Result<usize> {
+        Ok(self.tokenize(caption)?.len())
+    }
+
     fn dim(&self) -> usize {
         self.network.config().hidden_size
     }

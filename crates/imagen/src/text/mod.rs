@@ -7,7 +7,7 @@
 
 mod bert;
 pub mod cache;
-pub(crate) mod hash;
+mod hash;
 
 use std::path::Path;
 
@@ -44,6 +44,15 @@ pub trait TextEncoder: Send + Sync {
     /// # Errors
     /// `Model` when the tokenizer fails.
     fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>>;
+
+    /// How many tokens of a caption are read, the tokenizer's own marks included. Encoders count without running the network;
+    /// what stands here does not.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode`].
+    fn token_count(&self, caption: &str) -> Result<usize> {
+        Ok(self.encode(&[caption])?.mask.sum().into_scalar::<f32>() as usize)
+    }
 
     /// The width d of a token's vector.
     fn dim(&self) -> usize;

@@ -12,7 +12,7 @@ use super::state::TrainState;
 use crate::cascade::{Stage, to_pictures, trajectory};
 use crate::data::Source;
 use crate::error::{Error, Result};
-use crate::image::{Filter, Picture, PngText, decode, grid, png};
+use crate::image::{DecodeOptions, Filter, Picture, PngText, grid, png};
 use crate::models::unet::Text;
 use crate::text::TextEncoder;
 
@@ -66,9 +66,15 @@ fn sample(
 fn enlarge(stage: &Stage, encoder: &dyn TextEncoder, source: &Source, low_size: usize) -> Result<Vec<Picture>> {
     let size = stage.config.size;
     let (mut originals, mut lows, mut captions, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let every = (source.examples().len() / ENLARGED).max(1);
-    for example in source.examples().iter().step_by(every).take(ENLARGED) {
-        let original = decode::open(&source.path(example), &decode::DecodeOptions::default())?.centre_square();
+    let channels = stage.config.unet.image_channels;
+    let options = DecodeOptions { channels, ..DecodeOptions::default() };
+    let examples = source.examples();
+    for place in 0..ENLARGED.min(examples.len()) {
+        // as in training, the next one takes the place of a picture that cannot be read
+        let later = &examples[place * examples.len() / ENLARGED..];
+        let read = |example| Some((example, source.picture(example, &options).ok()?));
+        let Some((example, original)) = later.iter().find_map(read) else { continue };
+        let original = original.centre_square();
         let original = original.resize(size, size, Filter::Area)?;
         let low = original.resize(low_size, low_size, Filter::Area)?;
         values.extend(low.to_float().into_values());
@@ -76,7 +82,7 @@ fn enlarge(stage: &Stage, encoder: &dyn TextEncoder, source: &Source, low_size: 
         originals.push(original);
         captions.push(example.captions.first().map_or("", |caption| source.captions()[*caption].as_str()));
     }
-    let shape = [lows.len(), low_size, low_size, 3];
+    let shape = [lows.len(), low_size, low_size, channels];
     let low_resolution = Tensor::from_data(TensorData::new(values, shape), &stage.device());
     let enlarged = sample(stage, encoder, &captions, Some(low_resolution))?;
     let rows = lows.into_iter().zip(enlarged).zip(originals);

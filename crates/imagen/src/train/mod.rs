@@ -3,29 +3,56 @@
 //! [`train`] is the only function that knows data, text, diffusion and network at once; each is entered once a step.
 //! Everything random is a function of (seed, step), so a run that is stopped and resumed equals one that was not.
 
+mod batch_loss;
+mod checkpoint;
+mod ema;
+mod enlargement;
+mod event_file;
+mod export;
+mod freeze;
 mod grid;
+mod held_out;
+mod keys;
+mod log;
+mod metrics;
+mod optimizer;
+mod plan;
+mod probe;
 mod recipe;
 mod state;
+mod validate;
 
-use std::io::Write;
-use std::ops::{ControlFlow, Range};
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
+pub use checkpoint::{Checkpoints, Loaded, state_path};
+pub use ema::Average;
+pub use enlargement::{
+    AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
+};
+pub use export::{Choice, export};
+pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
+pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
+pub use plan::Plan;
+pub use probe::ProbeReport;
 pub use recipe::{DataConfig, Recipe, TrainConfig};
-pub use state::{GradientSum, TrainState};
+pub use state::{Best, GradientSum, Learning, Log, TrainState};
 
-use crate::cascade::{PartialLoad, StageFile, upsample, write_stage};
-use crate::data::{Batch, Deal, Loader, LoaderOptions, Pixels, Source, Split, Transform};
-use crate::diffusion::{AugLevel, Objective, TimeSampling, augment};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::models::unet::{Conditioning, LowResolution, Text};
-use crate::models::weights::{FileBytes, write_atomically};
-use crate::nn::{ops::AdamStep, parameter_count};
+use crate::cascade::{NullText, PartialLoad, Stage, StageFile};
+use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
+use crate::error::{Error, ErrorKind, Result};
+use crate::nn::parameter_count;
 use crate::rng::Rng;
 use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
+use batch_loss::{BatchLoss, Captions, Outcome as BatchOutcome};
+use export::{best_path, stage_path, write_averaged};
+use log::RunLog;
+use probe::Probe;
+use validate::Validation;
 
 /// One training run.
 #[derive(Clone, Debug)]
@@ -36,7 +63,7 @@ pub struct Run {
     pub folder: PathBuf,
     /// Whether to go on from the state in `folder`.
     pub resume: bool,
-    /// A stage's file whose weights a new run begins with where they fit.
+    /// A stage's file, or a model or run folder with that stage, whose weights a new run begins with where they fit.
     pub init_from: Option<PathBuf>,
     /// The frozen language model.
     pub text: EncoderFiles,
@@ -57,6 +84,11 @@ pub enum TrainEvent {
         from_step: u64,
         /// Steps in all.
         steps: u64,
+    },
+    /// The set of pictures was recognised.
+    Found {
+        /// What it is, how much of it there is, and what was odd, in one line.
+        set: String,
     },
     /// So many of the captions that were not in the run's cache are encoded.
     Encoded {
@@ -79,10 +111,28 @@ pub enum TrainEvent {
         /// Its file.
         path: PathBuf,
     },
+    /// The averaged weights were tried on pictures that are not trained on.
+    Validated {
+        /// After this step.
+        step: u64,
+        /// Mean loss.
+        loss: f64,
+        /// Whether it is the lowest so far; the weights were kept.
+        best: bool,
+    },
     /// A grid of pictures was drawn.
     Samples {
         /// Its file.
         path: PathBuf,
+    },
+    /// What the captions are worth to the network was measured.
+    Probe(ProbeReport),
+    /// All steps are taken; how faithfully the super-resolution stage enlarges is being measured. To break ends that.
+    Enlarging {
+        /// Steps of sampling done.
+        done: u64,
+        /// Steps of sampling in all.
+        of: u64,
     },
     /// Something that the user should know.
     Warning(String),
@@ -97,6 +147,8 @@ pub struct StepReport {
     pub of: u64,
     /// Mean loss of the batch.
     pub loss: f64,
+    /// The same by the pictures' times.
+    pub loss_by_time: LossByTime,
     /// Learning rate.
     pub lr: f64,
     /// Norm of the gradient before clipping.
@@ -119,52 +171,69 @@ pub enum Outcome {
     },
 }
 
-/// Streams of the run's seed; each is folded with the step. The loader's streams of the same seed lie below them.
-mod stream {
-    pub(super) const DIFFUSION: u64 = 0x100;
-    pub(super) const TEXT_DROP: u64 = 0x101;
-    pub(super) const AUG_LEVEL: u64 = 0x102;
-    pub(super) const AUG_NOISE: u64 = 0x103;
-}
-
-/// The state's file in a run's folder.
-pub fn state_path(folder: &Path) -> PathBuf {
-    folder.join("state.safetensors")
-}
-
 /// Trains until the recipe's last step or until `observe` breaks.
 ///
 /// # Errors
 /// `Data` for recipe, pictures and captions; `Usage` where the folder already holds a run and `resume` is false, or the
-/// other way round; `NonFinite` where loss or gradient is no number (the last checkpoint stays); `Io`.
+/// other way round; `NonFinite` where too many steps one after the other had a loss or gradient that is no number (the last
+/// checkpoint stays); `Io`.
 pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
     let recipe = &run.recipe;
     let config = &recipe.train;
-    let state_file = state_path(&run.folder);
-    let mut state = open_state(run, &state_file, observe)?;
+    let checkpoints = Checkpoints::new(&run.folder, config.keep_last);
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let source = Source::open(&recipe.data.folder)?.split(Split::Train)?;
-    let captions = load_captions(run, &source, encoder.as_ref(), observe)?;
-    let trainer = Trainer::new(run, captions, encoder.identity());
+    let mut state = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
+    let pictures = Source::open(&recipe.data.folder)?;
+    // what reads captions before the first step is heard at the first step
+    let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
+    let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };
+    let source = pictures.split(Split::Train)?;
+    let texts = load_texts(run, source.captions(), held_out.as_ref(), encoder.as_ref(), observe)?;
+    let captions = texts.clone().map(|(cache, max_tokens)| Captions::new(cache, &source, max_tokens)).transpose()?;
+    let validation = held_out.map(|held_out| Validation::new(run, held_out, texts.clone())).transpose()?;
+    let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), captions, config.text_drop_prob);
+    let probe_every = config.probe_every.unwrap_or(config.sample_every);
+    let probe = texts.filter(|_| probe_every > 0).map(|texts| Probe::new(run, texts, &pictures)).transpose()?.flatten();
     let loader = open_loader(recipe, source)?;
+    let mut log = RunLog::open(run, state.step, observe)?;
+    let from_step = state.step;
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
         pictures: loader.source().examples().len(),
-        from_step: state.step,
+        from_step,
         steps: config.steps,
     };
     let mut stop = observe(&started).is_break();
-    let mut batches = loader.batches(state.step * config.batch as u64);
+    let mut batches = loader.batches(state.log.dealt);
+    let mut skipped = 0;
     loop {
         let done = stop || state.step >= config.steps;
-        if done || (state.step > 0 && state.step % config.checkpoint_every == 0) {
-            state.save(&state_file)?;
-            trainer.write_stage(&state)?;
-            stop |= observe(&TrainEvent::Checkpoint { path: state_file.clone() }).is_break();
+        let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
+        let save = done || due(config.checkpoint_every);
+        let draw = due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
+        if let Some(probe) = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step)) {
+            let report = probe.measure(&state.averaged()?, state.step)?;
+            log.probe(&report)?;
+            stop |= observe(&TrainEvent::Probe(report)).is_break();
         }
-        if config.sample_every > 0 && state.step > 0 && (done || state.step % config.sample_every == 0) {
+        if let Some(validation) = validation.as_ref().filter(|_| due(config.validate_every)) {
+            let (loss, best) = validation.run(&mut state)?;
+            if best {
+                write_averaged(&best_path(&run.folder, recipe.stage.stage), recipe, &state, encoder.identity())?;
+            }
+            log.validated(state.step, loss)?;
+            stop |= observe(&TrainEvent::Validated { step: state.step, loss, best }).is_break();
+        }
+        if save {
+            log.checkpoint()?;
+            let path = checkpoints.save(&state, recipe)?;
+            write_averaged(&stage_path(&run.folder, recipe.stage.stage), recipe, &state, encoder.identity())?;
+            stop |= observe(&TrainEvent::Checkpoint { path }).is_break();
+        }
+        if draw {
             let path = grid::draw(run, &state, encoder.as_ref(), loader.source())?;
+            log.samples(state.step, &path)?;
             stop |= observe(&TrainEvent::Samples { path }).is_break();
         }
         if done {
@@ -172,49 +241,96 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         }
         let begun = Instant::now();
         let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
-        let (gradients, loss) = trainer.gradients(&state, &batch)?;
-        let gradient_norm = gradients.norm()?;
-        let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
+        for (_, reason) in loader.skipped(skipped) {
+            skipped += 1;
+            stop |= observe(&TrainEvent::Warning(format!("skipped: {reason}"))).is_break();
+        }
         let lr = recipe.learning_rate(state.step);
-        state = state.updated(
-            gradients,
-            AdamStep {
-                lr: lr as f32,
-                beta1: 0.9,
-                beta2: config.beta2 as f32,
-                eps: 1e-8,
-                weight_decay: 0.0,
-                step: 0,
-                scale: clip as f32,
-                average_decay: config.ema_decay as f32,
-            },
-        );
+        state.log.deal(config.batch);
+        let (gradients, loss, loss_by_time, gradient_norm) = match batch_loss.gradients(&state, &batch)? {
+            BatchOutcome::Gradients { sum, loss, by_time, norm } => (sum, loss, by_time, norm),
+            BatchOutcome::NotFinite(what) => {
+                state.skip();
+                log.skipped(state.step)?;
+                let warning = not_finite(config, &state, &what, &checkpoints)?;
+                stop |= observe(&TrainEvent::Warning(warning)).is_break();
+                continue;
+            }
+        };
+        let clip = config.clip_norm.map_or(1.0, |limit| (limit / gradient_norm).min(1.0));
+        state = state.updated(gradients, lr, clip);
         let report = StepReport {
             step: state.step,
             of: config.steps,
             loss,
+            loss_by_time,
             lr,
             gradient_norm,
             seconds: begun.elapsed().as_secs_f64(),
             pictures: config.batch,
         };
+        log.step(&report)?;
         stop |= observe(&TrainEvent::Step(report)).is_break();
     }
-    Ok(if state.step >= config.steps { Outcome::Finished } else { Outcome::Stopped { step: state.step } })
+    if state.step < config.steps {
+        return Ok(Outcome::Stopped { step: state.step });
+    }
+    if recipe.stage.low_size.is_some() && config.enlarge_pictures > 0 {
+        let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
+        let mut watch = |done, of| observe(&TrainEvent::Enlarging { done, of });
+        let (count, encoder) = (config.enlarge_pictures, encoder.as_ref());
+        enlargement::measure(&run.folder, recipe, &stage, state.step, count, encoder, &pictures, &mut watch)?;
+    }
+    Ok(Outcome::Finished)
+}
+
+/// What to say of a step that was skipped.
+///
+/// # Errors
+/// `NonFinite` where it was one too many.
+fn not_finite(config: &TrainConfig, state: &TrainState, what: &str, checkpoints: &Checkpoints) -> Result<String> {
+    let (step, in_a_row) = (state.step, state.log.skipped_in_a_row);
+    if in_a_row < config.max_skipped {
+        return Ok(format!("step {step} is skipped: {what} ({} skipped so far)", state.log.skipped));
+    }
+    let last = checkpoints.describe_last();
+    Err(Error::new(
+        ErrorKind::NonFinite,
+        format!(
+            "step {step}: {what}, in {in_a_row} steps one after the other; {last}: resume with a lower train.lr or with \
+             train.clip_norm"
+        ),
+    ))
 }
 
 /// A fresh state, or the one that the folder holds.
 fn open_state(
     run: &Run,
-    state_file: &Path,
+    checkpoints: &Checkpoints,
+    encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
 ) -> Result<TrainState> {
-    let recipe = &run.recipe;
+    let (recipe, seed) = (&run.recipe, run.recipe.train.seed);
+    let learning = Learning::of(recipe)?;
+    let copy = run.folder.join("recipe.toml");
     if run.resume && run.init_from.is_some() {
         return Err(Error::usage("a resumed run has its weights already: leave out either --resume or --init-from"));
     }
-    match (run.resume, state_file.exists()) {
-        (true, true) => TrainState::load(state_file, &recipe.stage, &run.device),
+    checkpoints.sweep()?;
+    // an observer that wants to stop is heard at the first step, here and with captions
+    match (run.resume, checkpoints.exist()) {
+        (true, true) => {
+            let Loaded { mut state, recipe: before, warnings } =
+                checkpoints.load(&recipe.stage, &learning, &run.device)?;
+            let changed = before.map(|before| recipe.changes_from(&before)).filter(|changes| !changes.is_empty());
+            let changed = changed.map(|changes| format!("the recipe has changed: {}", changes.join(", ")));
+            for warning in warnings.into_iter().chain(changed) {
+                let _ = observe(&TrainEvent::Warning(warning));
+            }
+            state.log.resume(recipe, state.step);
+            recipe.write(&copy)?;
+            Ok(state)
+        }
         (true, false) => Err(Error::usage(format!(
             "there is no run to resume in {}: start one without --resume",
             run.folder.display()
@@ -224,59 +340,64 @@ fn open_state(
             run.folder.display()
         ))),
         (false, false) => {
-            let seed = recipe.train.seed;
-            let state = match &run.init_from {
-                None => TrainState::new(&recipe.stage, seed, &run.device)?,
+            let mut state = match &run.init_from {
+                None => TrainState::new(&recipe.stage, &learning, seed, &run.device)?,
                 Some(from) => {
-                    let stage = StageFile::open(from)?;
-                    let (state, report) = TrainState::from_stage(&recipe.stage, seed, &stage, &run.device)?;
-                    // as with captions, an observer that wants to stop is heard at the first step
-                    let _ = observe(&TrainEvent::Initialized { from: from.clone(), report });
+                    let file = if from.is_dir() { stage_path(from, recipe.stage.stage) } else { from.clone() };
+                    let stage = StageFile::open(&file)?;
+                    let (state, report) = TrainState::from_stage(&recipe.stage, &learning, seed, &stage, &run.device)?;
+                    let _ = observe(&TrainEvent::Initialized { from: file, report });
                     state
                 }
             };
+            if recipe.stage.null_text == NullText::Empty {
+                let empty = encoder.encode(&[""])?.sequence.into_data();
+                state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
+            }
+            state.log.begin(recipe, run.init_from.as_deref());
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
-            let copy = run.folder.join("recipe.toml");
-            std::fs::write(&copy, recipe.to_toml()).map_err(|e| Error::io("write", &copy, e))?;
+            recipe.write(&copy)?;
             Ok(state)
         }
     }
 }
 
-fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
+/// How pictures become the stage's examples.
+fn open_transform(recipe: &Recipe) -> Transform {
     let (stage, data) = (&recipe.stage, &recipe.data);
-    let transform = Transform {
+    Transform {
         size: stage.size,
         low_size: stage.low_size,
         crop: data.crop,
         flip: data.flip,
+        channels: stage.unet.image_channels,
         ..Transform::default()
-    };
+    }
+}
+
+fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
+    let data = &recipe.data;
     let deal = Deal {
         batch: recipe.train.batch,
         seed: recipe.train.seed,
         by_concept: data.by_concept,
         canonical_prob: data.canonical_prob,
+        min_side: data.min_side,
+        max_bad: data.max_bad,
     };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
-    Loader::with_options(source, transform, deal, options)
+    Loader::with_options(source, open_transform(recipe), deal, options)
 }
 
-/// The embeddings of a set's captions.
-struct Captions {
-    cache: EmbeddingCache,
-    /// Ids in the cache by number in the source.
-    ids: Vec<usize>,
-    max_tokens: usize,
-}
-
-/// Embeddings of every caption, from the run's cache or computed now; nothing for an unconditional network.
-fn load_captions(
+/// Embeddings of every caption, from the recipe's file or the run's, or computed now, and the largest number of tokens; nothing for an
+/// unconditional network.
+fn load_texts(
     run: &Run,
-    source: &Source,
+    captions: &[String],
+    held_out: Option<&Source>,
     encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<Option<Captions>> {
+) -> Result<Option<(Rc<EmbeddingCache>, usize)>> {
     let expected = run.recipe.stage.unet.text_dim;
     if expected == 0 {
         return Ok(None);
@@ -287,14 +408,15 @@ fn load_captions(
             encoder.dim()
         )));
     }
-    let path = run.folder.join("captions.safetensors");
-    let cache = EmbeddingCache::build(&path, source.captions(), encoder, &mut |event| {
+    let own = || run.folder.join("captions.safetensors");
+    let path = run.recipe.data.captions.clone().unwrap_or_else(own);
+    let held_out = held_out.map(Source::captions).unwrap_or_default();
+    let all: Vec<&String> = captions.iter().chain(held_out).collect();
+    let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
         // a pause is not possible here, so an observer that wants to stop is heard at the first step
         let _ = observe(&caption_event(&event));
     })?;
-    let id = |caption: &String| cache.id(caption).ok_or_else(|| Error::data(format!("{caption:?} was not encoded")));
-    let ids = source.captions().iter().map(id).collect::<Result<_>>()?;
-    Ok(Some(Captions { cache, ids, max_tokens: encoder.max_length() }))
+    Ok(Some((Rc::new(cache), encoder.max_length())))
 }
 
 fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {
@@ -310,138 +432,4 @@ fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {
             TrainEvent::Warning(format!("caption {caption:?} is too long: {lost:?} is not read"))
         }
     }
-}
-
-/// What a step needs besides the state and the batch.
-struct Trainer<'a> {
-    run: &'a Run,
-    objective: Objective,
-    rng: Rng,
-    captions: Option<Captions>,
-    encoder_identity: String,
-}
-
-impl<'a> Trainer<'a> {
-    fn new(run: &'a Run, captions: Option<Captions>, encoder_identity: &str) -> Self {
-        let (stage, config) = (&run.recipe.stage, &run.recipe.train);
-        let objective = Objective {
-            schedule: stage.schedule,
-            parameterization: stage.parameterization,
-            weight: config.loss_weight,
-            times: TimeSampling::LowDiscrepancy,
-        };
-        let encoder_identity = encoder_identity.to_owned();
-        Self { run, objective, rng: Rng::new(config.seed), captions, encoder_identity }
-    }
-
-    /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
-    fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<(GradientSum, f64)> {
-        let (n, step) = (batch.examples.len(), state.step);
-        let size = self.run.recipe.train.micro_batch.unwrap_or(n).min(n);
-        let device = state.device().clone().autodiff();
-        let key = self.rng.fold(stream::DIFFUSION).fold(step);
-        let (mut sum, mut total) = (GradientSum::default(), 0.0);
-        for first in (0..n).step_by(size) {
-            let part = first..(first + size).min(n);
-            let share = part.len() as f64 / n as f64;
-            let noised = self.objective.q_sample(pictures(&batch.pictures, &part, &device), key, part.clone(), n);
-            let conditioning = Conditioning {
-                log_snr: noised.levels().iter().map(|level| level.get()).collect(),
-                text: self.text(batch, part.clone(), step, &device)?,
-                low_resolution: self.low_resolution(batch, part, step, &device)?,
-            };
-            let prediction = state.unet.forward(noised.z(), &conditioning)?;
-            let loss = noised.loss(prediction);
-            let value = f64::from(loss.mean.clone().into_scalar::<f32>());
-            if !value.is_finite() {
-                let message = format!("step {}: the loss is {value}; lower train.lr or set train.clip_norm", step + 1);
-                return Err(Error::new(ErrorKind::NonFinite, message));
-            }
-            total += share * value;
-            sum.add(&state.unet, &(loss.mean * share as f32).backward());
-        }
-        Ok((sum, total))
-    }
-
-    /// The captions of a part of the batch, some of them dropped.
-    fn text(&self, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
-        let Some(captions) = &self.captions else { return Ok(None) };
-        let n = part.len();
-        let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {
-            let caption = caption.ok_or_else(|| Error::data(format!("picture {example} has no caption")))?;
-            Ok(captions.ids[caption])
-        });
-        let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
-        let drop_prob = self.run.recipe.train.text_drop_prob;
-        let key = self.rng.fold(stream::TEXT_DROP).fold(step);
-        let kept = part.map(|i| if key.fold(i as u64).unit() < drop_prob { 0.0f32 } else { 1.0 });
-        let kept = Tensor::<3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [n, 1, 1]), device);
-        Ok(Some(Text { sequence: embedding.sequence * kept, mask: embedding.mask }))
-    }
-
-    /// The low-resolution pictures of a part of the batch, up-sampled and noised at a random level each (A6).
-    fn low_resolution(
-        &self,
-        batch: &Batch,
-        part: Range<usize>,
-        step: u64,
-        device: &Device,
-    ) -> Result<Option<LowResolution>> {
-        let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
-        let key = |stream: u64, i: usize| self.rng.fold(stream).fold(step).fold(i as u64);
-        let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
-        let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
-        let picture = augment(upsample(low, batch.pictures.shape[2]), &levels, &keys);
-        Ok(Some(LowResolution { picture, log_snr: levels.iter().map(|l| l.log_snr().get()).collect() }))
-    }
-
-    /// Writes the averaged weights as a stage beside the state.
-    fn write_stage(&self, state: &TrainState) -> Result<()> {
-        let stage = &self.run.recipe.stage;
-        let path = self.run.folder.join(format!("{}.safetensors", stage.stage));
-        write_stage(&path, stage, state.step, &self.encoder_identity, &state.averaged()?)
-    }
-}
-
-/// A part of a batch's pictures as a tensor.
-fn pictures(pixels: &Pixels, part: &Range<usize>, device: &Device) -> Tensor<4> {
-    let [_, h, w, c] = pixels.shape;
-    let values = pixels.values[part.start * h * w * c..part.end * h * w * c].to_vec();
-    Tensor::from_data(TensorData::new(values, [part.len(), h, w, c]), device)
-}
-
-/// Copies a run's averaged weights into a model folder as one of its stages, and the text encoder where it has none yet.
-///
-/// # Errors
-/// `Model` where the run has not written a stage yet, or the folder holds another text encoder; `Io`.
-pub fn export(run: &Path, model: &Path, text: &EncoderFiles) -> Result<PathBuf> {
-    let recipe = Recipe::read(&run.join("recipe.toml"))?;
-    let name = format!("{}.safetensors", recipe.stage.stage);
-    let from = run.join(&name);
-    StageFile::open(&from).context(|| format!("run {}", run.display()))?;
-    let folder = model.join("text");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-    let files =
-        [("config.json", &text.config), ("tokenizer.json", &text.tokenizer), ("model.safetensors", &text.weights)];
-    for (file, bytes) in files {
-        let path = folder.join(file);
-        match std::fs::read(&path) {
-            Ok(there) if there == **bytes => {}
-            Ok(_) => {
-                return Err(Error::model(format!(
-                    "{} is of another text encoder than the run's; export to another folder",
-                    path.display()
-                )));
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                write_atomically(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?;
-            }
-            Err(e) => return Err(Error::io("read", &path, e)),
-        }
-    }
-    let to = model.join(name);
-    // whoever draws with the old file meanwhile has it mapped and keeps it
-    let stage = FileBytes::map(&from).map_err(|e| Error::io("read", &from, e))?;
-    write_atomically(&to, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &to, e))?;
-    Ok(to)
 }

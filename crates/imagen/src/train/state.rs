@@ -1,40 +1,139 @@
-//! What a run is at one moment: weights, their moving average, the optimizer's moments, the step.
+//! What a run is at one moment: weights, their moving averages, the optimizer's moments, the step, and what happened.
 //!
 //! Nothing else has memory: the data's order, the noise and the dropped captions are functions of (seed, step). So a run
-//! that is stopped and resumed from this state goes on as if it had never stopped, bit for bit.
+//! that is stopped and resumed from this state goes on as if it had never stopped, bit for bit. How states are kept as
+//! files is `checkpoint`'s business.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
-use crate::cascade::{PartialLoad, StageConfig, StageFile};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::ema::{self, Average};
+use super::freeze;
+use super::optimizer::{Moments, Optimizer, UpdateStep};
+use super::recipe::Recipe;
+use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
+use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::Unet;
-use crate::models::weights::{self, NamedTensor, Precision, Weights};
 use crate::nn::{self, Init, ops};
 use crate::rng::Rng;
 
-/// Weights, moving average, moments, step.
+/// How parameters are learned.
+#[derive(Clone, Debug)]
+pub struct Learning {
+    /// What moves them.
+    pub optimizer: Optimizer,
+    /// Their moving averages, at least one; the first is drawn with.
+    pub averages: Vec<Average>,
+    /// Patterns over the names of those that stay as they are.
+    pub freeze: Vec<String>,
+}
+
+impl Learning {
+    /// What a recipe asks for.
+    ///
+    /// # Errors
+    /// `Data` where its numbers contradict each other.
+    pub fn of(recipe: &Recipe) -> Result<Self> {
+        let config = &recipe.train;
+        let (optimizer, averages) = (Optimizer::of(config)?, Average::of(config)?);
+        let mut freeze = config.freeze.clone();
+        if recipe.stage.null_text == NullText::Empty {
+            freeze.push(format!("{NULL_TEXT}*"));
+        }
+        Ok(Self { optimizer, averages, freeze })
+    }
+}
+
+impl Default for Learning {
+    /// Adam, one average of decay 0.999, nothing frozen.
+    fn default() -> Self {
+        let averages = vec![Average { name: "0.999".to_owned(), decay: 0.999 }];
+        Self { optimizer: Optimizer::default(), averages, freeze: Vec::new() }
+    }
+}
+
+/// What a run remembers besides numbers that are learned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Steps that were skipped because something was not finite.
+    pub skipped: u64,
+    /// How many of them came one after the other, up to now.
+    pub skipped_in_a_row: u64,
+    /// Examples that were dealt: where the data go on.
+    pub dealt: u64,
+    /// The best validation so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// What the weights were trained with, oldest first; the last entry grows.
+    pub history: Vec<Training>,
+}
+
+impl Log {
+    /// A new run, after what it begins with.
+    pub(super) fn begin(&mut self, recipe: &Recipe, init_from: Option<&Path>) {
+        let init_from = init_from.map(|path| path.display().to_string());
+        self.history.push(Training { recipe: recipe.digest(), init_from, steps: 0 });
+    }
+
+    /// The run goes on, perhaps under another recipe.
+    pub(super) fn resume(&mut self, recipe: &Recipe, step: u64) {
+        let digest = recipe.digest();
+        if self.history.is_empty() && step > 0 {
+            // a state of version 1 says no more than its step
+            self.dealt = step * recipe.train.batch as u64;
+            self.history.push(Training { recipe: digest, init_from: None, steps: step });
+        } else if self.history.last().is_none_or(|last| last.recipe != digest) {
+            self.history.push(Training { recipe: digest, init_from: None, steps: 0 });
+        }
+    }
+
+    /// A step's examples are dealt.
+    pub(super) fn deal(&mut self, examples: usize) {
+        self.dealt += examples as u64;
+        if let Some(last) = self.history.last_mut() {
+            last.steps += 1;
+        }
+    }
+}
+
+/// The best validation of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After this step.
+    pub step: u64,
+    /// The loss.
+    pub loss: f64,
+}
+
+/// Weights, moving averages, moments, step.
 #[derive(Debug)]
 pub struct TrainState {
     /// The network that is trained, on an autodiff device.
     pub unet: Unet,
     /// Everything else that a parameter has, by its name.
-    slots: BTreeMap<String, Slot>,
-    /// Optimizer steps taken.
+    pub(super) slots: BTreeMap<String, Slot>,
+    /// Steps taken, skipped ones included.
     pub step: u64,
+    /// What happened on the way.
+    pub log: Log,
+    pub(super) learning: Learning,
+    frozen: BTreeSet<String>,
     device: Device,
 }
 
 /// A parameter's companions, flat `[len]`.
 #[derive(Clone, Debug)]
-struct Slot {
-    ema: Tensor<1>,
-    m: Tensor<1>,
-    v: Tensor<1>,
+pub(super) struct Slot {
+    pub(super) shape: Vec<usize>,
+    /// In the order of [`Learning::averages`].
+    pub(super) averages: Vec<Tensor<1>>,
+    pub(super) moments: Moments,
 }
 
 /// Summed gradients by parameter name, flat `[len]`.
@@ -45,51 +144,130 @@ impl TrainState {
     /// A fresh run: random weights from `seed`, on `device` (an inner device; the state adds autodiff itself).
     ///
     /// # Errors
-    /// The configuration's.
-    pub fn new(config: &StageConfig, seed: u64, device: &Device) -> Result<Self> {
-        let autodiff = device.clone().autodiff();
-        let unet = Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))?;
-        Ok(Self::of(unet, device))
+    /// The configuration's; `Data` where a pattern of frozen parameters matches none.
+    pub fn new(config: &StageConfig, learning: &Learning, seed: u64, device: &Device) -> Result<Self> {
+        Self::of(random(config, seed, device)?, learning, device)
     }
 
     /// A fresh run that begins with the weights of another stage where they fit, and random ones elsewhere.
     ///
     /// # Errors
-    /// The configuration's, and those of [`StageFile::load_matching`].
+    /// Those of [`Self::new`] and of [`StageFile::load_matching`].
     pub fn from_stage(
         config: &StageConfig,
+        learning: &Learning,
         seed: u64,
         stage: &StageFile,
         device: &Device,
     ) -> Result<(Self, PartialLoad)> {
-        let (unet, report) = stage.load_matching(Self::new(config, seed, device)?.unet)?;
-        Ok((Self::of(unet, device), report))
+        let (unet, report) = stage.load_matching(random(config, seed, device)?)?;
+        let mut state = Self::of(unet, learning, device)?;
+        state.log.history.clone_from(&stage.record.history);
+        Ok((state, report))
     }
 
     /// The state of a network that no step was taken with.
-    fn of(unet: Unet, device: &Device) -> Self {
+    fn of(unet: Unet, learning: &Learning, device: &Device) -> Result<Self> {
+        let frozen = freeze::frozen(&unet, &learning.freeze)?;
+        let unet = freeze::freeze(unet, &frozen);
         let mut slots = BTreeMap::new();
         for (name, tensor) in nn::export(&unet) {
-            let zeros = || Tensor::zeros([tensor.values.len()], device);
-            let ema = Tensor::from_data(TensorData::new(tensor.values.clone(), [tensor.values.len()]), device);
-            slots.insert(name, Slot { ema, m: zeros(), v: zeros() });
+            let len = tensor.values.len();
+            let average = || Tensor::from_data(TensorData::new(tensor.values.clone(), [len]), device);
+            let moments = match frozen.contains(&name) {
+                true => Moments::default(),
+                false => Moments::new(&learning.optimizer, &tensor.shape, device, |_, len| Ok(vec![0.0; len]))?,
+            };
+            let averages = learning.averages.iter().map(|_| average()).collect();
+            slots.insert(name, Slot { shape: tensor.shape, averages, moments });
         }
-        Self { unet, slots, step: 0, device: device.clone() }
+        let (learning, device) = (learning.clone(), device.clone());
+        Ok(Self { unet, slots, step: 0, log: Log::default(), learning, frozen, device })
     }
 
-    /// One Adam step with these gradients; the moving average follows. `adam.step` is replaced by this state's, and
-    /// `adam.average_decay` is at most (1 + step)/(10 + step), so that early averages are not of random weights.
+    /// A state whose every number comes from `values(name, shape)`: `w.NAME` are weights, `ema.NAME` and so on averages,
+    /// `m.NAME` and so on moments.
+    pub(super) fn read(
+        config: &StageConfig,
+        learning: &Learning,
+        device: &Device,
+        mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let unet = nn::import(random(config, 0, device)?, |name, shape| values(&format!("w.{name}"), shape))?;
+        let mut state = Self::of(unet, learning, device)?;
+        for (name, slot) in &mut state.slots {
+            for (i, average) in slot.averages.iter_mut().enumerate() {
+                let values = values(&format!("{}.{name}", ema::prefix(&learning.averages, i)), &slot.shape)?;
+                let len = values.len();
+                *average = Tensor::from_data(TensorData::new(values, [len]), device);
+            }
+            if !state.frozen.contains(name) {
+                let shape = slot.shape.clone();
+                slot.moments = Moments::new(&learning.optimizer, &shape, device, |kind, len| {
+                    // what is not of the weights' shape is stored flat
+                    let whole = len == shape.iter().product::<usize>();
+                    values(&format!("{kind}.{name}"), if whole { &shape } else { std::slice::from_ref(&len) })
+                })?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// Everything that [`Self::read`] asks for: name, shape, values `[len]`.
+    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>, Tensor<1>)> {
+        struct Walk<'a>(Vec<String>, &'a TrainState, Vec<(String, Vec<usize>, Tensor<1>)>);
+        impl ModuleVisitor for Walk<'_> {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.0.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.0.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let (name, learning) = (self.0.join("."), &self.1.learning);
+                let slot = &self.1.slots[&name];
+                let len = slot.shape.iter().product::<usize>();
+                let mut push = |kind: &str, tensor: Tensor<1>| {
+                    let here = tensor.dims();
+                    let shape = if here == [len] { slot.shape.clone() } else { here.to_vec() };
+                    self.2.push((format!("{kind}.{name}"), shape, tensor));
+                };
+                push("w", param.val().inner().reshape([len]));
+                for (i, average) in slot.averages.iter().enumerate() {
+                    push(&ema::prefix(&learning.averages, i), average.clone());
+                }
+                for (kind, moment) in slot.moments.named(&learning.optimizer, &slot.shape) {
+                    push(kind, moment);
+                }
+            }
+        }
+        let mut walk = Walk(Vec::new(), self, Vec::new());
+        self.unet.visit(&mut walk);
+        // in the order of names, like every file of weights
+        walk.2.sort_by(|a, b| a.0.cmp(&b.0));
+        walk.2
+    }
+
+    /// One step of the optimizer with these gradients, their factor `scale` (clipping) and this learning rate; the moving
+    /// averages follow.
     ///
     /// The state is moved through, so that every tensor has one owner and is updated in place.
     #[must_use]
-    pub fn updated(mut self, gradients: GradientSum, mut adam: ops::AdamStep) -> Self {
+    pub fn updated(mut self, gradients: GradientSum, lr: f64, scale: f64) -> Self {
         self.step += 1;
-        adam.step = self.step;
-        let step = self.step as f64;
-        adam.average_decay = adam.average_decay.min(((1.0 + step) / (10.0 + step)) as f32);
-        let mut update = Update { path: Vec::new(), slots: &mut self.slots, gradients, adam };
+        self.log.skipped_in_a_row = 0;
+        let step = UpdateStep { lr, scale, number: self.step - self.log.skipped };
+        let learning = &self.learning;
+        let mut update = Update { path: Vec::new(), slots: &mut self.slots, gradients, step, learning };
         self.unet = self.unet.map(&mut update);
         self
+    }
+
+    /// The step counts as taken, but changed nothing: something in it was not finite.
+    pub(super) fn skip(&mut self) {
+        self.step += 1;
+        self.log.skipped += 1;
+        self.log.skipped_in_a_row += 1;
     }
 
     /// The network with the averaged weights, on the inner device.
@@ -97,51 +275,30 @@ impl TrainState {
     /// # Errors
     /// None in practice; those of [`nn::import`].
     pub fn averaged(&self) -> Result<Unet> {
-        nn::import(self.unet.valid(), |name, _| Ok(flat(&self.slots[name].ema)))
+        nn::import(self.unet.valid(), |name, _| Ok(flat(&self.slots[name].averages[0])))
     }
 
-    /// Writes everything that resuming needs.
+    /// The state with these vectors in place of a dropped text.
     ///
     /// # Errors
-    /// `Io`.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut tensors = Vec::new();
-        for (name, w) in nn::export(&self.unet) {
-            let slot = &self.slots[&name];
-            let all = [("w", w.values), ("ema", flat(&slot.ema)), ("m", flat(&slot.m)), ("v", flat(&slot.v))];
-            for (prefix, values) in all {
-                let (name, shape) = (format!("{prefix}.{name}"), w.shape.clone());
-                tensors.push(NamedTensor { name, shape, values: Cow::Owned(values) });
+    /// `Data` where the network has another number of them.
+    pub(super) fn with_null_text(self, values: &[f32]) -> Result<Self> {
+        let (learning, device, log) = (self.learning, self.device, self.log);
+        let mut own = nn::export(&self.unet);
+        let unet = nn::import(self.unet, |name, shape| {
+            if !name.starts_with(NULL_TEXT) {
+                return Ok(own.remove(name).expect("exported above").values);
             }
-        }
-        let metadata = HashMap::from([(STEP.to_owned(), self.step.to_string())]);
-        weights::write_safetensors(path, &tensors, &metadata, Precision::F32)
-    }
-
-    /// Reads what [`Self::save`] wrote.
-    ///
-    /// # Errors
-    /// `Io`, or `Model` where the file is damaged or belongs to another network.
-    pub fn load(path: &Path, config: &StageConfig, device: &Device) -> Result<Self> {
-        let read = || {
-            let file = Weights::open(path)?;
-            let mut state = Self::new(config, 0, device)?;
-            state.step = file.metadata().get(STEP).and_then(|s| s.parse().ok()).ok_or_else(|| {
-                Error::model("this is no training state (its header has no step); expected a file written by `train`")
-            })?;
-            state.unet = nn::import(state.unet, |name, shape| file.tensor_f32(&format!("w.{name}"), shape))?;
-            let mut shapes = BTreeMap::new();
-            nn::visit_parameters(&state.unet, |name, shape| drop(shapes.insert(name.to_owned(), shape.to_vec())));
-            for (name, slot) in &mut state.slots {
-                for (prefix, tensor) in [("ema", &mut slot.ema), ("m", &mut slot.m), ("v", &mut slot.v)] {
-                    let values = file.tensor_f32(&format!("{prefix}.{name}"), &shapes[name])?;
-                    let len = values.len();
-                    *tensor = Tensor::from_data(TensorData::new(values, [len]), device);
-                }
+            match shape[0] * shape[1] == values.len() {
+                true => Ok(values.to_vec()),
+                false => Err(Error::data(format!(
+                    "stage.unet.null_text = {}, but the text encoder makes {} tokens of an empty text; set it to that",
+                    shape[0],
+                    values.len() / shape[1]
+                ))),
             }
-            Ok(state)
-        };
-        read().context(|| format!("training state {}", path.display()))
+        })?;
+        Ok(Self { log, ..Self::of(unet, &learning, &device)? })
     }
 
     /// The device of the averages and moments.
@@ -150,11 +307,17 @@ impl TrainState {
     }
 }
 
-const STEP: &str = "imagen.step";
 /// Streams of the run's seed.
 const INIT: u64 = 0x1417;
+/// What the names of the parameters that stand in for a dropped text begin with.
+const NULL_TEXT: &str = "null_text.";
 
-fn flat(tensor: &Tensor<1>) -> Vec<f32> {
+fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
+    let autodiff = device.clone().autodiff();
+    Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))
+}
+
+pub(super) fn flat(tensor: &Tensor<1>) -> Vec<f32> {
     tensor.clone().into_data().try_to_vec().expect("state tensors are f32")
 }
 
@@ -162,7 +325,7 @@ impl GradientSum {
     /// Adds the gradients of one backward pass of `unet`.
     pub fn add(&mut self, unet: &Unet, gradients: &Gradients) {
         struct Collect<'a>(Vec<String>, &'a Gradients, &'a mut BTreeMap<String, Tensor<1>>);
-        impl burn::module::ModuleVisitor for Collect<'_> {
+        impl ModuleVisitor for Collect<'_> {
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.0.push(name.to_owned());
             }
@@ -182,6 +345,11 @@ impl GradientSum {
             }
         }
         unet.visit(&mut Collect(Vec::new(), gradients, &mut self.0));
+    }
+
+    /// The names of the parameters that have a gradient.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// The norm of all gradients together.
@@ -206,7 +374,8 @@ struct Update<'a> {
     path: Vec<String>,
     slots: &'a mut BTreeMap<String, Slot>,
     gradients: GradientSum,
-    adam: ops::AdamStep,
+    step: UpdateStep,
+    learning: &'a Learning,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -221,13 +390,18 @@ impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.join(".");
         let Some(gradient) = self.gradients.0.remove(&name) else { return param };
-        let slot = self.slots.remove(&name).expect("every parameter has a slot");
+        let Slot { shape: extents, averages, moments } = self.slots.remove(&name).expect("every parameter has a slot");
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
-        let len = shape.iter().product::<usize>();
-        let w = tensor.inner().reshape([len]);
-        let (w, m, v, ema) = ops::adam(w, gradient, slot.m, slot.v, slot.ema, self.adam);
-        self.slots.insert(name, Slot { ema, m, v });
+        let w = tensor.inner().reshape([shape.iter().product::<usize>()]);
+        let decay = |i: usize| self.learning.averages[i].decay_at(self.step.number);
+        let mut averages = averages.into_iter();
+        let first = averages.next().expect("there is always an average");
+        let (w, first, moments) =
+            self.learning.optimizer.step(&extents, [w, gradient, first], moments, &self.step, decay(0));
+        let others = averages.enumerate().map(|(i, average)| ops::average(average, w.clone(), decay(i + 1) as f32));
+        let averages = std::iter::once(first).chain(others).collect();
+        self.slots.insert(name, Slot { shape: extents, averages, moments });
         let w = Tensor::<D>::from_inner(w.reshape(shape)).require_grad();
         Param::from_mapped_value(id, w, mapper)
     }

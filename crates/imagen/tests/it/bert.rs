@@ -177,6 +177,7 @@ fn the_tokenizer_gives_the_ids_of_transformers() {
         .iter()
         .filter_map(|pair| {
             let ids = encoder.tokens(&pair.caption).unwrap();
+            assert_eq!(encoder.token_count(&pair.caption).unwrap(), ids.len());
             (ids != pair.ids).then(|| format!("{:?}: {ids:?}, expected {:?}", pair.caption, pair.ids))
         })
         .collect();

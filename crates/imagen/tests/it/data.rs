@@ -1,11 +1,15 @@
 //! Folders become examples, and examples become batches whose order a seed fixes.
 
+mod deals;
+mod sources;
+
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use imagen::ErrorKind;
-use imagen::data::{Batch, Deal, Layout, Loader, LoaderOptions, Source, Split, Transform, shapes};
-use imagen::image::{Picture, PngText, png};
+use imagen::data::{Batch, Deal, Layout, Loader, LoaderOptions, Source, Split, Survey, Transform, shapes};
+use imagen::image::{DecodeOptions, Picture, PngText, png};
 
 fn picture(folder: &Path, name: &str) {
     let number = name.bytes().map(usize::from).sum::<usize>() as u8;
@@ -188,7 +192,7 @@ fn an_epoch_by_concept_shows_one_version_of_each_and_prefers_canonical_captions(
     text(folder.path(), "metadata.jsonl", &lines);
     let source = Source::open(folder.path()).unwrap();
     assert_eq!(source.concepts(), [(0..6).collect(), vec![6, 7], vec![8]]);
-    let deal = Deal { batch: 3, seed: 1, by_concept: true, canonical_prob: 0.5 };
+    let deal = Deal { batch: 3, seed: 1, by_concept: true, canonical_prob: 0.5, ..Default::default() };
     let transform = Transform { size: 8, ..Default::default() };
     let loader = Loader::with_options(source.clone(), transform, deal, LoaderOptions::default()).unwrap();
     let (mut seen, mut canonical) = ([0; 9], 0);
@@ -230,8 +234,8 @@ fn a_corrupt_picture_is_named_and_replaced_and_many_stop_the_run() {
     let batch = first.batch_at(0).unwrap();
     assert!(!batch.examples.contains(&17));
     assert_eq!(batch.pictures.values.len(), 200 * 8 * 8 * 3);
-    let skipped = first.skipped();
-    assert_eq!(skipped.len(), 1);
+    let skipped = first.skipped(0);
+    assert_eq!((skipped.len(), first.skipped(1).len()), (1, 0));
     assert!(skipped[0].0 == "images/000017.png" && skipped[0].1.contains("expected PNG"), "{skipped:?}");
     assert_eq!(loader().batch_at(0).unwrap(), batch, "the replacement is decided by the position");
 
@@ -250,6 +254,37 @@ fn an_iterator_ends_after_an_error() {
     let mut batches = loader.batches(0);
     assert!(batches.next().unwrap().is_err());
     assert!(batches.next().is_none());
+}
+
+#[test]
+fn a_survey_is_the_same_with_any_number_of_threads_and_a_break_ends_it() {
+    let (folder, source) = shapes_source(30, 12);
+    text(folder.path(), "images/000004.png", "no picture");
+    std::fs::copy(folder.path().join("images/000007.png"), folder.path().join("images/000021.png")).unwrap();
+    let options = DecodeOptions::default();
+    let take = |threads: usize| {
+        let mut told = Vec::new();
+        let survey = Survey::take(&source, &options, threads, &mut |done| {
+            told.push(done);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(told, (1..=30).collect::<Vec<_>>());
+        survey.unwrap()
+    };
+    let one = take(1);
+    assert!(one.looks[4].as_ref().unwrap_err().contains("000004.png"), "{:?}", one.looks[4]);
+    assert_eq!((one.readable().count(), one.copies()), (29, vec![(21, 7)]));
+    assert_eq!(one.moments().len(), 3);
+    for threads in [2, 5] {
+        let other = take(threads);
+        assert_eq!((&other.looks, other.moments()), (&one.looks, one.moments()));
+    }
+    let mut left = 3;
+    let stopped = Survey::take(&source, &options, 2, &mut |_| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(stopped.is_none() && left == 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use ::image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use ::image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
 use imagen::ErrorKind;
 use imagen::image::{DecodeOptions, Filter, FloatPicture, Picture, PngText, decode, png};
 use safetensors::SafeTensors;
@@ -93,7 +93,7 @@ fn the_format_is_told_by_content_and_other_formats_are_refused_by_name() {
     std::fs::write(&path, b"GIF89a\x01\x00\x01\x00").unwrap();
     let error = decode::open(&path, &options()).unwrap_err();
     let message = format!("{error:#}");
-    assert!(message.contains("image/gif") && message.contains("really-a-png.jpg"), "{message}");
+    assert!(message.contains("a GIF file is not read") && message.contains("really-a-png.jpg"), "{message}");
 
     std::fs::write(&path, "a red apple").unwrap();
     assert!(format!("{:#}", decode::open(&path, &options()).unwrap_err()).contains("no picture"));
@@ -113,6 +113,103 @@ fn grey_sixteen_bit_and_transparent_pictures_become_rgb() {
         assert_eq!(decode::decode(&bytes, &options()).unwrap().pixels(), [255, 255, 255]);
         let on_green = DecodeOptions { background: [0, 200, 0], ..options() };
         assert_eq!(decode::decode(&bytes, &on_green).unwrap().pixels(), [0, 200, 0]);
+    }
+}
+
+/// A file of `tests/golden/decode`.
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/golden/decode/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+const RED: [u8; 3] = [255, 0, 0];
+const GREEN: [u8; 3] = [0, 255, 0];
+const BLUE: [u8; 3] = [0, 0, 255];
+
+#[test]
+fn other_forms_of_the_formats_show_their_colours() {
+    // upper left, upper right, lower left, lower right; how it is stored
+    let cases = [
+        ("cmyk.jpg", [[0, 255, 255], [255, 0, 255], [255, 255, 0], [0; 3]], ("JPEG", 3, 8)),
+        ("progressive.jpg", [RED, GREEN, BLUE, [0; 3]], ("JPEG", 3, 8)),
+        ("animated.webp", [RED, GREEN, BLUE, [255; 3]], ("WebP", 4, 8)),
+        ("animated.png", [RED, GREEN, BLUE, [255; 3]], ("PNG", 4, 8)),
+        ("palette.png", [RED, GREEN, BLUE, [255; 3]], ("PNG", 4, 8)),
+        ("bits.png", [[0; 3], [0; 3], [255; 3], [255; 3]], ("PNG", 1, 8)),
+    ];
+    let mut failures = Vec::new();
+    for (name, expected, form) in cases {
+        let (picture, stored) = match decode::decode_stored(&golden(name), &options()) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                failures.push(format!("{name}: {error:#}"));
+                continue;
+            }
+        };
+        let tolerance = if name.ends_with("jpg") { 24 } else { 0 };
+        // in the middle of each quarter; of a dithered one any pixel will do
+        let seen = [(3, 3), (12, 3), (3, 12), (12, 12)].map(|(x, y)| picture.pixel(x, y));
+        let places = if name == "bits.png" { vec![0, 3] } else { vec![0, 1, 2, 3] };
+        if places.iter().any(|&i| !close(seen[i], expected[i], tolerance)) {
+            failures.push(format!("{name}: {seen:?}, expected {expected:?}"));
+        }
+        if (stored.format, stored.channels, stored.bits) != form {
+            failures.push(format!("{name}: {stored:?}, expected {form:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn formats_that_are_not_read_are_refused_by_name() {
+    let avif = golden("picture.avif");
+    let cases = [
+        ("GIF", &b"GIF89a\x01\x00\x01\x00"[..]),
+        ("TIFF", b"II*\0\x08\0\0\0"),
+        ("BMP", b"BM\x3A\0\0\0\0\0\0\0"),
+        ("AVIF", &avif),
+    ];
+    for (name, bytes) in cases {
+        let message = format!("{:#}", decode::decode(bytes, &options()).expect_err(name));
+        assert!(message.contains(&format!("a {name} file is not read; expected PNG, JPEG or WebP")), "{message}");
+    }
+}
+
+#[test]
+fn every_picture_becomes_the_channels_that_are_asked_for() {
+    let grey = DynamicImage::ImageLuma8(ImageBuffer::from_pixel(1, 1, Luma([90u8])));
+    let grey_alpha = DynamicImage::ImageLumaA16(ImageBuffer::from_pixel(1, 1, LumaA([0u16, 0x8080])));
+    let colour = DynamicImage::ImageRgb16(ImageBuffer::from_pixel(1, 1, Rgb([0xFFFFu16, 0, 0])));
+    let colour_alpha = DynamicImage::from(RgbaImage::from_pixel(1, 1, Rgba([0, 255, 0, 0])));
+    /// A picture, its one pixel by channels that are asked for, and how it is stored: channels and bits.
+    type Case = (DynamicImage, [&'static [u8]; 4], (usize, usize));
+    let cases: [Case; 4] = [
+        (grey, [&[90], &[90, 255], &[90; 3], &[90, 90, 90, 255]], (1, 8)),
+        (grey_alpha, [&[127], &[0, 128], &[127; 3], &[0, 0, 0, 128]], (2, 16)),
+        (colour, [&[54], &[54, 255], &[255, 0, 0], &[255, 0, 0, 255]], (3, 16)),
+        (colour_alpha, [&[255], &[182, 0], &[255; 3], &[0, 255, 0, 0]], (4, 8)),
+    ];
+    for (image, expected, (channels, bits)) in cases {
+        let bytes = encoded(&image, ImageFormat::Png);
+        for (asked, expected) in (1..=4).zip(expected) {
+            let options = DecodeOptions { channels: asked, ..options() };
+            let (picture, stored) = decode::decode_stored(&bytes, &options).unwrap();
+            assert_eq!((picture.channels(), picture.pixels()), (asked, expected), "{channels} as {asked}");
+            assert_eq!((stored.channels, stored.bits), (channels, bits));
+        }
+    }
+    for channels in [0, 5] {
+        let options = DecodeOptions { channels, ..options() };
+        assert_eq!(decode::decode(&png_bomb(1, 1), &options).unwrap_err().kind(), ErrorKind::Usage);
+    }
+}
+
+#[test]
+fn a_png_has_the_colour_type_of_its_picture() {
+    for (channels, kind) in [(1, 0), (2, 4), (3, 2), (4, 6)] {
+        let picture = Picture::with_channels(2, 1, channels, (0..2 * channels as u8).collect()).unwrap();
+        let bytes = png::encode(&picture, &PngText::default()).unwrap();
+        assert_eq!(bytes[25], kind, "the colour type follows the sides and the depth");
+        assert_eq!(decode::decode(&bytes, &DecodeOptions { channels, ..options() }).unwrap(), picture);
     }
 }
 
@@ -174,6 +271,32 @@ fn resizing_equals_pillow() {
     }
     assert_eq!(golden.len(), 2 * cases + 2);
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn resizing_with_opacity_equals_pillow() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/resize/alpha.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let read = |name: &str| {
+        let view = golden.tensor(name).unwrap();
+        let [h, w, c] = *view.shape() else { panic!("{name}") };
+        Picture::with_channels(w, h, c, view.data().to_vec()).unwrap()
+    };
+    let mut cases = 0;
+    for mode in ["la", "rgba"] {
+        let picture = read(&format!("{mode}.input"));
+        for (name, filter) in [("area", Filter::Area), ("bilinear", Filter::Bilinear), ("bicubic", Filter::Bicubic)] {
+            for (w, h) in [(10, 7), (16, 16), (50, 61)] {
+                let expected = read(&format!("{mode}.{name}.{w}x{h}"));
+                let ours = picture.resize(w, h, filter).unwrap();
+                let differing = ours.pixels().iter().zip(expected.pixels()).filter(|(a, b)| a != b).count();
+                assert_eq!(differing, 0, "{mode}.{name}.{w}x{h}");
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(golden.len(), cases + 2);
 }
 
 #[test]

@@ -1,3 +1,4 @@
 //! Training: its numbers against PyTorch's.
 
 mod golden;
+mod null_text;

@@ -17,9 +17,9 @@ use imagen::models::unet::{
     cost_with_text,
 };
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
-use imagen::nn::{self, Init, ops::AdamStep};
+use imagen::nn::{self, Init};
 use imagen::rng::Rng;
-use imagen::train::{GradientSum, Recipe, TrainState};
+use imagen::train::{GradientSum, Learning, Recipe, TrainState};
 
 use super::Work;
 use crate::cli::shared;
@@ -310,7 +310,7 @@ pub(super) fn work(what: Option<&str>, options: &Options) -> Result<Box<dyn Work
         let inputs = Inputs::new(&network.config.unet, shape, &device);
         return Ok(Box::new(Forward { about, unet, inputs, output: None }));
     }
-    let mut state = TrainState::new(&network.config, 1, &device)?;
+    let mut state = TrainState::new(&network.config, &Learning::default(), 1, &device)?;
     let mut weights = nn::export(&unet);
     state.unet = nn::import(state.unet, |name, _| Ok(weights.remove(name).expect("the same network").values))?;
     let device = device.autodiff();
@@ -364,17 +364,8 @@ struct Training {
     losses: Vec<f32>,
 }
 
-/// The optimizer's numbers; `step` is counted by the state.
-const ADAM: AdamStep = AdamStep {
-    lr: 1e-4,
-    beta1: 0.9,
-    beta2: 0.999,
-    eps: 1e-8,
-    weight_decay: 0.0,
-    step: 0,
-    scale: 1.0,
-    average_decay: 0.999,
-};
+/// Learning rate of the measured steps.
+const LR: f64 = 1e-4;
 
 impl Work for Training {
     fn title(&self) -> String {
@@ -396,7 +387,7 @@ impl Work for Training {
         self.losses.push(loss.clone().into_scalar::<f32>());
         let mut gradients = GradientSum::default();
         gradients.add(&state.unet, &loss.backward());
-        self.state = Some(state.updated(gradients, ADAM));
+        self.state = Some(state.updated(gradients, LR, 1.0));
         Ok(())
     }
 

@@ -188,8 +188,10 @@ impl Work for Running {
             Kind::Attention => attention.forward(&self.x, &self.w, None, &mut self.y),
             Kind::AttentionTrain => {
                 self.gw.resize(self.w.len(), 0.0);
-                attention.forward(&self.x, &self.w, None, &mut self.y);
-                attention.backward(&self.x, &self.w, None, &self.y, &self.gy, &mut self.gx, &mut self.gw);
+                let mut log_sums = vec![0.0; attention.b * attention.heads * attention.tq];
+                attention.forward_saving(&self.x, &self.w, None, &mut self.y, &mut log_sums);
+                let (given, saved) = ([&self.x[..], &self.w], [&self.y[..], &log_sums]);
+                attention.backward(given, None, saved, &self.gy, &mut self.gx, &mut self.gw);
             }
         }
         Ok(())

@@ -1,13 +1,14 @@
-//! Sets of pictures on disk: a folder, a part of one, or a file of statistics; read in parallel, interruptible.
+//! Sets of pictures on disk: whatever `Source` reads, a part of it, or a file of statistics; read in parallel,
+//! interruptible.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rayon::prelude::*;
 
-use imagen::data::{Source, Split};
+use imagen::data::{Example, Source, Split};
 use imagen::eval::{Layout, Summary};
-use imagen::image::{DecodeOptions, Picture, decode};
+use imagen::image::{DecodeOptions, Picture};
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -42,7 +43,7 @@ pub(super) struct Set<'a> {
 impl Set<'_> {
     /// Its features, summed up.
     pub(super) fn read(&self, keep_features: bool, progress: &mut Progress) -> Result<Summary> {
-        if !self.path.is_dir() && self.path.extension().is_some_and(|ending| ending == "safetensors") {
+        if self.path.extension().is_some_and(|ending| ending == "safetensors") {
             return match self.split {
                 None => Ok(Summary::load(self.path)?),
                 Some(_) => Err(Failure::usage(format_args!("{} is a file and has no splits", self.path.display()))
@@ -51,8 +52,7 @@ impl Set<'_> {
         }
         let source = Source::open(self.path)?;
         let source = self.split.map_or(Ok(source.clone()), |split| source.split(split))?;
-        let paths: Vec<PathBuf> = source.examples().iter().map(|example| source.path(example)).collect();
-        summarise(&paths, keep_features, progress)
+        summarise(&source, &source.examples().iter().collect::<Vec<_>>(), keep_features, progress)
     }
 
     /// What names it.
@@ -62,30 +62,36 @@ impl Set<'_> {
     }
 }
 
-/// The features of these files.
-pub(super) fn summarise(paths: &[PathBuf], keep_features: bool, progress: &mut Progress) -> Result<Summary> {
+/// The features of these pictures of a set.
+pub(super) fn summarise(
+    source: &Source,
+    examples: &[&Example],
+    keep_features: bool,
+    progress: &mut Progress,
+) -> Result<Summary> {
     let mut summary = Summary::new(keep_features);
-    each(paths, progress, Layout::of, |features| Ok(summary.add(&features)?))?;
+    each(source, examples, progress, Layout::of, |features| Ok(summary.add(&features)?))?;
     Ok(summary)
 }
 
 /// Reads pictures in parallel, makes something of each, and takes the results in order.
 pub(super) fn each<T: Send>(
-    paths: &[PathBuf],
+    source: &Source,
+    examples: &[&Example],
     progress: &mut Progress,
     make: impl Fn(&Picture) -> imagen::Result<T> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
     let mut done = 0;
-    for chunk in paths.chunks(CHUNK) {
+    for chunk in examples.chunks(CHUNK) {
         if interrupt::requested() {
-            return Err(Failure::interrupted(format_args!("{done} of {} pictures were read", paths.len())));
+            return Err(Failure::interrupted(format_args!("{done} of {} pictures were read", examples.len())));
         }
-        let read = |path: &PathBuf| make(&decode::open(path, &DecodeOptions::default())?);
+        let read = |example: &&Example| make(&source.picture(example, &DecodeOptions::default())?);
         let made: Vec<T> = chunk.par_iter().map(read).collect::<imagen::Result<_>>()?;
         made.into_iter().try_for_each(&mut take)?;
         done += chunk.len();
-        progress.step("read", done as u64, paths.len() as u64, "");
+        progress.step("read", done as u64, examples.len() as u64, "");
     }
     progress.finish();
     Ok(())

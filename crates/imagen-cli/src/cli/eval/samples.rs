@@ -51,13 +51,12 @@ impl Table {
         let chosen = choose(&every, count, seed);
         let subjects = subjects(&source, &chosen, seed)?;
         let of_split = |split| every.iter().copied().filter(move |e| e.split == split).collect::<Vec<_>>();
-        let files = |examples: &[&Example]| examples.iter().map(|e| source.path(e)).collect::<Vec<_>>();
         source.split(Split::Validation)?;
         let studio = painter.open(StageName::Base, progress)?;
 
-        let references = pictures::summarise(&files(&of_split(Split::Validation)), true, progress)?;
+        let references = pictures::summarise(&source, &of_split(Split::Validation), true, progress)?;
         let training = choose(&of_split(Split::Train), subjects.len(), seed);
-        let training = pictures::summarise(&files(&training), true, progress)?;
+        let training = pictures::summarise(&source, &training, true, progress)?;
         let drawn = draw(&studio, &subjects, progress)?;
         let untrained = draw_untrained(&studio, &subjects, seed, progress)?;
 

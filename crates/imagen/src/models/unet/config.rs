@@ -170,6 +170,10 @@ pub struct UnetConfig {
     pub output_blocks: usize,
     /// Groups of every GroupNorm (lowered where they do not divide the channels).
     pub groups: usize,
+    /// Vectors that stand in for a dropped text, kept with the weights; 0 for none (a dropped text is then zeros). The
+    /// stage's `null_text` says whether they are learned.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub null_text: usize,
 }
 
 impl UnetConfig {
@@ -198,6 +202,7 @@ impl UnetConfig {
             skip_join: SkipJoin::Concatenate,
             output_blocks: 0,
             groups: 32,
+            null_text: 0,
         }
     }
 
@@ -258,11 +263,15 @@ impl UnetConfig {
         if self.levels.is_empty() || self.levels.iter().any(|l| l.channels == 0 || l.blocks == 0) {
             return fail("levels: at least one level, each with channels ≥ 1 and blocks ≥ 1".into());
         }
-        if self.image_channels == 0 || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {
-            return fail("image_channels ≥ 1, channels even and ≥ 2, embedding ≥ 1".into());
+        let channels = (1..=4).contains(&self.image_channels);
+        if !channels || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {
+            return fail("image_channels 1 (grey) to 4 (RGBA), channels even and ≥ 2, embedding ≥ 1".into());
         }
         if self.text_dim > 0 && self.text_width == 0 {
             return fail("text_width must be ≥ 1 where text_dim is".into());
+        }
+        if self.null_text > 0 && self.text_dim == 0 {
+            return fail("null_text needs text_dim: a network without text drops none".into());
         }
         for level in self.levels.iter().filter(|l| l.self_attention || l.text_attention) {
             let width = level.channels * self.attention_expansion;

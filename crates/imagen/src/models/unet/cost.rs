@@ -23,8 +23,16 @@ pub struct LevelCost {
     pub parameters: u64,
     /// Multiply-adds for one picture.
     pub multiply_adds: u64,
-    /// Bytes of the outputs that a training step keeps for one picture, in f32.
+    /// Bytes of the maps that a training step keeps of one picture for the way back, in f32.
     pub activation_bytes: u64,
+    /// Of these, what residual blocks can make again instead (`nn::ops::recomputing`).
+    pub recomputable_bytes: u64,
+    /// Multiply-adds for one picture of making it again.
+    pub recomputing_multiply_adds: u64,
+    /// Bytes of the largest of the kept maps of one picture.
+    pub largest_map_bytes: u64,
+    /// Numbers that Adafactor keeps of all second moments.
+    pub factored_moments: u64,
 }
 
 impl LevelCost {
@@ -32,23 +40,45 @@ impl LevelCost {
         Self { name: name.into(), side, ..Self::default() }
     }
 
-    /// A matrix over `rows` rows.
+    /// So many numbers are kept for the way back.
+    fn keep(&mut self, numbers: usize) {
+        let bytes = 4 * numbers as u64;
+        self.activation_bytes += bytes;
+        self.largest_map_bytes = self.largest_map_bytes.max(bytes);
+    }
+
+    /// Numbers that are learned and no matrix.
+    fn vector(&mut self, numbers: usize) {
+        self.parameters += numbers as u64;
+        self.factored_moments += numbers as u64;
+    }
+
+    /// A matrix over `rows` rows, whose input is kept.
     fn dense(&mut self, rows: usize, c: usize, k: usize) {
-        self.parameters += (c * k + k) as u64;
+        self.keep(rows * c);
+        self.dense_sharing(rows, c, k);
+    }
+
+    /// A matrix over `rows` rows, whose input something else keeps.
+    fn dense_sharing(&mut self, rows: usize, c: usize, k: usize) {
+        self.vector(k);
+        self.parameters += (c * k) as u64;
+        self.factored_moments += (c + k) as u64;
         self.multiply_adds += (rows * c * k) as u64;
-        self.activation_bytes += (4 * rows * k) as u64;
     }
 
-    /// A 3×3 convolution with `side²` outputs.
+    /// A 3×3 convolution with `side²` outputs; its input is not counted.
     fn conv(&mut self, side: usize, c: usize, k: usize) {
-        self.parameters += (9 * c * k + k) as u64;
+        self.vector(k);
+        self.parameters += (9 * c * k) as u64;
+        self.factored_moments += 9 * (c + k) as u64;
         self.multiply_adds += (9 * side * side * c * k) as u64;
-        self.activation_bytes += (4 * side * side * k) as u64;
     }
 
+    /// A normalisation, whose input is kept.
     fn norm(&mut self, rows: usize, c: usize) {
-        self.parameters += 2 * c as u64;
-        self.activation_bytes += (4 * rows * c) as u64;
+        self.vector(2 * c);
+        self.keep(rows * c);
     }
 
     /// A residual block whose second half works at `side`; `before` is the side of its input.
@@ -58,8 +88,15 @@ impl LevelCost {
         self.dense(1, embedding, 2 * to);
         self.norm(side * side, to);
         self.conv(side, to, to);
+        if before == side {
+            // one operation: of its own maps it keeps the first convolution's, counted with the second norm
+            self.recomputable_bytes += (4 * side * side * to) as u64;
+            self.recomputing_multiply_adds += (9 * side * side * from * to) as u64;
+        } else {
+            self.keep(side * side * (from + to)); // both convolutions' inputs
+        }
         if from != to {
-            self.dense(side * side, from, to);
+            self.dense_sharing(side * side, from, to);
         }
     }
 
@@ -76,7 +113,7 @@ impl LevelCost {
         self.dense(pixels, channels, hidden);
         let mut keys = 0;
         if picture {
-            self.dense(pixels, channels, 2 * hidden);
+            self.dense_sharing(pixels, channels, 2 * hidden);
             keys += pixels;
         }
         if text {
@@ -85,7 +122,7 @@ impl LevelCost {
             keys += tokens;
         }
         self.multiply_adds += (2 * pixels * keys * hidden) as u64;
-        self.activation_bytes += (4 * pixels * hidden) as u64;
+        self.keep(pixels * hidden + keys * 2 * hidden); // queries, keys and values
         self.dense(pixels, hidden, channels);
     }
 
@@ -122,6 +159,7 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     }
     if config.text_dim > 0 {
         let width = config.text_width;
+        embeddings.vector(config.null_text * config.text_dim);
         embeddings.dense(tokens, config.text_dim, width);
         if config.text_pooling != TextPooling::None {
             embeddings.norm(tokens, width);
@@ -134,7 +172,9 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
         }
     }
     let mut ends = LevelCost::at("first and last", side);
-    ends.conv(side, config.image_channels * if config.low_resolution { 2 } else { 1 }, config.channels);
+    let input = config.image_channels * if config.low_resolution { 2 } else { 1 };
+    ends.conv(side, input, config.channels);
+    ends.keep(side * side * input);
 
     let mut rows = vec![embeddings];
     let (mut width, mut at) = (config.channels, side);
@@ -143,13 +183,14 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     for (i, level) in config.levels.iter().enumerate() {
         let mut row = LevelCost::at(format!("down {i}"), at);
         if efficient {
+            row.keep(at * at * width);
             at /= 2;
             row.side = at;
             row.conv(at, width, level.channels);
             width = level.channels;
         }
         let places = level.position * level.position;
-        row.parameters += (places * width) as u64;
+        row.vector(places * width);
         if level.text_map > 0 {
             let hidden = text_map_hidden(config);
             row.norm(1, config.text_dim);
@@ -227,6 +268,7 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     if skip_input {
         ends.norm(side * side, width);
         ends.conv(side, width, config.image_channels);
+        ends.keep(side * side * width);
     } else {
         ends.dense(side * side, width, config.image_channels);
     }
@@ -256,6 +298,7 @@ mod tests {
             vec![small(UnetConfig::base64(12)), small(UnetConfig::sr256(12)), small(UnetConfig::sr1024(12))];
         cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
+        cases.push(UnetConfig { null_text: 3, ..cases[0].clone() });
         cases.push(UnetConfig { output_blocks: 2, ..cases[2].clone() });
         let placed = |mut config: UnetConfig| {
             (config.levels[1].position, config.levels[1].text_map) = (4, 3);

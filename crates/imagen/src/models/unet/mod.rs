@@ -20,7 +20,7 @@ pub use config::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextP
 pub use cost::{LevelCost, TEXT_TOKENS, cost, cost_with_text};
 
 use crate::error::{Error, Result};
-use crate::nn::{Conv3x3, GroupNorm, Init, Linear, ops};
+use crate::nn::{Conv3x3, GroupNorm, Init, Linear, Tokens, ops};
 use attention::Attention;
 use conditioning::Embedder;
 use dblock::DBlock;
@@ -31,6 +31,8 @@ use ublock::UBlock;
 #[derive(Module, Debug)]
 pub struct Unet {
     embedder: Embedder,
+    /// What stands in for a dropped text ([`UnetConfig::null_text`]).
+    null_text: Option<Tokens>,
     conv_in: Conv3x3,
     down: Vec<DBlock>,
     middle: Option<Middle>,
@@ -79,6 +81,7 @@ impl Unet {
         config.validate()?;
         let efficient = config.layout == Layout::Efficient;
         let embedder = Embedder::new(init, config);
+        let null_text = (config.null_text > 0).then(|| Tokens::new(init, config.null_text, config.text_dim));
         let input = config.image_channels * if config.low_resolution { 2 } else { 1 };
         let conv_in = Conv3x3::new(init, input, config.channels, 1, 1.0);
         let mut width = config.channels;
@@ -121,6 +124,7 @@ impl Unet {
         };
         Ok(Self {
             embedder,
+            null_text,
             conv_in,
             down,
             middle,
@@ -132,6 +136,11 @@ impl Unet {
             side: config.side(),
             low_resolution: config.low_resolution,
         })
+    }
+
+    /// What stands in for a dropped text, `[t, d]`; nothing where that is zeros.
+    pub fn null_text(&self) -> Option<Tensor<2>> {
+        self.null_text.as_ref().map(Tokens::val)
     }
 
     /// The prediction `[n, h, w, c]` for noised pictures `z [n, h, w, c]`.

@@ -100,7 +100,7 @@ impl UBlock {
             }
         }
         if let Some(up) = &self.up_last {
-            x = pixel_shuffle(up.forward(x));
+            x = ops::pixel_shuffle(up.forward(x));
         }
         if let Some(up) = &self.up_block {
             x = up.forward(x, embedding);
@@ -113,11 +113,4 @@ impl UBlock {
 pub(super) fn join(x: Tensor<4>, skip: Tensor<4>, scale: f32, concatenate: bool) -> Tensor<4> {
     let skip = if scale == 1.0 { skip } else { skip * scale };
     if concatenate { ops::concat(x, skip) } else { ops::add(x, skip, 1.0) }
-}
-
-/// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
-fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
-    let [n, h, w, c4] = x.dims();
-    let x = x.reshape([n, h, w, 2, c4 / 2]).swap_dims(2, 3); // [n, h, 2, w, 2c]
-    x.reshape([n, 2 * h, 2 * w, c4 / 4])
 }

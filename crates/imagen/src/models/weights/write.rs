@@ -14,6 +14,7 @@ use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
+use super::CHECKSUM;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A tensor to be written: row-major values with their name and shape.
@@ -50,8 +51,12 @@ pub(crate) struct RawTensor<'a> {
 pub(crate) enum Content<'a> {
     /// Little-endian bytes of this type, as they stand.
     Bytes(Dtype, &'a [u8]),
+    /// The same, one after the other.
+    Parts(Dtype, &'a [&'a [u8]]),
     /// Values that are stored as f32.
     F32(&'a [f32]),
+    /// Values that are stored as f32 and made when they are written, so that not all are in memory at once.
+    Late(Box<dyn Fn() -> Vec<f32> + 'a>),
     /// Values that are stored as f16.
     F16(&'a [f32]),
     /// The integers of the rows, each this long.
@@ -63,8 +68,8 @@ pub(crate) enum Content<'a> {
 impl Content<'_> {
     fn dtype(&self) -> Dtype {
         match self {
-            Self::Bytes(dtype, _) => *dtype,
-            Self::F32(_) | Self::Scales(..) => Dtype::F32,
+            Self::Bytes(dtype, _) | Self::Parts(dtype, _) => *dtype,
+            Self::F32(_) | Self::Late(_) | Self::Scales(..) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
             Self::Int8(..) => Dtype::I8,
         }
@@ -72,9 +77,15 @@ impl Content<'_> {
 
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         match *self {
+            Self::Late(ref values) => Content::F32(&values()).write_to(out),
             Self::Bytes(_, bytes) => out.write_all(bytes),
+            Self::Parts(_, parts) => parts.iter().try_for_each(|bytes| out.write_all(bytes)),
+            Self::F32(values) if cfg!(target_endian = "little") => out.write_all(bytemuck::cast_slice(values)),
             Self::F32(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
-            Self::F16(values) => values.iter().try_for_each(|&x| out.write_all(&f16::from_f32(x).to_le_bytes())),
+            Self::F16(values) => values.chunks(1024).try_for_each(|chunk| {
+                let bytes: Vec<u8> = chunk.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+                out.write_all(&bytes)
+            }),
             Self::Int8(values, row) => values.chunks(row).try_for_each(|r| out.write_all(&integers(r))),
             Self::Scales(values, row) => values.chunks(row).try_for_each(|r| out.write_all(&scale(r).to_le_bytes())),
         }
@@ -92,7 +103,7 @@ fn integers(row: &[f32]) -> Vec<u8> {
     row.iter().map(|x| ((x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned()).collect()
 }
 
-/// Writes tensors and metadata to `path`, atomically.
+/// Writes tensors and metadata to `path`, atomically, with a checksum in the header ([`super::Weights::verify`]).
 ///
 /// # Errors
 /// `Usage` when names repeat or a shape contradicts its values; `NonFinite` when a value is infinite, not a number
@@ -123,17 +134,66 @@ pub fn write_safetensors(
             _ => push(name.clone(), shape.clone(), Content::F32(values)),
         }
     }
-    write_raw(path, raw, metadata)
+    write_checked(path, raw, metadata)
 }
 
-/// Writes tensors of any content; otherwise as [`write_safetensors`].
+/// Name, shape and what makes the values.
+pub(crate) type LateTensor<'a> = (String, Vec<usize>, Box<dyn Fn() -> Vec<f32> + 'a>);
+
+/// Writes f32 tensors whose values are made one by one; otherwise as [`write_safetensors`].
+pub(crate) fn write_late(path: &Path, tensors: Vec<LateTensor<'_>>, metadata: &HashMap<String, String>) -> Result<()> {
+    for (name, shape, values) in &tensors {
+        let values = values();
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            values.len(),
+            "`{name}` has another number of values than its shape"
+        );
+        if let Some(value) = values.iter().find(|x| !x.is_finite()) {
+            return Err(Error::new(ErrorKind::NonFinite, format!("`{name}` holds {value}; nothing was written")));
+        }
+    }
+    let raw =
+        tensors.into_iter().map(|(name, shape, values)| RawTensor { name, shape, content: Content::Late(values) });
+    write_checked(path, raw.collect(), metadata)
+}
+
+/// [`write_raw`] with a checksum.
+fn write_checked(path: &Path, mut raw: Vec<RawTensor<'_>>, metadata: &HashMap<String, String>) -> Result<()> {
+    widest_first(&mut raw);
+    let mut checksum = Checksum(crc32fast::Hasher::new());
+    raw.iter().try_for_each(|t| t.content.write_to(&mut checksum)).expect("a checksum can always be written to");
+    let mut metadata = metadata.clone();
+    metadata.insert(CHECKSUM.to_owned(), format!("{:08x}", checksum.0.finalize()));
+    write_raw(path, raw, &metadata)
+}
+
+/// What is written, as its checksum.
+struct Checksum(crc32fast::Hasher);
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The order in a file: wide types first keeps every tensor aligned to its own element size. The sort is stable.
+fn widest_first(tensors: &mut [RawTensor<'_>]) {
+    tensors.sort_by_key(|t| std::cmp::Reverse(t.content.dtype().bitsize()));
+}
+
+/// Writes tensors of any content, without a checksum; otherwise as [`write_safetensors`].
 pub(crate) fn write_raw(
     path: &Path,
     mut tensors: Vec<RawTensor<'_>>,
     metadata: &HashMap<String, String>,
 ) -> Result<()> {
-    // Wide types first keeps every tensor aligned to its own element size. The sort is stable.
-    tensors.sort_by_key(|t| std::cmp::Reverse(t.content.dtype().bitsize()));
+    widest_first(&mut tensors);
     let mut names = HashSet::from(["__metadata__"]);
     if let Some(twice) = tensors.iter().find(|t| !names.insert(&t.name)) {
         return Err(Error::usage(format!("two entries of {} are named `{}`", path.display(), twice.name)));
@@ -189,6 +249,15 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// Whether this is the name of a file that was never finished.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let middle = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let number = middle.and_then(|name| name.rsplit_once('.')).map(|(_, number)| number);
+    number
+        .is_some_and(|number| number.split('-').count() == 2 && number.chars().all(|c| c == '-' || c.is_ascii_digit()))
 }
 
 /// Makes the rename itself durable, where the system lets a folder be opened.
@@ -275,6 +344,11 @@ mod tests {
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        let (temporary, _) = create_beside(&path).unwrap();
+        assert!(is_temporary(&temporary), "{}", temporary.display());
+        for name in ["m", ".m.tmp", ".m.1-a.tmp", "m.1-0.tmp"] {
+            assert!(!is_temporary(Path::new(name)), "{name}");
+        }
     }
 
     #[test]

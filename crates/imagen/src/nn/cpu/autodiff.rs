@@ -12,10 +12,11 @@ use imagen_kernels::{elementwise, resample};
 
 use super::pool::{self, Saved, recycle};
 use super::{
-    BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape, dims,
-    filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice, tensor,
+    BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
+    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice,
+    tensor,
 };
-use crate::nn::ops::AdamStep;
+use crate::nn::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
@@ -110,7 +111,7 @@ pub(super) fn scaled_gradient(dy: T, scale: f32) -> T {
         return dy;
     }
     let mut dy = owned(dy);
-    dy.storage_mut::<f32>().iter_mut().for_each(|g| *g *= scale);
+    elementwise::scale(dy.storage_mut::<f32>(), scale);
     dy
 }
 
@@ -121,10 +122,10 @@ fn affine_gradients(
     dy: T,
     [x, w]: [&T; 2],
     k: usize,
-    input: impl FnOnce(&[f32], &[f32], &mut [f32]),
+    input: impl FnOnce(&[f32], &T, &mut [f32]),
     weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
 ) -> [Option<T>; 4] {
-    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), slice(w), dx)));
+    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx)));
     let (mut dw, mut db) = (None, None);
     if want_w || want_b {
         let mut bias = vec![0.0; k];
@@ -149,11 +150,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 let [x, w, b] = present([x, w, b]);
                 let shape = conv_shape(&x, &w, stride);
                 let y = filled(conv_output(&shape), |y| {
-                    shape.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
+                    convolve(shape, slice(&x), &w, &b, r.as_ref().map(slice), scale, y);
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| shape.grad_input(dy, w, dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| convolve_back(shape, dy, w, dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         shape.grad_weight(x, dy, dw, Some(db));
                     };
@@ -272,15 +273,16 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[q, kv, mask]| {
                 let [q, kv] = present([q, kv]);
                 let shape = attention_shape(&q, &kv, heads);
+                let mut log_sums = vec![0.0; shape.b * shape.heads * shape.tq];
                 let o = filled(q.layout().shape().clone(), |o| {
-                    shape.forward(slice(&q), slice(&kv), mask.as_ref().map(slice), o);
+                    shape.forward_saving(slice(&q), slice(&kv), mask.as_ref().map(slice), o, &mut log_sums);
                 });
                 let [saved, q, kv] = [o.clone(), q, kv].map(Saved::from);
                 let backward = move |_: [bool; 3], dy: T| {
                     let mut dkv = pool::take(kv.layout().num_elements());
                     let dq = filled(q.layout().shape().clone(), |dq| {
-                        let mask = mask.as_ref().map(slice);
-                        shape.backward(slice(&q), slice(&kv), mask, slice(&saved), slice(&dy), dq, &mut dkv);
+                        let (given, saved) = ([slice(&q), slice(&kv)], [slice(&saved), &log_sums[..]]);
+                        shape.backward(given, mask.as_ref().map(slice), saved, slice(&dy), dq, &mut dkv);
                     });
                     recycle(dy);
                     [Some(dq), Some(tensor(dkv, kv.layout().shape().clone())), None]
@@ -305,7 +307,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &[f32], dx: &mut [f32]| linear.grad_input(dy, w, dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| linear.grad_input(dy, slice(w), dx);
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         linear.grad_weight(x, dy, dw, Some(db));
                     };
@@ -338,6 +340,19 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
     fn average_pool2(x: Tracked<C>) -> Tracked<C> {
         record_one::<C, _>(x, <Flex as NetworkOps>::average_pool2, |x| {
             resampled(dims(x), resample::average_pool2_backward)
+        })
+    }
+
+    fn pixel_shuffle(x: Tracked<C>) -> Tracked<C> {
+        record_one::<C, _>(x, <Flex as NetworkOps>::pixel_shuffle, |x| {
+            let [n, h, w, c4] = dims(x);
+            move |dy| {
+                let dx = filled([n, h, w, c4], |dx| {
+                    resample::pixel_shuffle_backward(slice(&dy), n, h, w, c4 / 4, dx);
+                });
+                recycle(dy);
+                dx
+            }
         })
     }
 
@@ -390,6 +405,22 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         _: AdamStep,
     ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
         panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
+    }
+
+    fn adafactor(
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: Tracked<C>,
+        _: AdafactorKind,
+        _: AdafactorStep,
+    ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
+        panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
+    }
+
+    fn average(_: Tracked<C>, _: Tracked<C>, _: f32) -> Tracked<C> {
+        panic!("a moving average is not differentiable; `train` calls it on inner tensors")
     }
 
     fn sum_of_squares(_: Tracked<C>) -> Tracked<C> {

@@ -1,8 +1,9 @@
-"""Writes resize.safetensors: pictures resized by Pillow, for tests/it/image.rs.
+"""Writes resize.safetensors and alpha.safetensors: pictures resized by Pillow, for tests/it/image.rs.
 
     python make.py        (Pillow 13, numpy, safetensors)
 
 Names are `{u8|f32}.{filter}.{width}x{height}`; the inputs are `u8.input` [h, w, 3] and `f32.input` [h, w, 1].
+In alpha.safetensors they are `{la|rgba}.{filter}.{width}x{height}` and `{la|rgba}.input`.
 """
 
 from pathlib import Path
@@ -28,3 +29,17 @@ for name, resample in FILTERS.items():
         tensors[f"u8.{key}"] = np.asarray(Image.fromarray(picture).resize(size, resample)).copy()
         tensors[f"f32.{key}"] = np.asarray(Image.fromarray(field).resize(size, resample))[..., None].copy()
 save_file(tensors, Path(__file__).with_name("resize.safetensors"))
+
+# Opacity of every kind: a clear corner, a solid one, and all between.
+opacity = np.clip(rng.integers(-60, 60, (height, width)) + columns * 14 - 90, 0, 255).astype(np.uint8)
+tensors = {}
+for mode, name, colours in [("LA", "la", picture[..., :1]), ("RGBA", "rgba", picture)]:
+    source = np.concatenate([colours, opacity[..., None]], axis=-1)
+    tensors[f"{name}.input"] = source
+    for filter_name, resample in FILTERS.items():
+        for size in SIZES[:2] + SIZES[4:5]:
+            key = f"{name}.{filter_name}.{size[0]}x{size[1]}"
+            image = Image.fromarray(source)
+            assert image.mode == mode
+            tensors[key] = np.asarray(image.resize(size, resample)).copy()
+save_file(tensors, Path(__file__).with_name("alpha.safetensors"))

@@ -8,8 +8,8 @@ use imagen::cascade::{NullText, SamplingDefaults, StageConfig, StageName};
 use imagen::diffusion::{NoiseSchedule, Parameterization};
 use imagen::models::unet::{Conditioning, Text};
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
-use imagen::nn::{export, ops::AdamStep};
-use imagen::train::{GradientSum, TrainState};
+use imagen::nn::export;
+use imagen::train::{Average, GradientSum, Learning, Optimizer, TrainState};
 
 use crate::unet::{Golden, distance, gradients_by_name};
 
@@ -17,8 +17,8 @@ use crate::unet::{Golden, distance, gradients_by_name};
 const STEPS: usize = 10;
 
 /// A state with the file's first weights (and averages), nothing learned yet.
-fn first_state(golden: &Golden, config: &StageConfig, device: &Device) -> TrainState {
-    let fresh = TrainState::new(config, 0, device).unwrap();
+fn first_state(golden: &Golden, config: &StageConfig, learning: &Learning, device: &Device) -> TrainState {
+    let fresh = TrainState::new(config, learning, 0, device).unwrap();
     let mut tensors = Vec::new();
     for (name, parameter) in export(&fresh.unet) {
         let first = golden.numbers(&format!("param.{name}")).iter().map(|&v| v as f32).collect::<Vec<_>>();
@@ -32,7 +32,7 @@ fn first_state(golden: &Golden, config: &StageConfig, device: &Device) -> TrainS
     let path = folder.path().join("state.safetensors");
     let metadata = [("imagen.step".to_owned(), "0".to_owned())].into();
     write_safetensors(&path, &tensors, &metadata, Precision::F32).unwrap();
-    TrainState::load(&path, config, device).unwrap()
+    TrainState::load(&path, config, learning, device).unwrap()
 }
 
 #[test]
@@ -52,7 +52,12 @@ fn ten_steps_of_training_are_those_of_pytorch() {
     };
     let device = Device::flex();
     let autodiff = device.clone().autodiff();
-    let mut state = first_state(&golden, &config, &device);
+    let learning = Learning {
+        optimizer: Optimizer::Adam { beta1: number("beta1"), beta2: number("beta2"), weight_decay: 0.0 },
+        averages: vec![Average { name: "average".into(), decay: number("ema_decay") }],
+        freeze: Vec::new(),
+    };
+    let mut state = first_state(&golden, &config, &learning, &device);
 
     let mut failures = Vec::new();
     let mut check = |what: String, found: &[f64], expected: &[f64], limit: f64| {
@@ -90,17 +95,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         let norm = sum.norm().unwrap();
         check(format!("step {}: gradient norm", s + 1), &[norm], &golden.numbers("grad_norm")[s..=s], 1e-4);
         let clip = (number("clip_norm") / norm).min(1.0);
-        let adam = AdamStep {
-            lr: golden.numbers("lr")[s] as f32,
-            beta1: number("beta1") as f32,
-            beta2: number("beta2") as f32,
-            eps: number("eps") as f32,
-            weight_decay: 0.0,
-            step: 0, // the state counts
-            scale: clip as f32,
-            average_decay: number("ema_decay") as f32,
-        };
-        state = state.updated(sum, adam);
+        state = state.updated(sum, golden.numbers("lr")[s], clip);
     }
     assert_eq!(state.step, STEPS as u64);
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();

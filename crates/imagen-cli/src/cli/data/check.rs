@@ -1,0 +1,202 @@
+//! `imagen data check`: what of a set cannot be used, and what is merely odd, counted and named.
+
+use std::fmt::Write;
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use serde_json::{Value, json};
+
+use imagen::data::{Source, Split, Survey};
+use imagen::text::TextEncoder;
+
+use super::{Looked, Spread, token_counts};
+use crate::failure::{Exit, Failure, Result, print_line};
+
+/// How many names of a kind of trouble are printed; `--json` has all.
+const SHOWN: usize = 5;
+
+/// Look at every picture and caption of a set
+///
+/// Names what is damaged, too small, missing, without caption or there twice. Exits with code 3 where more entries than
+/// --max-bad allows cannot be used: pictures that cannot be read or are too small, captions without a picture.
+#[derive(Debug, clap::Args)]
+#[command(after_help = super::LAYOUTS)]
+pub(super) struct Check {
+    #[command(flatten)]
+    looked: Looked,
+    /// The least length of a picture's shorter side; a recipe's data.min_side
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    min_side: usize,
+    /// The largest part of the entries that may be unusable, e.g. 0.01; a recipe's data.max_bad
+    #[arg(long, value_name = "PART", default_value_t = 0.0, value_parser = part)]
+    max_bad: f64,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("expected a part, from 0 to 1".to_owned()) }
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<()> {
+        let (source, survey) = self.looked.take(3)?;
+        let encoder = self.looked.encoder(&source)?;
+        let tokens = encoder.as_deref().map(|encoder| Tokens::count(&source, encoder)).transpose()?;
+        let report = Report::new(&source, &survey, self.min_side, tokens);
+        print_line(if self.looked.json { report.to_json().to_string() } else { report.describe() })?;
+        let (unusable, entries) = (report.unusable(), source.examples().len() + source.odd().missing.len());
+        let folder = self.looked.folder.display();
+        if report.usable == 0 {
+            let failure = Failure::new(Exit::Data, format_args!("no picture of {folder} can be used"));
+            return Err(failure.hint("a set needs PNG, JPEG or WebP pictures, all of them with captions or none"));
+        }
+        if unusable as f64 > self.max_bad * entries as f64 {
+            let failure =
+                Failure::new(Exit::Data, format_args!("{unusable} of {entries} entries of {folder} cannot be used"));
+            return Err(failure.hint("mend or remove them, or allow some with --max-bad and a recipe's data.max_bad"));
+        }
+        Ok(())
+    }
+}
+
+/// Lengths of the captions as the text encoder counts.
+struct Tokens {
+    spread: Spread,
+    limit: usize,
+    /// Captions that are longer than the encoder reads.
+    cut: Vec<String>,
+}
+
+impl Tokens {
+    fn count(source: &Source, encoder: &dyn TextEncoder) -> Result<Self> {
+        let spread = Spread::of(token_counts(source, encoder)?).expect("there are captions");
+        let is_cut = |caption: &&String| encoder.cut_text(caption).map(|cut| cut.map(|_| (*caption).clone()));
+        let cut: Vec<Option<String>> =
+            source.captions().par_iter().map(|caption| is_cut(&caption)).collect::<imagen::Result<_>>()?;
+        Ok(Self { spread, limit: encoder.max_length(), cut: cut.into_iter().flatten().collect() })
+    }
+}
+
+/// What the check found.
+struct Report<'a> {
+    source: &'a Source,
+    usable: usize,
+    /// Shortest and longest side of all readable pictures.
+    sides: Option<(usize, usize)>,
+    /// Name and reason.
+    unreadable: Vec<(&'a str, &'a str)>,
+    /// Name, width and height.
+    small: Vec<(&'a str, usize, usize)>,
+    /// Pictures with the same pixels as an earlier one, and that one.
+    copies: Vec<(&'a str, &'a str)>,
+    tokens: Option<Tokens>,
+}
+
+impl<'a> Report<'a> {
+    fn new(source: &'a Source, survey: &'a Survey, min_side: usize, tokens: Option<Tokens>) -> Self {
+        let name = |number: usize| source.examples()[number].name.as_str();
+        let looks = survey.looks.iter().enumerate();
+        let unreadable: Vec<_> = looks.filter_map(|(i, look)| Some((name(i), look.as_ref().err()?.as_str()))).collect();
+        let small: Vec<_> = survey
+            .readable()
+            .filter(|(_, look)| look.side() < min_side)
+            .map(|(i, look)| (name(i), look.width, look.height))
+            .collect();
+        let copies = survey.copies().into_iter().map(|(copy, first)| (name(copy), name(first))).collect();
+        let least = survey.readable().map(|(_, look)| look.side()).min();
+        let most = survey.readable().map(|(_, look)| look.width.max(look.height)).max();
+        let usable = survey.looks.len() - unreadable.len() - small.len();
+        Self { source, usable, sides: least.zip(most), unreadable, small, copies, tokens }
+    }
+
+    fn unusable(&self) -> usize {
+        self.unreadable.len() + self.small.len() + self.source.odd().missing.len()
+    }
+
+    fn in_split(&self, split: Split) -> usize {
+        self.source.examples().iter().filter(|example| example.split == split).count()
+    }
+
+    /// Each kind of trouble with its names.
+    fn troubles(&self) -> [(&'static str, Vec<String>); 7] {
+        let odd = self.source.odd();
+        let small = self.small.iter().map(|(name, width, height)| format!("{name} ({width}x{height})"));
+        let cut = self.tokens.iter().flat_map(|tokens| &tokens.cut).cloned();
+        [
+            ("pictures that cannot be read", self.unreadable.iter().map(|(_, reason)| (*reason).to_owned()).collect()),
+            ("pictures that are too small", small.collect()),
+            ("captions without a picture", odd.missing.clone()),
+            ("pictures without a caption", odd.uncaptioned.clone()),
+            ("pictures listed more than once", odd.repeated.clone()),
+            (
+                "pictures that are copies of another",
+                self.copies.iter().map(|(copy, first)| format!("{copy} of {first}")).collect(),
+            ),
+            ("captions that are longer than the text encoder reads", cut.collect()),
+        ]
+    }
+
+    fn describe(&self) -> String {
+        let captions = self.source.captions();
+        let longest = captions.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+        let mut text = format!(
+            "found {}\n{} of {} pictures can be used ({} train, {} validation in all)",
+            self.source.origin(),
+            self.usable,
+            self.source.examples().len(),
+            self.in_split(Split::Train),
+            self.in_split(Split::Validation),
+        );
+        let mut line = |line: String| write!(text, "\n{line}").expect("writing to a string");
+        if !captions.is_empty() {
+            line(format!("{} captions, the longest of {longest} characters", captions.len()));
+        }
+        if let Some(Tokens { spread, limit, cut }) = &self.tokens {
+            line(format!(
+                "{} to {} tokens a caption, {:.1} in the mean; {} are cut at {limit}",
+                spread.min,
+                spread.max,
+                spread.mean,
+                cut.len()
+            ));
+        }
+        if let Some((least, most)) = self.sides {
+            line(format!("sides from {least} to {most} pixels"));
+        }
+        for (kind, names) in self.troubles().into_iter().filter(|(_, names)| !names.is_empty()) {
+            line(format!("{} {kind}:", names.len()));
+            names.iter().take(SHOWN).for_each(|name| line(format!("  {name}")));
+            if names.len() > SHOWN {
+                line(format!("  and {} more", names.len() - SHOWN));
+            }
+        }
+        text
+    }
+
+    fn to_json(&self) -> Value {
+        let odd = self.source.odd();
+        let unreadable = self.unreadable.iter().map(|(name, reason)| json!({ "name": name, "reason": reason }));
+        let small =
+            self.small.iter().map(|(name, width, height)| json!({ "name": name, "width": width, "height": height }));
+        let copies = self.copies.iter().map(|(copy, first)| json!({ "name": copy, "of": first }));
+        let tokens = self.tokens.as_ref().map(|Tokens { spread, limit, cut }| {
+            json!({ "min": spread.min, "max": spread.max, "mean": spread.mean, "limit": limit, "cut": cut })
+        });
+        json!({
+            "detected": self.source.origin(),
+            "usable": self.usable,
+            "unusable": self.unusable(),
+            "train": self.in_split(Split::Train),
+            "validation": self.in_split(Split::Validation),
+            "captions": self.source.captions().len(),
+            "tokens": tokens,
+            "shortest_side": self.sides.map(|(least, _)| least),
+            "longest_side": self.sides.map(|(_, most)| most),
+            "unreadable": unreadable.collect::<Vec<_>>(),
+            "too_small": small.collect::<Vec<_>>(),
+            "missing": odd.missing,
+            "uncaptioned": odd.uncaptioned,
+            "repeated": odd.repeated,
+            "copies": copies.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! `imagen data encode`: the embeddings of a set's captions, computed once for every run that names the file.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use imagen::data::Source;
+use imagen::text::{self, CacheEvent, EmbeddingCache, TextOptions};
+
+use super::super::shared::{self, TextEncoder, Threads};
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::interrupt;
+use crate::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen data encode data/shapes
+  imagen data encode data/coco/train2017 --text-encoder models/minilm -o captions.safetensors
+
+A recipe uses the file with data.captions = \"FILE\". What is in it already stays; only new captions
+are encoded, and after an interruption the same command goes on.";
+
+/// Compute the text embeddings of every caption, once
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Encode {
+    /// A folder of pictures, a .tar shard, or a JSON file of COCO captions
+    folder: PathBuf,
+    /// The file to write or complete; captions.safetensors in the folder where absent
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    text_encoder: TextEncoder,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+impl Encode {
+    pub(super) fn run(self) -> Result<()> {
+        let source = Source::open(&self.folder)?;
+        if source.captions().is_empty() {
+            let failure = Failure::new(Exit::Data, format_args!("{} has no captions", self.folder.display()));
+            return Err(failure.hint(super::LAYOUTS));
+        }
+        let files = self.text_encoder.files()?;
+        self.threads.apply()?;
+        interrupt::watch("finishing this batch and saving")?;
+        let encoder = text::load(files, &TextOptions::default(), &shared::device())?;
+        let path = self.output.clone().unwrap_or_else(|| beside(&self.folder));
+        let mut progress = Progress::new(self.quiet);
+        let (mut seen, mut cut) = (0, 0);
+        let cache = EmbeddingCache::build_or_stop(&path, source.captions(), encoder.as_ref(), &mut |event| {
+            match event {
+                CacheEvent::Encoded { done, of } => {
+                    seen = done;
+                    progress.step("encode", done as u64, of as u64, "");
+                }
+                CacheEvent::Cut { .. } => cut += 1,
+                CacheEvent::OtherEncoder { .. } => {
+                    progress.note(format_args!("{} is of another text encoder; encoding anew", path.display()));
+                }
+                CacheEvent::Damaged { why } => progress.note(format_args!("a file is damaged ({why}); encoding anew")),
+                _ => {}
+            }
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        progress.finish();
+        let Some(cache) = cache else {
+            let failure = Failure::interrupted(format_args!("{seen} captions were encoded and saved"));
+            return Err(failure.hint("the same command goes on from there"));
+        };
+        if cut > 0 {
+            let limit = encoder.max_length();
+            progress.note(format_args!("{cut} captions were cut at {limit} tokens; `imagen data check` names them"));
+        }
+        progress.note(format_args!("{} captions, {seen} of them new", cache.len()));
+        print_line(path.display())
+    }
+}
+
+/// Where the embeddings of a set are kept: in its folder.
+fn beside(set: &Path) -> PathBuf {
+    let folder = if set.is_dir() { set } else { set.parent().unwrap_or(Path::new("")) };
+    folder.join("captions.safetensors")
+}

@@ -1,0 +1,148 @@
+//! The captions of COCO: one JSON file with `images` (`id`, `file_name`) and `annotations` (`image_id`, `caption`).
+//!
+//! The file may be named itself; the pictures are then beside it or in a folder nearby. Or the folder of the pictures is
+//! named, and a `captions_*.json` lies in it or beside it, with or without a folder `annotations` between.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::files::{files_below, inside, is_picture};
+use super::{Found, Layout, Source, file_name};
+use crate::error::{Context, Error, Result};
+
+/// Pictures by which the folder of a captions file is recognised; one of them must be there.
+const PROBES: usize = 32;
+
+#[derive(serde::Deserialize)]
+struct File {
+    images: Vec<Image>,
+    annotations: Vec<Annotation>,
+}
+
+#[derive(serde::Deserialize)]
+struct Image {
+    id: Id,
+    file_name: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Annotation {
+    image_id: Id,
+    caption: String,
+}
+
+/// COCO numbers its pictures; sets made in its likeness also name them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(i64),
+    Name(String),
+}
+
+impl File {
+    fn open(json: &Path) -> Result<Self> {
+        let bytes = std::fs::read(json).map_err(|e| Error::io("read", json, e))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| {
+                Error::data("expected COCO captions: an object with `images` and `annotations`").with_source(e)
+            })
+            .context(|| json.display().to_string())
+    }
+
+    /// Whether one of the first pictures is in this folder.
+    fn is_of(&self, folder: &Path) -> bool {
+        let mut names = self.images.iter().take(PROBES).filter_map(|image| inside(&image.file_name).ok());
+        names.any(|name| folder.join(name).is_file())
+    }
+}
+
+/// The captions file in a folder of pictures, or in its folder `annotations`.
+pub(super) fn in_folder(folder: &Path, files: &BTreeSet<String>) -> Result<Option<PathBuf>> {
+    let found: Vec<&String> =
+        files.iter().filter(|name| is_captions(name.strip_prefix("annotations/").unwrap_or(name))).collect();
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(folder.join(one))),
+        [one, other, ..] => Err(Error::data(format!(
+            "{} holds several captions files ({one}, {other}); name the one that is meant instead of the folder",
+            folder.display()
+        ))),
+    }
+}
+
+/// The captions file one level above a folder of pictures without captions of their own. Of several the one with the folder's
+/// name is taken, as COCO has it; else the only one, if it speaks of these pictures.
+pub(super) fn above(folder: &Path, files: &BTreeSet<String>) -> Result<Option<PathBuf>> {
+    let has_captions = files.iter().any(|name| name.ends_with(".txt"));
+    // The parent of a relative name may be the empty path.
+    let whole = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
+    let Some(parent) = whole.parent().filter(|_| !has_captions) else { return Ok(None) };
+    let mut found = Vec::new();
+    for place in [parent.to_owned(), parent.join("annotations")] {
+        // Whoever may not look into the folder above has no captions there.
+        let Ok(entries) = std::fs::read_dir(&place) else { continue };
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        found.extend(names.filter(|name| is_captions(name)).map(|name| place.join(name)));
+    }
+    let own = format!("captions_{}.json", file_name(&whole));
+    let named = found.iter().find(|json| file_name(json) == own);
+    let json = match (named, &found[..]) {
+        (Some(json), _) | (None, [json]) => json,
+        _ => return Ok(None),
+    };
+    // A file that is no COCO file is none of ours, unless it bears the folder's name.
+    match File::open(json) {
+        Ok(captions) => Ok(captions.is_of(folder).then(|| json.clone())),
+        Err(error) if named.is_some() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The folder with the pictures of a captions file: its own, one in it, the one above, or one beside its own.
+pub(super) fn root_of(json: &Path) -> Result<PathBuf> {
+    let captions = File::open(json)?;
+    let whole = std::path::absolute(json).map_err(|e| Error::io("find", json, e))?;
+    let places = whole.ancestors().skip(1).take(2).flat_map(|folder| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut inner: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        inner.sort();
+        inner.insert(0, folder.to_owned());
+        inner
+    });
+    places.into_iter().find(|place| captions.is_of(place)).ok_or_else(|| {
+        let first = captions.images.first().map_or("", |image| &image.file_name);
+        Error::data(format!(
+            "the pictures of {} are nowhere near, such as {first:?}; expected them beside it, or in a folder there or above",
+            json.display()
+        ))
+    })
+}
+
+pub(super) fn read(path: &Path, json: &Path, root: &Path) -> Result<Source> {
+    let File { images, annotations } = File::open(json)?;
+    let files = files_below(root)?;
+    let mut captions: HashMap<Id, Vec<String>> = HashMap::new();
+    for Annotation { image_id, caption } in annotations {
+        captions.entry(image_id).or_default().push(caption);
+    }
+    let mut found = Found::default();
+    for Image { id, file_name } in images {
+        let name = inside(&file_name).context(|| json.display().to_string())?;
+        let captions = captions.remove(&id).unwrap_or_default();
+        if files.contains(&name) {
+            found.add(name, captions);
+        } else {
+            found.odd.missing.push(name);
+        }
+    }
+    let mut unknown: Vec<String> = captions.into_keys().map(|id| format!("image_id {id:?}")).collect();
+    unknown.sort();
+    found.odd.missing.extend(unknown);
+    let unlisted = files.iter().filter(|name| is_picture(name) && !found.places.contains_key(*name));
+    found.odd.uncaptioned.extend(unlisted.cloned());
+    Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", file_name(json))))
+}
+
+fn is_captions(name: &str) -> bool {
+    name.starts_with("captions_") && name.ends_with(".json")
+}

@@ -1,0 +1,433 @@
+//! Pictures with their captions, or without, from one of five layouts.
+//!
+//! The layout is told by what is there, and [`Source`] says what it took it for:
+//!
+//! * `metadata.jsonl` or `metadata.csv`: a line for each picture (`metadata`);
+//! * caption files: `cat.jpg` beside `cat.txt`, or pictures alone (`names`);
+//! * tar shards as WebDataset makes them (`shards`);
+//! * the captions of COCO (`coco`).
+//!
+//! What is odd (a caption without picture, a picture without caption, a picture listed twice) is counted and named; what
+//! makes the set unusable is an error. No picture is opened here, and no archive is unpacked: a picture is the bytes of
+//! a file or of a part of one.
+
+mod coco;
+mod files;
+mod metadata;
+mod names;
+mod shards;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use self::files::{ending, files_below, is_picture};
+use crate::error::{Context, Error, Result};
+use crate::image::{DecodeOptions, Picture, decode};
+
+/// Where no line says its split, one name in this many validates (2.5 %).
+const HELD_OUT: u64 = 40;
+/// A set of which more than this part of the captions name missing pictures is broken, not odd.
+const MISSING_ALLOWED: f64 = 0.01;
+/// How many names a report shows.
+const SHOWN: usize = 5;
+
+/// How a set says its captions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `metadata.jsonl` or `metadata.csv`.
+    Metadata,
+    /// A text file beside each picture.
+    CaptionFiles,
+    /// Tar archives, in which the files of a sample share their name up to its first dot.
+    Shards,
+    /// A JSON file of COCO captions.
+    Coco,
+    /// Pictures alone.
+    Unconditional,
+}
+
+/// Which part of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What is learned from.
+    Train,
+    /// What is held out.
+    Validation,
+}
+
+/// A picture and what it may be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The file below the folder, with `/` between its parts; in a shard, the shard's name and then the file's.
+    pub name: String,
+    /// The part of the set that it belongs to.
+    pub split: Split,
+    /// Numbers of its captions in [`Source::captions`], the canonical one first; empty in an unconditional set.
+    pub captions: Vec<usize>,
+    /// What it is a version of, where the set says so.
+    pub concept: Option<String>,
+    /// Where its bytes are, if they are not a file of their own.
+    slice: Option<Slice>,
+}
+
+/// A part of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    shard: usize,
+    start: u64,
+    length: u64,
+}
+
+/// The pictures and captions of a set.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What the set was opened as.
+    path: PathBuf,
+    /// What the names of pictures are below.
+    root: PathBuf,
+    layout: Layout,
+    origin: String,
+    shards: Vec<PathBuf>,
+    examples: Vec<Example>,
+    captions: Vec<String>,
+    odd: Odd,
+}
+
+/// What was found and left out; each list in the order of the folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Odd {
+    /// Captions whose picture does not exist.
+    pub missing: Vec<String>,
+    /// Pictures without a caption in a set that has captions.
+    pub uncaptioned: Vec<String>,
+    /// Pictures listed more than once; their captions are joined.
+    pub repeated: Vec<String>,
+}
+
+impl Split {
+    /// The part that a name belongs to where the set does not say: a fixed hash of the name, 2.5 % validation.
+    ///
+    /// It depends on the name alone, so a set may grow or be sorted anew without pictures changing sides.
+    pub fn of_name(name: &str) -> Self {
+        if hash(name) % HELD_OUT == 0 { Split::Validation } else { Split::Train }
+    }
+}
+
+impl Source {
+    /// Reads what a folder, a `.tar` file or a COCO captions `.json` holds; pictures are not opened.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`crate::ErrorKind::Data`] also if there is no picture, nothing has a caption though there
+    /// are captions, or more than 1 % of the captions name missing pictures.
+    pub fn open(path: &Path) -> Result<Self> {
+        let source = Self::read(path)?;
+        source.check()?;
+        Ok(source)
+    }
+
+    /// The same, however little of it is usable: for a report.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if there is nothing at the path, it can be read as several layouts, or metadata, a shard
+    /// or a captions file are malformed; [`crate::ErrorKind::Io`].
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return match ending(path.to_str().unwrap_or_default()).as_str() {
+                "tar" => shards::read(path, path.parent().unwrap_or(path), &[file_name(path)]),
+                "json" => coco::read(path, path, &coco::root_of(path)?),
+                _ => Err(Error::data(format!(
+                    "{} is no set of pictures: name a folder, a .tar shard or a COCO captions .json",
+                    path.display()
+                ))),
+            };
+        }
+        if !path.is_dir() {
+            return Err(Error::data(format!("there is no folder {}: name a folder of pictures", path.display())));
+        }
+        let files = files_below(path)?;
+        if let Some(kind) = metadata::in_folder(path, &files)? {
+            return metadata::read(path, kind, &files);
+        }
+        if let Some(json) = coco::in_folder(path, &files)? {
+            return coco::read(path, &json, &coco::root_of(&json)?);
+        }
+        let tars: Vec<String> = files.iter().filter(|name| ending(name) == "tar").cloned().collect();
+        let picture = files.iter().find(|name| is_picture(name));
+        match (tars.first(), picture) {
+            (Some(tar), Some(picture)) => Err(Error::data(format!(
+                "{} holds shards such as {tar} and pictures such as {picture}; keep them in folders of their own",
+                path.display()
+            ))),
+            (Some(_), None) => shards::read(path, path, &tars),
+            (None, None) if let Some(packed) = files.iter().find(|name| is_packed(name)) => Err(Error::data(format!(
+                "{} holds archives such as {packed}, which are not read; unpack them, or make plain .tar shards of them",
+                path.display()
+            ))),
+            _ => match coco::above(path, &files)? {
+                Some(json) => coco::read(path, &json, path),
+                None => names::read(path, &files),
+            },
+        }
+    }
+
+    /// What the set was opened as: a folder, a shard or a captions file.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the set says its captions.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What the captions, or the pictures of a set without, are read from: `metadata.jsonl`, `3 tar shards`.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The usable pictures, sorted by name.
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    /// Every different caption once, in order of first use.
+    pub fn captions(&self) -> &[String] {
+        &self.captions
+    }
+
+    /// What was odd.
+    pub fn odd(&self) -> &Odd {
+        &self.odd
+    }
+
+    /// The usable pictures by concept, in order of first appearance; one without a concept is its own.
+    pub fn concepts(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (number, example) in self.examples.iter().enumerate() {
+            let place = match &example.concept {
+                Some(concept) => *places.entry(concept).or_insert(groups.len()),
+                None => groups.len(),
+            };
+            if place == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[place].push(number);
+        }
+        groups
+    }
+
+    /// The bytes of an example's picture file.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if there are more than `most`; [`crate::ErrorKind::Io`] if they cannot be read.
+    pub fn bytes(&self, example: &Example, most: u64) -> Result<Vec<u8>> {
+        let path = match example.slice {
+            Some(slice) => &self.shards[slice.shard],
+            None => &self.root.join(&example.name),
+        };
+        let io = |e| Error::io("read", path, e);
+        let mut file = File::open(path).map_err(io)?;
+        let length = match example.slice {
+            Some(slice) => {
+                file.seek(SeekFrom::Start(slice.start)).map_err(io)?;
+                slice.length
+            }
+            None => file.metadata().map_err(io)?.len(),
+        };
+        if length > most {
+            return Err(Error::data(format!("{length} bytes; at most {most} are read")).context(self.called(example)));
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(length).read_to_end(&mut bytes).map_err(io)?;
+        Ok(bytes)
+    }
+
+    /// An example's picture.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`] and [`decode::decode`], with the picture's name.
+    pub fn picture(&self, example: &Example, options: &DecodeOptions) -> Result<Picture> {
+        let bytes = self.bytes(example, options.max_bytes)?;
+        decode::decode(&bytes, options).context(|| self.called(example))
+    }
+
+    /// What an error calls a picture.
+    pub(super) fn called(&self, example: &Example) -> String {
+        format!("picture {}", self.root.join(&example.name).display())
+    }
+
+    /// One part of the set; captions keep their numbers.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if the part is empty.
+    pub fn split(&self, split: Split) -> Result<Self> {
+        let mut part = self.clone();
+        part.examples.retain(|example| example.split == split);
+        if part.examples.is_empty() {
+            return Err(Error::data(format!(
+                "{} holds no picture of the {} split; {} are in the other",
+                self.path.display(),
+                if split == Split::Train { "training" } else { "validation" },
+                self.examples.len()
+            )));
+        }
+        Ok(part)
+    }
+
+    fn check(&self) -> Result<()> {
+        let path = self.path.display();
+        let pictures = self.examples.len() + self.odd.uncaptioned.len();
+        let missing = self.odd.missing.len();
+        if pictures == 0 {
+            let captions = if missing > 0 { &format!("{missing} captions but ") } else { "" };
+            return Err(Error::data(format!("{path} holds {captions}no picture; expected PNG, JPEG or WebP files")));
+        }
+        if missing as f64 > MISSING_ALLOWED * (missing + self.examples.len()) as f64 {
+            return Err(Error::data(format!(
+                "{missing} of {} captions in {path} name pictures that are missing: {}; complete the set or remove the lines",
+                missing + self.examples.len(),
+                first_few(&self.odd.missing)
+            )));
+        }
+        if self.examples.is_empty() {
+            return Err(Error::data(format!(
+                "none of the {pictures} pictures in {path} has a caption in {}; fill it, or remove it to train without \
+                 captions",
+                self.origin
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Examples and captions while a layout is being read.
+#[derive(Default)]
+struct Found {
+    examples: Vec<Example>,
+    captions: Vec<String>,
+    numbers: HashMap<String, usize>,
+    /// Places of the examples by name.
+    places: HashMap<String, usize>,
+    odd: Odd,
+}
+
+impl Found {
+    /// Takes a picture and its captions in; those of a picture that is there already are joined.
+    fn add<S: AsRef<str>>(&mut self, name: String, captions: impl IntoIterator<Item = S>) -> &mut Example {
+        let captions: Vec<usize> = captions.into_iter().filter_map(|caption| self.number(caption.as_ref())).collect();
+        let place = match self.places.get(&name) {
+            Some(&place) => {
+                self.odd.repeated.push(name);
+                place
+            }
+            None => {
+                let (split, place) = (Split::of_name(&name), self.examples.len());
+                self.places.insert(name.clone(), place);
+                self.examples.push(Example { name, split, captions: Vec::new(), concept: None, slice: None });
+                place
+            }
+        };
+        let example = &mut self.examples[place];
+        for caption in captions {
+            if !example.captions.contains(&caption) {
+                example.captions.push(caption);
+            }
+        }
+        example
+    }
+
+    /// The number of a caption, equal ones being kept once; none for a blank one.
+    fn number(&mut self, caption: &str) -> Option<usize> {
+        let caption = caption.trim();
+        if caption.is_empty() {
+            return None;
+        }
+        if let Some(&number) = self.numbers.get(caption) {
+            return Some(number);
+        }
+        self.numbers.insert(caption.to_owned(), self.captions.len());
+        self.captions.push(caption.to_owned());
+        Some(self.captions.len() - 1)
+    }
+
+    /// The source, without what has no caption where captions are expected, sorted.
+    fn into_source(mut self, path: &Path, root: &Path, layout: Layout, origin: String) -> Source {
+        let bare = |example: &mut Example| example.captions.is_empty();
+        // Shards have no sign of their own that captions are meant.
+        let expected = match layout {
+            Layout::Unconditional => false,
+            Layout::Shards => !self.captions.is_empty(),
+            _ => true,
+        };
+        if expected {
+            self.odd.uncaptioned.extend(self.examples.extract_if(.., bare).map(|example| example.name));
+            self.odd.uncaptioned.sort();
+        }
+        self.examples.sort_by(|a, b| a.name.cmp(&b.name));
+        let Self { examples, captions, odd, .. } = self;
+        let (path, root) = (path.to_owned(), root.to_owned());
+        Source { path, root, layout, origin, shards: Vec::new(), examples, captions, odd }
+    }
+}
+
+/// One line: `3298 training and 77 validation pictures with 28018 captions from metadata.jsonl; ...`.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let train = self.examples.iter().filter(|example| example.split == Split::Train).count();
+        write!(f, "{train} training and {} validation pictures", self.examples.len() - train)?;
+        match self.captions.len() {
+            0 => write!(f, " without captions")?,
+            captions => write!(f, " with {captions} captions")?,
+        }
+        if self.layout != Layout::Unconditional {
+            write!(f, " from {}", self.origin)?;
+        }
+        let Odd { missing, uncaptioned, repeated } = &self.odd;
+        for (names, what) in [
+            (missing, "captions without picture"),
+            (uncaptioned, "pictures without caption, left out"),
+            (repeated, "pictures listed again, captions joined"),
+        ] {
+            if !names.is_empty() {
+                write!(f, "; {} {what}: {}", names.len(), first_few(names))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_split(name: &str) -> Result<Split> {
+    match name {
+        "train" => Ok(Split::Train),
+        "validation" | "valid" | "val" | "test" => Ok(Split::Validation),
+        _ => Err(Error::data(format!("split {name:?} is unknown; expected \"train\" or \"validation\""))),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether the name is that of a compressed archive, in which nothing can be read in place.
+fn is_packed(name: &str) -> bool {
+    ["gz", "tgz", "zst", "xz", "bz2", "zip"].contains(&ending(name).as_str())
+}
+
+fn first_few(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown}, ...") } else { shown }
+}
+
+/// FNV-1a with the finish of SplitMix64, whose low bits are as good as its high ones.
+fn hash(name: &str) -> u64 {
+    let fnv =
+        name.bytes().fold(0xCBF2_9CE4_8422_2325, |h: u64, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    let mixed = (fnv ^ fnv >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ mixed >> 31
+}

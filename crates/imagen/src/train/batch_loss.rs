@@ -1,0 +1,205 @@
+//! From a batch to its loss and gradients: noise, dropped texts, noised low resolution, the network, backward.
+//!
+//! Everything random here is a function of (key, step, place in the batch), so that micro-batches are the whole batch in
+//! parts.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::metrics::LossByTime;
+use super::recipe::Recipe;
+use super::state::{GradientSum, TrainState};
+use crate::cascade::upsample;
+use crate::data::{Batch, Pixels, Source};
+use crate::diffusion::{AugLevel, Loss, Objective, Time, TimeSampling, augment};
+use crate::error::{Error, Result};
+use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
+use crate::nn::{self, ops};
+use crate::rng::Rng;
+use crate::text::EmbeddingCache;
+
+/// Streams of the run's seed; each is folded with the step. The loader's streams of the same seed lie below them.
+mod stream {
+    pub(super) const DIFFUSION: u64 = 0x100;
+    pub(super) const TEXT_DROP: u64 = 0x101;
+    pub(super) const AUG_LEVEL: u64 = 0x102;
+    pub(super) const AUG_NOISE: u64 = 0x103;
+}
+
+/// The embeddings of a set's captions.
+pub(super) struct Captions {
+    cache: Rc<EmbeddingCache>,
+    /// Ids in the cache by number in the source.
+    ids: Vec<usize>,
+    max_tokens: usize,
+}
+
+impl Captions {
+    /// Those of `source`, all of which `cache` has.
+    pub(super) fn new(cache: Rc<EmbeddingCache>, source: &Source, max_tokens: usize) -> Result<Self> {
+        let id =
+            |caption: &String| cache.id(caption).ok_or_else(|| Error::data(format!("{caption:?} was not encoded")));
+        let ids = source.captions().iter().map(id).collect::<Result<_>>()?;
+        Ok(Self { cache, ids, max_tokens })
+    }
+}
+
+/// What the loss of a batch needs besides the network.
+pub(super) struct BatchLoss<'a> {
+    recipe: &'a Recipe,
+    objective: Objective,
+    key: Rng,
+    captions: Option<Captions>,
+    text_drop_prob: f64,
+}
+
+/// The training objective of a recipe.
+pub(super) fn objective(recipe: &Recipe) -> Objective {
+    Objective {
+        schedule: recipe.stage.schedule,
+        parameterization: recipe.stage.parameterization,
+        weight: recipe.train.loss_weight,
+        times: TimeSampling::LowDiscrepancy,
+    }
+}
+
+/// What a batch says about the weights.
+pub(super) enum Outcome {
+    /// The direction in which the loss grows.
+    Gradients {
+        /// Of the mean loss.
+        sum: GradientSum,
+        /// Mean over the batch.
+        loss: f64,
+        /// The same by the pictures' times.
+        by_time: LossByTime,
+        /// Norm of all gradients.
+        norm: f64,
+    },
+    /// A number is infinite or none; this says which.
+    NotFinite(String),
+}
+
+impl<'a> BatchLoss<'a> {
+    /// With the randomness of `key` and this share of texts dropped.
+    pub(super) fn new(recipe: &'a Recipe, key: Rng, captions: Option<Captions>, text_drop_prob: f64) -> Self {
+        Self { recipe, objective: objective(recipe), key, captions, text_drop_prob }
+    }
+
+    /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
+    pub(super) fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
+        let many = self.parts(batch).count() > 1;
+        let pass = || self.passes(state, batch);
+        if many { ops::keeping_weights(pass) } else { pass() }
+    }
+
+    /// One pass forward and back for each part of the batch.
+    fn passes(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
+        let device = state.device().clone().autodiff();
+        let (mut sum, mut total, mut by_time) = (GradientSum::default(), 0.0, LossByTime::default());
+        for (part, share) in self.parts(batch) {
+            let (Loss { mean, per_picture }, times) = self.loss(&state.unet, batch, part, state.step, &device)?;
+            let value = f64::from(mean.clone().into_scalar::<f32>());
+            if !value.is_finite() {
+                return Ok(Outcome::NotFinite(blame(&state.unet).unwrap_or_else(|| format!("the loss is {value}"))));
+            }
+            total += share * value;
+            let losses = per_picture.into_data();
+            times.into_iter().zip(losses.iter::<f64>()).for_each(|(time, loss)| by_time.add(time, loss));
+            sum.add(&state.unet, &(mean * share as f32).backward());
+        }
+        match sum.norm() {
+            Ok(norm) => Ok(Outcome::Gradients { sum, loss: total, by_time, norm }),
+            Err(error) => Ok(Outcome::NotFinite(error.to_string())),
+        }
+    }
+
+    /// Mean loss of one batch, nothing recorded.
+    pub(super) fn value(&self, unet: &Unet, batch: &Batch, step: u64, device: &Device) -> Result<f64> {
+        let mut total = 0.0;
+        for (part, share) in self.parts(batch) {
+            let (loss, _) = self.loss(unet, batch, part, step, device)?;
+            total += share * f64::from(loss.mean.into_scalar::<f32>());
+        }
+        Ok(total)
+    }
+
+    /// The parts of a batch that go through the network at once, each with its share of the batch.
+    fn parts(&self, batch: &Batch) -> impl Iterator<Item = (Range<usize>, f64)> {
+        let n = batch.examples.len();
+        let size = self.recipe.train.micro_batch.unwrap_or(n).min(n).max(1);
+        (0..n).step_by(size).map(move |first| {
+            let part = first..(first + size).min(n);
+            let share = part.len() as f64 / n as f64;
+            (part, share)
+        })
+    }
+
+    /// The loss of a part of a batch, and the times that its pictures were seen at.
+    fn loss(
+        &self,
+        unet: &Unet,
+        batch: &Batch,
+        part: Range<usize>,
+        step: u64,
+        device: &Device,
+    ) -> Result<(Loss, Vec<Time>)> {
+        let n = batch.examples.len();
+        let key = self.key.fold(stream::DIFFUSION).fold(step);
+        let noised = self.objective.q_sample(pictures(&batch.pictures, &part, device), key, part.clone(), n);
+        let conditioning = Conditioning {
+            log_snr: noised.levels().iter().map(|level| level.get()).collect(),
+            text: self.text(unet, batch, part.clone(), step, device)?,
+            low_resolution: self.low_resolution(batch, part, step, device)?,
+        };
+        let forward = || unet.forward(noised.z(), &conditioning);
+        let prediction = if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
+        let times = noised.times().to_vec();
+        Ok((noised.loss(prediction), times))
+    }
+
+    /// The captions of a part of the batch, some of them dropped.
+    fn text(&self, unet: &Unet, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
+        let Some(captions) = &self.captions else { return Ok(None) };
+        let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {
+            let caption = caption.ok_or_else(|| Error::data(format!("picture {example} has no caption")))?;
+            Ok(captions.ids[caption])
+        });
+        let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
+        let key = self.key.fold(stream::TEXT_DROP).fold(step);
+        let dropped: Vec<bool> = part.map(|i| key.fold(i as u64).unit() < self.text_drop_prob).collect();
+        let text = Text { sequence: embedding.sequence, mask: embedding.mask };
+        Ok(Some(self.recipe.stage.null_text.replace(unet, text, &dropped)))
+    }
+
+    /// The low-resolution pictures of a part of the batch, up-sampled and noised at a random level each (A6).
+    fn low_resolution(
+        &self,
+        batch: &Batch,
+        part: Range<usize>,
+        step: u64,
+        device: &Device,
+    ) -> Result<Option<LowResolution>> {
+        let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
+        let key = |stream: u64, i: usize| self.key.fold(stream).fold(step).fold(i as u64);
+        let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
+        let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
+        let picture = augment(upsample(low, batch.pictures.shape[2]), &levels, &keys);
+        Ok(Some(LowResolution { picture, log_snr: levels.iter().map(|l| l.log_snr().get()).collect() }))
+    }
+}
+
+/// The first parameter that holds a number that is not finite.
+fn blame(unet: &Unet) -> Option<String> {
+    let broken = |(name, t): (String, nn::Values)| t.values.iter().any(|x| !x.is_finite()).then_some(name);
+    nn::export(unet).into_iter().find_map(broken).map(|name| format!("the parameter {name} is not finite"))
+}
+
+/// A part of a batch's pictures as a tensor.
+pub(super) fn pictures(pixels: &Pixels, part: &Range<usize>, device: &Device) -> Tensor<4> {
+    let [_, h, w, c] = pixels.shape;
+    let values = pixels.values[part.start * h * w * c..part.end * h * w * c].to_vec();
+    Tensor::from_data(TensorData::new(values, [part.len(), h, w, c]), device)
+}

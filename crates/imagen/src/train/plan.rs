@@ -1,0 +1,140 @@
+//! What a training run needs before anything of it is allocated: memory by what holds it, and multiply-adds.
+//!
+//! Counted from the recipe (`models::unet::cost`) and, where they can be read, the names and captions of its pictures. Three
+//! things are estimates: the working memory of one operation on its way back, for which the largest map stands, the tokens
+//! of a caption, and the program itself. Frozen parameters count like others.
+
+use super::optimizer::Optimizer;
+use super::recipe::Recipe;
+use super::state::Learning;
+use crate::data::Source;
+use crate::error::Result;
+use crate::models::unet::{LevelCost, cost};
+
+/// Maps of the largest size that exist besides those that are kept: gradients on their way, outputs, scratch.
+const WORKING_MAPS: u64 = 6;
+/// The program with its text encoder at work, and batches that wait; about 120 MiB less where every caption is encoded.
+const PROGRAM: u64 = 300 << 20;
+
+/// What a run takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Numbers that are learned.
+    pub parameters: u64,
+    /// Bytes that are held all the time, by what they hold.
+    pub held: Vec<(&'static str, u64)>,
+    /// Bytes that a step needs besides.
+    pub step: Vec<(&'static str, u64)>,
+    /// Bytes that saving needs besides: the averaged network, built and on its way to the disk. What a step has let go of
+    /// the allocator keeps for the next, so that this comes on top.
+    pub saving: u64,
+    /// Multiply-adds of a step, all its pictures there and back.
+    pub step_multiply_adds: u64,
+    /// Steps of the run.
+    pub steps: u64,
+}
+
+impl Plan {
+    /// The plan of a recipe. Pictures and captions are counted where their folder can be read.
+    ///
+    /// # Errors
+    /// `Data` where the recipe contradicts itself.
+    pub fn of(recipe: &Recipe) -> Result<Self> {
+        Self::with(recipe, Source::open(&recipe.data.folder).ok().as_ref())
+    }
+
+    fn with(recipe: &Recipe, source: Option<&Source>) -> Result<Self> {
+        let (stage, config) = (&recipe.stage, &recipe.train);
+        let learning = Learning::of(recipe)?;
+        let levels = cost(&stage.unet, recipe.data.crop.unwrap_or(stage.size));
+        let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
+        let parameters = sum(|level| level.parameters);
+        let moments = match learning.optimizer {
+            Optimizer::Adam { .. } => 2 * parameters,
+            Optimizer::Adafactor { beta1, .. } => sum(|level| level.factored_moments) + beta1.map_or(0, |_| parameters),
+        };
+        let (spared, again) = match config.checkpoint_blocks {
+            true => (sum(|level| level.recomputable_bytes), sum(|level| level.recomputing_multiply_adds)),
+            false => (0, 0),
+        };
+        let at_once = config.micro_batch.unwrap_or(config.batch) as u64;
+        // of a part of the batch, and the sum of those before it
+        let gradients = if at_once < config.batch as u64 { 2 } else { 1 };
+        let largest_map = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
+        let pictures = source.map_or(0, |source| source.examples().len()) as u64;
+        let decoded = pictures * 3 * (stage.size * stage.size) as u64;
+        let captions = source.map(Source::captions).unwrap_or_default();
+        let tokens: u64 = captions.iter().map(|caption| tokens(caption)).sum();
+        let (weights, averages) = (4 * parameters, 4 * parameters * learning.averages.len() as u64);
+        Ok(Self {
+            parameters,
+            held: vec![
+                ("weights", weights),
+                ("moments", 4 * moments),
+                ("averages", averages),
+                ("pictures", decoded.min((recipe.data.cache_mib as u64) << 20)),
+                ("captions", 2 * tokens * stage.unet.text_dim as u64),
+                ("program", PROGRAM),
+            ],
+            step: vec![
+                ("gradients", gradients * weights),
+                ("kept maps", at_once * (sum(|level| level.activation_bytes) - spared)),
+                ("working maps", WORKING_MAPS * at_once * largest_map),
+            ],
+            saving: 2 * weights,
+            step_multiply_adds: config.batch as u64 * (3 * sum(|level| level.multiply_adds) + again),
+            steps: config.steps,
+        })
+    }
+
+    /// The most bytes at a time.
+    pub fn bytes(&self) -> u64 {
+        let sum = |rows: &[(&str, u64)]| rows.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        sum(&self.held) + sum(&self.step) + self.saving
+    }
+}
+
+/// About how many tokens a caption has: some words are several, and two marks frame it.
+fn tokens(caption: &str) -> u64 {
+    (1.3 * caption.split_whitespace().count() as f64).ceil() as u64 + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::shapes;
+
+    const RECIPE: &str = include_str!("../../../../recipes/fluent-emoji/base.toml");
+
+    fn plan(set: &[&str]) -> Plan {
+        Plan::with(&Recipe::parse_with(RECIPE, set).unwrap(), None).unwrap()
+    }
+
+    fn of(rows: &[(&str, u64)], name: &str) -> u64 {
+        rows.iter().find(|(row, _)| *row == name).unwrap().1
+    }
+
+    #[test]
+    fn memory_follows_what_the_recipe_asks_for() {
+        let whole = plan(&[]);
+        let parts = plan(&["train.micro_batch=4"]);
+        assert_eq!(of(&parts.step, "kept maps") * 4, of(&whole.step, "kept maps"));
+        assert_eq!(of(&parts.step, "gradients"), 2 * of(&whole.step, "gradients"));
+        assert_eq!(parts.step_multiply_adds, whole.step_multiply_adds);
+        let again = plan(&["train.checkpoint_blocks=true"]);
+        assert!(of(&again.step, "kept maps") < of(&whole.step, "kept maps"));
+        assert!(again.step_multiply_adds > whole.step_multiply_adds);
+        assert!(again.bytes() < whole.bytes() && whole.bytes() < plan(&["train.batch=64"]).bytes());
+        let averages = plan(&["train.ema_half_lives=[1000, 2000]"]);
+        assert_eq!(of(&averages.held, "averages"), 3 * of(&whole.held, "averages"));
+        let text = RECIPE.replace("beta2 = 0.99", "optimizer = \"adafactor\"");
+        let adafactor = Plan::with(&Recipe::parse(&text).unwrap(), None).unwrap();
+        assert!(of(&adafactor.held, "moments") * 20 < of(&whole.held, "moments"));
+        let folder = tempfile::tempdir().unwrap();
+        shapes::write(folder.path(), 20, 16, 1).unwrap();
+        let source = Source::open(folder.path()).unwrap();
+        let seen = Plan::with(&Recipe::parse(RECIPE).unwrap(), Some(&source)).unwrap();
+        assert_eq!(of(&seen.held, "pictures"), 20 * 64 * 64 * 3);
+        assert!(of(&seen.held, "captions") >= 20 * 4 * 384 * 2);
+    }
+}

@@ -1,0 +1,54 @@
+//! Validation: the loss on pictures that are not trained on, with the averaged weights and always the same noise, so that
+//! two moments of a run can be compared; the best moment's weights are kept as a stage of their own.
+
+use std::rc::Rc;
+
+use super::batch_loss::{BatchLoss, Captions};
+use super::state::{Best, TrainState};
+use super::{Run, open_loader};
+use crate::data::{Loader, Source};
+use crate::error::Result;
+use crate::rng::Rng;
+use crate::text::EmbeddingCache;
+
+/// Stream of the run's seed.
+const VALIDATION: u64 = 0x104;
+
+/// The held-out pictures with their noise.
+pub(super) struct Validation<'a> {
+    loader: Loader,
+    loss: BatchLoss<'a>,
+    batches: u64,
+}
+
+impl<'a> Validation<'a> {
+    /// Of these pictures, as many as the recipe asks for; `captions` are the embeddings of theirs and the maximum length.
+    pub(super) fn new(run: &'a Run, source: Source, captions: Option<(Rc<EmbeddingCache>, usize)>) -> Result<Self> {
+        let config = &run.recipe.train;
+        let captions = captions.map(|(cache, max_tokens)| Captions::new(cache, &source, max_tokens)).transpose()?;
+        let pictures = config.validate_pictures.min(source.examples().len());
+        let batch = config.micro_batch.unwrap_or(config.batch).min(pictures);
+        let mut recipe = run.recipe.clone();
+        // each picture once, under its own caption
+        (recipe.train.batch, recipe.data.by_concept, recipe.data.canonical_prob) = (batch, false, 1.0);
+        let loader = open_loader(&recipe, source)?;
+        let loss = BatchLoss::new(&run.recipe, Rng::new(config.seed).fold(VALIDATION), captions, 0.0);
+        Ok(Self { loader, loss, batches: (pictures / batch) as u64 })
+    }
+
+    /// The mean loss of the averaged weights, and whether it is the best so far (then the state remembers it).
+    pub(super) fn run(&self, state: &mut TrainState) -> Result<(f64, bool)> {
+        let unet = state.averaged()?;
+        let mut total = 0.0;
+        for number in 0..self.batches {
+            let batch = self.loader.batch_at(number * self.loader.batch_size() as u64)?;
+            total += self.loss.value(&unet, &batch, number, state.device())?;
+        }
+        let loss = total / self.batches as f64;
+        let better = loss.is_finite() && state.log.best.is_none_or(|best| loss < best.loss);
+        if better {
+            state.log.best = Some(Best { step: state.step, loss });
+        }
+        Ok((loss, better))
+    }
+}
