@@ -1,6 +1,6 @@
 //! Features of a picture that need no weights: where which colour is, and which way its edges run.
 //!
-//! `layout-1`, 320 numbers: the largest square in the middle is resized to 64×64 (area); 8×8 mean colours in Oklab
+//! `layout-1`, 320 numbers: the largest square in the middle, on white, is resized to 64×64 (area); 8×8 mean colours in Oklab
 //! (Ottosson, 2020), then 4×4 histograms of oriented gradients of the lightness (Dalal and Triggs, 2005): 8 unsigned
 //! orientations, each cell divided by the energy of its neighbourhood. The halves are weighted so that both vary alike
 //! (by about 160, the sum over their numbers) over the pictures of Fluent Emoji.
@@ -8,12 +8,15 @@
 //! They see layout, colour and outline; they do not know what a picture shows, and a distance over them is no FID. The
 //! definition never changes under its name: another one gets another number.
 
+use xxhash_rust::xxh64::xxh64;
+
 use crate::error::Result;
 use crate::image::{CHANNELS, Filter, Picture};
-use crate::text::hash::xxh64;
 
 /// Side of the square that everything is computed from.
 const SIDE: usize = 64;
+/// The colour behind transparent pixels.
+const BEHIND: [u8; CHANNELS] = [255; CHANNELS];
 /// Cells of the colour grid in a row.
 const COLOUR_CELLS: usize = 8;
 /// Cells of the gradient grid in a row.
@@ -40,7 +43,7 @@ impl Layout {
     pub const DIM: usize = COLOUR_CELLS * COLOUR_CELLS * CHANNELS + GRADIENT_CELLS * GRADIENT_CELLS * ORIENTATIONS;
 
     /// What happens to a picture before it is looked at, for people.
-    pub const RESIZE: &'static str = "middle square, 64x64, area";
+    pub const RESIZE: &'static str = "middle square on white, 64x64, area";
 
     /// A digest of the definition: files of another one are refused.
     pub fn digest() -> String {
@@ -58,7 +61,7 @@ impl Layout {
     /// # Errors
     /// None that a picture can cause; resizing returns a `Result`.
     pub fn of(picture: &Picture) -> Result<Vec<f32>> {
-        let square = picture.centre_square().resize(SIDE, SIDE, Filter::Area)?;
+        let square = picture.centre_square().to_rgb(BEHIND).resize(SIDE, SIDE, Filter::Area)?;
         let lab: Vec<[f32; CHANNELS]> = square.pixels().as_chunks().0.iter().map(oklab).collect();
         let mut features = Vec::with_capacity(Self::DIM);
         features.extend(colours(&lab).into_iter().map(|x| COLOUR_WEIGHT * x));

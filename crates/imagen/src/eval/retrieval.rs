@@ -1,6 +1,6 @@
 //! Whether a drawn picture is found to be of the right thing: its rank among real pictures, by plain pixels.
 //!
-//! Pictures are compared as 32×32 pixels (middle square, area) by the mean squared difference of their bytes, in whole
+//! Pictures are compared as 32×32 pixels (middle square on white, area) by the mean squared difference of their bytes, in whole
 //! numbers. That is a blunt measure on purpose: it needs no network, anybody can compute it, and it works where a set has
 //! one picture of a thing on a plain background. Where things look different each time it says little.
 
@@ -38,7 +38,7 @@ impl Thumbnail {
     /// # Errors
     /// None that a picture can cause; resizing returns a `Result`.
     pub fn of(picture: &Picture) -> Result<Self> {
-        Ok(Self(picture.centre_square().resize(SIDE, SIDE, Filter::Area)?.into_pixels()))
+        Ok(Self(picture.centre_square().to_rgb([255; CHANNELS]).resize(SIDE, SIDE, Filter::Area)?.into_pixels()))
     }
 
     /// Sum of squared differences of bytes: at most 2 · 10⁸.

@@ -3,7 +3,7 @@
 //! Caches outlive a program, so that the standard library's hashers, which may change, do not do. It tells files
 //! apart; it does not defend against anyone who makes collisions on purpose.
 
-pub(crate) use xxhash_rust::xxh64::{Xxh64, xxh64};
+pub(super) use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 #[cfg(test)]
 mod tests {

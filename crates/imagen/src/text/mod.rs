@@ -7,7 +7,7 @@
 
 mod bert;
 pub mod cache;
-pub(crate) mod hash;
+mod hash;
 
 use std::path::Path;
 

@@ -19,7 +19,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "error"]),
     // image: a run draws grids of samples
     ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "error"]),
-    // rng: which pictures share a block; models: safetensors; text: the hash that names a definition
+    // rng: which pictures share a block; models: safetensors
     ("eval", &["models", "text", "image", "rng", "error"]),
 ];
 

@@ -1,4 +1,5 @@
-//! Sets of pictures on disk: a folder, a part of one, or a file of statistics; read in parallel, interruptible.
+//! Sets of pictures on disk: whatever `Source` reads, a part of it, or a file of statistics; read in parallel,
+//! interruptible.
 
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub(super) struct Set<'a> {
 impl Set<'_> {
     /// Its features, summed up.
     pub(super) fn read(&self, keep_features: bool, progress: &mut Progress) -> Result<Summary> {
-        if !self.path.is_dir() && self.path.extension().is_some_and(|ending| ending == "safetensors") {
+        if self.path.extension().is_some_and(|ending| ending == "safetensors") {
             return match self.split {
                 None => Ok(Summary::load(self.path)?),
                 Some(_) => Err(Failure::usage(format_args!("{} is a file and has no splits", self.path.display()))
@@ -51,8 +52,7 @@ impl Set<'_> {
         }
         let source = Source::open(self.path)?;
         let source = self.split.map_or(Ok(source.clone()), |split| source.split(split))?;
-        let all: Vec<&Example> = source.examples().iter().collect();
-        summarise(&source, &all, keep_features, progress)
+        summarise(&source, &source.examples().iter().collect::<Vec<_>>(), keep_features, progress)
     }
 
     /// What names it.

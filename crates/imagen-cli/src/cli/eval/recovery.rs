@@ -185,10 +185,10 @@ impl Things {
 
     /// Every picture of the set, small.
     fn references(&self, source: &Source, progress: &mut Progress) -> Result<References> {
-        let all: Vec<&Example> = source.examples().iter().collect();
+        let examples: Vec<&Example> = source.examples().iter().collect();
         let mut things = source.examples().iter().map(|example| self.number(example));
         let mut references = References::default();
-        each(source, &all, progress, Thumbnail::of, |thumbnail| {
+        each(source, &examples, progress, Thumbnail::of, |thumbnail| {
             references.push(thumbnail, things.next().expect("one for each picture"));
             Ok(())
         })?;
