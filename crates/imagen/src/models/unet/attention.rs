@@ -63,7 +63,10 @@ impl Attention {
         let (kv, mask) = match (text, own) {
             (Some((text, mask)), Some(own)) => {
                 let all = Tensor::ones([n, h * w], &own.device());
-                (Tensor::cat(vec![text, own], 1), Some(Tensor::cat(vec![mask, all], 1)))
+                let [_, tokens, width] = text.dims();
+                // a picture's tokens as one row
+                let joined = ops::concat(text.reshape([n, tokens * width]), own.reshape([n, h * w * width]));
+                (joined.reshape([n, tokens + h * w, width]), Some(Tensor::cat(vec![mask, all], 1)))
             }
             (Some((text, mask)), None) => (text, Some(mask)),
             (None, Some(own)) => (own, None),
