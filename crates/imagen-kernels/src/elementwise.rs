@@ -14,7 +14,7 @@ trait Each: Copy + Sync {
     fn apply<V: Simd>(self, x: V, y: V) -> V;
 }
 
-/// `to[i] = op(x[i], y[i])` over `len` numbers; `y` may be `to`.
+/// `to[i] = op(x[i], y[i])` over `len` numbers; `x` and `y` may be `to`.
 struct Map<O> {
     op: O,
     x: *const f32,
@@ -44,18 +44,18 @@ impl<O: Each> Kernel for Map<O> {
     }
 }
 
-/// `to = op(x, y)`; without `y`, `y` is what `to` holds.
-fn map(op: impl Each, x: &[f32], y: Option<&[f32]>, to: &mut [f32]) {
+/// `to = op(x, y)`; without `x` or `y`, that is what `to` holds.
+fn map(op: impl Each, x: Option<&[f32]>, y: Option<&[f32]>, to: &mut [f32]) {
     let (isa, len) = (Isa::current(), to.len());
-    assert!(x.len() == len && y.is_none_or(|y| y.len() == len), "the slices have different lengths");
+    assert!([x, y].into_iter().flatten().all(|given| given.len() == len), "the slices have different lengths");
     let to = Shared::new(to);
     for_each(len.div_ceil(CHUNK), |i| {
         let first = i * CHUNK;
         // SAFETY: equal lengths are asserted; chunks do not overlap.
         unsafe {
             let to = to.get().add(first);
-            let y = y.map_or(to.cast_const(), |y| y.as_ptr().add(first));
-            isa.run(Map { op, x: x.as_ptr().add(first), y, to, len: CHUNK.min(len - first) });
+            let [x, y] = [x, y].map(|given| given.map_or(to.cast_const(), |given| given.as_ptr().add(first)));
+            isa.run(Map { op, x, y, to, len: CHUNK.min(len - first) });
         }
     });
 }
@@ -150,71 +150,62 @@ impl Each for Axpy {
 /// # Panics
 /// If the lengths differ; so do all functions here.
 pub fn add(a: &[f32], b: &[f32], scale: f32, y: &mut [f32]) {
-    map(Add { scale }, a, Some(b), y);
+    map(Add { scale }, Some(a), Some(b), y);
 }
 
 /// `y += x`.
 pub fn add_assign(y: &mut [f32], x: &[f32]) {
-    map(Add { scale: 1.0 }, x, None, y);
+    map(Add { scale: 1.0 }, Some(x), None, y);
 }
 
 /// `y += a x`: gradients add up over micro-batches.
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
-    map(Axpy { a }, x, None, y);
+    map(Axpy { a }, Some(x), None, y);
 }
 
 /// `y *= factor`.
 pub fn scale(y: &mut [f32], factor: f32) {
-    let (isa, len) = (Isa::current(), y.len());
-    let to = Shared::new(y);
-    for_each(len.div_ceil(CHUNK), |i| {
-        let first = i * CHUNK;
-        // SAFETY: chunks do not overlap; within one, each number is read before it is written.
-        unsafe {
-            let to = to.get().add(first);
-            isa.run(Map { op: Scale { factor }, x: to, y: to, to, len: CHUNK.min(len - first) });
-        }
-    });
+    map(Scale { factor }, None, None, y);
 }
 
 /// `y = x sigmoid(x)`.
 pub fn silu(x: &[f32], y: &mut [f32]) {
-    map(Silu, x, Some(x), y);
+    map(Silu, Some(x), Some(x), y);
 }
 
 /// Replaces the gradient of the output of [`silu`] by the gradient of its input `x`.
 pub fn silu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(SiluBackward, x, None, dy_to_dx);
+    map(SiluBackward, Some(x), None, dy_to_dx);
 }
 
 /// `y = x (1 + erf(x / sqrt 2)) / 2`, the exact GELU (absolute error below 1e-6).
 pub fn gelu(x: &[f32], y: &mut [f32]) {
-    map(Gelu, x, Some(x), y);
+    map(Gelu, Some(x), Some(x), y);
 }
 
 /// Replaces the gradient of the output of [`gelu`] by the gradient of its input `x`.
 pub fn gelu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(GeluBackward, x, None, dy_to_dx);
+    map(GeluBackward, Some(x), None, dy_to_dx);
 }
 
 /// `y = gelu(a) b`: the feed-forward gate of transformers.
 pub fn gated_gelu(a: &[f32], b: &[f32], y: &mut [f32]) {
-    map(GatedGelu, a, Some(b), y);
+    map(GatedGelu, Some(a), Some(b), y);
 }
 
 /// `y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: GELU as T5 ("gelu_new") and GPT-2 have it.
 pub fn gelu_tanh(x: &[f32], y: &mut [f32]) {
-    map(GeluTanh, x, Some(x), y);
+    map(GeluTanh, Some(x), Some(x), y);
 }
 
 /// Replaces the gradient of the output of [`gelu_tanh`] by the gradient of its input `x`.
 pub fn gelu_tanh_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(GeluTanhBackward, x, None, dy_to_dx);
+    map(GeluTanhBackward, Some(x), None, dy_to_dx);
 }
 
 /// `y = gelu_tanh(a) b`: the feed-forward gate of T5 1.1.
 pub fn gated_gelu_tanh(a: &[f32], b: &[f32], y: &mut [f32]) {
-    map(GatedGeluTanh, a, Some(b), y);
+    map(GatedGeluTanh, Some(a), Some(b), y);
 }
 
 /// Joins rows: `[.., ca]` and `[.., cb]` become `[.., ca + cb]`.

@@ -55,11 +55,8 @@ impl Linear {
         y: &mut [f32],
     ) {
         let Self { rows, c, k } = *self;
-        expect_len("x", x, rows * c);
+        let epilogue = self.check_forward(x, bias, residual, scale, y);
         expect_len("w", w, c * k);
-        expect_len("y", y, rows * k);
-        let epilogue = Epilogue { bias, residual, scale };
-        epilogue.check(rows, k);
         let isa = Isa::current();
         if rows <= Self::FEW_ROWS {
             return few_rows(isa, self, x, w, epilogue, y);
@@ -96,12 +93,26 @@ impl Linear {
         y: &mut [f32],
     ) {
         let Self { rows, c, k } = *self;
+        let epilogue = self.check_forward(x, bias, residual, scale, y);
+        assert!((w.c, w.k) == (c, k), "the weights were packed for {w:?}, the layer is {self:?}");
+        product(w.isa, x, rows, c, k, &w.data, epilogue, y);
+    }
+
+    #[track_caller]
+    fn check_forward<'a>(
+        &self,
+        x: &[f32],
+        bias: Option<&'a [f32]>,
+        residual: Option<&'a [f32]>,
+        scale: f32,
+        y: &[f32],
+    ) -> Epilogue<'a> {
+        let Self { rows, c, k } = *self;
         expect_len("x", x, rows * c);
         expect_len("y", y, rows * k);
-        assert!((w.c, w.k) == (c, k), "the weights were packed for {w:?}, the layer is {self:?}");
         let epilogue = Epilogue { bias, residual, scale };
         epilogue.check(rows, k);
-        product(w.isa, x, rows, c, k, &w.data, epilogue, y);
+        epilogue
     }
 
     /// `gx = gy w^T`.

@@ -41,36 +41,33 @@ pub fn upsample2_backward(gy: &[f32], n: usize, h: usize, w: usize, c: usize, gx
 
 /// `y[n, 2h, 2w, c]`: each pixel of `x[n, h, w, 4c]` becomes a block of 2x2, row by row.
 pub fn pixel_shuffle(x: &[f32], n: usize, h: usize, w: usize, c: usize, y: &mut [f32]) {
-    expect_len("x", x, 4 * n * h * w * c);
-    expect_len("y", y, 4 * n * h * w * c);
-    let to = Shared::new(y);
-    for_each(n * h, |row| {
-        for j in 0..w {
-            for half in 0..2 {
-                // SAFETY: half a pixel of input row `row` is a pair of pixels of one of its two output rows.
-                unsafe {
-                    let from = x.as_ptr().add(((row * w + j) * 2 + half) * 2 * c);
-                    to.get().add(((row * 2 + half) * w + j) * 2 * c).copy_from_nonoverlapping(from, 2 * c);
-                }
-            }
-        }
-    });
+    copy_pairs(x, n, h, w, c, |deep, wide| (deep, wide), y);
 }
 
 /// The gradient of [`pixel_shuffle`], which is its inverse: `gy[n, 2h, 2w, c]` to `gx[n, h, w, 4c]`.
 pub fn pixel_shuffle_backward(gy: &[f32], n: usize, h: usize, w: usize, c: usize, gx: &mut [f32]) {
-    expect_len("gy", gy, 4 * n * h * w * c);
-    expect_len("gx", gx, 4 * n * h * w * c);
-    let to = Shared::new(gx);
+    copy_pairs(gy, n, h, w, c, |deep, wide| (wide, deep), gx);
+}
+
+/// Copies pairs of pixels of c: half a pixel of `[n, h, w, 4c]` (deep) is a pair in a row of `[n, 2h, 2w, c]` (wide).
+/// `order` makes (from, to) of the two numbers of a pair.
+fn copy_pairs(
+    x: &[f32],
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    order: impl Fn(usize, usize) -> (usize, usize) + Sync,
+    y: &mut [f32],
+) {
+    expect_len("x", x, 4 * n * h * w * c);
+    expect_len("y", y, 4 * n * h * w * c);
+    let to = Shared::new(y);
     for_each(n * h, |row| {
-        for j in 0..w {
-            for half in 0..2 {
-                // SAFETY: as above, the other way round.
-                unsafe {
-                    let from = gy.as_ptr().add(((row * 2 + half) * w + j) * 2 * c);
-                    to.get().add(((row * w + j) * 2 + half) * 2 * c).copy_from_nonoverlapping(from, 2 * c);
-                }
-            }
+        for (j, half) in (0..w).flat_map(|j| [(j, 0), (j, 1)]) {
+            let (from, pair) = order((row * w + j) * 2 + half, (row * 2 + half) * w + j);
+            // SAFETY: both numbers are below 2 n h w, and each pair is written once.
+            unsafe { to.get().add(pair * 2 * c).copy_from_nonoverlapping(x.as_ptr().add(from * 2 * c), 2 * c) };
         }
     });
 }

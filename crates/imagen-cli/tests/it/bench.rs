@@ -6,8 +6,9 @@ use std::path::Path;
 use imagen::models::weights::Weights;
 use serde_json::Value;
 
+use crate::refusals::all_refused_after;
+use crate::succeed;
 use crate::tiny::{self, Trained};
-use crate::{run, succeed};
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     let arguments = [&["bench", "--json", "--threads", "1", "--rounds", "2", "--seconds", "0"], arguments].concat();
@@ -89,24 +90,18 @@ fn a_dump_holds_everything_that_another_implementation_needs() {
 fn works_that_do_not_exist_or_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
-    let cases: [(&[&str], i32, &str); 8] = [
-        (&["--network", "maxi"], 2, "there is no network maxi"),
-        (&["--network", "none.toml"], 1, "none.toml"),
-        (&["--network", "recipe.toml", "--size", "6"], 2, "sides divisible by 4"),
-        (&["--op", "conv3x3:8"], 2, "NxHxWxCxK"),
-        (&["--op", "conv3x3:1x1x1x1x1", "--train"], 2, "--train"),
-        (&["--rounds", "0"], 2, "--rounds"),
-        (&["--turns", "--rounds", "3"], 2, "--rounds"),
-        (&["--seconds=-1"], 2, "0 to 3600"),
-    ];
-    for (arguments, code, words) in cases {
-        let result = run(folder.path(), &[&["bench"], arguments].concat());
-        assert!(
-            result.code == code && result.stderr.contains(words),
-            "{arguments:?}: {} {}",
-            result.code,
-            result.stderr
-        );
-        assert_eq!(result.stdout, "", "{arguments:?}");
-    }
+    all_refused_after(
+        folder.path(),
+        &["bench"],
+        &[
+            (&["--network", "maxi"], 2, "there is no network maxi"),
+            (&["--network", "none.toml"], 1, "none.toml"),
+            (&["--network", "recipe.toml", "--size", "6"], 2, "sides divisible by 4"),
+            (&["--op", "conv3x3:8"], 2, "NxHxWxCxK"),
+            (&["--op", "conv3x3:1x1x1x1x1", "--train"], 2, "--train"),
+            (&["--rounds", "0"], 2, "--rounds"),
+            (&["--turns", "--rounds", "3"], 2, "--rounds"),
+            (&["--seconds=-1"], 2, "0 to 3600"),
+        ],
+    );
 }

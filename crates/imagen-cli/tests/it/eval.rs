@@ -8,8 +8,9 @@ use tempfile::TempDir;
 
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
+use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
-use crate::{files, run, succeed};
+use crate::{files, succeed};
 
 /// The sets `a` and `b` of plain shapes, drawn alike, and `grey`, which has nothing of them.
 fn sets() -> TempDir {
@@ -83,25 +84,20 @@ fn a_file_of_statistics_stands_for_its_folder() {
     let kid = |a: &str| json(folder.path(), &["eval", "kid", a, "b"])["kid"].clone();
     assert_eq!(kid("a"), kid("a.safetensors"));
 
-    for (arguments, code, words) in [
-        (&["eval", "kid", "bare.safetensors", "b"][..], 2, "--features"),
-        (&["eval", "frechet", "bare.safetensors", "b", "--split-a", "train"], 2, "has no splits"),
-        (&["eval", "stats", "a", "-o", "bare.safetensors"], 2, "--force"),
-        (&["eval", "stats", "a", "-o", "bare.npz"], 2, ".safetensors"),
-        (&["eval", "frechet", "nowhere", "b"], 3, "nowhere"),
-        (&["eval", "frechet", "b/metadata.jsonl", "b"], 3, "metadata.jsonl"),
-        (&["eval", "kid", "b"], 2, "required"),
-        (&["eval", "kid", "--samples", "9"], 2, "--data"),
-    ] {
-        let result = run(folder.path(), arguments);
-        assert!(
-            result.code == code && result.stderr.contains(words),
-            "{arguments:?}: {} {}",
-            result.code,
-            result.stderr
-        );
-        assert_eq!(result.stdout, "", "{arguments:?}");
-    }
+    all_refused_after(
+        folder.path(),
+        &["eval"],
+        &[
+            (&["kid", "bare.safetensors", "b"][..], 2, "--features"),
+            (&["frechet", "bare.safetensors", "b", "--split-a", "train"], 2, "has no splits"),
+            (&["stats", "a", "-o", "bare.safetensors"], 2, "--force"),
+            (&["stats", "a", "-o", "bare.npz"], 2, ".safetensors"),
+            (&["frechet", "nowhere", "b"], 3, "nowhere"),
+            (&["frechet", "b/metadata.jsonl", "b"], 3, "metadata.jsonl"),
+            (&["kid", "b"], 2, "required"),
+            (&["kid", "--samples", "9"], 2, "--data"),
+        ],
+    );
 }
 
 #[test]
@@ -181,24 +177,19 @@ fn recovery_refuses_what_it_cannot_measure_before_it_draws() {
         lines.push_str(&format!("{row}\n"));
     }
     fs::write(folder.path().join("alone/metadata.jsonl"), lines).unwrap();
-    for (arguments, code, words) in [
-        (&["--data", "grey"][..], 2, "no captions"),
-        (&["--data", "alone", "--held-out-combinations"], 2, "no concept of a known role"),
-        (&["--data", "set", "--held-out-combinations", "--split", "train"], 2, "cannot be used with"),
-        (&["--data", "set", "--save", "b"], 2, "already holds a set"),
-        (&["--data", "nowhere"], 3, "nowhere"),
-        (&["--data", "set", "--until", "sr256"], 4, "no stage sr256"),
-        (&["--data", "set", "--count", "0"], 2, "--count"),
-    ] {
-        let result = run(folder.path(), &[&["eval", "recovery", "-mm"], arguments].concat());
-        assert!(
-            result.code == code && result.stderr.contains(words),
-            "{arguments:?}: {} {}",
-            result.code,
-            result.stderr
-        );
-        assert_eq!(result.stdout, "", "{arguments:?}");
-    }
+    all_refused_after(
+        folder.path(),
+        &["eval", "recovery", "-mm"],
+        &[
+            (&["--data", "grey"][..], 2, "no captions"),
+            (&["--data", "alone", "--held-out-combinations"], 2, "no concept of a known role"),
+            (&["--data", "set", "--held-out-combinations", "--split", "train"], 2, "cannot be used with"),
+            (&["--data", "set", "--save", "b"], 2, "already holds a set"),
+            (&["--data", "nowhere"], 3, "nowhere"),
+            (&["--data", "set", "--until", "sr256"], 4, "no stage sr256"),
+            (&["--data", "set", "--count", "0"], 2, "--count"),
+        ],
+    );
 }
 
 #[test]

@@ -9,9 +9,15 @@ use crate::{files, imagen, run};
 /// Runs every case and reports all that do not fail as they should: (arguments, exit code, words on stderr).
 #[track_caller]
 fn all_refused(folder: &Path, cases: &[(&[&str], i32, &str)]) {
+    all_refused_after(folder, &[], cases);
+}
+
+/// The same with arguments that every case begins with.
+#[track_caller]
+pub(crate) fn all_refused_after(folder: &Path, begin: &[&str], cases: &[(&[&str], i32, &str)]) {
     let mut wrong = Vec::new();
     for (arguments, code, words) in cases {
-        let result = run(folder, arguments);
+        let result = run(folder, &[begin, arguments].concat());
         let first = result.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
         let clear = !first.is_empty() && result.stderr.contains(words) && !result.stderr.contains("panicked");
         if result.code != *code || !clear || !result.stdout.is_empty() {

@@ -121,8 +121,7 @@ impl<'a> Sampling<'a> {
         }
         self.next = pictures.end;
         let prompts: Vec<&str> = self.pictures[pictures.clone()].iter().map(|(p, _)| p.as_str()).collect();
-        let embedding = self.imagen.encoder.encode(&prompts)?;
-        let text = Text { sequence: embedding.sequence, mask: embedding.mask };
+        let text = self.imagen.encoder.encode(&prompts)?.into();
         self.enter(0, pictures, text, None).map(Some)
     }
 

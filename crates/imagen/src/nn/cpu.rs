@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
-use imagen_kernels::adafactor::{Adafactor, SecondMoment};
+use imagen_kernels::adafactor::SecondMoment;
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::{self, Conv3x3};
 use imagen_kernels::linear::{self, Linear};
@@ -104,9 +104,22 @@ fn kept<S: PartialEq, P>(keeper: &Keeper<S, P>, shape: S, w: &T, prepare: impl F
 
 // ---- convolution ----
 
-/// Transformed once; their form is chosen for the first batch's size.
+/// A way to prepare a convolution's weights.
+type Prepare = fn(&Conv3x3, &[f32]) -> conv::Prepared;
+
+/// Weights that `keeper` keeps in a form chosen for the first batch's size.
+fn kept_convolution(
+    keeper: &Keeper<Conv3x3, conv::Prepared>,
+    shape: Conv3x3,
+    w: &T,
+    to: Prepare,
+) -> Arc<conv::Prepared> {
+    kept(keeper, Conv3x3 { n: 1, ..shape }, w, || to(&shape, slice(w)))
+}
+
+/// Those of inference.
 fn transformed(shape: Conv3x3, w: &T) -> Arc<conv::Prepared> {
-    kept(&CONVOLUTIONS, Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)))
+    kept_convolution(&CONVOLUTIONS, shape, w, Conv3x3::prepare)
 }
 
 /// Weights that a training step keeps for all of its passes (`ops::keeping_weights`), forward and back.
@@ -119,7 +132,7 @@ pub(super) fn forget_step_weights() {
 /// A convolution that is recorded.
 fn convolve(shape: Conv3x3, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
     if keeps_weights() {
-        let w = kept(&OF_THE_STEP[0], Conv3x3 { n: 1, ..shape }, w, || shape.prepare(slice(w)));
+        let w = kept_convolution(&OF_THE_STEP[0], shape, w, Conv3x3::prepare);
         return shape.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y);
     }
     shape.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
@@ -128,7 +141,7 @@ fn convolve(shape: Conv3x3, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>
 /// The gradient of a convolution's input.
 fn convolve_back(shape: Conv3x3, dy: &[f32], w: &T, dx: &mut [f32]) {
     if keeps_weights() && shape.stride == 1 {
-        let w = kept(&OF_THE_STEP[1], Conv3x3 { n: 1, ..shape }, w, || shape.prepare_flipped(slice(w)));
+        let w = kept_convolution(&OF_THE_STEP[1], shape, w, Conv3x3::prepare_flipped);
         return shape.grad_input_prepared(dy, &w, dx);
     }
     shape.grad_input(dy, slice(w), dx);
@@ -319,22 +332,13 @@ impl NetworkOps for Flex {
 
     fn adafactor(w: T, g: T, first: T, rest: T, m: T, kind: AdafactorKind, s: AdafactorStep) -> (T, T, T, T) {
         let (mut w, g, mut first, mut rest, mut m) = (owned(w), contiguous(g), owned(first), owned(rest), owned(m));
-        let adafactor = Adafactor {
-            lr: s.lr,
-            beta1: s.beta1,
-            beta2: s.beta2,
-            clip: s.clip,
-            weight_decay: s.weight_decay,
-            relative: s.relative,
-            scale: s.scale,
-        };
         let [_, rows, columns] = dims(&w);
         let [wn, row, column, mn] = [&mut w, &mut first, &mut rest, &mut m].map(|t| t.storage_mut::<f32>());
         let second = match kind.factored {
             true => SecondMoment::Factored { rows, columns, row, column },
             false => SecondMoment::Whole(row),
         };
-        adafactor.step(wn, slice(&g), second, kind.first_moment.then_some(mn));
+        s.step(wn, slice(&g), second, kind.first_moment.then_some(mn));
         recycle(g);
         (w, first, rest, m)
     }

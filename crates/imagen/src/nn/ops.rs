@@ -11,6 +11,8 @@ use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use tracing::trace_span;
 
+pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
+
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::reference;
 
@@ -301,25 +303,6 @@ pub fn adam<const D: usize>(
     };
     let new = Tensor::from_dispatch;
     (new(w), new(m), new(v), new(average))
-}
-
-/// The numbers of one step of Adafactor (Shazeer & Stern, algorithms 4 to 6; ε₁ = 1e-30, ε₂ = 1e-3).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdafactorStep {
-    /// Learning rate of this step; a share of the weights' root mean square where `relative`.
-    pub lr: f32,
-    /// Decay of the first moment, where one is kept.
-    pub beta1: f32,
-    /// Decay of the second moment in this step.
-    pub beta2: f32,
-    /// Largest root mean square of an update before the rate (d).
-    pub clip: f32,
-    /// Decoupled weight decay; 0 for none.
-    pub weight_decay: f32,
-    /// Whether the rate is relative to the weights.
-    pub relative: bool,
-    /// Factor of the gradient (clipping of its norm).
-    pub scale: f32,
 }
 
 /// What [`adafactor`] keeps of squared gradients.

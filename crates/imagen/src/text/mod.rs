@@ -15,6 +15,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::models::unet::Text;
 use crate::models::weights::FileBytes;
 
 pub use bert::BertEncoder;
@@ -27,6 +28,12 @@ pub struct TextEmbedding {
     pub sequence: Tensor<3>,
     /// 1 where a token is, 0 where a shorter caption was padded to the longest, `[b, t]`.
     pub mask: Tensor<2>,
+}
+
+impl From<TextEmbedding> for Text {
+    fn from(TextEmbedding { sequence, mask }: TextEmbedding) -> Self {
+        Self { sequence, mask }
+    }
 }
 
 /// A frozen text encoder.

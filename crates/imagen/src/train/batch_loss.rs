@@ -170,11 +170,10 @@ impl<'a> BatchLoss<'a> {
         let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
         let key = self.key.fold(stream::TEXT_DROP).fold(step);
         let dropped: Vec<bool> = part.map(|i| key.fold(i as u64).unit() < self.text_drop_prob).collect();
-        let text = Text { sequence: embedding.sequence, mask: embedding.mask };
-        Ok(Some(self.recipe.stage.null_text.replace(unet, text, &dropped)))
+        Ok(Some(self.recipe.stage.null_text.replace(unet, embedding.into(), &dropped)))
     }
 
-    /// The low-resolution pictures of a part of the batch, up-sampled and noised at a random level each (A6).
+    /// The condition that the low-resolution pictures of a part of the batch are.
     fn low_resolution(
         &self,
         batch: &Batch,
@@ -183,12 +182,18 @@ impl<'a> BatchLoss<'a> {
         device: &Device,
     ) -> Result<Option<LowResolution>> {
         let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
-        let key = |stream: u64, i: usize| self.key.fold(stream).fold(step).fold(i as u64);
-        let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
-        let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
-        let picture = augment(upsample(low, batch.pictures.shape[2]), &levels, &keys);
-        Ok(Some(LowResolution { picture, log_snr: levels.iter().map(|l| l.log_snr().get()).collect() }))
+        let keys = [stream::AUG_LEVEL, stream::AUG_NOISE].map(|stream| self.key.fold(stream).fold(step));
+        Ok(Some(low_resolution(low, batch.pictures.shape[2], keys, part)))
     }
+}
+
+/// The condition of super-resolution: `low` up-sampled to `side` and noised at a random level each (A6). The keys of level
+/// and noise are folded with each picture's place in its batch, of which these are a part.
+pub(super) fn low_resolution(low: Tensor<4>, side: usize, keys: [Rng; 2], part: Range<usize>) -> LowResolution {
+    let [level, noise] = keys.map(|key| part.clone().map(move |i| key.fold(i as u64)));
+    let levels: Vec<AugLevel> = level.map(AugLevel::draw).collect();
+    let picture = augment(upsample(low, side), &levels, &noise.collect::<Vec<_>>());
+    LowResolution { picture, log_snr: levels.iter().map(|level| level.log_snr().get()).collect() }
 }
 
 /// The first parameter that holds a number that is not finite.

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch_loss::pictures;
-use super::{Recipe, held_out, open_transform};
+use super::{Recipe, encode, held_out, open_transform};
 use crate::cascade::{SamplingDefaults, Stage, StageFile, StageName, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
@@ -157,22 +157,28 @@ pub(super) fn measure(
     let sampling = stage.config.sampling;
     let steps_each = sampling.steps as u64;
     let of = (AUG_LEVELS.len() * pairs.len().div_ceil(BATCH)) as u64 * steps_each;
+    let batches: Vec<(&[Pair], Option<Text>)> = pairs
+        .chunks(BATCH)
+        .map(|batch| {
+            let captions: Vec<&str> = batch.iter().map(|pair| pair.caption.as_str()).collect();
+            Ok((batch, encode(&stage, encoder, &captions)?))
+        })
+        .collect::<Result<_>>()?;
     let (mut levels, mut done) = (Vec::new(), 0);
     for aug_level in AUG_LEVELS {
         let aug_level = AugLevel::new(aug_level)?;
         let mut sum = Fidelity::default();
-        for (number, batch) in pairs.chunks(BATCH).enumerate() {
+        for (number, (batch, text)) in batches.iter().enumerate() {
             let options = SamplingDefaults { aug_level, ..sampling };
             let first = (number * BATCH) as u64;
             let seeds: Vec<u64> = (first..first + batch.len() as u64).collect();
-            let text = captions(&stage, encoder, batch)?;
             let lows = Pixels {
                 values: batch.iter().flat_map(|pair| pair.low.values()).copied().collect(),
                 shape: [batch.len(), low_side, low_side, channels],
             };
             let lows: Tensor<4> = pictures(&lows, &(0..batch.len()), &stage.device());
             let mut last = None;
-            for step in trajectory(&stage, &options, &seeds, text, Some(lows))? {
+            for step in trajectory(&stage, &options, &seeds, text.clone(), Some(lows))? {
                 last = Some(step?.x_hat);
                 done += 1;
                 if observe(done, of).is_break() {
@@ -223,15 +229,6 @@ fn pairs(recipe: &Recipe, pictures: &Source, count: usize) -> Result<Vec<Pair>> 
         return Err(held_out::unreadable(&source));
     }
     Ok(pairs)
-}
-
-fn captions(stage: &Stage, encoder: &dyn TextEncoder, pairs: &[Pair]) -> Result<Option<Text>> {
-    if stage.config.unet.text_dim == 0 {
-        return Ok(None);
-    }
-    let captions: Vec<&str> = pairs.iter().map(|pair| pair.caption.as_str()).collect();
-    let embedding = encoder.encode(&captions)?;
-    Ok(Some(Text { sequence: embedding.sequence, mask: embedding.mask }))
 }
 
 impl Pair {

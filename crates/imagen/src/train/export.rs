@@ -46,8 +46,14 @@ fn record(recipe: &Recipe, step: u64, log: &Log) -> Record {
 }
 
 /// Writes the averaged weights of a state as a stage.
-pub(super) fn write_averaged(path: &Path, recipe: &Recipe, state: &TrainState, encoder: &str) -> Result<()> {
-    write_stage(path, &recipe.stage, &record(recipe, state.step, &state.log), encoder, &state.averaged()?)
+pub(super) fn write_averaged(
+    path: &Path,
+    recipe: &Recipe,
+    state: &TrainState,
+    averaged: &Unet,
+    encoder: &str,
+) -> Result<()> {
+    write_stage(path, &recipe.stage, &record(recipe, state.step, &state.log), encoder, averaged)
 }
 
 /// Copies a run's weights into a model folder as one of its stages, and the text encoder where it has none yet.

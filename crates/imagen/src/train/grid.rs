@@ -7,34 +7,31 @@ use std::path::PathBuf;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::Run;
-use super::state::TrainState;
+use super::{Run, encode};
 use crate::cascade::{Stage, to_pictures, trajectory};
 use crate::data::Source;
 use crate::error::{Error, Result};
 use crate::image::{DecodeOptions, Filter, Picture, PngText, grid, png};
-use crate::models::unet::Text;
 use crate::text::TextEncoder;
 
 /// Real pictures that a super-resolution stage enlarges.
 const ENLARGED: usize = 4;
 const WHITE: [u8; 3] = [255; 3];
 
-/// Draws the grid of this step; the file.
-pub(super) fn draw(run: &Run, state: &TrainState, encoder: &dyn TextEncoder, source: &Source) -> Result<PathBuf> {
-    let stage = Stage::new(run.recipe.stage.clone(), state.averaged()?);
+/// Draws the grid of this step with its stage; the file.
+pub(super) fn draw(run: &Run, stage: &Stage, step: u64, encoder: &dyn TextEncoder, source: &Source) -> Result<PathBuf> {
     let prompts: Vec<&str> = run.recipe.train.sample_prompts.iter().map(String::as_str).collect();
     let (pictures, columns) = match stage.config.low_size {
         None => {
-            let pictures = sample(&stage, encoder, &prompts, None)?;
+            let pictures = sample(stage, encoder, &prompts, None)?;
             let columns = (pictures.len() as f64).sqrt().ceil() as usize;
             (pictures, columns)
         }
-        Some(low_size) => (enlarge(&stage, encoder, source, low_size)?, 3),
+        Some(low_size) => (enlarge(stage, encoder, source, low_size)?, 3),
     };
     let folder = run.folder.join("samples");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-    let path = folder.join(format!("{:07}.png", state.step));
+    let path = folder.join(format!("{:07}.png", step));
     png::write(&path, &grid(&pictures, columns.max(1), 2, WHITE)?, &PngText::default())?;
     Ok(path)
 }
@@ -49,13 +46,7 @@ fn sample(
     if captions.is_empty() {
         return Err(Error::data("train.sample_every is set, but train.sample_prompts is empty; give it some captions"));
     }
-    let text = match stage.config.unet.text_dim {
-        0 => None,
-        _ => {
-            let embedding = encoder.encode(captions)?;
-            Some(Text { sequence: embedding.sequence, mask: embedding.mask })
-        }
-    };
+    let text = encode(stage, encoder, captions)?;
     let seeds: Vec<u64> = (0..captions.len() as u64).collect();
     let steps = trajectory(stage, &stage.config.sampling, &seeds, text, low_resolution)?;
     let last = steps.last().ok_or_else(|| Error::usage("stage.sampling.steps must be at least 1"))??;

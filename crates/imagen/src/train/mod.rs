@@ -23,7 +23,7 @@ mod state;
 mod validate;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -45,6 +45,7 @@ pub use state::{Best, GradientSum, Learning, Log, TrainState};
 use crate::cascade::{NullText, PartialLoad, Stage, StageFile};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
 use crate::error::{Error, ErrorKind, Result};
+use crate::models::unet::Text;
 use crate::nn::parameter_count;
 use crate::rng::Rng;
 use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
@@ -212,29 +213,36 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
         let save = done || due(config.checkpoint_every);
         let draw = due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
-        if let Some(probe) = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step)) {
-            let report = probe.measure(&state.averaged()?, state.step)?;
-            log.probe(&report)?;
-            stop |= observe(&TrainEvent::Probe(report)).is_break();
-        }
-        if let Some(validation) = validation.as_ref().filter(|_| due(config.validate_every)) {
-            let (loss, best) = validation.run(&mut state)?;
-            if best {
-                write_averaged(&best_path(&run.folder, recipe.stage.stage), recipe, &state, encoder.identity())?;
+        let probing = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step));
+        let validating = validation.as_ref().filter(|_| due(config.validate_every));
+        if save || draw || probing.is_some() || validating.is_some() {
+            let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
+            let write =
+                |path: &Path, state: &TrainState| write_averaged(path, recipe, state, stage.unet(), encoder.identity());
+            if let Some(probe) = probing {
+                let report = probe.measure(stage.unet(), state.step)?;
+                log.probe(&report)?;
+                stop |= observe(&TrainEvent::Probe(report)).is_break();
             }
-            log.validated(state.step, loss)?;
-            stop |= observe(&TrainEvent::Validated { step: state.step, loss, best }).is_break();
-        }
-        if save {
-            log.checkpoint()?;
-            let path = checkpoints.save(&state, recipe)?;
-            write_averaged(&stage_path(&run.folder, recipe.stage.stage), recipe, &state, encoder.identity())?;
-            stop |= observe(&TrainEvent::Checkpoint { path }).is_break();
-        }
-        if draw {
-            let path = grid::draw(run, &state, encoder.as_ref(), loader.source())?;
-            log.samples(state.step, &path)?;
-            stop |= observe(&TrainEvent::Samples { path }).is_break();
+            if let Some(validation) = validating {
+                let (loss, best) = validation.run(stage.unet(), &mut state)?;
+                if best {
+                    write(&best_path(&run.folder, recipe.stage.stage), &state)?;
+                }
+                log.validated(state.step, loss)?;
+                stop |= observe(&TrainEvent::Validated { step: state.step, loss, best }).is_break();
+            }
+            if save {
+                log.checkpoint()?;
+                let path = checkpoints.save(&state, recipe)?;
+                write(&stage_path(&run.folder, recipe.stage.stage), &state)?;
+                stop |= observe(&TrainEvent::Checkpoint { path }).is_break();
+            }
+            if draw {
+                let path = grid::draw(run, &stage, state.step, encoder.as_ref(), loader.source())?;
+                log.samples(state.step, &path)?;
+                stop |= observe(&TrainEvent::Samples { path }).is_break();
+            }
         }
         if done {
             break;
@@ -387,6 +395,12 @@ fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
     };
     let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
     Loader::with_options(source, open_transform(recipe), deal, options)
+}
+
+/// A text for each of these captions, unless the stage is unconditional.
+fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]) -> Result<Option<Text>> {
+    let conditional = stage.config.unet.text_dim > 0;
+    conditional.then(|| encoder.encode(captions).map(Text::from)).transpose()
 }
 
 /// Embeddings of every caption, from the recipe's file or the run's, or computed now, and the largest number of tokens; nothing for an

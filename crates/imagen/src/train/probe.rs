@@ -13,11 +13,9 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::batch_loss::{objective, pictures};
+use super::batch_loss::{low_resolution, objective, pictures};
 use super::{Run, held_out, open_transform};
-use crate::cascade::upsample;
 use crate::data::{Pixels, Source};
-use crate::diffusion::{AugLevel, augment};
 use crate::error::Result;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::rng::Rng;
@@ -129,17 +127,13 @@ impl<'a> Probe<'a> {
 
     fn low_resolution(&self, rng: Rng, part: Range<usize>, device: &Device) -> Option<LowResolution> {
         let low: Tensor<4> = pictures(self.low.as_ref()?, &part, device);
-        let key = |stream: u64, i: usize| rng.fold(stream).fold(i as u64);
-        let levels: Vec<AugLevel> = part.clone().map(|i| AugLevel::draw(key(stream::AUG_LEVEL, i))).collect();
-        let keys: Vec<Rng> = part.map(|i| key(stream::AUG_NOISE, i)).collect();
-        let picture = augment(upsample(low, self.pictures.shape[2]), &levels, &keys);
-        Some(LowResolution { picture, log_snr: levels.iter().map(|level| level.log_snr().get()).collect() })
+        let keys = [stream::AUG_LEVEL, stream::AUG_NOISE].map(|stream| rng.fold(stream));
+        Some(low_resolution(low, self.pictures.shape[2], keys, part))
     }
 
     /// Captions of the cache as a batch.
     fn text(&self, ids: impl Iterator<Item = usize>, device: &Device) -> Result<Text> {
-        let embedding = self.cache.batch(&ids.collect::<Vec<_>>(), self.max_tokens, device)?;
-        Ok(Text { sequence: embedding.sequence, mask: embedding.mask })
+        Ok(self.cache.batch(&ids.collect::<Vec<_>>(), self.max_tokens, device)?.into())
     }
 }
 

@@ -8,6 +8,7 @@ use super::state::{Best, TrainState};
 use super::{Run, open_loader};
 use crate::data::{Loader, Source};
 use crate::error::Result;
+use crate::models::unet::Unet;
 use crate::rng::Rng;
 use crate::text::EmbeddingCache;
 
@@ -37,12 +38,11 @@ impl<'a> Validation<'a> {
     }
 
     /// The mean loss of the averaged weights, and whether it is the best so far (then the state remembers it).
-    pub(super) fn run(&self, state: &mut TrainState) -> Result<(f64, bool)> {
-        let unet = state.averaged()?;
+    pub(super) fn run(&self, averaged: &Unet, state: &mut TrainState) -> Result<(f64, bool)> {
         let mut total = 0.0;
         for number in 0..self.batches {
             let batch = self.loader.batch_at(number * self.loader.batch_size() as u64)?;
-            total += self.loss.value(&unet, &batch, number, state.device())?;
+            total += self.loss.value(averaged, &batch, number, state.device())?;
         }
         let loss = total / self.batches as f64;
         let better = loss.is_finite() && state.log.best.is_none_or(|best| loss < best.loss);

@@ -163,8 +163,7 @@ fn draw_untrained(studio: &Studio, subjects: &[Subject], seed: u64, progress: &m
 
 /// One picture of a network that is not the model's.
 fn draw_with(stage: &Stage, studio: &Studio, subject: &Subject) -> Result<Vec<imagen::image::Picture>> {
-    let embedding = studio.imagen.encoder().encode(&[&subject.caption])?;
-    let text = Text { sequence: embedding.sequence, mask: embedding.mask };
+    let text: Text = studio.imagen.encoder().encode(&[&subject.caption])?.into();
     let mut last = None;
     for step in trajectory(stage, &studio.stages[0].1, &[subject.seed], Some(text), None)? {
         last = Some(step?.x_hat);
