@@ -104,6 +104,7 @@ fn values_that_do_not_fit_the_model_are_refused_before_drawing() {
             (&["sample", "x", "--model", "both", "--guidance", "nan"], 2, "guidance"),
             (&["sample", "x", "--model", "base", "--aug-level", "0.1"], 2, "super-resolution"),
             (&["sample", "x", "--model", "both", "--aug-level", "0.1,0.2"], 2, "(sr256)"),
+            (&["sample", "x", "--model", "both", "--aug-level", "0.6"], 2, "levels from 0 to 0.5"),
             (&["sample", "x", "--model", "base", "--until", "sr256"], 4, "no stage sr256"),
             (&["sample", "x", "--model", "base", "--count", "2", "--seed", &max], 2, "out of range"),
         ],

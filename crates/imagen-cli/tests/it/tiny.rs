@@ -83,7 +83,7 @@ pub(crate) fn recipe(data: &str) -> String {
 
 /// A recipe that trains super-resolution from 16 to 32 pixels on an image folder.
 pub(crate) fn super_resolution_recipe(data: &str) -> String {
-    recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16", true, data)
+    recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16\nmax_aug_level = 0.5", true, data)
 }
 
 /// A recipe that trains this stage on an image folder.

@@ -104,6 +104,10 @@ pub struct StageConfig {
     /// What stands in for dropped text.
     #[serde(default)]
     pub null_text: NullText,
+    /// The strongest noise conditioning augmentation that it is trained with: training draws levels from 0 up to this one,
+    /// and sampling refuses what lies beyond. The paper's is 1 (figure A.32).
+    #[serde(default = "strongest", skip_serializing_if = "is_strongest")]
+    pub max_aug_level: AugLevel,
     /// How it likes to be sampled.
     #[serde(default)]
     pub sampling: SamplingDefaults,
@@ -120,6 +124,14 @@ impl Default for SamplingDefaults {
             aug_level: AugLevel::new(0.1).expect("0.1 is an augmentation level"),
         }
     }
+}
+
+fn strongest() -> AugLevel {
+    AugLevel::MAX
+}
+
+fn is_strongest(level: &AugLevel) -> bool {
+    *level == AugLevel::MAX
 }
 
 impl StageConfig {
@@ -158,6 +170,7 @@ impl StageConfig {
                 ));
             }
         }
+        self.check_aug_level(self.sampling.aug_level)?;
         match (self.low_size, self.unet.low_resolution, self.stage) {
             (None, false, StageName::Base) => Ok(()),
             (Some(low), true, StageName::Sr256 | StageName::Sr1024) if low > 0 && self.size % low == 0 => Ok(()),
@@ -166,5 +179,16 @@ impl StageConfig {
                  that divides size, and unet.low_resolution = true",
             )),
         }
+    }
+
+    /// Whether a super-resolution stage knows this level.
+    pub(super) fn check_aug_level(&self, level: AugLevel) -> Result<()> {
+        if self.low_size.is_none() || level <= self.max_aug_level {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "augmentation level {level}: stage {} was trained with levels from 0 to {}; choose one of these",
+            self.stage, self.max_aug_level
+        )))
     }
 }

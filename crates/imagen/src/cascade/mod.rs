@@ -200,7 +200,9 @@ impl Imagen {
                 )));
             }
             let defaults = &file.config.sampling;
-            resolved.push((name, request.options.get(&name).map_or(Ok(*defaults), |o| o.over(defaults))?));
+            let options = request.options.get(&name).map_or(Ok(*defaults), |o| o.over(defaults))?;
+            file.config.check_aug_level(options.aug_level)?;
+            resolved.push((name, options));
         }
         Ok(resolved)
     }

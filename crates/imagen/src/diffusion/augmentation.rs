@@ -32,9 +32,12 @@ impl AugLevel {
         Err(Error::usage(format!("augmentation level is {level}, expected a number from 0 (none) to 1 (only noise)")))
     }
 
-    /// A level uniform in [0, 1), for training.
-    pub fn draw(key: Rng) -> Self {
-        Self(key.unit())
+    /// The strongest: only noise.
+    pub const MAX: Self = Self(1.0);
+
+    /// A level uniform in [0, `max`), for training.
+    pub fn draw(key: Rng, max: Self) -> Self {
+        Self(key.unit() * max.0)
     }
 
     /// The number in [0, 1].
@@ -125,7 +128,15 @@ mod tests {
     fn levels_outside_the_unit_interval_are_refused() {
         assert!(AugLevel::new(1.5).is_err() && AugLevel::new(f64::NAN).is_err() && "-0.1".parse::<AugLevel>().is_err());
         assert!(serde_json::from_str::<AugLevel>("2.0").is_err());
-        let drawn: Vec<f64> = (0..100).map(|i| AugLevel::draw(Rng::new(0).fold(i)).get()).collect();
-        assert!(drawn.iter().any(|level| *level < 0.1) && drawn.iter().any(|level| *level > 0.9));
+    }
+
+    #[test]
+    fn levels_are_drawn_up_to_the_strongest_allowed() {
+        for max in [AugLevel::MAX, AugLevel(0.25)] {
+            let drawn: Vec<f64> =
+                (0..100).map(|i| AugLevel::draw(Rng::new(0).fold(i), max).get() / max.get()).collect();
+            assert!(drawn.iter().any(|level| *level < 0.1) && drawn.iter().any(|level| *level > 0.9));
+            assert!(drawn.iter().all(|level| (0.0..1.0).contains(level)), "{drawn:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::metrics::LossByTime;
 use super::recipe::Recipe;
 use super::state::{GradientSum, TrainState};
-use crate::cascade::upsample;
+use crate::cascade::{StageConfig, upsample};
 use crate::data::{Batch, Pixels, Source};
 use crate::diffusion::{AugLevel, Loss, Objective, Time, TimeSampling, augment};
 use crate::error::{Error, Result};
@@ -183,15 +183,21 @@ impl<'a> BatchLoss<'a> {
     ) -> Result<Option<LowResolution>> {
         let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
         let keys = [stream::AUG_LEVEL, stream::AUG_NOISE].map(|stream| self.key.fold(stream).fold(step));
-        Ok(Some(low_resolution(low, batch.pictures.shape[2], keys, part)))
+        Ok(Some(low_resolution(low, &self.recipe.stage, batch.pictures.shape[2], keys, part)))
     }
 }
 
 /// The condition of super-resolution: `low` up-sampled to `side` and noised at a random level each (A6). The keys of level
 /// and noise are folded with each picture's place in its batch, of which these are a part.
-pub(super) fn low_resolution(low: Tensor<4>, side: usize, keys: [Rng; 2], part: Range<usize>) -> LowResolution {
+pub(super) fn low_resolution(
+    low: Tensor<4>,
+    stage: &StageConfig,
+    side: usize,
+    keys: [Rng; 2],
+    part: Range<usize>,
+) -> LowResolution {
     let [level, noise] = keys.map(|key| part.clone().map(move |i| key.fold(i as u64)));
-    let levels: Vec<AugLevel> = level.map(AugLevel::draw).collect();
+    let levels: Vec<AugLevel> = level.map(|key| AugLevel::draw(key, stage.max_aug_level)).collect();
     let picture = augment(upsample(low, side), &levels, &noise.collect::<Vec<_>>());
     LowResolution { picture, log_snr: levels.iter().map(|level| level.log_snr().get()).collect() }
 }

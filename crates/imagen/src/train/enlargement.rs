@@ -156,7 +156,9 @@ pub(super) fn measure(
     let stage = Stage::new(config, stage.unet().clone());
     let sampling = stage.config.sampling;
     let steps_each = sampling.steps as u64;
-    let of = (AUG_LEVELS.len() * pairs.len().div_ceil(BATCH)) as u64 * steps_each;
+    let known = AUG_LEVELS.iter().map(|level| AugLevel::new(*level)).collect::<Result<Vec<_>>>()?;
+    let known: Vec<AugLevel> = known.into_iter().filter(|level| *level <= stage.config.max_aug_level).collect();
+    let of = (known.len() * pairs.len().div_ceil(BATCH)) as u64 * steps_each;
     let batches: Vec<(&[Pair], Option<Text>)> = pairs
         .chunks(BATCH)
         .map(|batch| {
@@ -165,8 +167,7 @@ pub(super) fn measure(
         })
         .collect::<Result<_>>()?;
     let (mut levels, mut done) = (Vec::new(), 0);
-    for aug_level in AUG_LEVELS {
-        let aug_level = AugLevel::new(aug_level)?;
+    for aug_level in known {
         let mut sum = Fidelity::default();
         for (number, (batch, text)) in batches.iter().enumerate() {
             let options = SamplingDefaults { aug_level, ..sampling };

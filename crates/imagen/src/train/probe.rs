@@ -128,7 +128,7 @@ impl<'a> Probe<'a> {
     fn low_resolution(&self, rng: Rng, part: Range<usize>, device: &Device) -> Option<LowResolution> {
         let low: Tensor<4> = pictures(self.low.as_ref()?, &part, device);
         let keys = [stream::AUG_LEVEL, stream::AUG_NOISE].map(|stream| rng.fold(stream));
-        Some(low_resolution(low, self.pictures.shape[2], keys, part))
+        Some(low_resolution(low, &self.run.recipe.stage, self.pictures.shape[2], keys, part))
     }
 
     /// Captions of the cache as a batch.

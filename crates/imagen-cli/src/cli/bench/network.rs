@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{SamplingDefaults, StageConfig, StageFile, StageName};
-use imagen::diffusion::{NoiseSchedule, Parameterization, weighted_loss};
+use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization, weighted_loss};
 use imagen::models::unet::{
     Conditioning, Heads, Layout, Level, LowResolution, SkipScale, Text, TextAttention, TextPooling, Unet, UnetConfig,
     cost_with_text,
@@ -144,6 +144,7 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         schedule: NoiseSchedule::Cosine,
         parameterization: Parameterization::V,
         null_text: Default::default(),
+        max_aug_level: AugLevel::MAX,
         sampling: SamplingDefaults::default(),
     }
 }

@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor};
 use imagen::cascade::{NullText, SamplingDefaults, StageConfig, StageName};
-use imagen::diffusion::{NoiseSchedule, Parameterization};
+use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization};
 use imagen::models::unet::{Conditioning, Text};
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
 use imagen::nn::export;
@@ -48,6 +48,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         schedule: NoiseSchedule::Cosine,
         parameterization: Parameterization::Eps,
         null_text: NullText::Zeros,
+        max_aug_level: AugLevel::MAX,
         sampling: SamplingDefaults::default(),
     };
     let device = Device::flex();

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use imagen::cascade::{Conditions, NullText, SamplingDefaults, Stage, StageConfig, StageName};
-use imagen::diffusion::{Guidance, LogSnr, NoiseSchedule, Parameterization, Thresholding};
+use imagen::diffusion::{AugLevel, Guidance, LogSnr, NoiseSchedule, Parameterization, Thresholding};
 use imagen::models::unet::{Level, Text, Unet, UnetConfig};
 use imagen::nn::{self, Init};
 use imagen::rng::Rng;
@@ -36,6 +36,7 @@ fn stage(null_text: NullText) -> Stage {
         schedule: NoiseSchedule::Cosine,
         parameterization: Parameterization::V,
         null_text,
+        max_aug_level: AugLevel::MAX,
         sampling: SamplingDefaults::default(),
     };
     config.validate().unwrap();
