@@ -1,6 +1,6 @@
 //! `imagen eval`: how good pictures are, in numbers. One subverb is one file in `eval/`.
 //!
-//! `stats`, `frechet` and `kid` look at pictures that are there; `recovery` and `kid --samples` draw first. What is
+//! `stats`, `frechet` and `kid` look at pictures that are there; `recovery`, `sweep` and `kid --samples` draw first. What is
 //! measured is in the library's `eval`; here pictures are fetched, drawn, and the numbers are put into words with
 //! everything that they depend on.
 
@@ -12,6 +12,8 @@ mod pictures;
 mod recovery;
 mod samples;
 mod stats;
+mod sweep;
+mod things;
 
 use imagen::eval::Interval;
 
@@ -33,6 +35,7 @@ enum Verb {
     Kid(Box<kid::Kid>),
     Recovery(Box<recovery::Recovery>),
     Stats(stats::Stats),
+    Sweep(Box<sweep::Sweep>),
 }
 
 impl Eval {
@@ -42,6 +45,7 @@ impl Eval {
             Verb::Kid(verb) => verb.run(),
             Verb::Recovery(verb) => verb.run(),
             Verb::Stats(verb) => verb.run(),
+            Verb::Sweep(verb) => verb.run(),
         }
     }
 }

@@ -21,6 +21,15 @@ const SCRIPT: &str = include_str!("script.js");
 /// Lines at the end from which the time that is left is told.
 const LATEST: usize = 50;
 
+/// A page with our style that needs no other file; `title` is escaped already.
+pub(crate) fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+}
+
 impl RunFacts {
     /// The page.
     pub(crate) fn page(&self) -> String {
@@ -37,13 +46,7 @@ impl RunFacts {
                 escaped(&self.recipe.to_toml())
             ),
         ];
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n<script>\n{SCRIPT}</script>\n\
-             </body>\n</html>\n",
-            sections.concat()
-        )
+        document(&title, &format!("<main>\n{}</main>\n<script>\n{SCRIPT}</script>", sections.concat()))
     }
 
     /// Steps taken as far as the folder knows.

@@ -10,7 +10,7 @@ use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
 use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
-use crate::{files, succeed};
+use crate::{files, run, succeed};
 
 /// The sets `a` and `b` of plain shapes, drawn alike, and `grey`, which has nothing of them.
 fn sets() -> TempDir {
@@ -206,6 +206,62 @@ fn drawn_pictures_are_measured_between_real_ones_and_an_untrained_network() {
     assert!(real < drawn && real < untrained && drawn != untrained, "{real} {drawn} {untrained}");
     let text = succeed(folder.path(), &["eval", "kid", "--samples", "6", "--data", "set", "-mm", "-q"]);
     assert!(text.contains("note: KID: ") && text.lines().count() == 6, "{text}");
+}
+
+#[test]
+fn a_sweep_measures_each_point_once_and_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    succeed(folder, &["data", "shapes", "set", "-n", "400", "--size", "16"]);
+    tiny::model(&folder.join("m"), &Trained::BASE);
+    let sweep = |guidance: &str, more: &[&str]| {
+        let fixed =
+            ["eval", "sweep", "--data", "set", "-n4", "--steps", "2", "-o", "out", "-q", "--guidance", guidance];
+        run(folder, &[&fixed[..], &["--thresholding", "none,static"], more].concat())
+    };
+    let read = |name: &str| fs::read_to_string(folder.join("out").join(name)).unwrap();
+    let first = sweep("1,3", &["-m", "m"]);
+    assert_eq!((first.code, first.stdout.as_str()), (0, "out/report.html\n"), "{}", first.stderr);
+    let points = read("points.jsonl");
+    let rows: Vec<Value> = points.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["pictures"] == 4 && number(&row["kid_interval"]["low"]) < number(&row["kid"])));
+    let settings = |row: &Value| (number(&row["settings"]["guidance"]), row["settings"]["thresholding"].clone());
+    assert_eq!(
+        rows.iter().map(settings).collect::<Vec<_>>(),
+        [(1.0, json!("none")), (3.0, json!("none")), (1.0, json!("static")), (3.0, json!("static"))]
+    );
+    assert_ne!(rows[0]["kid"], rows[1]["kid"], "another setting draws other pictures");
+
+    // A line that a crash cut off is measured again, and what is there is not.
+    fs::write(folder.join("out/points.jsonl"), &points[..points.len() - 20]).unwrap();
+    let again = sweep("1,3,2", &["-m", "m"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let longer = read("points.jsonl");
+    let kept = points.lines().take(3).map(|line| format!("{line}\n")).collect::<String>();
+    assert!(longer.starts_with(&kept) && longer.lines().count() == 6, "{longer}");
+    assert!(longer.contains(points.lines().last().unwrap()), "the same numbers come out again");
+
+    let (csv, markdown, page) = (read("table.csv"), read("table.md"), read("report.html"));
+    assert!(csv.starts_with("model,sampler,thresholding,") && csv.lines().count() == 7, "{csv}");
+    assert!(markdown.lines().filter(|line| line.starts_with("| m |")).count() == 6, "{markdown}");
+    assert_eq!(page.matches("<figure>").count(), 6);
+
+    let svg = read("curves.svg");
+    assert!(svg.contains("none") && svg.contains("static") && svg.contains("agreement"), "{svg}");
+    let curves = decode::open(&folder.join("out/curves.png"), &DecodeOptions::default()).unwrap();
+    let dark = curves.pixels().chunks(3).filter(|pixel| pixel.iter().all(|value| *value < 90)).count();
+    assert!(curves.width() == 960 && dark > 500, "{dark} pixels of text");
+
+    tiny::model(&folder.join("other"), &Trained::BASE);
+    for (words, refused) in [
+        ("other pictures, seeds or models", sweep("1,3", &["-m", "m", "--seed", "7"])),
+        ("no stage sr256", sweep("1,3", &["-m", "m", "--stage", "sr256"])),
+        ("compares models", sweep("1,3", &["-m", "m", "--preset", "unet-size"])),
+        ("same name", sweep("1,3", &["-m", "x=m", "-m", "x=other"])),
+    ] {
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
 }
 
 #[test]

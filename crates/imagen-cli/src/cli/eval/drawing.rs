@@ -5,7 +5,7 @@
 //! again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
 use imagen::data::{Example, Source};
@@ -60,23 +60,37 @@ pub(super) struct Studio {
 impl Painter {
     /// Opens the model, to draw up to this stage.
     pub(super) fn open(&self, until: StageName, progress: &Progress) -> Result<Studio> {
-        let files = shared::model_files(self.model.as_deref())?;
-        progress.note(format_args!("opening {}", files.label()));
-        let imagen = Imagen::open(&files, &shared::device())?;
-        let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
+        let mut studio = Studio::open(self.model.as_deref(), until, progress)?;
+        let model: Vec<StageName> = studio.imagen.stages().iter().map(|info| info.config.stage).collect();
         let running = model.iter().filter(|stage| **stage <= until).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
         set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
         options.retain(|stage, _| *stage <= until);
-        let request = Request { options, until: Some(until), ..Request::default() };
-        let stages = imagen.resolve(&request)?;
-        let record = model_record(self.model.as_deref(), &imagen);
-        Ok(Studio { imagen, request, stages, record })
+        studio.choose(options)?;
+        Ok(studio)
     }
 }
 
 impl Studio {
+    /// Opens a model, to draw up to this stage as its stages suggest.
+    pub(super) fn open(model: Option<&Path>, until: StageName, progress: &Progress) -> Result<Self> {
+        let files = shared::model_files(model)?;
+        progress.note(format_args!("opening {}", files.label()));
+        let imagen = Imagen::open(&files, &shared::device())?;
+        let request = Request { until: Some(until), ..Request::default() };
+        let stages = imagen.resolve(&request)?;
+        let record = model_record(model, &imagen);
+        Ok(Self { imagen, request, stages, record })
+    }
+
+    /// How the next pictures are drawn.
+    pub(super) fn choose(&mut self, options: BTreeMap<StageName, StageOptions>) -> Result<()> {
+        self.request.options = options;
+        self.stages = self.imagen.resolve(&self.request)?;
+        Ok(())
+    }
+
     /// Draws each subject and hands it over. Returns how many were drawn: fewer than there are after Ctrl-C.
     pub(super) fn draw(
         &self,

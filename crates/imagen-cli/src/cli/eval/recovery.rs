@@ -4,7 +4,7 @@
 //! Of training captions it says how much was learned (also by heart); of held-out ones, how much carries over. Skin tones
 //! do not count where the set says by `concept` which pictures are versions of one thing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 
 use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
-use imagen::eval::retrieval::{self, Found, References, Thumbnail, by_chance};
+use imagen::eval::retrieval::{self, Found, Thumbnail, by_chance};
 use imagen::eval::wilson;
 use imagen::image::{Picture, PngText, png};
 
 use super::drawing::{Painter, Studio, Subject, choose, subjects};
 use super::genders::unseen_combinations;
-use super::pictures::{each, split_name, split_names};
+use super::pictures::{split_name, split_names};
+use super::things::Things;
 use crate::cli::sample::stage_names;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -151,51 +152,6 @@ impl Recovery {
     }
 }
 
-/// Which pictures show the same thing.
-struct Things {
-    numbers: HashMap<String, usize>,
-    /// The thing of each picture, by the picture's name.
-    names: HashMap<String, String>,
-    /// How many pictures show each.
-    counts: Vec<usize>,
-}
-
-impl Things {
-    fn of(source: &Source) -> Self {
-        let (mut numbers, mut names, mut counts) = (HashMap::new(), HashMap::new(), Vec::new());
-        for example in source.examples() {
-            let name = example.concept.clone().unwrap_or_else(|| example.name.clone());
-            let number = *numbers.entry(name.clone()).or_insert(counts.len());
-            if number == counts.len() {
-                counts.push(0);
-            }
-            counts[number] += 1;
-            names.insert(example.name.clone(), name);
-        }
-        Self { numbers, names, counts }
-    }
-
-    fn name(&self, example: &Example) -> &str {
-        &self.names[&example.name]
-    }
-
-    fn number(&self, example: &Example) -> usize {
-        self.numbers[self.name(example)]
-    }
-
-    /// Every picture of the set, small.
-    fn references(&self, source: &Source, progress: &mut Progress) -> Result<References> {
-        let examples: Vec<&Example> = source.examples().iter().collect();
-        let mut things = source.examples().iter().map(|example| self.number(example));
-        let mut references = References::default();
-        each(source, &examples, progress, Thumbnail::of, |thumbnail| {
-            references.push(thumbnail, things.next().expect("one for each picture"));
-            Ok(())
-        })?;
-        Ok(references)
-    }
-}
-
 /// A picture and what became of it.
 struct Drawn<'a> {
     file: String,
@@ -222,7 +178,7 @@ impl Report<'_> {
     /// The rate of a random order.
     fn chance(&self, top: usize) -> f64 {
         let of = self.source.examples().len();
-        let rates = self.drawn.iter().map(|drawn| by_chance(self.things.counts[drawn.thing], of, top));
+        let rates = self.drawn.iter().map(|drawn| by_chance(self.things.pictures_of(drawn.thing), of, top));
         rates.sum::<f64>() / self.drawn.len() as f64
     }
 
@@ -270,7 +226,7 @@ impl Report<'_> {
         let (side, references) = (retrieval::SIDE, self.source.examples().len());
         lines.push(format!(
             "  looked for among all {references} pictures of {} concepts: {side}x{side}, area, mean squared difference",
-            self.things.counts.len()
+            self.things.len()
         ));
         let stages = self.studio.stages.iter().map(|(stage, settings)| {
             format!("{stage} ({} steps, {}, guidance {})", settings.steps, settings.sampler, settings.guidance)
@@ -311,7 +267,7 @@ impl Report<'_> {
             "top_1": rate(TOP[0]),
             "top_5": rate(TOP[1]),
             "references": self.source.examples().len(),
-            "reference_concepts": self.things.counts.len(),
+            "reference_concepts": self.things.len(),
             "resize": format!("middle square, {0}x{0}, area", retrieval::SIDE),
             "model": self.studio.record,
             "stages": stages,

@@ -1,0 +1,236 @@
+//! `imagen eval sweep`: the same captions and seeds drawn at every point of a grid of settings and models, each point
+//! measured for agreement (is the nearest real picture of the right thing?) and fidelity (kernel and Fréchet distance to
+//! real pictures), so that the two can be drawn against each other (figures 4, A.8 and A.11 of the paper).
+//!
+//! `grid` says which points there are, `points` keeps what was measured so that a sweep that was stopped goes on, `tables`,
+//! `plot` and `page` put it before the eye. All points share captions and seeds: what differs is the setting.
+
+mod grid;
+mod page;
+mod plot;
+mod points;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+
+use imagen::cascade::{StageName, StageOptions};
+use imagen::data::{Example, Source, Split};
+use imagen::eval::retrieval::{References, Thumbnail};
+use imagen::eval::{self, Layout, Summary, wilson};
+use imagen::image::{Picture, PngText, grid, png};
+
+use super::drawing::{Studio, Subject, choose, subjects};
+use super::kid;
+use super::pictures::{split_names, summarise};
+use super::things::Things;
+use crate::cli::sample::stage_names;
+use crate::cli::shared::Threads;
+use crate::failure::{Failure, Result, print_line};
+use crate::interrupt;
+use crate::output::{check_writable, write_file};
+use crate::progress::Progress;
+use grid::{Axes, Model, Point};
+use points::{Measured, Points, Protocol, Rate};
+
+/// Pictures of each point that are shown, at most.
+const SHOWN: usize = 8;
+const BACKGROUND: [u8; 3] = [255; 3];
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval sweep --data data/fluent-emoji --guidance 1,2,4,8 -n 64 -o sweep
+  imagen eval sweep --data data/fluent-emoji --preset thresholding -o sweep
+  imagen eval sweep --data data/fluent-emoji --preset unet-size -m small=models/s -m large=models/l -o sweep
+
+Stopped with Ctrl-C, the same command goes on with the point that was not finished. The folder then
+holds report.html, curves.svg, curves.png, table.csv, table.md, points.jsonl and pictures of each point.";
+
+/// Draw the same captions at every point of a grid of settings, and plot agreement against fidelity
+///
+/// Agreement is how often the nearest real picture (32x32 pixels) is of the thing that was asked for; fidelity is the kernel
+/// distance over the built-in features (layout-1). Neither is a CLIP score or an FID.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Sweep {
+    /// The set: captions come from it, and its pictures are what drawn ones are compared with
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// The folder that the result is written into
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+    /// Captions, at most; each is drawn once at every point
+    #[arg(short = 'n', long, value_name = "N", default_value = "256")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(4..=100_000))]
+    samples: usize,
+    /// Seed of the first picture, and of the choice of captions
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+    /// The part of the set that captions are drawn from
+    #[arg(long, value_name = "SPLIT", value_parser = split_names(), default_value = "train")]
+    split: Split,
+    /// The part of the set that drawn pictures are compared with
+    #[arg(long, value_name = "SPLIT", value_parser = split_names(), default_value = "validation")]
+    references: Split,
+    /// The stage whose settings vary, and the last that draws; those before it keep their own
+    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    stage: Option<StageName>,
+    #[command(flatten)]
+    axes: Axes,
+    /// A model, as NAME=FOLDER or FOLDER; several are compared; the built-in model where absent
+    #[arg(short, long, value_name = "MODEL")]
+    model: Vec<Model>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// What every point has in common.
+struct Common<'a> {
+    things: &'a Things,
+    chosen: Vec<&'a Example>,
+    subjects: Vec<Subject>,
+    small: References,
+    real: Summary,
+}
+
+impl Sweep {
+    pub(super) fn run(self) -> Result<()> {
+        self.threads.apply()?;
+        let models = if self.model.is_empty() { vec![Model::default()] } else { self.model.clone() };
+        if let Some(twice) =
+            models.iter().enumerate().find(|(at, model)| models[..*at].iter().any(|m| m.name == model.name))
+        {
+            let failure = Failure::usage(format_args!("two models have the same name, {}", twice.1.name));
+            return Err(failure.hint("name them: -m first=FOLDER -m second=FOLDER"));
+        }
+        let axes = self.axes.resolve(models.len(), self.stage)?;
+        interrupt::watch("stopping; the same command goes on with this point")?;
+        let mut progress = Progress::new(self.quiet);
+        let source = Source::open(&self.data)?;
+        let things = Things::of(&source);
+        let chosen = choose(&part(&source, self.split)?, self.samples, self.seed);
+        let subjects = subjects(&source, &chosen, self.seed)?;
+        let references = part(&source, self.references)?;
+        let mut studios = Vec::new();
+        for model in &models {
+            studios.push(Studio::open(model.folder.as_deref(), axes.stage, &progress)?);
+        }
+        let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &studios);
+        fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;
+        check_writable(&self.output)?;
+        let mut points = Points::open(&self.output, protocol)?;
+
+        let every = axes.points(&models, &studios)?;
+        let missing = every.iter().filter(|point| points.get(point).is_none()).count();
+        if missing > 0 {
+            let small = things.references(&source, &mut progress)?;
+            let real = summarise(&source, &references, true, &mut progress)?;
+            let common = Common { things: &things, chosen, subjects, small, real };
+            for (number, point) in
+                every.iter().enumerate().filter(|(_, point)| points.get(point).is_none()).collect::<Vec<_>>()
+            {
+                progress.note(format_args!("point {} of {}: {}", number + 1, every.len(), point.describe()));
+                let at = models.iter().position(|model| model.name == point.model).expect("points come from models");
+                let studio = &mut studios[at];
+                studio.choose(BTreeMap::from([(axes.stage, point.options())]))?;
+                let measured = self.measure(point, studio, &common, &mut progress)?;
+                points.add(measured)?;
+            }
+        }
+        let measured: Vec<&Measured> = every.iter().filter_map(|point| points.get(point)).collect();
+        let curves = plot::curves(&measured, &axes);
+        for (name, content) in [
+            ("table.csv", tables::csv(&measured)?),
+            ("table.md", tables::markdown(&measured, points.protocol()).into_bytes()),
+            ("curves.svg", plot::svg(&curves, &axes)?.into_bytes()),
+            ("curves.png", plot::png(&curves, &axes)?),
+            (
+                "report.html",
+                page::page(&self.output, &measured, &axes, points.protocol(), &plot::svg(&curves, &axes)?)?
+                    .into_bytes(),
+            ),
+        ] {
+            let path = self.output.join(name);
+            write_file(&path, &content).map_err(|e| Failure::io("write", &path, &e))?;
+        }
+        print_line(self.output.join("report.html").display())
+    }
+
+    /// Draws and measures one point.
+    fn measure(
+        &self,
+        point: &Point,
+        studio: &Studio,
+        common: &Common<'_>,
+        progress: &mut Progress,
+    ) -> Result<Measured> {
+        let (mut summary, mut ranks, mut shown) = (Summary::new(true), Vec::new(), Vec::new());
+        let drawn = studio.draw(&common.subjects, progress, |index, picture| {
+            let thing = common.things.number(common.chosen[index]);
+            ranks.push(common.small.find(&Thumbnail::of(&picture)?, thing)?.rank);
+            summary.add(&Layout::of(&picture)?)?;
+            if shown.len() < SHOWN {
+                shown.push(picture);
+            }
+            Ok(())
+        })?;
+        if drawn < common.subjects.len() {
+            return Err(Failure::interrupted(
+                "the point that was being drawn is not finished; give the same command to go on",
+            ));
+        }
+        let file = format!("pictures/{}.png", point.file_name());
+        write_strip(&self.output.join(&file), &shown)?;
+        let rate = |top: usize| {
+            let hits = ranks.iter().filter(|rank| **rank <= top).count();
+            Rate { hits, rate: hits as f64 / ranks.len() as f64, interval: wilson(hits, ranks.len()) }
+        };
+        let kid = kid::kid(&summary, &common.real, self.seed)?;
+        let frechet = eval::frechet(&summary, &common.real)?;
+        Ok(Measured {
+            point: point.clone(),
+            pictures: drawn,
+            top_1: rate(1),
+            top_5: rate(5),
+            kid: kid.value,
+            kid_interval: kid.interval,
+            frechet_distance: frechet.distance,
+            shown: file,
+        })
+    }
+}
+
+/// The pictures of a part of the set.
+fn part(source: &Source, split: Split) -> Result<Vec<&Example>> {
+    let part: Vec<&Example> = source.examples().iter().filter(|example| example.split == split).collect();
+    if part.is_empty() {
+        source.split(split)?;
+    }
+    Ok(part)
+}
+
+/// Some pictures of a point side by side, so that points can be compared by eye.
+fn write_strip(path: &Path, pictures: &[Picture]) -> Result<()> {
+    let strip = png::encode(&grid(pictures, pictures.len().max(1), 2, BACKGROUND)?, &PngText::default())?;
+    write_file(path, &strip).map_err(|e| Failure::io("write", path, &e))
+}
+
+impl Point {
+    /// As the library is told.
+    fn options(&self) -> StageOptions {
+        let settings = self.settings;
+        StageOptions {
+            steps: Some(settings.steps),
+            guidance: Some(settings.guidance),
+            sampler: Some(settings.sampler),
+            thresholding: Some(settings.thresholding),
+            aug_level: Some(settings.aug_level),
+        }
+    }
+}

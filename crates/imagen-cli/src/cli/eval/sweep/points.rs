@@ -1,0 +1,190 @@
+//! What was measured, point by point: a file that grows by whole lines, beside the protocol that all of them share.
+//!
+//! A sweep that goes on must have the same protocol; its grid may have become larger.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use imagen::cascade::StageName;
+use imagen::data::Split;
+use imagen::eval::{Interval, Layout};
+
+use super::super::drawing::{Studio, Subject};
+use super::super::pictures::split_name;
+use super::Sweep;
+use super::grid::{Model, Point, Resolved};
+use crate::failure::{Exit, Failure, Result};
+use crate::output::record::ModelRecord;
+use crate::output::write_file;
+
+const PROTOCOL: &str = "sweep.json";
+const POINTS: &str = "points.jsonl";
+
+/// All that the numbers of a sweep depend on beside its points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Protocol {
+    /// The set.
+    pub(super) data: String,
+    pub(super) captions_from: String,
+    pub(super) compared_with: String,
+    pub(super) captions: usize,
+    pub(super) references: usize,
+    pub(super) seed: u64,
+    pub(super) stage: StageName,
+    pub(super) extractor: String,
+    pub(super) extractor_digest: String,
+    pub(super) resize: String,
+    /// By the name that it goes by.
+    pub(super) models: Vec<(String, ModelRecord)>,
+}
+
+impl Protocol {
+    pub(super) fn new(
+        sweep: &Sweep,
+        axes: &Resolved,
+        subjects: &[Subject],
+        references: usize,
+        models: &[Model],
+        studios: &[Studio],
+    ) -> Self {
+        let part = |split: Split| split_name(split).to_owned();
+        Self {
+            data: sweep.data.display().to_string(),
+            captions_from: part(sweep.split),
+            compared_with: part(sweep.references),
+            captions: subjects.len(),
+            references,
+            seed: sweep.seed,
+            stage: axes.stage,
+            extractor: Layout::NAME.to_owned(),
+            extractor_digest: Layout::digest(),
+            resize: Layout::RESIZE.to_owned(),
+            models: models
+                .iter()
+                .zip(studios)
+                .map(|(model, studio)| (model.name.clone(), studio.record.clone()))
+                .collect(),
+        }
+    }
+
+    /// In one sentence or two.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "{} captions of {} ({}), one picture each at every point, none picked, the same seeds everywhere ({}, plus k for \
+             picture k). Agreement: the nearest of all its pictures by 32x32 pixels is of the thing that was asked for, among \
+             the nearest five. Fidelity: kernel distance to {} {} pictures over the features {} ({}). Not a CLIP score, not an FID.",
+            self.captions,
+            self.data,
+            self.captions_from,
+            self.seed,
+            self.references,
+            self.compared_with,
+            self.extractor,
+            self.resize
+        )
+    }
+}
+
+/// A share of all pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rate {
+    pub(super) hits: usize,
+    pub(super) rate: f64,
+    pub(super) interval: Interval,
+}
+
+/// A point and what was measured of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Measured {
+    #[serde(flatten)]
+    pub(super) point: Point,
+    pub(super) pictures: usize,
+    pub(super) top_1: Rate,
+    pub(super) top_5: Rate,
+    pub(super) kid: f64,
+    pub(super) kid_interval: Interval,
+    pub(super) frechet_distance: f64,
+    /// Some of its pictures, a file within the folder.
+    pub(super) shown: String,
+}
+
+/// The points of a folder.
+pub(super) struct Points {
+    path: PathBuf,
+    protocol: Protocol,
+    measured: Vec<Measured>,
+}
+
+impl Points {
+    /// Those that the folder has; a folder without any is begun.
+    pub(super) fn open(folder: &Path, protocol: Protocol) -> Result<Self> {
+        let (path, about) = (folder.join(POINTS), folder.join(PROTOCOL));
+        let measured = match fs::read(&about) {
+            Ok(bytes) => {
+                let found: Protocol = serde_json::from_slice(&bytes).map_err(|e| broken(&about, &e))?;
+                if found != protocol {
+                    let failure = Failure::usage(format_args!(
+                        "{} holds a sweep of other pictures, seeds or models",
+                        folder.display()
+                    ));
+                    return Err(
+                        failure.hint(format_args!("choose another --output; {} says what it is of", about.display()))
+                    );
+                }
+                read(&path)?
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let json = serde_json::to_vec_pretty(&protocol).expect("a protocol is plain data");
+                write_file(&about, &json).map_err(|e| Failure::io("write", &about, &e))?;
+                Vec::new()
+            }
+            Err(e) => return Err(Failure::io("read", &about, &e)),
+        };
+        Ok(Self { path, protocol, measured })
+    }
+
+    pub(super) fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    /// What was measured of a point.
+    pub(super) fn get(&self, point: &Point) -> Option<&Measured> {
+        self.measured.iter().find(|measured| measured.point == *point)
+    }
+
+    /// Keeps a point, on disk before anything else happens.
+    pub(super) fn add(&mut self, measured: Measured) -> Result<()> {
+        let line = format!("{}\n", serde_json::to_string(&measured).expect("a point is plain data"));
+        let append = || {
+            let mut file = File::options().create(true).append(true).open(&self.path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync_all()
+        };
+        append().map_err(|e| Failure::io("write", &self.path, &e))?;
+        self.measured.push(measured);
+        Ok(())
+    }
+}
+
+/// The whole lines of the file; one that a crash cut off is taken away, so that the next begins on a line of its own.
+fn read(path: &Path) -> Result<Vec<Measured>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Failure::io("read", path, &e)),
+    };
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    if whole < text.len() {
+        write_file(path, &text.as_bytes()[..whole]).map_err(|e| Failure::io("write", path, &e))?;
+    }
+    text[..whole].lines().map(|line| serde_json::from_str(line).map_err(|e| broken(path, &e))).collect()
+}
+
+fn broken(path: &Path, cause: &serde_json::Error) -> Failure {
+    let failure = Failure::new(Exit::Data, format_args!("{} is not what a sweep wrote: {cause}", path.display()));
+    failure.hint("choose another --output")
+}

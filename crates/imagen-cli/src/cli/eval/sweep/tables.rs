@@ -1,0 +1,61 @@
+//! The points as CSV, for other programs, and as Markdown, for people.
+
+use super::grid::Axis;
+use super::points::{Measured, Protocol};
+use crate::failure::{Exit, Failure, Result};
+
+const COLUMNS: [Axis; 6] =
+    [Axis::Model, Axis::Sampler, Axis::Thresholding, Axis::AugLevel, Axis::Steps, Axis::Guidance];
+
+/// One line a point, every number in full.
+pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let names =
+        ["pictures", "top_1", "top_5", "top_5_low", "top_5_high", "kid", "kid_low", "kid_high", "frechet_distance"];
+    let mut write = |row: Vec<String>| writer.write_record(row);
+    let header = COLUMNS.iter().map(|axis| axis.name()).chain(names).map(str::to_owned).collect();
+    let rows = measured.iter().map(|m| {
+        let numbers = [
+            m.top_1.rate,
+            m.top_5.rate,
+            m.top_5.interval.low,
+            m.top_5.interval.high,
+            m.kid,
+            m.kid_interval.low,
+            m.kid_interval.high,
+            m.frechet_distance,
+        ];
+        let settings = COLUMNS.iter().map(|axis| m.point.value(*axis));
+        settings.chain([m.pictures.to_string()]).chain(numbers.map(|number| number.to_string())).collect()
+    });
+    std::iter::once(header).chain(rows).try_for_each(&mut write).map_err(unwritable)?;
+    writer.into_inner().map_err(unwritable)
+}
+
+fn unwritable(cause: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Runtime, format_args!("cannot write the table: {cause}"))
+}
+
+/// A table with the protocol below it.
+pub(super) fn markdown(measured: &[&Measured], protocol: &Protocol) -> String {
+    let names = ["agreement, top 1", "top 5 (95 %)", "KID (95 %)", "Fréchet"];
+    let header: Vec<&str> = COLUMNS.iter().map(|axis| axis.name()).chain(names).collect();
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
+    for m in measured {
+        let settings: Vec<String> = COLUMNS.iter().map(|axis| m.point.value(*axis).replace('|', "\\|")).collect();
+        text += &format!("| {} | {} |\n", settings.join(" | "), cells(m).join(" | "));
+    }
+    text + &format!("\n{}\n", protocol.describe())
+}
+
+/// The numbers as people read them.
+pub(super) fn cells(m: &Measured) -> [String; 4] {
+    let percent = |x: f64| format!("{:.1}", 100.0 * x);
+    let (top, kid) = (m.top_5.interval, m.kid_interval);
+    [
+        format!("{} %", percent(m.top_1.rate)),
+        format!("{} % ({} to {})", percent(m.top_5.rate), percent(top.low), percent(top.high)),
+        format!("{:.2} ({:.2} to {:.2})", m.kid, kid.low, kid.high),
+        format!("{:.1}", m.frechet_distance),
+    ]
+}
