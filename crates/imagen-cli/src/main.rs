@@ -6,6 +6,7 @@
 mod builtin;
 mod cli;
 mod failure;
+mod hub;
 mod interrupt;
 mod output;
 mod progress;

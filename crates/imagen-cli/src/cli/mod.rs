@@ -10,6 +10,7 @@ mod eval;
 mod export;
 mod inspect;
 mod man;
+mod models;
 mod per_stage;
 mod plan;
 mod report;
@@ -59,6 +60,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     Plan(plan::PlanVerb),
     Data(data::Data),
+    Models(models::Models),
     Eval(eval::Eval),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -78,6 +80,7 @@ impl Cli {
             Some(Verb::Inspect(verb)) => verb.run(),
             Some(Verb::Plan(verb)) => verb.run(),
             Some(Verb::Data(verb)) => verb.run(),
+            Some(Verb::Models(verb)) => verb.run(),
             Some(Verb::Eval(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),

@@ -23,6 +23,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
         "plan",
         "data",
         "eval",
+        "models",
         "bench",
         "doctor",
         "completions",
@@ -33,7 +34,10 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in ["shapes", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
-    for verb in ["frechet", "kid", "recovery", "stats"] {
+    for verb in ["list", "info", "pull", "verify", "rm"] {
+        insta::assert_snapshot!(format!("help_models_{verb}"), succeed(&here(), &["models", verb, "--help"]));
+    }
+    for verb in ["frechet", "kid", "recovery", "stats", "sweep"] {
         insta::assert_snapshot!(format!("help_eval_{verb}"), succeed(&here(), &["eval", verb, "--help"]));
     }
 }

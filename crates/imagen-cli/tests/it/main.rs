@@ -8,6 +8,7 @@ mod data;
 mod eval;
 mod help;
 mod insight;
+mod models;
 mod refusals;
 mod sample;
 mod tiny;

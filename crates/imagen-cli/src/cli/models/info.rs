@@ -1,0 +1,66 @@
+//! `imagen models info`: what the hub has of a model, what of it would be fetched, and what is there already.
+
+use serde_json::json;
+
+use crate::failure::{Result, print_line};
+use crate::hub::{Cached, Remote, RepoName, Settings, Variant, choose, size};
+
+/// Say what a published model consists of and what pulling it would fetch
+#[derive(Debug, clap::Args)]
+pub(super) struct Info {
+    /// The model, OWNER/NAME
+    name: RepoName,
+    /// A branch, tag or commit
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    revision: String,
+    /// Which precision, where several are published
+    #[arg(long, value_enum, default_value_t)]
+    variant: Variant,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Info {
+    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+        let listing = Remote::open(settings)?.listing(&self.name, &self.revision)?;
+        let choice = choose(&listing.files, self.variant);
+        let here = Cached::new(settings, self.name.clone()).snapshot(&listing.commit);
+        let there = |file: &str| here.as_ref().is_some_and(|folder| folder.join(file).exists());
+        let licence = listing.licence.as_deref().unwrap_or("not stated");
+        if self.json {
+            let file =
+                |file: &crate::hub::File| json!({ "name": file.name, "bytes": file.size, "cached": there(&file.name) });
+            return print_line(json!({
+                "name": self.name.as_str(),
+                "commit": listing.commit,
+                "licence": licence,
+                "gated": listing.gated,
+                "bytes": choice.bytes(),
+                "files": choice.files.iter().map(file).collect::<Vec<_>>(),
+                "pickled": choice.pickled,
+            }));
+        }
+        let gated = if listing.gated { ", gated: it has to be agreed to on its page" } else { "" };
+        let mut lines = vec![format!(
+            "{} at {}; licence: {licence}{gated}",
+            self.name,
+            &listing.commit[..listing.commit.len().min(12)]
+        )];
+        for file in &choice.files {
+            let mark = if there(&file.name) { "  here" } else { "" };
+            lines.push(format!("  {:>9}  {}{mark}", size(file.size), file.name));
+        }
+        let others: u64 = listing.files.iter().map(|file| file.size).sum::<u64>() - choice.bytes();
+        lines.push(format!(
+            "  {:>9}  in {} files; {} in others are not needed",
+            size(choice.bytes()),
+            choice.files.len(),
+            size(others)
+        ));
+        if !choice.pickled.is_empty() {
+            lines.push(format!("  note: {} and the like are pickled and never read", choice.pickled[0]));
+        }
+        print_line(lines.join("\n"))
+    }
+}

@@ -1,0 +1,65 @@
+//! `imagen models`: published models, fetched once and kept where Hugging Face's own tools keep them. One subverb is one file.
+
+mod info;
+mod list;
+mod pull;
+mod rm;
+mod verify;
+
+use crate::failure::{Failure, Result};
+use crate::hub::{Cached, RepoName, Settings};
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen models info google/t5-v1_1-small
+  imagen models pull DeepFloyd/IF-I-M-v1.0
+  imagen models list
+
+Environment:
+  HF_HOME         where everything is kept (~/.cache/huggingface)
+  HF_HUB_CACHE    where models are kept (HF_HOME/hub)
+  HF_TOKEN        who you are, for gated and private models
+  HF_ENDPOINT     another hub
+  HF_HUB_OFFLINE  1: never open a connection";
+
+/// Published models: look, fetch, check, remove
+///
+/// Only what this program reads is fetched: configurations, tokenizers and safetensors, never pickled weights.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    List(list::List),
+    Info(info::Info),
+    Pull(pull::Pull),
+    Verify(verify::Verify),
+    Rm(rm::Rm),
+}
+
+impl Models {
+    pub(crate) fn run(self) -> Result<()> {
+        let settings = Settings::from_env()?;
+        match self.verb {
+            Verb::List(verb) => verb.run(&settings),
+            Verb::Info(verb) => verb.run(&settings),
+            Verb::Pull(verb) => verb.run(&settings),
+            Verb::Verify(verb) => verb.run(&settings),
+            Verb::Rm(verb) => verb.run(&settings),
+        }
+    }
+}
+
+/// A model of the cache, which must be there.
+fn cached(settings: &Settings, name: RepoName) -> Result<Cached> {
+    let model = Cached::new(settings, name);
+    if model.exists() {
+        return Ok(model);
+    }
+    let failure = Failure::usage(format_args!("{} is not in the cache, {}", model.name, settings.cache.display()));
+    Err(failure.hint(format_args!("fetch it with `imagen models pull {}`", model.name)))
+}

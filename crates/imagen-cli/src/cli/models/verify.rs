@@ -1,0 +1,60 @@
+//! `imagen models verify`: every file of the cache against its checksum.
+
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::hub::{Cached, Damage, RepoName, Settings, list};
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// Check the models in the cache against their checksums
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// The models; all of the cache where absent
+    names: Vec<RepoName>,
+    /// Remove damaged files, so that the next pull fetches them again
+    #[arg(long)]
+    remove: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+        let models = match self.names.is_empty() {
+            true => list(settings)?,
+            false => self.names.into_iter().map(|name| super::cached(settings, name)).collect::<Result<_>>()?,
+        };
+        interrupt::watch("stopping")?;
+        let mut progress = Progress::new(self.quiet);
+        let (mut files, mut damaged) = (0, 0);
+        for model in models {
+            let every = model.files()?;
+            for (number, (name, path)) in every.iter().enumerate() {
+                if interrupt::requested() {
+                    return Err(Failure::interrupted(format_args!("{files} files were checked")));
+                }
+                files += 1;
+                progress.step("check", number as u64 + 1, every.len() as u64, format_args!("{} {name}", model.name));
+                let Some(damage) = Cached::check(path)? else { continue };
+                damaged += 1;
+                let what = match damage {
+                    Damage::Checksum => "is damaged: its checksum is another",
+                    Damage::Missing => "points at nothing",
+                };
+                progress.suspend(|| print_line(format_args!("{} {name} {what}", model.name)))?;
+                if self.remove {
+                    Cached::forget(path)?;
+                }
+            }
+            progress.finish();
+        }
+        if damaged == 0 {
+            return print_line(format_args!("{files} files are as they were published"));
+        }
+        let failure = Failure::new(Exit::Model, format_args!("{damaged} of {files} files are damaged"));
+        Err(failure.hint(match self.remove {
+            true => "they are removed; `imagen models pull` fetches them again",
+            false => "`imagen models verify --remove` removes them, then `imagen models pull` fetches them again",
+        }))
+    }
+}
