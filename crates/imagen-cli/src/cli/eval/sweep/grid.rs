@@ -244,6 +244,7 @@ impl Point {
         match axis {
             Axis::Guidance => settings.guidance.to_string(),
             Axis::Steps => settings.steps.to_string(),
+            Axis::AugLevel if self.stage == StageName::Base => "–".to_owned(),
             Axis::AugLevel => settings.aug_level.to_string(),
             Axis::Thresholding => settings.thresholding.to_string(),
             Axis::Sampler => settings.sampler.to_string(),
