@@ -218,7 +218,7 @@ impl StageFile {
 
     /// Size of the file in bytes.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes().len()
+        self.weights.size()
     }
 
     /// The network with these weights.

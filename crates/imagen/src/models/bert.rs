@@ -10,6 +10,7 @@
 use burn::tensor::{Device, Tensor, TensorData, module};
 use serde::{Deserialize, Serialize};
 
+use super::tokens;
 use super::weights::{Table, Weights};
 use crate::error::{Error, Result};
 use crate::nn::ops;
@@ -175,11 +176,7 @@ impl Bert {
     /// `Model` when an id is not in the vocabulary.
     pub fn forward(&self, ids: &[u32], mask: &[bool], batch: usize) -> Result<Tensor<3>> {
         let d = self.config.hidden_size;
-        let t = ids.len().checked_div(batch).unwrap_or(0);
-        if t == 0 || t * batch != ids.len() || mask.len() != ids.len() {
-            let (ids, mask) = (ids.len(), mask.len());
-            return Err(Error::usage(format!("{ids} token ids and {mask} mask values do not form {batch} sequences")));
-        }
+        let t = tokens::length(ids, mask, batch)?;
         if t > self.config.max_position_embeddings {
             let most = self.config.max_position_embeddings;
             return Err(Error::usage(format!("a sequence of {t} tokens is longer than the {most} of this model")));
@@ -196,15 +193,8 @@ impl Bert {
     /// Word + position + type 0 for every id, `[b*t, d]` row-major.
     fn embed(&self, ids: &[u32], t: usize) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let mut embedded = vec![0.0; ids.len() * d];
-        for (index, (row, &id)) in embedded.chunks_mut(d).zip(ids).enumerate() {
-            if id as usize >= self.words.rows() {
-                let rows = self.words.rows();
-                return Err(Error::model(format!(
-                    "token id {id} is not in the vocabulary of {rows}; the tokenizer belongs to another model"
-                )));
-            }
-            self.words.row(id as usize, row);
+        let mut embedded = tokens::embed(&self.words, ids)?;
+        for (index, row) in embedded.chunks_mut(d).enumerate() {
             let position = &self.positions[index % t * d..][..d];
             row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
         }
