@@ -6,5 +6,6 @@ mod eval;
 mod floors;
 mod image;
 mod laws;
+mod t5;
 mod train;
 mod unet;
