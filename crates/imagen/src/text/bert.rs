@@ -1,4 +1,5 @@
-//! The BERT family as text encoder: WordPiece tokens from `tokenizer.json`, states from [`crate::models::bert`].
+//! The BERT family as text encoder: tokens from `tokenizer.json` (or RoBERTa's `vocab.json` with `merges.txt`), states from
+//! [`crate::models::bert`].
 //!
 //! The embeddings are the last hidden states, as `last_hidden_state` of transformers.
 
@@ -6,7 +7,7 @@ use burn::tensor::Device;
 use tracing::{debug_span, info_span};
 
 use super::tokens::Tokens;
-use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions};
+use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions, byte_pairs};
 use crate::error::Result;
 use crate::models::bert::{Bert, BertConfig};
 
@@ -32,12 +33,15 @@ impl BertEncoder {
         let (tokens, network) = rayon::join(
             || {
                 let _span = debug_span!("read tokenizer").entered();
-                let tokenizer = super::tokenizer(&files)?;
+                let tokenizer = match files.get("vocab.json") {
+                    Some(_) if config.model_type == "roberta" => byte_pairs::roberta(&files)?,
+                    _ => super::tokenizer(&files)?,
+                };
                 Tokens::new(tokenizer, options, positions, pad)
             },
             || {
                 let _span = debug_span!("build language model").entered();
-                Bert::new(config, &files.weights()?, options.storage, device)
+                Bert::new(config.clone(), &files.weights()?, options.storage, device)
             },
         );
         Ok(Self { tokens: tokens?, network: network?, identity })

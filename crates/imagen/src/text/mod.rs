@@ -6,7 +6,9 @@
 //! Deliberately not here: pooling, projection and dropping of the text, which belong to the diffusion models.
 
 mod bert;
+mod byte_pairs;
 pub mod cache;
+mod clip;
 mod files;
 mod hash;
 mod sentencepiece;
@@ -22,6 +24,7 @@ use crate::models::weights::Storage;
 
 pub use bert::BertEncoder;
 pub use cache::{CacheEvent, EmbeddingCache};
+pub use clip::ClipTextEncoder;
 pub use files::EncoderFiles;
 pub use t5::T5Encoder;
 
@@ -139,10 +142,12 @@ pub fn load(files: EncoderFiles, options: &TextOptions, device: &Device) -> Resu
             .map_err(|e| Error::model("config.json does not say of which family (model_type) it is").with_source(e))?;
         Ok(match family.model_type.as_str() {
             "bert" | "roberta" | "xlm-roberta" | "camembert" => Box::new(BertEncoder::new(files, options, device)?),
+            "clip" | "clip_text_model" => Box::new(ClipTextEncoder::new(&files, options, device)?),
             "t5" => Box::new(T5Encoder::new(files, options, device)?),
             other => {
                 return Err(Error::model(format!(
-                    "config.json names a text encoder `{other}`; known: bert, roberta, xlm-roberta, camembert, t5"
+                    "config.json names a text encoder `{other}`; known: bert, roberta, xlm-roberta, camembert, \
+                     clip, t5"
                 )));
             }
         })
@@ -150,7 +155,7 @@ pub fn load(files: EncoderFiles, options: &TextOptions, device: &Device) -> Resu
     load().context(|| label)
 }
 
-/// The tokenizer of these files, which is in the library's own form or in byte pairs.
+/// The tokenizer of a `tokenizer.json`.
 fn tokenizer(files: &EncoderFiles) -> Result<tokenizers::Tokenizer> {
     let name = "tokenizer.json";
     tokenizers::Tokenizer::from_bytes(&**files.file(name)?).map_err(tokens::broken(name))
