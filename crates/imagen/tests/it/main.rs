@@ -1,11 +1,14 @@
 //! The library's one integration binary; each module protects one promise.
 
 mod bert;
+mod clip;
 mod data;
 mod eval;
 mod floors;
 mod image;
+mod inception;
 mod laws;
+mod roberta;
 mod t5;
 mod train;
 mod unet;
