@@ -8,7 +8,7 @@ use imagen::eval::Clip;
 use imagen::image::Picture;
 use imagen::models::clip::{ClipConfig, ClipImage, ClipText, logit_scale, similarity};
 use imagen::models::weights::{Storage, Weights};
-use imagen::text::{ClipTextEncoder, EncoderFiles, TextEncoder, TextOptions, load};
+use imagen::text::{ClipTextEncoder, EncoderFiles, TextOptions, load};
 use safetensors::SafeTensors;
 
 fn golden(name: &str) -> PathBuf {
