@@ -4,8 +4,8 @@
 //! and [`kid`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to. Every number comes with
 //! an interval (`Interval`). [`Clip`] compares pictures with texts.
 //!
-//! Nothing here draws, and nothing here knows a data set: it is given pictures. Statistics are of
-//! [`Layout`] and not yet of `models::inception`, so no number of this module is an FID or a KID as papers report them.
+//! Nothing here draws, and nothing here knows a data set: it is given pictures. There is no Inception network, so no
+//! number of this module is an FID or a KID as papers report them.
 
 mod clip;
 mod features;

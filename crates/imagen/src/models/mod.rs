@@ -2,7 +2,6 @@
 
 pub mod bert;
 pub mod clip;
-pub mod inception;
 pub mod t5;
 mod tokens;
 pub mod unet;

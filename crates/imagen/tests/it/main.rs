@@ -6,7 +6,6 @@ mod data;
 mod eval;
 mod floors;
 mod image;
-mod inception;
 mod laws;
 mod roberta;
 mod t5;
