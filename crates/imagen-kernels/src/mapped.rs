@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -25,6 +25,22 @@ impl Mapped {
         // SAFETY: the bytes are only read, and only as bytes; that nobody writes the file is what the type's
         // documentation asks for, as every map of a file must.
         unsafe { Mmap::map(&file) }.map(|map| Self(Some(map)))
+    }
+
+    /// Gives up the pages of these bytes: they are read from the file again when they are touched again. It is advice, for
+    /// whoever has converted a large file part by part; where the system does not know it, nothing happens.
+    pub fn release(&self, bytes: Range<usize>) {
+        let Some(map) = &self.0 else { return };
+        let bytes = bytes.start.min(map.len())..bytes.end.min(map.len());
+        if bytes.is_empty() {
+            return;
+        }
+        #[cfg(unix)]
+        // SAFETY: the map is of a file that nobody writes and is never written itself, so that its pages, given up, come back
+        // with the bytes that they had.
+        unsafe {
+            let _ = map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len());
+        }
     }
 }
 
@@ -50,6 +66,10 @@ mod tests {
         std::fs::write(&other, []).unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert_eq!(*mapped, [7; 9000]);
+        for part in [0..9000, 4000..8500, 5..5, 8000..20_000] {
+            mapped.release(part);
+            assert_eq!(*mapped, [7; 9000]);
+        }
         assert_eq!(*Mapped::open(&path).unwrap(), []);
         assert_eq!(Mapped::open(&other).unwrap_err().kind(), io::ErrorKind::NotFound);
         std::fs::remove_dir_all(&folder).unwrap();

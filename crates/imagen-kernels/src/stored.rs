@@ -1,4 +1,4 @@
-//! Linear layers whose weights stay as they are stored: f16, bf16, or int8 with one scale per output feature.
+//! Linear layers whose weights stay as they are stored: f32, f16, bf16, or int8 with one scale per output feature.
 //!
 //! The weights are laid out in panels once, in their own type, and widened to f32 on their way into the registers:
 //! a product with few rows costs the reading of the stored bytes, a half or a quarter of f32's. With more rows the
@@ -15,6 +15,8 @@ use crate::{expect_count, expect_len};
 /// Weights `[c, k]` (or, where a function says so, `[k, c]`) as a file has them.
 #[derive(Clone, Copy, Debug)]
 pub enum Weights<'a> {
+    /// Single-precision numbers.
+    F32(&'a [f32]),
     /// Bits of half-precision numbers (IEEE binary16).
     F16(&'a [u16]),
     /// Bits of bfloat16 numbers.
@@ -42,6 +44,7 @@ pub struct StoredLinear {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Format {
+    F32,
     F16,
     Bf16,
     Int8,
@@ -74,6 +77,7 @@ impl StoredLinear {
     fn from_strides(c: usize, k: usize, strides: (usize, usize), weights: Weights<'_>) -> Self {
         let isa = Isa::current();
         let (format, scales, panels) = match weights {
+            Weights::F32(w) => (Format::F32, &[][..], panels(isa, w, c, k, strides)),
             Weights::F16(w) => (Format::F16, &[][..], panels(isa, w, c, k, strides)),
             Weights::Bf16(w) => (Format::Bf16, &[][..], panels(isa, w, c, k, strides)),
             Weights::Int8 { integers, scales } => {
@@ -102,9 +106,47 @@ impl StoredLinear {
         let epilogue = Epilogue { bias, residual, scale };
         epilogue.check(rows, self.k);
         match self.format {
+            Format::F32 => self.product::<F32>(rows, x, epilogue, y),
             Format::F16 => self.product::<F16>(rows, x, epilogue, y),
             Format::Bf16 => self.product::<Bf16>(rows, x, epilogue, y),
             Format::Int8 => self.product::<Int8>(rows, x, epilogue, y),
+        }
+    }
+
+    /// Input and output features, `(c, k)`.
+    pub fn features(&self) -> (usize, usize) {
+        (self.c, self.k)
+    }
+
+    /// The bytes that the weights take.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.panels) + size_of_val(self.scales.as_slice())
+    }
+
+    /// The weights `[c, k]` as the numbers that they stand for.
+    pub fn widened(&self) -> Vec<f32> {
+        let mut w = vec![0.0; self.c * self.k];
+        match self.format {
+            Format::F32 => self.widen::<F32>(&mut w),
+            Format::F16 => self.widen::<F16>(&mut w),
+            Format::Bf16 => self.widen::<Bf16>(&mut w),
+            Format::Int8 => self.widen::<Int8>(&mut w),
+        }
+        if !self.scales.is_empty() {
+            w.chunks_mut(self.k).for_each(|row| row.iter_mut().zip(&self.scales).for_each(|(w, s)| *w *= s));
+        }
+        w
+    }
+
+    fn widen<T: Stored>(&self, to: &mut [f32]) {
+        let Self { c, k, isa, .. } = *self;
+        let panel = isa.panel();
+        for column in (0..k).step_by(panel) {
+            // SAFETY: the panel of columns column.., which holds numbers of T, and the same columns of c rows.
+            unsafe {
+                let w = self.panels.as_ptr().cast::<T::Bits>().add(column * c);
+                isa.run(Widen::<T> { c, n: panel.min(k - column), w, to: to.as_mut_ptr().add(column), to_row: k });
+            }
         }
     }
 
@@ -216,6 +258,7 @@ macro_rules! stored {
     )* };
 }
 stored! {
+    F32 f32, load;
     F16 u16, load_f16;
     Bf16 u16, load_bf16;
     Int8 i8, load_i8;
@@ -367,6 +410,31 @@ impl<T: Stored> Product<T> {
                 let x = V::splat(*threes[r / 3].add(r % 3 * self.x_row));
                 *a = x.mul_add(left, *a);
                 *b = x.mul_add(right, *b);
+            }
+        }
+    }
+}
+
+/// A panel's first n columns as numbers. Contract: `w` is valid for c rows of the panel, `to` for c rows of n numbers at
+/// their distance.
+struct Widen<T: Stored> {
+    c: usize,
+    n: usize,
+    w: *const T::Bits,
+    to: *mut f32,
+    to_row: usize,
+}
+
+impl<T: Stored> Kernel for Widen<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        for (row, half) in (0..self.c).flat_map(|row| [(row, 0), (row, V::LANES)]) {
+            // SAFETY: by the contract; no more than n numbers of a row are written.
+            unsafe {
+                let to = self.to.add(row * self.to_row).wrapping_add(half);
+                T::load::<V>(self.w.add(row * 2 * V::LANES + half)).store_up_to(to, self.n.saturating_sub(half));
             }
         }
     }

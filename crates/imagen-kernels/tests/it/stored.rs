@@ -50,27 +50,38 @@ fn stored_weights_give_the_product_of_the_decoded_ones() {
         let integers: Vec<i8> = (0..c * k).map(|_| random.pick(0, 255) as u8 as i8).collect();
         let scales: Vec<f32> = random.numbers(k).iter().map(|s| s * 0.01).collect();
         let scaled = integers.iter().enumerate().map(|(i, &w)| f64::from(w) * f64::from(scales[i % k])).collect();
-        let decoded = [halves.iter().map(|&w| half(w)).collect(), bfloats.iter().map(|&w| bfloat(w)).collect(), scaled];
-        let expected = decoded.map(|w: Vec<f64>| twin(rows, &x, &w, k, &bias, &residual, -1.5));
+        let singles = random.numbers(c * k);
+        let decoded = [
+            wide(&singles),
+            halves.iter().map(|&w| half(w)).collect(),
+            bfloats.iter().map(|&w| bfloat(w)).collect(),
+            scaled,
+        ];
+        let expected = decoded.clone().map(|w: Vec<f64>| twin(rows, &x, &w, k, &bias, &residual, -1.5));
+        let single_rows = transposed(&singles, c, k);
         let (half_rows, bfloat_rows) = (transposed(&halves, c, k), transposed(&bfloats, c, k));
         let integer_rows = transposed(&integers, c, k);
         on_every_isa(|isa| {
             let weights = [
+                Weights::F32(&singles),
                 Weights::F16(&halves),
                 Weights::Bf16(&bfloats),
                 Weights::Int8 { integers: &integers, scales: &scales },
             ];
             let in_rows = [
+                Weights::F32(&single_rows),
                 Weights::F16(&half_rows),
                 Weights::Bf16(&bfloat_rows),
                 Weights::Int8 { integers: &integer_rows, scales: &scales },
             ];
-            for ((weights, in_rows), expected) in weights.into_iter().zip(in_rows).zip(&expected) {
+            let cases = weights.into_iter().zip(in_rows).zip(expected.iter().zip(&decoded));
+            for ((weights, in_rows), (expected, decoded)) in cases {
                 let layer = StoredLinear::new(c, k, weights);
                 let what = format!("{rows} rows, {layer:?} on {isa:?}");
                 let mut y = blank(rows * k);
                 layer.forward(rows, &x, Some(&bias), Some(&residual), -1.5, &mut y);
                 assert_close(&what, &y, expected, 2e-6);
+                assert_close(&format!("widened, {what}"), &layer.widened(), decoded, 1e-7);
                 let mut again = blank(rows * k);
                 let layer = StoredLinear::from_rows(c, k, in_rows);
                 layer.forward(rows, &x, Some(&bias), Some(&residual), -1.5, &mut again);

@@ -71,21 +71,7 @@ impl ModelFiles {
     /// # Errors
     /// `Model` where one is missing; `Io` where one cannot be read.
     pub fn text_encoder(&self) -> Result<EncoderFiles> {
-        let file = |name: &str| {
-            self.read(&format!("text/{name}"))?.ok_or_else(|| {
-                Error::model(format!(
-                    "text/{name} is missing in {}: a model folder holds its text encoder's config.json, \
-                     tokenizer.json and model.safetensors under text/",
-                    self.label()
-                ))
-            })
-        };
-        Ok(EncoderFiles {
-            label: format!("{} (text)", self.label()),
-            config: file("config.json")?,
-            tokenizer: file("tokenizer.json")?,
-            weights: file("model.safetensors")?,
-        })
+        EncoderFiles::read(format!("{} (text)", self.label()), |name| self.read(&format!("text/{name}")))
     }
 
     /// The stage's file, opened and checked but not yet turned into a network; nothing where there is none.
@@ -218,7 +204,7 @@ impl StageFile {
 
     /// Size of the file in bytes.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes().len()
+        self.weights.size()
     }
 
     /// The network with these weights.

@@ -2,11 +2,12 @@
 //!
 //! [`Layout`] turns a picture into features without any weights, [`Statistics`] and [`Summary`] keep them, [`frechet`]
 //! and [`kid`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to. Every number comes with
-//! an interval (`Interval`).
+//! an interval (`Interval`). [`Clip`] compares pictures with texts.
 //!
 //! Nothing here draws, and nothing here knows a data set: it is given pictures. There is no Inception network, so no
 //! number of this module is an FID or a KID as papers report them.
 
+mod clip;
 mod features;
 mod frechet;
 mod interval;
@@ -15,6 +16,7 @@ pub mod retrieval;
 mod statistics;
 mod summary;
 
+pub use clip::Clip;
 pub use features::Layout;
 pub use frechet::{Frechet, frechet, frechet_distance};
 pub use interval::{Interval, wilson};

@@ -1,18 +1,20 @@
-//! BERT's encoder (Devlin et al. 2018; spec A2): token ids in, the last hidden state of every token out.
+//! BERT's encoder (Devlin et al. 2018; spec A2) and RoBERTa's (Liu et al. 2019), which differs in names and in where
+//! positions begin: token ids in, the last hidden state of every token out.
 //!
 //! Embeddings of word, position and type are summed and normalised; then each block adds self-attention and a
 //! two-layer perceptron with exact GELU to its input and normalises *after* each sum (post-norm). All sizes come from
-//! the model's own `config.json`. The network is frozen: it never takes part in differentiation, and its embedding
-//! tables stay as small as they are in the file.
+//! the model's own `config.json`. The network is frozen: it never takes part in differentiation, and its tables and
+//! matrices stay as small as they are in the file.
 //!
 //! Deliberately not here: tokens from text (`text::bert`), the pooler, masked-word heads, decoder use, dropout.
 
 use burn::tensor::{Device, Tensor, TensorData, module};
 use serde::{Deserialize, Serialize};
 
-use super::weights::{Table, Weights};
+use super::tokens;
+use super::weights::{Storage, Table, Weights};
 use crate::error::{Error, Result};
-use crate::nn::ops;
+use crate::nn::{StoredLinear, ops};
 
 /// No configuration has more blocks; a file that says so is damaged, and must not make a list of that length.
 const MAX_BLOCKS: usize = 1024;
@@ -20,7 +22,7 @@ const MAX_BLOCKS: usize = 1024;
 /// The sizes of the network, as its `config.json` names them. Other keys of that file do not concern the encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BertConfig {
-    /// The family; this reader knows `bert`.
+    /// The family; this reader knows `bert`, and `roberta`, `xlm-roberta` and `camembert`, which are one network.
     pub model_type: String,
     /// How many tokens the vocabulary has.
     pub vocab_size: usize,
@@ -45,7 +47,13 @@ pub struct BertConfig {
     /// What LayerNorm adds to the variance.
     #[serde(default = "bert_epsilon")]
     pub layer_norm_eps: f64,
+    /// The token that fills up rows; RoBERTa counts positions from the one behind it.
+    #[serde(default)]
+    pub pad_token_id: Option<u32>,
 }
+
+/// The families that count positions from behind the padding token.
+const ROBERTAS: [&str; 3] = ["roberta", "xlm-roberta", "camembert"];
 
 fn gelu() -> String {
     "gelu".into()
@@ -72,8 +80,10 @@ impl BertConfig {
 
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::model(format!("config.json: {what}")));
+        if self.model_type != "bert" && !self.is_roberta() {
+            return refuse(format!("model_type is `{}`; this BERT knows `bert` and {ROBERTAS:?}", self.model_type));
+        }
         for (key, value, known) in [
-            ("model_type", &self.model_type, "bert"),
             ("hidden_act", &self.hidden_act, "gelu"),
             ("position_embedding_type", &self.position_embedding_type, "absolute"),
         ] {
@@ -100,10 +110,31 @@ impl BertConfig {
             let (width, heads) = (self.hidden_size, self.num_attention_heads);
             return refuse(format!("hidden_size {width} is not divisible by num_attention_heads {heads}"));
         }
+        if self.is_roberta() && self.max_position_embeddings <= self.padding() as usize + 1 {
+            let (most, padding) = (self.max_position_embeddings, self.padding());
+            return refuse(format!("max_position_embeddings {most} leaves no position behind pad_token_id {padding}"));
+        }
         if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps.is_finite()) {
             return refuse(format!("layer_norm_eps is {}", self.layer_norm_eps));
         }
         Ok(())
+    }
+}
+
+impl BertConfig {
+    fn is_roberta(&self) -> bool {
+        ROBERTAS.contains(&self.model_type.as_str())
+    }
+
+    /// The token that fills up rows.
+    pub fn padding(&self) -> u32 {
+        self.pad_token_id.unwrap_or(u32::from(self.is_roberta()))
+    }
+
+    /// The longest input.
+    pub fn positions(&self) -> usize {
+        let taken = if self.is_roberta() { self.padding() as usize + 1 } else { 0 };
+        self.max_position_embeddings - taken
     }
 }
 
@@ -121,8 +152,9 @@ pub struct Bert {
 
 #[derive(Debug)]
 struct Block {
-    /// Query, key and value side by side: `[d, 3·d]`.
-    qkv: Linear,
+    query: Linear,
+    key: Linear,
+    value: Linear,
     output: Linear,
     attention_norm: LayerNorm,
     up: Linear,
@@ -132,18 +164,18 @@ struct Block {
 
 impl Bert {
     /// The network of this configuration with the weights of a file in transformers' layout, with or without the
-    /// prefix `bert.`, LayerNorm as `weight`/`bias` or as `gamma`/`beta`.
+    /// prefix `bert.` or `roberta.`, LayerNorm as `weight`/`bias` or as `gamma`/`beta`.
     ///
     /// The network lives on `device` without its autodiff association.
     ///
     /// # Errors
     /// `Model` when the configuration is not one this network has, or when tensors are missing or mis-shaped (all
     /// listed).
-    pub fn new(config: BertConfig, weights: &Weights, device: &Device) -> Result<Self> {
+    pub fn new(config: BertConfig, weights: &Weights, storage: Storage, device: &Device) -> Result<Self> {
         config.check()?;
         let device = device.clone().without_autodiff();
         let d = config.hidden_size;
-        let loader = Loader::new(weights, &device, config.layer_norm_eps);
+        let loader = Loader::new(weights, storage, &device, config.layer_norm_eps);
         weights.require(&loader.expected(&config))?;
         let words = weights.table(&format!("{}{WORDS}.weight", loader.prefix), [config.vocab_size, d])?;
         let mut positions = loader.values(&format!("{POSITIONS}.weight"), &[config.max_position_embeddings, d])?;
@@ -175,13 +207,9 @@ impl Bert {
     /// `Model` when an id is not in the vocabulary.
     pub fn forward(&self, ids: &[u32], mask: &[bool], batch: usize) -> Result<Tensor<3>> {
         let d = self.config.hidden_size;
-        let t = ids.len().checked_div(batch).unwrap_or(0);
-        if t == 0 || t * batch != ids.len() || mask.len() != ids.len() {
-            let (ids, mask) = (ids.len(), mask.len());
-            return Err(Error::usage(format!("{ids} token ids and {mask} mask values do not form {batch} sequences")));
-        }
-        if t > self.config.max_position_embeddings {
-            let most = self.config.max_position_embeddings;
+        let t = tokens::length(ids, mask, batch)?;
+        let most = self.config.positions();
+        if t > most {
             return Err(Error::usage(format!("a sequence of {t} tokens is longer than the {most} of this model")));
         }
         let x = self.tensor(self.embed(ids, t)?, [ids.len(), d]); // [b*t, d]
@@ -193,19 +221,27 @@ impl Bert {
         Ok(x.reshape([batch, t, d]))
     }
 
+    /// Where each token of a row stands. RoBERTa counts the tokens that are not padding, from behind the number of the
+    /// padding token, which is also where padding stands.
+    fn places<'a>(&self, row: &'a [u32]) -> impl Iterator<Item = usize> + use<'a> {
+        let padding = self.config.is_roberta().then_some(self.config.padding());
+        let mut count = 0;
+        row.iter().map(move |&id| match padding {
+            Some(padding) if id == padding => padding as usize,
+            _ => {
+                count += 1;
+                count - 1 + padding.map_or(0, |padding| padding as usize + 1)
+            }
+        })
+    }
+
     /// Word + position + type 0 for every id, `[b*t, d]` row-major.
     fn embed(&self, ids: &[u32], t: usize) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let mut embedded = vec![0.0; ids.len() * d];
-        for (index, (row, &id)) in embedded.chunks_mut(d).zip(ids).enumerate() {
-            if id as usize >= self.words.rows() {
-                let rows = self.words.rows();
-                return Err(Error::model(format!(
-                    "token id {id} is not in the vocabulary of {rows}; the tokenizer belongs to another model"
-                )));
-            }
-            self.words.row(id as usize, row);
-            let position = &self.positions[index % t * d..][..d];
+        let mut embedded = tokens::embed(&self.words, ids)?;
+        let places = ids.chunks(t).flat_map(|row| self.places(row));
+        for (row, place) in embedded.chunks_mut(d).zip(places) {
+            let position = &self.positions[place * d..][..d];
             row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
         }
         Ok(embedded)
@@ -220,9 +256,9 @@ impl Block {
     /// One post-norm transformer block on `x` `[b*t, d]`; `mask [b, t]` is 1 where there is a token.
     fn forward(&self, x: Tensor<2>, mask: Tensor<2>, heads: usize) -> Tensor<2> {
         let ([rows, d], [batch, t]) = (x.dims(), mask.dims());
-        let qkv = self.qkv.forward(x.clone()).reshape([batch, t, 3 * d]);
-        let (q, kv) = (qkv.clone().narrow(2, 0, d), qkv.narrow(2, d, 2 * d));
-        let mixed = ops::attention(q, kv, Some(mask), heads).reshape([rows, d]);
+        let apply = |linear: &Linear| linear.forward(x.clone()).reshape([batch, t, d]);
+        let kv = ops::concat(apply(&self.key), apply(&self.value));
+        let mixed = ops::attention(apply(&self.query), kv, Some(mask), heads).reshape([rows, d]);
         let x = self.attention_norm.forward(self.output.forward_onto(mixed, x));
         let inner = ops::gelu(self.up.forward(x.clone()));
         self.output_norm.forward(self.down.forward_onto(inner, x))
@@ -232,19 +268,18 @@ impl Block {
 /// x·W + b on `[rows, in]`.
 #[derive(Debug)]
 struct Linear {
-    /// `[in, out]`
-    weight: Tensor<2>,
+    weight: StoredLinear,
     bias: Tensor<1>,
 }
 
 impl Linear {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::linear(x, self.weight.clone(), self.bias.clone(), None, 1.0)
+        self.weight.forward(x, Some(self.bias.clone()), None)
     }
 
     /// The same plus `residual`.
     fn forward_onto(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        ops::linear(x, self.weight.clone(), self.bias.clone(), Some(residual), 1.0)
+        self.weight.forward(x, Some(self.bias.clone()), Some(residual))
     }
 }
 
@@ -264,21 +299,23 @@ impl LayerNorm {
 /// Finds the tensors of a BERT in a file, whichever of the layouts in use it has.
 struct Loader<'a> {
     weights: &'a Weights,
+    storage: Storage,
     device: &'a Device,
     epsilon: f64,
-    /// `bert.` when the file holds a model with a head around the encoder.
+    /// `bert.` or `roberta.` when the file holds a model with a head around the encoder.
     prefix: &'static str,
     /// What LayerNorm calls its factor and its summand.
     norm_parts: [&'static str; 2],
 }
 
 impl<'a> Loader<'a> {
-    fn new(weights: &'a Weights, device: &'a Device, epsilon: f64) -> Self {
+    fn new(weights: &'a Weights, storage: Storage, device: &'a Device, epsilon: f64) -> Self {
         let has = |name: &str| weights.shape(name).is_some();
-        let prefix = if has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
+        let prefix = ["bert.", "roberta."].into_iter().find(|prefix| has(&format!("{prefix}{WORDS}.weight")));
+        let prefix = prefix.unwrap_or_default();
         let old = has(&format!("{prefix}embeddings.LayerNorm.gamma"));
         let norm_parts = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
-        Self { weights, device, epsilon, prefix, norm_parts }
+        Self { weights, storage, device, epsilon, prefix, norm_parts }
     }
 
     /// Name and shape of every tensor that a network of this configuration takes.
@@ -317,29 +354,22 @@ impl<'a> Loader<'a> {
         Ok(LayerNorm { weight: weight?, bias: bias?, epsilon: self.epsilon })
     }
 
-    /// The matrices `[to, from]` of these names as one linear map `[from, names·to]`.
-    fn linear(&self, names: &[String], from: usize, to: usize) -> Result<Linear> {
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for name in names {
-            let part = self.values(&format!("{name}.weight"), &[to, from])?;
-            // Most maps are one matrix, which need not be copied.
-            weight = if weight.is_empty() { part } else { [weight, part].concat() };
-            bias.append(&mut self.values(&format!("{name}.bias"), &[to])?);
-        }
-        let rows = bias.len();
-        let weight = Tensor::from_data(TensorData::new(weight, [rows, from]), self.device);
-        Ok(Linear { weight: weight.transpose(), bias: Tensor::from_data(TensorData::new(bias, [rows]), self.device) })
+    fn linear(&self, name: &str, from: usize, to: usize) -> Result<Linear> {
+        let weight = self.weights.linear(&format!("{}{name}.weight", self.prefix), [to, from], self.storage)?;
+        Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), to)? })
     }
 
     fn block(&self, block: &str, config: &BertConfig) -> Result<Block> {
         let (d, inner) = (config.hidden_size, config.intermediate_size);
         let name = |part: &str| format!("{block}.{part}");
         Ok(Block {
-            qkv: self.linear(&[QUERY, KEY, VALUE].map(name), d, d)?,
-            output: self.linear(&[name(OUTPUT)], d, d)?,
+            query: self.linear(&name(QUERY), d, d)?,
+            key: self.linear(&name(KEY), d, d)?,
+            value: self.linear(&name(VALUE), d, d)?,
+            output: self.linear(&name(OUTPUT), d, d)?,
             attention_norm: self.norm(&name(ATTENTION_NORM), d)?,
-            up: self.linear(&[name(UP)], d, inner)?,
-            down: self.linear(&[name(DOWN)], inner, d)?,
+            up: self.linear(&name(UP), d, inner)?,
+            down: self.linear(&name(DOWN), inner, d)?,
             output_norm: self.norm(&name(OUTPUT_NORM), d)?,
         })
     }

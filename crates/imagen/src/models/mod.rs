@@ -1,5 +1,8 @@
 //! The networks, and nothing else: tensors and noise levels in, tensors out. No schedule, no process, no file format.
 
 pub mod bert;
+pub mod clip;
+pub mod t5;
+mod tokens;
 pub mod unet;
 pub mod weights;

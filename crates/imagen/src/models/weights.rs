@@ -5,9 +5,13 @@
 //! A file is input from outside: its header is checked against its length before anything is believed, and a file
 //! that does not fit a network is refused with the complete list of what is missing or mis-shaped.
 //!
-//! Deliberately not here: which tensors a network wants (the network says so), devices, and sharded checkpoints.
+//! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`]).
+//!
+//! Deliberately not here: which tensors a network wants (the network says so), and devices.
 
 mod file_bytes;
+mod linear;
+mod shards;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,29 +25,38 @@ use safetensors::tensor::{Dtype, Metadata};
 use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
+pub use linear::Storage;
+pub use shards::shard_names;
 pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.
 const MAX_HEADER_BYTES: usize = 100_000_000;
 
-/// The tensors of one safetensors file, held as the bytes of the file and converted one by one on demand.
+/// The tensors of one safetensors file or of several, held as the bytes of the files and converted one by one on demand.
 pub struct Weights {
     label: String,
-    bytes: FileBytes,
+    files: Vec<Opened>,
     metadata: HashMap<String, String>,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// A safetensors file whose header is read.
+struct Opened {
+    label: String,
+    bytes: FileBytes,
     /// Checksum of the tensors' bytes, where the header gives one.
     checksum: Option<String>,
     /// Where the tensors' bytes begin.
     start: usize,
-    entries: BTreeMap<String, Entry>,
 }
 
 /// The header's entry for the CRC-32 of all bytes behind it, as eight hexadecimal digits.
 const CHECKSUM: &str = "imagen.crc32";
 
-/// One tensor of the header: `range` is absolute in the file and as long as `dtype` and `shape` demand.
+/// One tensor of the headers: `range` is absolute in the file and as long as `dtype` and `shape` demand.
 struct Entry {
+    file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
     range: Range<usize>,
@@ -94,12 +107,13 @@ impl Weights {
         }
         let entries = header.tensors().into_iter().map(|(name, info)| {
             let (from, to) = info.data_offsets;
-            (name, Entry { dtype: info.dtype, shape: info.shape.clone(), range: start + from..start + to })
+            (name, Entry { file: 0, dtype: info.dtype, shape: info.shape.clone(), range: start + from..start + to })
         });
         let entries = entries.collect();
         let mut metadata = header.metadata().clone().unwrap_or_default();
         let checksum = metadata.remove(CHECKSUM);
-        Ok(Self { label, bytes, metadata, checksum, start, entries })
+        let files = vec![Opened { label: label.clone(), bytes, checksum, start }];
+        Ok(Self { label, files, metadata, entries })
     }
 
     /// Checks the tensors' bytes against the header's checksum; a file without one passes.
@@ -107,25 +121,27 @@ impl Weights {
     /// # Errors
     /// `Model` when they differ.
     pub fn verify(&self) -> Result<()> {
-        let Some(expected) = &self.checksum else { return Ok(()) };
-        let found = format!("{:08x}", crc32fast::hash(&self.bytes[self.start..]));
-        if found == *expected {
-            return Ok(());
+        for Opened { label, bytes, checksum, start } in &self.files {
+            let Some(expected) = checksum else { continue };
+            let found = format!("{:08x}", crc32fast::hash(&bytes[*start..]));
+            if found != *expected {
+                return Err(Error::model(format!(
+                    "{label} is damaged: its tensors have the checksum {found}, its header says {expected}; use a copy or \
+                     train again"
+                )));
+            }
         }
-        Err(Error::model(format!(
-            "{} is damaged: its tensors have the checksum {found}, its header says {expected}; use a copy or train again",
-            self.label
-        )))
+        Ok(())
     }
 
-    /// What names this file in errors.
+    /// What names these tensors in errors: the file, or the index of several.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The whole file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The bytes of the file or files.
+    pub fn size(&self) -> usize {
+        self.files.iter().map(|file| file.bytes.len()).sum()
     }
 
     /// The text entries of the header (`__metadata__`), without the checksum.
@@ -205,7 +221,7 @@ impl Weights {
     /// As [`Weights::tensor_f32`].
     pub fn table(&self, name: &str, expected_shape: [usize; 2]) -> Result<Table> {
         let (encoding, _) = self.encoded(name, &expected_shape)?;
-        let bytes = self.bytes.part(self.entries[name].range.clone());
+        let bytes = self.part(&self.entries[name]);
         let [rows, columns] = expected_shape;
         let table = Table { encoding, rows, columns, bytes };
         match &table.encoding {
@@ -221,18 +237,28 @@ impl Weights {
                 }
             }
         }
+        // Looked at once; what is used is read again.
+        table.bytes.release(0..table.bytes.len());
         Ok(table)
     }
 
     /// A tensor that is not a network's weight (offsets, hashes), as type, shape and little-endian bytes.
     pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         let entry = self.entries.get(name)?;
-        Some((entry.dtype, &entry.shape, &self.bytes[entry.range.clone()]))
+        Some((entry.dtype, &entry.shape, self.slice(entry)))
     }
 
     /// The bytes of such a tensor, which outlive this value and keep the file mapped.
     pub(crate) fn raw_bytes(&self, name: &str) -> Option<FileBytes> {
-        self.entries.get(name).map(|entry| self.bytes.part(entry.range.clone()))
+        self.entries.get(name).map(|entry| self.part(entry))
+    }
+
+    fn slice(&self, entry: &Entry) -> &[u8] {
+        &self.files[entry.file].bytes[entry.range.clone()]
+    }
+
+    fn part(&self, entry: &Entry) -> FileBytes {
+        self.files[entry.file].bytes.part(entry.range.clone())
     }
 
     /// How a tensor is stored, and its bytes, once it is known to be readable.
@@ -248,7 +274,7 @@ impl Weights {
             }
             _ => Encoding::F32,
         };
-        Ok((encoding, &self.bytes[entry.range.clone()]))
+        Ok((encoding, self.slice(entry)))
     }
 
     fn finite(&self, name: &str, values: &[f32]) -> Result<()> {
@@ -257,7 +283,12 @@ impl Weights {
         if largest < f32::INFINITY.to_bits() {
             return Ok(());
         }
-        Err(Error::model(format!("{}: `{name}` holds a number that is not finite; the file is damaged", self.label)))
+        Err(self.not_finite(name))
+    }
+
+    fn not_finite(&self, name: &str) -> Error {
+        let label = self.entries.get(name).map_or(&self.label, |entry| &self.files[entry.file].label);
+        Error::model(format!("{label}: `{name}` holds a number that is not finite; the file is damaged"))
     }
 }
 
@@ -333,6 +364,11 @@ impl Table {
     /// How many rows there are; a row index is below this.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How long a row is.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
     /// Writes row `index` into `out`, which is one row long.

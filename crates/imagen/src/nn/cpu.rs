@@ -16,10 +16,12 @@ use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
+use super::StoredLinear;
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::{AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
 
 mod autodiff;
+mod frozen;
 mod pool;
 mod residual;
 
@@ -272,6 +274,26 @@ impl NetworkOps for Flex {
         let y = filled(x.layout().shape().clone(), |y| elementwise::gelu(slice(&x), y));
         recycle(x);
         y
+    }
+
+    fn stored_linear(x: T, w: StoredLinear, bias: Maybe<Self>, residual: Maybe<Self>) -> T {
+        frozen::stored_linear(x, &w, bias.into_option(), residual.into_option())
+    }
+
+    fn biased_attention(q: T, kv: T, bias: T, mask: Maybe<Self>, scale: f32) -> T {
+        frozen::biased_attention(q, kv, bias, mask.into_option(), scale)
+    }
+
+    fn rms_norm(x: T, gamma: T, eps: f32) -> T {
+        frozen::rms_norm(x, &gamma, eps)
+    }
+
+    fn gated_gelu_tanh(a: T, b: T) -> T {
+        frozen::gated_gelu_tanh(a, b)
+    }
+
+    fn convolution(x: T, w: T, b: T, stride: usize, pad_h: usize, pad_w: usize) -> T {
+        frozen::conv2d(x, w, b, stride, [pad_h, pad_w])
     }
 
     fn upsample2(x: T) -> T {

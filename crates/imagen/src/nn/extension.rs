@@ -5,6 +5,7 @@
 
 use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
 
+use super::StoredLinear;
 use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
 use super::reference;
 
@@ -114,6 +115,44 @@ pub trait NetworkOps: Backend {
     /// See [`super::ops::gelu`].
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::gelu::<Self>(x)
+    }
+    /// See [`super::ops::stored_linear`].
+    fn stored_linear(
+        x: FloatTensor<Self>,
+        w: StoredLinear,
+        #[extension_type] bias: Maybe<Self>,
+        #[extension_type] residual: Maybe<Self>,
+    ) -> FloatTensor<Self> {
+        reference::stored_linear::<Self>(x, w, bias.into_option(), residual.into_option())
+    }
+    /// See [`super::ops::biased_attention`].
+    fn biased_attention(
+        q: FloatTensor<Self>,
+        kv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        #[extension_type] mask: Maybe<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        reference::biased_attention::<Self>(q, kv, bias, mask.into_option(), scale)
+    }
+    /// See [`super::ops::rms_norm`].
+    fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        reference::rms_norm::<Self>(x, gamma, eps)
+    }
+    /// See [`super::ops::gated_gelu_tanh`].
+    fn gated_gelu_tanh(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::gated_gelu_tanh::<Self>(a, b)
+    }
+    /// See [`super::ops::conv2d`].
+    fn convolution(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        stride: usize,
+        pad_h: usize,
+        pad_w: usize,
+    ) -> FloatTensor<Self> {
+        reference::conv2d::<Self>(x, w, b, stride, [pad_h, pad_w])
     }
     /// See [`super::ops::upsample2`].
     fn upsample2(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -14,6 +14,7 @@ mod layers;
 pub mod ops;
 mod params;
 mod reference;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +22,4 @@ pub use embedding::noise_embedding;
 pub use imagen_kernels::mapped::Mapped;
 pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position, Tokens};
 pub use params::{Values, export, import, parameter_count, visit_parameters};
+pub use stored::{StoredLinear, StoredWeights, quantize_rows};

@@ -14,7 +14,7 @@ use tracing::trace_span;
 pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::reference;
+use super::{StoredLinear, reference};
 
 /// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -233,6 +233,75 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(match defined() {
         true => reference::gelu::<Dispatch>(x),
         false => <Dispatch as NetworkOps>::gelu(x),
+    })
+}
+
+/// `x·w + bias + residual` over the last axis with frozen weights in their stored form; `x [.., c]`, `bias [k]`, `residual` and
+/// result `[.., k]`.
+pub fn stored_linear<const D: usize>(
+    x: Tensor<D>,
+    w: &StoredLinear,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let _span = trace_span!("stored_linear", x = ?x.dims(), k = w.features().1).entered();
+    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), inner(bias), inner(residual));
+    Tensor::from_dispatch(if defined() {
+        reference::stored_linear::<Dispatch>(x, w, bias, residual)
+    } else {
+        <Dispatch as NetworkOps>::stored_linear(x, w, Maybe::from_option(bias), Maybe::from_option(residual))
+    })
+}
+
+/// Softmax attention with a bias for every head, query and key: `softmax(scale · q·kᵀ + bias)·v`. A query that may attend to
+/// nothing yields 0. A bias of -1e9 hides a key from a query.
+///
+/// `q [b, tq, heads·d]`, `kv [b, tk, 2·heads·d]` (keys first, then values), `bias [heads, tq, tk]`, `mask [b, tk]` (1 = attend,
+/// 0 = ignore).
+pub fn biased_attention(
+    q: Tensor<3>,
+    kv: Tensor<3>,
+    bias: Tensor<3>,
+    mask: Option<Tensor<2>>,
+    scale: f32,
+) -> Tensor<3> {
+    let _span = trace_span!("biased_attention", q = ?q.dims(), kv = ?kv.dims(), heads = bias.dims()[0]).entered();
+    let (q, kv, bias, mask) = (q.into_dispatch(), kv.into_dispatch(), bias.into_dispatch(), inner(mask));
+    Tensor::from_dispatch(match defined() {
+        true => reference::biased_attention::<Dispatch>(q, kv, bias, mask, scale),
+        false => <Dispatch as NetworkOps>::biased_attention(q, kv, bias, Maybe::from_option(mask), scale),
+    })
+}
+
+/// `x / √(mean(x²) + ε) · γ` over the last axis; `γ [c]` (Zhang & Sennrich 2019).
+pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f32) -> Tensor<D> {
+    let _span = trace_span!("rms_norm", x = ?x.dims()).entered();
+    let (x, gamma) = (x.into_dispatch(), gamma.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::rms_norm::<Dispatch>(x, gamma, eps),
+        false => <Dispatch as NetworkOps>::rms_norm(x, gamma, eps),
+    })
+}
+
+/// `gelu(a)·b` with GELU in its tanh form: `a·(1 + tanh(√(2/π)·(a + 0.044715·a³)))/2`; shapes equal.
+pub fn gated_gelu_tanh<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    let _span = trace_span!("gated_gelu_tanh", a = ?a.dims()).entered();
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::gated_gelu_tanh::<Dispatch>(a, b),
+        false => <Dispatch as NetworkOps>::gated_gelu_tanh(a, b),
+    })
+}
+
+/// A convolution with any window, zero padding `[top and bottom, left and right]`: `conv(x, w) + b`.
+///
+/// `x [n, h, w, c]`, `w [kh, kw, c, k]`, `b [k]`, result `[n, (h + 2·pad − kh)/stride + 1, .., k]`.
+pub fn conv2d(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
+    let _span = trace_span!("conv2d", x = ?x.dims(), w = ?w.dims(), stride).entered();
+    let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::conv2d::<Dispatch>(x, w, b, stride, padding),
+        false => <Dispatch as NetworkOps>::convolution(x, w, b, stride, padding[0], padding[1]),
     })
 }
 

@@ -3,8 +3,9 @@
 //! Written to be read and compared with; the CPU has faster implementations in `cpu`.
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
-use burn::tensor::{Shape, Slice, ops::ConvOptions};
+use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
 
+use super::StoredLinear;
 use super::extension::BlockParameters;
 use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
 
@@ -33,15 +34,25 @@ pub(super) fn conv3x3<B: Backend>(
     stride: usize,
     scale: f32,
 ) -> FloatTensor<B> {
-    let x = B::float_permute(x, &[0, 3, 1, 2]); // [n, c, h, w]
-    let w = B::float_permute(w, &[3, 2, 0, 1]); // [k, c, 3, 3]
-    let y = B::conv2d(x, w, Some(b), ConvOptions::new([stride, stride], [1, 1], [1, 1], 1));
-    let y = B::float_permute(y, &[0, 2, 3, 1]); // [n, h, w, k]
+    let y = conv2d::<B>(x, w, b, stride, [1, 1]);
     let y = match residual {
         Some(r) => B::float_add(y, r),
         None => y,
     };
     scaled::<B>(y, scale)
+}
+
+pub(super) fn conv2d<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+    stride: usize,
+    padding: [usize; 2],
+) -> FloatTensor<B> {
+    let x = B::float_permute(x, &[0, 3, 1, 2]); // [n, c, h, w]
+    let w = B::float_permute(w, &[3, 2, 0, 1]); // [k, c, kh, kw]
+    let y = B::conv2d(x, w, Some(b), ConvOptions::new([stride, stride], padding, [1, 1], 1));
+    B::float_permute(y, &[0, 2, 3, 1]) // [n, h, w, k]
 }
 
 pub(super) fn group_norm<B: Backend>(
@@ -106,6 +117,31 @@ pub(super) fn attention<B: Backend>(
     mask: Option<FloatTensor<B>>,
     heads: usize,
 ) -> FloatTensor<B> {
+    let d = q.shape()[2] / heads;
+    attend::<B>(q, kv, None, mask, heads, 1.0 / (d as f32).sqrt())
+}
+
+pub(super) fn biased_attention<B: Backend>(
+    q: FloatTensor<B>,
+    kv: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    scale: f32,
+) -> FloatTensor<B> {
+    let shape = bias.shape();
+    let (heads, tq, tk) = (shape[0], shape[1], shape[2]);
+    attend::<B>(q, kv, Some(reshape::<B, 4>(bias, [1, heads, tq, tk])), mask, heads, scale)
+}
+
+/// Attention of every kind; `bias [1, heads, tq, tk]`.
+fn attend<B: Backend>(
+    q: FloatTensor<B>,
+    kv: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    mask: Option<FloatTensor<B>>,
+    heads: usize,
+    scale: f32,
+) -> FloatTensor<B> {
     let shape = q.shape();
     let (b, tq, c) = (shape[0], shape[1], shape[2]);
     let (tk, d) = (kv.shape()[1], c / heads);
@@ -113,7 +149,10 @@ pub(super) fn attention<B: Backend>(
     let split = |x: FloatTensor<B>, t: usize| B::float_permute(reshape::<B, 4>(x, [b, t, heads, d]), &[0, 2, 1, 3]);
     let (q, k, v) = (split(q, tq), split(last::<B>(kv.clone(), 0, c), tk), split(last::<B>(kv, c, 2 * c), tk));
     let scores = B::float_matmul(q, B::float_swap_dims(k, 2, 3)); // [b, heads, tq, tk]
-    let mut scores = B::float_mul_scalar(scores, (1.0 / (d as f32).sqrt()).into());
+    let mut scores = B::float_mul_scalar(scores, scale.into());
+    if let Some(bias) = bias {
+        scores = B::float_add(scores, bias);
+    }
     let keep = mask.map(|m| reshape::<B, 4>(m, [b, 1, 1, tk]));
     if let Some(keep) = &keep {
         // 0 where attended, far below any score where not
@@ -154,6 +193,35 @@ pub(super) fn linear<B: Backend>(
         None => y,
     };
     scaled::<B>(y, scale)
+}
+
+pub(super) fn stored_linear<B: Backend>(
+    x: FloatTensor<B>,
+    w: StoredLinear,
+    bias: Option<FloatTensor<B>>,
+    residual: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let ((c, k), device) = (w.features(), x.device());
+    let w = B::float_from_data(TensorData::new(w.widened(), [c, k]), &device);
+    let bias = bias.unwrap_or_else(|| B::float_from_data(TensorData::new(vec![0.0f32; k], [k]), &device));
+    linear::<B>(x, w, bias, residual, 1.0)
+}
+
+pub(super) fn rms_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let shape = x.shape();
+    let c = shape[shape.num_dims() - 1];
+    let x = reshape::<B, 2>(x, [shape.num_elements() / c.max(1), c]);
+    let square = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
+    let z = B::float_div(x, B::float_sqrt(B::float_add_scalar(square, eps.into())));
+    B::float_reshape(B::float_mul(z, reshape::<B, 2>(gamma, [1, c])), shape)
+}
+
+pub(super) fn gated_gelu_tanh<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    let cube = B::float_mul(B::float_mul(a.clone(), a.clone()), a.clone());
+    let inner = B::float_add(a.clone(), B::float_mul_scalar(cube, 0.044_715.into()));
+    let tanh = B::float_tanh(B::float_mul_scalar(inner, (2.0 / std::f64::consts::PI).sqrt().into()));
+    let gelu = B::float_mul_scalar(B::float_mul(a, B::float_add_scalar(tanh, 1.0.into())), 0.5.into());
+    B::float_mul(gelu, b)
 }
 
 pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {

@@ -11,6 +11,8 @@ use super::{Init, Linear, export, import, parameter_count, reference};
 use crate::error::{Error, ErrorKind};
 use crate::rng::Rng;
 
+mod frozen;
+
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
 }

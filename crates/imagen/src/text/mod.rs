@@ -1,32 +1,41 @@
 //! Text to embeddings: a tokenizer and a frozen language model behind one trait (spec A2).
 //!
-//! [`load`] makes a [`TextEncoder`] from the three files that such models are published as; [`cache`] keeps the
+//! [`load`] makes a [`TextEncoder`] from the files that such models are published as; [`cache`] keeps the
 //! embeddings of a training set, so that the language model runs once per caption and not once per step.
 //!
 //! Deliberately not here: pooling, projection and dropping of the text, which belong to the diffusion models.
 
 mod bert;
+mod byte_pairs;
 pub mod cache;
+mod clip;
+mod files;
 mod hash;
-
-use std::path::Path;
+mod sentencepiece;
+mod t5;
+mod tokens;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::models::unet::Text;
-use crate::models::weights::FileBytes;
+use crate::models::weights::Storage;
 
 pub use bert::BertEncoder;
 pub use cache::{CacheEvent, EmbeddingCache};
+pub use clip::ClipTextEncoder;
+pub use files::EncoderFiles;
+pub use t5::T5Encoder;
 
 /// A batch of captions as a diffusion model sees them.
 #[derive(Clone, Debug)]
 pub struct TextEmbedding {
-    /// One vector per token, `[b, t, d]`: the last hidden states; zero where `mask` is.
+    /// One vector per token, `[b, t, d]`: hidden states. Where `mask` is 0 they are 0 with [`Padding::Longest`], and what the
+    /// network makes of the padding with [`Padding::MaxLength`].
     pub sequence: Tensor<3>,
-    /// 1 where a token is, 0 where a shorter caption was padded to the longest, `[b, t]`.
+    /// 1 where a token is, 0 where a shorter caption was padded, `[b, t]`. No token attends to padding within the encoder;
+    /// whether a diffusion model does is its own affair (DeepFloyd's do).
     pub mask: Tensor<2>,
 }
 
@@ -38,7 +47,7 @@ impl From<TextEmbedding> for Text {
 
 /// A frozen text encoder.
 pub trait TextEncoder: Send + Sync {
-    /// The embeddings of a batch of captions, padded to the longest of them. A caption longer than
+    /// The embeddings of a batch of captions, padded as [`TextOptions::padding`] says. A caption longer than
     /// [`TextEncoder::max_length`] is cut; [`TextEncoder::cut_text`] says where.
     ///
     /// # Errors
@@ -68,7 +77,7 @@ pub trait TextEncoder: Send + Sync {
     fn max_length(&self) -> usize;
 
     /// The same text for encoders that give the same embeddings: a hash of weights, configuration and tokenizer,
-    /// with the maximum length.
+    /// with the options.
     fn identity(&self) -> &str;
 }
 
@@ -78,56 +87,42 @@ pub trait TextEncoder: Send + Sync {
 pub struct TextOptions {
     /// The largest number of tokens per caption (the paper does not state its own; spec A2).
     pub max_length: usize,
+    /// How far captions are padded.
+    pub padding: Padding,
+    /// How the matrices are kept in memory.
+    pub storage: Storage,
 }
 
 impl Default for TextOptions {
     fn default() -> Self {
-        Self { max_length: 64 }
+        Self { max_length: 64, padding: Padding::Longest, storage: Storage::Stored }
     }
 }
 
-/// The three files of a published language model, as bytes: mapped from a folder or compiled in.
-#[derive(Clone)]
-pub struct EncoderFiles {
-    /// What names these files in errors: the folder.
-    pub label: String,
-    /// `config.json`
-    pub config: FileBytes,
-    /// `tokenizer.json`
-    pub tokenizer: FileBytes,
-    /// `model.safetensors`
-    pub weights: FileBytes,
-}
-
-impl EncoderFiles {
-    /// The `config.json`, `tokenizer.json` and `model.safetensors` of a folder, mapped.
-    ///
-    /// # Errors
-    /// `Model` when there is no such folder; `Io` when a file is missing or cannot be read.
-    pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::model(format!(
-                "there is no text encoder at {}: expected a folder with config.json, tokenizer.json and model.safetensors",
-                folder.display()
-            )));
+impl TextOptions {
+    /// What names an encoder of this family, with files of this hash, under these options.
+    fn identity(&self, family: &str, hash: u64) -> String {
+        let mut identity = format!("{family}-{hash:016x}-{}", self.max_length);
+        if self.padding == Padding::MaxLength {
+            identity += "-padded";
         }
-        let read = |name: &str| {
-            let path = folder.join(name);
-            FileBytes::map(&path).map_err(|e| Error::io("read", &path, e))
-        };
-        Ok(Self {
-            label: folder.display().to_string(),
-            config: read("config.json")?,
-            tokenizer: read("tokenizer.json")?,
-            weights: read("model.safetensors")?,
-        })
+        if self.storage != Storage::Stored {
+            identity += "-";
+            identity += self.storage.name();
+        }
+        identity
     }
 }
 
-impl std::fmt::Debug for EncoderFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EncoderFiles").field("label", &self.label).finish_non_exhaustive()
-    }
+/// How far the captions of a batch are padded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// To the longest of them; embeddings are 0 there.
+    #[default]
+    Longest,
+    /// To [`TextOptions::max_length`]; the padding has the embeddings that the network gives it.
+    MaxLength,
 }
 
 /// The text encoder that these files hold, on `device`.
@@ -141,17 +136,29 @@ pub fn load(files: EncoderFiles, options: &TextOptions, device: &Device) -> Resu
         model_type: String,
     }
     let _span = tracing::info_span!("open text encoder").entered();
-    let label = files.label.clone();
-    let family: Family = serde_json::from_slice(&files.config).map_err(|e| {
-        Error::model("config.json does not say of which family (model_type) it is")
-            .with_source(e)
-            .context(label.clone())
-    })?;
-    match family.model_type.as_str() {
-        "bert" => BertEncoder::new(files, options, device).map(|encoder| Box::new(encoder) as _),
-        other => Err(Error::model(format!("config.json names a text encoder `{other}`; known: bert"))),
-    }
-    .context(|| label)
+    let label = files.label().to_owned();
+    let load = || -> Result<Box<dyn TextEncoder>> {
+        let family: Family = serde_json::from_slice(files.file("config.json")?)
+            .map_err(|e| Error::model("config.json does not say of which family (model_type) it is").with_source(e))?;
+        Ok(match family.model_type.as_str() {
+            "bert" | "roberta" | "xlm-roberta" | "camembert" => Box::new(BertEncoder::new(files, options, device)?),
+            "clip" | "clip_text_model" => Box::new(ClipTextEncoder::new(&files, options, device)?),
+            "t5" => Box::new(T5Encoder::new(files, options, device)?),
+            other => {
+                return Err(Error::model(format!(
+                    "config.json names a text encoder `{other}`; known: bert, roberta, xlm-roberta, camembert, \
+                     clip, t5"
+                )));
+            }
+        })
+    };
+    load().context(|| label)
+}
+
+/// The tokenizer of a `tokenizer.json`.
+fn tokenizer(files: &EncoderFiles) -> Result<tokenizers::Tokenizer> {
+    let name = "tokenizer.json";
+    tokenizers::Tokenizer::from_bytes(&**files.file(name)?).map_err(tokens::broken(name))
 }
 
 #[cfg(test)]
@@ -161,17 +168,11 @@ mod tests {
 
     #[test]
     fn a_family_that_is_not_known_is_refused_by_name() {
-        let empty = FileBytes::from(&b""[..]);
         for (config, expected) in [
-            (&br#"{"model_type":"t5"}"#[..], "my/t5: config.json names a text encoder `t5`; known: bert"),
+            (&br#"{"model_type":"umt5"}"#[..], "my/t5: config.json names a text encoder `umt5`; known: bert,"),
             (b"{}", "my/t5: config.json does not say"),
         ] {
-            let files = EncoderFiles {
-                label: "my/t5".into(),
-                config: FileBytes::from(config),
-                tokenizer: empty.clone(),
-                weights: empty.clone(),
-            };
+            let files = EncoderFiles::new("my/t5", [("config.json", config.to_vec().into())]);
             let error = load(files, &TextOptions::default(), &Device::flex()).err().expect("refused");
             assert_eq!(error.kind(), ErrorKind::Model);
             assert!(format!("{error:#}").starts_with(expected), "{error:#}");
@@ -179,8 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_says_what_was_expected() {
-        let error = EncoderFiles::open(Path::new("/nowhere")).unwrap_err();
-        assert!(format!("{error:#}").contains("expected a folder with config.json"), "{error:#}");
+    fn every_option_that_changes_embeddings_is_part_of_the_identity() {
+        let options = TextOptions::default();
+        assert_eq!(options.identity("t5", 7), "t5-0000000000000007-64");
+        let options = TextOptions { max_length: 77, padding: Padding::MaxLength, storage: Storage::Int8 };
+        assert_eq!(options.identity("t5", 7), "t5-0000000000000007-77-padded-int8");
+    }
+
+    #[test]
+    fn options_are_read_by_their_names() {
+        let options: TextOptions = serde_json::from_str(r#"{"padding":"max_length","storage":"bf16"}"#).unwrap();
+        assert_eq!(options, TextOptions { max_length: 64, padding: Padding::MaxLength, storage: Storage::Bf16 });
+        assert!(serde_json::from_str::<TextOptions>(r#"{"length":1}"#).is_err());
     }
 }

@@ -103,9 +103,7 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
 fn copy_encoder(model: &Path, text: &EncoderFiles) -> Result<()> {
     let folder = model.join("text");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-    let files =
-        [("config.json", &text.config), ("tokenizer.json", &text.tokenizer), ("model.safetensors", &text.weights)];
-    for (file, bytes) in files {
+    for (file, bytes) in text.iter() {
         let path = folder.join(file);
         match std::fs::read(&path) {
             Ok(there) if there == **bytes => {}

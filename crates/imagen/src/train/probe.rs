@@ -227,8 +227,7 @@ mod tests {
         shapes::write(&data, 300, 16, 1).unwrap();
         let mut recipe = Recipe::parse(RECIPE).unwrap();
         recipe.train.micro_batch = micro_batch;
-        let bytes = || (&b""[..]).into();
-        let text = EncoderFiles { label: String::new(), config: bytes(), tokenizer: bytes(), weights: bytes() };
+        let text = EncoderFiles::new("", []);
         let device = Device::flex();
         let run = Run {
             recipe,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, TensorData};
 use imagen::ErrorKind;
 use imagen::models::bert::{Bert, BertConfig};
-use imagen::models::weights::{FileBytes, NamedTensor, Precision, Weights, write_safetensors};
+use imagen::models::weights::{FileBytes, NamedTensor, Precision, Storage, Weights, write_safetensors};
 use imagen::text::{BertEncoder, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions, load};
 use safetensors::SafeTensors;
 
@@ -57,7 +57,7 @@ fn tiny_golden() -> (Vec<u32>, Vec<bool>, Vec<f32>) {
 #[test]
 fn a_bert_of_random_weights_gives_the_states_of_transformers() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
     let (ids, mask, expected) = tiny_golden();
     let states = network.forward(&ids, &mask, 3).unwrap();
     assert_eq!(states.dims(), [3, 11, 32]);
@@ -68,7 +68,7 @@ fn a_bert_of_random_weights_gives_the_states_of_transformers() {
 #[test]
 fn padding_does_not_change_the_states_of_a_sequence() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
     let (ids, _, expected) = tiny_golden();
     for (row, length) in [(1, 7), (2, 1)] {
         let states = network.forward(&ids[row * 11..][..length], &vec![true; length], 1).unwrap();
@@ -100,7 +100,7 @@ fn the_names_of_older_and_larger_checkpoints_are_understood() {
     }
     tensors.push(NamedTensor { name: "cls.bias".into(), shape: vec![1], values: vec![0.0].into() });
     write_safetensors(&path, &tensors, &HashMap::new(), Precision::F32).unwrap();
-    let network = Bert::new(tiny_config(), &Weights::open(&path).unwrap(), &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &Weights::open(&path).unwrap(), Storage::Stored, &Device::flex()).unwrap();
     let (ids, mask, expected) = tiny_golden();
     assert!(error(&values(network.forward(&ids, &mask, 3).unwrap().into_data()), &expected) <= 1e-5);
 }
@@ -113,7 +113,7 @@ fn weights_that_do_not_fit_are_refused_with_a_complete_list() {
     tensors.retain(|t| t.name != "encoder.layer.1.output.dense.bias" && t.name != "embeddings.LayerNorm.weight");
     write_safetensors(&path, &tensors, &HashMap::new(), Precision::F32).unwrap();
     let config = BertConfig { intermediate_size: 79, ..tiny_config() };
-    let error = Bert::new(config, &Weights::open(&path).unwrap(), &Device::flex()).unwrap_err();
+    let error = Bert::new(config, &Weights::open(&path).unwrap(), Storage::Stored, &Device::flex()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
     let message = format!("{error:#}");
     for part in [
@@ -151,7 +151,7 @@ fn a_configuration_that_this_network_is_not_is_refused_by_its_key() {
 #[test]
 fn ids_that_are_no_batch_too_long_or_unknown_are_errors() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
     for (ids, mask, batch, kind) in [
         (vec![], vec![], 0, ErrorKind::Usage),
         (vec![1], vec![true], 0, ErrorKind::Usage),
@@ -232,7 +232,7 @@ fn a_caption_is_encoded_alike_alone_in_a_batch_and_from_the_cache() {
 
 #[test]
 fn text_beyond_the_maximum_length_is_named() {
-    let options = TextOptions { max_length: 6 };
+    let options = TextOptions { max_length: 6, ..TextOptions::default() };
     let encoder = load(shipped(), &options, &Device::flex()).unwrap();
     for (caption, lost) in [
         ("a red apple", None),
@@ -250,42 +250,48 @@ fn text_beyond_the_maximum_length_is_named() {
 #[test]
 fn the_identity_changes_with_the_files_and_the_maximum_length_and_with_nothing_else() {
     let identity = |files: EncoderFiles, max_length| {
-        let options = TextOptions { max_length };
+        let options = TextOptions { max_length, ..TextOptions::default() };
         load(files, &options, &Device::flex()).unwrap().identity().to_string()
     };
     let first = identity(shipped(), 64);
-    assert_eq!(identity(EncoderFiles { label: "elsewhere".into(), ..shipped() }, 64), first);
+    let elsewhere = shipped();
+    let named = |name| (name, elsewhere.get(name).unwrap().clone());
+    let files = ["config.json", "tokenizer.json", "model.safetensors"].map(named);
+    assert_eq!(identity(EncoderFiles::new("elsewhere", files), 64), first);
     assert_ne!(identity(shipped(), 63), first);
-    let mut weights = shipped().weights.to_vec();
+    let mut weights = shipped().get("model.safetensors").unwrap().to_vec();
     *weights.last_mut().unwrap() ^= 1;
-    assert_ne!(identity(EncoderFiles { weights: weights.into(), ..shipped() }, 64), first);
-    let mut config: serde_json::Value = serde_json::from_slice(&shipped().config).unwrap();
+    assert_ne!(identity(shipped().with("model.safetensors", weights), 64), first);
+    let mut config: serde_json::Value = serde_json::from_slice(shipped().get("config.json").unwrap()).unwrap();
     config["layer_norm_eps"] = serde_json::json!(1e-9);
-    let config = config.to_string().into_bytes().into();
-    assert_ne!(identity(EncoderFiles { config, ..shipped() }, 64), first);
+    assert_ne!(identity(shipped().with("config.json", config.to_string().into_bytes()), 64), first);
 }
 
 #[test]
 fn files_and_options_that_do_not_belong_together_are_errors() {
     let refused = |files, options: &TextOptions| load(files, options, &Device::flex()).err().expect("refused").kind();
     for max_length in [0, 2, 513] {
-        assert_eq!(refused(shipped(), &TextOptions { max_length }), ErrorKind::Usage, "{max_length}");
+        assert_eq!(
+            refused(shipped(), &TextOptions { max_length, ..TextOptions::default() }),
+            ErrorKind::Usage,
+            "{max_length}"
+        );
     }
     let options = TextOptions::default();
     let tiny = |name: &str| FileBytes::map(&golden(name)).unwrap();
-    let other_weights = EncoderFiles { weights: tiny("tiny/model.safetensors"), ..shipped() };
+    let other_weights = shipped().with("model.safetensors", tiny("tiny/model.safetensors"));
     assert_eq!(refused(other_weights, &options), ErrorKind::Model);
-    let truncated = EncoderFiles { weights: shipped().weights[..1 << 20].to_vec().into(), ..shipped() };
+    let truncated =
+        shipped().with("model.safetensors", shipped().get("model.safetensors").unwrap()[..1 << 20].to_vec());
     assert_eq!(refused(truncated, &options), ErrorKind::Model);
-    let broken = EncoderFiles { tokenizer: FileBytes::from(&b"{}"[..]), ..shipped() };
+    let broken = shipped().with("tokenizer.json", &b"{}"[..]);
     assert_eq!(refused(broken, &options), ErrorKind::Model);
-    let tiny_network = EncoderFiles {
-        label: "tiny network, large tokenizer".into(),
-        config: tiny("tiny/config.json"),
-        tokenizer: shipped().tokenizer,
-        weights: tiny("tiny/model.safetensors"),
-    };
-    let encoder = load(tiny_network, &TextOptions { max_length: 16 }, &Device::flex()).unwrap();
+    // a tiny network with a large tokenizer
+    let tiny_network = shipped()
+        .with("config.json", tiny("tiny/config.json"))
+        .with("model.safetensors", tiny("tiny/model.safetensors"));
+    let encoder =
+        load(tiny_network, &TextOptions { max_length: 16, ..TextOptions::default() }, &Device::flex()).unwrap();
     assert_eq!(encoder.encode(&["a red apple"]).unwrap_err().kind(), ErrorKind::Model);
     assert_eq!(encoder.encode(&[]).unwrap_err().kind(), ErrorKind::Usage);
 }

@@ -1,10 +1,13 @@
 //! The library's one integration binary; each module protects one promise.
 
 mod bert;
+mod clip;
 mod data;
 mod eval;
 mod floors;
 mod image;
 mod laws;
+mod roberta;
+mod t5;
 mod train;
 mod unet;

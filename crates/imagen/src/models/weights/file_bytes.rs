@@ -30,6 +30,15 @@ impl FileBytes {
         Mapped::open(path).map(|map| Self { part: 0..map.len(), source: Source::Mapped(Arc::new(map)) })
     }
 
+    /// Gives up the memory that mapped bytes of this range take; they are read again when they are touched again. Nothing
+    /// happens to bytes that are not mapped.
+    pub fn release(&self, range: Range<usize>) {
+        if let Source::Mapped(map) = &self.source {
+            let end = self.part.end.min(self.part.start.saturating_add(range.end));
+            map.release(self.part.start.saturating_add(range.start)..end);
+        }
+    }
+
     /// A part of these bytes, which keeps them all.
     ///
     /// # Panics

@@ -1,0 +1,205 @@
+//! Matrices of frozen networks in the form in which they stay in memory: as the file stores them, or converted once while
+//! they are read, a block of rows at a time, so that there is never a second copy of a network.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Encoding, Weights};
+use crate::error::{Error, Result};
+use crate::nn::{StoredLinear, StoredWeights, quantize_rows};
+
+/// How the matrices of a frozen network are kept in memory. Vectors (biases, norms) are always f32, and so are all sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Storage {
+    /// As the file has them.
+    #[default]
+    Stored,
+    /// 4 bytes a number.
+    F32,
+    /// Half precision: 2 bytes a number, relative error up to 2⁻¹¹.
+    F16,
+    /// The upper half of f32: 2 bytes a number, relative error up to 2⁻⁸.
+    Bf16,
+    /// 8-bit integers with one scale per output feature, the row's largest / 127.
+    Int8,
+}
+
+impl Storage {
+    /// The name as it stands in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// Rows that are converted at once.
+const ROWS: usize = 64;
+
+impl Weights {
+    /// The matrix `[k, c]` as a frozen linear layer from `c` to `k` features.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor_f32`]; `Model` when a number is too large for the form asked for.
+    pub fn linear(&self, name: &str, [k, c]: [usize; 2], storage: Storage) -> Result<StoredLinear> {
+        let (encoding, bytes) = self.encoded(name, &[k, c])?;
+        let bits = || -> Vec<u16> { bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
+        let finite = |bits: &[u16], exponent: u16| match bits.iter().any(|b| b & exponent == exponent) {
+            true => Err(self.not_finite(name)),
+            false => Ok(()),
+        };
+        let linear = match (&encoding, storage) {
+            (Encoding::F16, Storage::Stored | Storage::F16) => {
+                let bits = bits();
+                finite(&bits, 0x7c00)?;
+                StoredLinear::from_rows(c, k, StoredWeights::F16(&bits))
+            }
+            (Encoding::Bf16, Storage::Stored | Storage::Bf16) => {
+                let bits = bits();
+                finite(&bits, 0x7f80)?;
+                StoredLinear::from_rows(c, k, StoredWeights::Bf16(&bits))
+            }
+            (Encoding::Int8 { scales, .. }, Storage::Stored | Storage::Int8) => {
+                let integers = bytemuck::cast_slice(bytes);
+                StoredLinear::from_rows(c, k, StoredWeights::Int8 { integers, scales })
+            }
+            (_, Storage::Stored | Storage::F32) => {
+                StoredLinear::from_rows(c, k, StoredWeights::F32(&self.tensor_f32(name, &[k, c])?))
+            }
+            (_, Storage::F16) => {
+                let bits = self.converted(name, [k, c], |x| x.iter().map(|&x| f16::from_f32(x).to_bits()).collect())?;
+                if finite(&bits, 0x7c00).is_err() {
+                    return Err(Error::model(format!(
+                        "{}: `{name}` holds a number beyond ±65504, which f16 cannot; choose bf16 or f32",
+                        self.label
+                    )));
+                }
+                StoredLinear::from_rows(c, k, StoredWeights::F16(&bits))
+            }
+            (_, Storage::Bf16) => {
+                let bits =
+                    self.converted(name, [k, c], |x| x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect())?;
+                StoredLinear::from_rows(c, k, StoredWeights::Bf16(&bits))
+            }
+            (_, Storage::Int8) => {
+                let rows = |x: &[f32]| vec![quantize_rows(x, x.len().checked_div(c).unwrap_or(0), c)];
+                let (integers, scales): (Vec<_>, Vec<_>) = self.converted(name, [k, c], rows)?.into_iter().unzip();
+                let (integers, scales) = (integers.concat(), scales.concat());
+                StoredLinear::from_rows(c, k, StoredWeights::Int8 { integers: &integers, scales: &scales })
+            }
+        };
+        let entry = &self.entries[name];
+        self.files[entry.file].bytes.release(entry.range.clone());
+        Ok(linear)
+    }
+
+    /// What `convert` makes of the rows, some at a time.
+    fn converted<T: Send>(
+        &self,
+        name: &str,
+        [k, c]: [usize; 2],
+        convert: impl Fn(&[f32]) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let (encoding, bytes) = self.encoded(name, &[k, c])?;
+        let width = c * encoding.element_bytes();
+        let blocks = (0..k.div_ceil(ROWS)).into_par_iter().map(|block| {
+            let rows = block * ROWS..k.min((block + 1) * ROWS);
+            let mut values = vec![0.0; rows.len() * c];
+            encoding.decode(&bytes[rows.start * width..rows.end * width], rows.start, &mut values);
+            self.finite(name, &values)?;
+            Ok(convert(&values))
+        });
+        Ok(blocks.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::collections::HashMap;
+
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::models::weights::{NamedTensor, Precision, write_safetensors};
+
+    /// The matrix that a layer multiplies with, `[k, c]`.
+    fn matrix(linear: &StoredLinear) -> Vec<f32> {
+        let (c, k) = linear.features();
+        let identity: Tensor<2> = Tensor::eye(c, &Device::flex());
+        let product: Vec<f32> = linear.forward(identity, None, None).into_data().try_to_vec().unwrap();
+        (0..k * c).map(|i| product[i % c * k + i / c]).collect()
+    }
+
+    fn file(values: &[f32], [k, c]: [usize; 2], precision: Precision) -> Weights {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensor = NamedTensor { name: "w".into(), shape: vec![k, c], values: Cow::Borrowed(values) };
+        write_safetensors(&path, &[tensor], &HashMap::new(), precision).unwrap();
+        Weights::open(&path).unwrap()
+    }
+
+    #[test]
+    fn every_stored_type_becomes_every_other_within_its_rounding() {
+        let shape = [150, 40]; // more rows than are converted at once
+        let values: Vec<f32> = (0..150 * 40).map(|i| (i as f32 * 0.7).sin() * (i % 7) as f32).collect();
+        let largest = |row: usize| values[row * 40..][..40].iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        for (precision, from) in [(Precision::F32, 0.0), (Precision::F16, 2f32.powi(-11)), (Precision::Int8Rows, -1.0)]
+        {
+            let weights = file(&values, shape, precision);
+            for (storage, to) in [
+                (Storage::Stored, 0.0),
+                (Storage::F32, 0.0),
+                (Storage::F16, 2f32.powi(-11)),
+                (Storage::Bf16, 2f32.powi(-8)),
+                (Storage::Int8, -1.0),
+            ] {
+                let found = matrix(&weights.linear("w", shape, storage).unwrap());
+                for (i, (&found, &value)) in found.iter().zip(&values).enumerate() {
+                    // of int8 half a step of the row, of the others a part of the number
+                    let error = |e: f32| if e < 0.0 { 0.5 * largest(i / 40) / 127.0 } else { e * value.abs() + 1e-7 };
+                    let allowed = 1.01 * (error(from) + error(to));
+                    assert!((found - value).abs() <= allowed, "{precision:?} as {storage:?}: {found} for {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_is_that_of_the_form() {
+        let weights = file(&vec![0.5; 64 * 64], [64, 64], Precision::F32);
+        let bytes = |storage| weights.linear("w", [64, 64], storage).unwrap().bytes();
+        assert_eq!([Storage::Stored, Storage::F16, Storage::Bf16].map(bytes), [16384, 8192, 8192]);
+        assert_eq!(bytes(Storage::Int8), 4096 + 4 * 64);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_or_too_large_are_refused_by_name() {
+        for storage in [Storage::Stored, Storage::F32, Storage::F16, Storage::Bf16, Storage::Int8] {
+            let mut bytes = r#"{"w":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#.as_bytes().to_vec();
+            bytes.splice(0..0, (bytes.len() as u64).to_le_bytes());
+            bytes.extend([1.0, f32::NAN].map(f32::to_le_bytes).concat());
+            let weights = Weights::from_bytes(bytes, "test").unwrap();
+            let message = format!("{:#}", weights.linear("w", [1, 2], storage).unwrap_err());
+            assert!(message.starts_with("test: `w` holds a number that is not finite"), "{storage:?}: {message}");
+            let message = format!("{:#}", weights.linear("w", [2, 1], storage).unwrap_err());
+            assert!(message.contains("`w` has shape [1, 2] (expected [2, 1])"), "{message}");
+        }
+        for (dtype, bits) in [("F16", 0xfc00u16), ("BF16", 0x7f81)] {
+            let mut bytes = format!(r#"{{"w":{{"dtype":"{dtype}","shape":[1,2],"data_offsets":[0,4]}}}}"#).into_bytes();
+            bytes.splice(0..0, (bytes.len() as u64).to_le_bytes());
+            bytes.extend([0, bits].map(u16::to_le_bytes).concat());
+            let weights = Weights::from_bytes(bytes, "test").unwrap();
+            assert!(weights.linear("w", [1, 2], Storage::Stored).is_err(), "{dtype}");
+        }
+        let large = file(&[1e6, 1.0], [1, 2], Precision::F32);
+        let message = format!("{:#}", large.linear("w", [1, 2], Storage::F16).unwrap_err());
+        assert!(message.contains("beyond ±65504") && message.contains("bf16"), "{message}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Linear layers of frozen networks whose weights stay in memory as a file stores them: f32, f16, bf16, or int8 with a scale
+//! for every output feature.
+//!
+//! Deliberately not here: training (the weights are constants), and reading of files (`models::weights`).
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use imagen_kernels::stored;
+
+pub use imagen_kernels::stored::Weights as StoredWeights;
+pub use imagen_kernels::stored::quantize_rows;
+
+use super::ops;
+
+/// Frozen weights from `c` to `k` features; a clone shares them.
+#[derive(Clone, Debug)]
+pub struct StoredLinear(Arc<stored::StoredLinear>);
+
+impl StoredLinear {
+    /// From weights `[k, c]`, as PyTorch has them: one row per output feature.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn from_rows(c: usize, k: usize, weights: StoredWeights<'_>) -> Self {
+        Self(Arc::new(stored::StoredLinear::from_rows(c, k, weights)))
+    }
+
+    /// Input and output features, `(c, k)`.
+    pub fn features(&self) -> (usize, usize) {
+        self.0.features()
+    }
+
+    /// The bytes that the weights take.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// `x·w + bias + residual` over the last axis; `x [.., c]`, `bias [k]`, `residual` and result `[.., k]`.
+    pub fn forward<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<D>>,
+    ) -> Tensor<D> {
+        ops::stored_linear(x, self, bias, residual)
+    }
+
+    /// The weights `[c, k]` as f32: for the operation's definition.
+    pub(super) fn widened(&self) -> Vec<f32> {
+        self.0.widened()
+    }
+
+    /// The kernel.
+    pub(super) fn kernel(&self) -> &stored::StoredLinear {
+        &self.0
+    }
+}
