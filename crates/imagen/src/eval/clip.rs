@@ -38,7 +38,7 @@ impl Default for Preparation {
     fn default() -> Self {
         Self {
             image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            image_std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
             resample: 3,
             size: None,
             crop_size: None,
