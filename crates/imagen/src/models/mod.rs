@@ -1,5 +1,6 @@
 //! The networks, and nothing else: tensors and noise levels in, tensors out. No schedule, no process, no file format.
 
 pub mod bert;
+pub mod if_unet;
 pub mod unet;
 pub mod weights;

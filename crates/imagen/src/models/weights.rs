@@ -5,9 +5,12 @@
 //! A file is input from outside: its header is checked against its length before anything is believed, and a file
 //! that does not fit a network is refused with the complete list of what is missing or mis-shaped.
 //!
-//! Deliberately not here: which tensors a network wants (the network says so), devices, and sharded checkpoints.
+//! Several files of one network are a [`Checkpoint`].
+//!
+//! Deliberately not here: which tensors a network wants (the network says so), and devices.
 
 mod file_bytes;
+mod sharded;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +24,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
+pub use sharded::Checkpoint;
 pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
