@@ -2,6 +2,7 @@
 
 mod bert;
 mod data;
+mod deepfloyd;
 mod eval;
 mod floors;
 mod image;

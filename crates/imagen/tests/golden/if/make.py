@@ -1,8 +1,9 @@
 """Two tiny random pipelines in the layout of DeepFloyd IF, and what diffusers draws with them.
 
 Run from anywhere: `python make.py` (diffusers 0.42, torch 2.15). It writes `one/` and `two/`, folders as
-`save_pretrained` leaves them, and `golden.safetensors`: inputs, every random number that diffusers drew, every step and
-the final pictures. Pictures are [n, h, w, c] there.
+`save_pretrained` leaves them, `golden.safetensors`: inputs, every random number that diffusers drew, every step and the
+final pictures ([n, h, w, c]), `timesteps.json`: the eight named lists, and `captions.json`: captions and what cleaning
+makes of them (needs beautifulsoup4 and ftfy).
 """
 
 import json
@@ -19,7 +20,7 @@ from diffusers import (
     IFSuperResolutionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.pipelines.deepfloyd_if.timesteps import fast27_timesteps
+from diffusers.pipelines.deepfloyd_if import timesteps
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
@@ -65,6 +66,24 @@ def scheduler(sample_max_value):
 
 def nhwc(x):
     return x.detach().permute(0, 2, 3, 1).contiguous().clone()
+
+
+CAPTIONS = [
+    "", "a red apple", "  A Photo of a CAT  ", "một con mèo đen ngồi trên bàn gỗ", "été à la plage, ciel bleu",
+    "a kangaroo holding a sign that says \"very deep learning\"", "'quoted all around'", "it's a dog's life",
+    "see https://example.com/a/b?c=1 for more", "visit www.example.org/cats today", "write to me@example.com now",
+    "hello @someone_99 and friends", "<b>bold</b> and <i class='x'>tilted</i> text", "a <person> on a horse",
+    "fish &amp; chips &lt;fresh&gt;", "caf&eacute; au lait", "&quot;quoted&quot;", "漢字 and kana かな", "a cat — the best – one",
+    "«guillemets» and “curly” ‘single’", "ip 192.168.0.1 here", "IMG_2034.jpg of a bird", "photo.png", "page 12 of a book",
+    "article 1234567 in red", "jacket jc6640 and jc6640vc", "code 6640vc231 and j2d1a2a", "#1 best #12345 #winner",
+    "***SALE*** (new) [hot] {now}", "free shipping worldwide", "Worldwide free shipping on shoes", "free download free icons",
+    "click for details and click on me", "png image of a dog, jpg images", "dots... and more....end", "a . b . c",
+    "this-is-my-cute-cat", "this_is_my_very_cute_cat_now", "two-word", "30x40 cm poster, 5.5×7", "name : value",
+    "one,two.three/four", "tabs\tand\nlines\\n here", "100%25 wool%20sweater", "a+b=c", "-starts with a dash",
+    "ends with a dash-", ".hidden", "emoji 😀🎉 party", "مرحبا بالعالم", "price: $19.99!", "12:30 ", "™ © ® signs · dots",
+    "a very long word: donaudampfschifffahrtsgesellschaftskapitän", "3d render of a 4k tv", "\"\"double\"\" quotes",
+    "mixed 'quotes\" here", "v2.0 release", "rock&roll", "x" * 300,
+]
 
 
 class Recorder:
@@ -146,7 +165,7 @@ def main():
         picture = first(num_inference_steps=6, **embeds).images
     OUT["draw.picture"] = nhwc(picture)
     with Recorder("fast27", first):
-        OUT["fast27.picture"] = nhwc(first(timesteps=fast27_timesteps, **embeds).images)
+        OUT["fast27.picture"] = nhwc(first(timesteps=timesteps.fast27_timesteps, **embeds).images)
     with Recorder("enlarge", second, steps=True):
         enlarged = second(image=picture, num_inference_steps=4, **embeds).images
     OUT["enlarge.picture"] = nhwc(enlarged)
@@ -176,6 +195,11 @@ def main():
             image=image, original_image=large, mask_image=large_mask, strength=0.8, num_inference_steps=5, **embeds
         ).images
         OUT["inpaint2.picture"] = nhwc(out)
+    lists = {name[: -len("_timesteps")]: value for name, value in vars(timesteps).items() if name.endswith("_timesteps")}
+    (HERE / "timesteps.json").write_text(json.dumps(lists, indent=None) + "\n")
+    clean = lambda caption: first._text_preprocessing(caption, clean_caption=True)[0]
+    pairs = [[caption, clean(caption)] for caption in CAPTIONS]
+    (HERE / "captions.json").write_text(json.dumps(pairs, ensure_ascii=False, indent=1) + "\n")
     save_file({name: value.contiguous() for name, value in OUT.items()}, HERE / "golden.safetensors")
 
 
