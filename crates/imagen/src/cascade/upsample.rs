@@ -19,7 +19,7 @@ pub fn upsample(x: Tensor<4>, side: usize) -> Tensor<4> {
 }
 
 /// `[n, h, w, c]` → `[n, height, width, c]` with the corner pixels on each other (`align_corners`), as DeepFloyd IF has it.
-pub fn upsample_aligned(x: Tensor<4>, height: usize, width: usize) -> Tensor<4> {
+pub(super) fn upsample_aligned(x: Tensor<4>, height: usize, width: usize) -> Tensor<4> {
     let [n, h, w, c] = x.dims();
     let device = x.device();
     let matrix = |from: usize, to: usize| {
