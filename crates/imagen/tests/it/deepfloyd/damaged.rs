@@ -112,11 +112,15 @@ fn tensors_that_are_missing_mis_shaped_foreign_or_not_finite_are_named() {
             "`lora.down` [2] is not of this network",
         ],
     );
-    let nan = with_tensors(|tensors| {
-        let weight = tensors.iter_mut().find(|tensor| tensor.name == "conv_in.weight").unwrap();
-        weight.values.to_mut()[7] = f32::NAN;
+    let nan = damaged("two", |folder| {
+        // the last number of the last tensor
+        let path = folder.join("unet/diffusion_pytorch_model.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
     });
-    says(&nan, &["`conv_in.weight` holds a number that is not finite"]);
+    says(&nan, &["diffusion_pytorch_model.safetensors: `", "holds a number that is not finite; the file is damaged"]);
 }
 
 #[test]
@@ -140,7 +144,13 @@ fn parts_that_are_missing_or_of_another_class_are_named() {
         ("one", "unet/config.json", "_class_name", "UNet3DConditionModel", "_class_name is \"UNet3DConditionModel\""),
         ("one", "unet/config.json", "mid_block_type", "UNetMidBlock2D", "mid_block_type is \"UNetMidBlock2D\""),
         ("one", "unet/config.json", "act_fn", "mish", "act_fn is \"mish\"; this network knows `gelu` and `silu`"),
-        ("one", "unet/config.json", "class_embed_type", "timestep", "class_embed_type does not fit the pipeline"),
+        (
+            "two",
+            "model_index.json",
+            "_class_name",
+            "IFPipeline",
+            "class_embed_type does not fit the pipeline `IFPipeline`",
+        ),
         (
             "one",
             "unet/config.json",

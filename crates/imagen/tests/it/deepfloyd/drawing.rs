@@ -56,7 +56,7 @@ fn spacings_are_read_written_and_counted() {
         ("fast28", "expected one of fast27, smart27"),
         ("10,x", "expected one of"),
         ("600,1", "section 1 has 500 steps and cannot give 600"),
-        ("ddim7", "no whole distance makes 7 of 1000"),
+        ("ddim600", "no whole distance makes 600 of 1000"),
         ("leading:0", "expected 1 to 1000"),
         ("0,0", "chooses no steps"),
     ] {
