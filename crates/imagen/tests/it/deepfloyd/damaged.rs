@@ -183,7 +183,7 @@ fn parts_that_are_missing_or_of_another_class_are_named() {
             "cross_attention_dim 48 is not divisible by the groups of norm_cross 32",
         ),
         ("sample_size", serde_json::json!(-1), "sample_size is -1; this network knows whole numbers"),
-        ("layers_per_block", serde_json::json!(2), "is missing (expected"),
+        ("layers_per_block", serde_json::json!(3), "is missing (expected"),
     ] {
         says(&with_key("one", "unet/config.json", key, value), &[expected]);
     }
