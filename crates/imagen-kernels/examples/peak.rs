@@ -17,7 +17,7 @@ use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::{GroupNorm, LayerNorm};
+use imagen_kernels::norm::{Activation, GroupNorm, LayerNorm};
 use imagen_kernels::peak::multiply_adds;
 use imagen_kernels::{elementwise, optimizer, resample, set_threads, threads};
 use measure::{Clock, Times};
@@ -203,7 +203,7 @@ impl Bench {
             (8, 8, 384),
             (2, 256, 128),
         ] {
-            let norm = GroupNorm { n, hw: h * h, c, groups: 8, eps: 1e-5, silu: true };
+            let norm = GroupNorm { n, hw: h * h, c, groups: 8, eps: 1e-5, activation: Activation::Silu };
             let (x, gamma, beta, film) = (numbers(n * h * h * c), numbers(c), numbers(c), numbers(2 * n * c));
             let (mut y, mut ggamma, mut gbeta) = (x.clone(), gamma.clone(), beta.clone());
             let mut gfilm = film.clone();

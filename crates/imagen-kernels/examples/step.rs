@@ -16,7 +16,7 @@ use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::GroupNorm;
+use imagen_kernels::norm::{Activation, GroupNorm};
 use imagen_kernels::{elementwise, optimizer, set_threads, threads};
 use measure::{Clock, Times};
 
@@ -142,7 +142,8 @@ impl Net {
     }
 
     fn norm(&self, list: &mut Operations, side: usize, c: usize, film: bool, silu: bool) {
-        let norm = GroupNorm { n: self.batch, hw: side * side, c, groups: self.groups, eps: 1e-5, silu };
+        let activation = if silu { Activation::Silu } else { Activation::None };
+        let norm = GroupNorm { n: self.batch, hw: side * side, c, groups: self.groups, eps: 1e-5, activation };
         list.add(Operation::Norm(norm, film));
     }
 
@@ -234,7 +235,8 @@ impl Operation {
         match *self {
             Self::Conv(Conv3x3 { h, c, k, stride, .. }, _) => format!("conv {c}>{k} @{h} /{stride}"),
             Self::Linear(Linear { rows, c, k }) => format!("linear {rows} {c}>{k}"),
-            Self::Norm(GroupNorm { hw, c, silu, .. }, film) => {
+            Self::Norm(GroupNorm { hw, c, activation, .. }, film) => {
+                let silu = activation == Activation::Silu;
                 format!("norm{}{} {hw} {c}", if film { "+film" } else { "" }, if silu { "+silu" } else { "" })
             }
             Self::Attention(Attention { heads, tq, tk, d, .. }) => format!("attention {heads} {tq}x{tk} {d}"),

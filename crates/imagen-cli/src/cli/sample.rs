@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused before the first step: arguments, model, output names. Then the events of the
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
+mod deepfloyd;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
@@ -12,11 +14,13 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serde_json::json;
 
+use imagen::cascade::deepfloyd::DeepFloyd;
 use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
 use imagen::diffusion::{AugLevel, Sampler, Thresholding};
 use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, png};
 
+use self::deepfloyd::DeepFloydArgs;
 use super::per_stage::PerStage;
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -80,7 +84,7 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
 
-    /// A model folder; the built-in model where absent
+    /// A model folder, or one of DeepFloyd IF; the built-in model where absent
     #[arg(short, long, value_name = "FOLDER", help_heading = MACHINE)]
     model: Option<PathBuf>,
     /// Pictures drawn together: more is faster and takes more memory
@@ -89,6 +93,8 @@ pub(crate) struct Sample {
     batch: Option<usize>,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    deepfloyd: DeepFloydArgs,
 
     /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
     #[arg(short, long, value_name = "PATTERN", default_value = crate::output::DEFAULT_PATTERN, help_heading = OUTPUT)]
@@ -163,6 +169,10 @@ impl Sample {
     }
 
     fn draw(self) -> Result<()> {
+        if let Some(folder) = self.model.clone().filter(|folder| DeepFloyd::is_folder(folder)) {
+            return self.draw_deepfloyd(&folder);
+        }
+        self.deepfloyd.refuse()?;
         let remembered = self.params_from.as_deref().map(read_record).transpose()?;
         let prompts = self.prompts(remembered.as_ref())?;
         let files = shared::model_files(self.model.as_deref())?;

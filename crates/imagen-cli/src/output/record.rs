@@ -96,12 +96,13 @@ impl Record {
     }
 }
 
-fn program() -> String {
+/// This program, with its version.
+pub(crate) fn program() -> String {
     concat!("imagen ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
 /// A value as the infotext's readers split it: in JSON quotes where it holds their separators.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     if value.contains([',', ':', '"', '\n']) {
         serde_json::to_string(value).expect("a string is plain data")
     } else {

@@ -1,9 +1,10 @@
-//! Group normalization (Wu and He 2018) with FiLM (Perez et al. 2018) and SiLU, on `[n, hw, c]`.
+//! Group normalization (Wu and He 2018) with FiLM (Perez et al. 2018) and an activation, on `[n, hw, c]`.
 //!
 //! With x̂ the normalized input, `y = act(x̂ p + q)`, `p = gamma (1 + scale)`, `q = beta (1 + scale) + shift`;
 //! as `x̂ = (x - mean) rstd`, one multiply-add per number with `a = p rstd` and `b = q - a mean` is all that is left.
 //! Sums are taken about the first pixel of each channel, so that a large mean does not cancel the variance.
 
+use super::Activation;
 use crate::isa::{Isa, Kernel};
 use crate::math;
 use crate::pool::{Shared, for_each, threads};
@@ -23,8 +24,8 @@ pub struct GroupNorm {
     pub groups: usize,
     /// Added to the variance.
     pub eps: f32,
-    /// Whether SiLU follows.
-    pub silu: bool,
+    /// What follows.
+    pub activation: Activation,
 }
 
 /// What [`GroupNorm::forward`] found and [`GroupNorm::backward`] needs.
@@ -137,7 +138,7 @@ impl GroupNorm {
                 c,
                 a: a.add(image * c),
                 b: b.add(image * c),
-                silu: self.silu,
+                activation: self.activation,
             });
         }
     }
@@ -195,7 +196,7 @@ impl GroupNorm {
                     b: &stats.b[image * c..][..c],
                     pivot: &x[image * hw * c..][..c],
                     sums: parts.get().add((image * chunks + i) * 2 * c),
-                    silu: self.silu,
+                    activation: self.activation,
                 });
             }
         };
@@ -429,6 +430,11 @@ impl Kernel for Sums<'_> {
     }
 }
 
+/// [`Activation`] as a constant, so that the loop over pixels does not ask.
+const IDENTITY: u8 = 0;
+const SILU: u8 = 1;
+const GELU: u8 = 2;
+
 /// `y = act(a x + b)`.
 ///
 /// Contract: x and y hold the pixels, a and b one number per channel.
@@ -439,19 +445,43 @@ struct Apply {
     c: usize,
     a: *const f32,
     b: *const f32,
-    silu: bool,
+    activation: Activation,
 }
 
 impl Apply {
     /// Channels q.. of pixel i, `n` of them, at most a vector.
     #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, i: usize, q: usize, n: usize) {
+    unsafe fn channels<V: Simd, const A: u8>(&self, i: usize, q: usize, n: usize) {
         // SAFETY: channels q.. of pixel i.
         unsafe {
             let x = V::load_up_to(self.x.add(i * self.c + q), n);
             let z = x.mul_add(V::load_up_to(self.a.add(q), n), V::load_up_to(self.b.add(q), n));
-            let y = if self.silu { math::silu(z) } else { z };
+            let y = match A {
+                SILU => math::silu(z),
+                GELU => math::gelu(z),
+                _ => z,
+            };
             y.store_up_to(self.y.add(i * self.c + q), n);
+        }
+    }
+}
+
+impl Apply {
+    /// Every pixel.
+    #[inline(always)]
+    unsafe fn pixels<V: Simd, const A: u8>(&self) {
+        for i in 0..self.pixels {
+            let mut q = 0;
+            // SAFETY: by the contract.
+            unsafe {
+                while q + V::LANES <= self.c {
+                    self.channels::<V, A>(i, q, V::LANES);
+                    q += V::LANES;
+                }
+                if q < self.c {
+                    self.channels::<V, A>(i, q, self.c - q);
+                }
+            }
         }
     }
 }
@@ -461,17 +491,12 @@ impl Kernel for Apply {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        for i in 0..self.pixels {
-            let mut q = 0;
-            // SAFETY: by the contract.
-            unsafe {
-                while q + V::LANES <= self.c {
-                    self.channels::<V>(i, q, V::LANES);
-                    q += V::LANES;
-                }
-                if q < self.c {
-                    self.channels::<V>(i, q, self.c - q);
-                }
+        // SAFETY: by the contract.
+        unsafe {
+            match self.activation {
+                Activation::None => self.pixels::<V, IDENTITY>(),
+                Activation::Silu => self.pixels::<V, SILU>(),
+                Activation::Gelu => self.pixels::<V, GELU>(),
             }
         }
     }
@@ -487,7 +512,7 @@ struct BackwardSums<'a> {
     b: &'a [f32],
     pivot: &'a [f32],
     sums: *mut f32,
-    silu: bool,
+    activation: Activation,
 }
 
 impl BackwardSums<'_> {
@@ -509,8 +534,13 @@ impl BackwardSums<'_> {
                     let (at, dy) = (x.add(w * V::LANES), dy.add(w * V::LANES));
                     let x = V::load_up_to(at, n);
                     let mut dz = V::load_up_to(dy, n);
-                    if self.silu {
-                        dz = dz * math::silu_slope(x.mul_add(a[w], b[w]));
+                    if self.activation != Activation::None {
+                        let z = x.mul_add(a[w], b[w]);
+                        let slope = match self.activation {
+                            Activation::Gelu => math::gelu_slope(z),
+                            _ => math::silu_slope(z),
+                        };
+                        dz = dz * slope;
                         dz.store_up_to(dy, n);
                     }
                     sum[w] = sum[w] + dz;

@@ -1,6 +1,6 @@
 //! Elementwise operations and the optimizer against one line of f64 each.
 
-use crate::support::{Random, assert_close, blank, on_every_isa, wide};
+use crate::support::{Random, assert_close, blank, erf, on_every_isa, wide};
 use imagen_kernels::elementwise::{
     add, add_assign, axpy, concat, gated_gelu, gated_gelu_tanh, gelu, gelu_backward, gelu_tanh, gelu_tanh_backward,
     scale, silu, silu_backward, split,
@@ -8,16 +8,6 @@ use imagen_kernels::elementwise::{
 use imagen_kernels::optimizer::{Adam, ema, sum_of_squares};
 
 const LENGTHS: [usize; 6] = [0, 1, 7, 33, 1000, 40_001];
-
-/// erf by its Taylor series about 0 (|x| < 4) in f64.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum) = (x, x);
-    for n in 1..200 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    (sum * std::f64::consts::FRAC_2_SQRT_PI).clamp(-1.0, 1.0)
-}
 
 #[test]
 fn every_operation_matches_its_formula() {

@@ -1,10 +1,15 @@
 //! Normalizations against their definitions; gradients against the textbook formulas in f64.
 
-use crate::support::{Random, assert_close, blank, on_every_isa, wide};
-use imagen_kernels::norm::{GroupNorm, LayerNorm, RmsNorm};
+use crate::support::{Random, assert_close, blank, erf, on_every_isa, wide};
+use imagen_kernels::norm::{Activation, GroupNorm, LayerNorm, RmsNorm};
 
 fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
+}
+
+/// The normal distribution's Phi.
+fn normal(z: f64) -> f64 {
+    0.5 * (1.0 + erf(z * std::f64::consts::FRAC_1_SQRT_2))
 }
 
 /// Everything that the group normalization computes, for one set of inputs.
@@ -17,7 +22,7 @@ struct Twin {
 }
 
 fn twin(norm: &GroupNorm, x: &[f64], gamma: &[f64], beta: &[f64], film: Option<&[f64]>, gy: &[f64]) -> Twin {
-    let GroupNorm { n, hw, c, groups, eps, silu } = *norm;
+    let GroupNorm { n, hw, c, groups, eps, activation } = *norm;
     let mut t = Twin {
         y: vec![0.0; x.len()],
         gx: vec![0.0; x.len()],
@@ -41,8 +46,16 @@ fn twin(norm: &GroupNorm, x: &[f64], gamma: &[f64], beta: &[f64], film: Option<&
             let hat = (x[i] - mean) * rstd;
             let affine = hat * gamma[q] + beta[q];
             let z = affine * scale + shift;
-            t.y[i] = if silu { z * sigmoid(z) } else { z };
-            let slope = if silu { sigmoid(z) * (1.0 + z * (1.0 - sigmoid(z))) } else { 1.0 };
+            t.y[i] = match activation {
+                Activation::None => z,
+                Activation::Silu => z * sigmoid(z),
+                Activation::Gelu => z * normal(z),
+            };
+            let slope = match activation {
+                Activation::None => 1.0,
+                Activation::Silu => sigmoid(z) * (1.0 + z * (1.0 - sigmoid(z))),
+                Activation::Gelu => normal(z) + z * (-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt(),
+            };
             let gz = gy[i] * slope;
             t.gfilm[image * 2 * c + q] += gz * affine;
             t.gfilm[image * 2 * c + c + q] += gz;
@@ -70,8 +83,9 @@ fn group_normalization_and_its_gradients_match_the_definition() {
         (random.pick(1, 3), random.pick(2, 300), groups * random.pick(1, 12), groups)
     }));
     for (case, (n, hw, c, groups)) in shapes.into_iter().enumerate() {
-        let (silu, with_film) = (case % 2 == 0, case % 3 != 0);
-        let norm = GroupNorm { n, hw, c, groups, eps: 1e-5, silu };
+        let activation = [Activation::Silu, Activation::None, Activation::Gelu][case % 3];
+        let with_film = case / 3 % 3 != 0;
+        let norm = GroupNorm { n, hw, c, groups, eps: 1e-5, activation };
         // A mean far from zero shows whether the variance cancels.
         let offset = if case % 4 == 1 { 100.0 } else { 0.3 };
         let x: Vec<f32> = random.numbers(n * hw * c).iter().map(|x| x * 2.0 + offset).collect();
@@ -114,7 +128,7 @@ fn layer_normalization_and_its_gradients_match_the_definition() {
         let x: Vec<f32> = random.numbers(rows * c).iter().map(|x| x + 5.0).collect();
         let (gamma, beta, gy) = (random.numbers(c), random.numbers(c), random.numbers(rows * c));
         // A layer normalization is a group normalization with one pixel and one group.
-        let as_group = GroupNorm { n: rows, hw: 1, c, groups: 1, eps: norm.eps, silu: false };
+        let as_group = GroupNorm { n: rows, hw: 1, c, groups: 1, eps: norm.eps, activation: Activation::None };
         let expected = twin(&as_group, &wide(&x), &wide(&gamma), &wide(&beta), None, &wide(&gy));
         on_every_isa(|isa| {
             let what = format!("{norm:?} on {isa:?}");

@@ -6,7 +6,7 @@ use imagen_kernels::adafactor::{Adafactor, SecondMoment};
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::{GroupNorm, LayerNorm, RmsNorm};
+use imagen_kernels::norm::{Activation, GroupNorm, LayerNorm, RmsNorm};
 use imagen_kernels::quantile::abs_quantiles;
 use imagen_kernels::stored::{StoredLinear, Weights};
 use imagen_kernels::{optimizer, set_threads};
@@ -39,7 +39,7 @@ fn everything() -> Vec<Vec<f32>> {
     linear.grad_weight(&x, &gy, &mut gw, Some(&mut gb));
     results.extend([gw, gb]);
     for n in [2, 3] {
-        let norm = GroupNorm { n, hw: 700, c: 24, groups: 4, eps: 1e-5, silu: true };
+        let norm = GroupNorm { n, hw: 700, c: 24, groups: 4, eps: 1e-5, activation: Activation::Silu };
         let (x, gamma, beta) = (random.numbers(n * 700 * 24), random.numbers(24), random.numbers(24));
         let (mut y, mut dx, mut ggamma, mut gbeta) = (blank(x.len()), random.numbers(x.len()), blank(24), blank(24));
         let stats = norm.forward(&x, &gamma, &beta, None, &mut y);

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod config;
+pub mod deepfloyd;
 mod sampling;
 mod stage;
 mod upsample;

@@ -50,12 +50,17 @@ impl Thresholding {
         Ok(match self {
             Self::None => x_hat,
             Self::Static => x_hat.clamp(-1.0, 1.0),
-            // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
-            Self::Dynamic { percentile } => {
-                let scales = column(scales(&x_hat, percentile).into_iter(), &x_hat.device());
-                (x_hat / scales).clamp(-1.0, 1.0)
-            }
+            Self::Dynamic { percentile } => Self::dynamic(x_hat, percentile, f64::INFINITY),
         })
+    }
+
+    /// Dynamic thresholding of a finite x̂ whose divisor is at most `cap` (1 or more): with a cap, what lies beyond
+    /// ±cap saturates, as DeepFloyd IF has it.
+    pub fn dynamic<const D: usize>(x_hat: Tensor<D>, percentile: f64, cap: f64) -> Tensor<D> {
+        // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
+        let scales = scales(&x_hat, percentile).into_iter().map(|scale| scale.min(cap));
+        let scales = column(scales, &x_hat.device());
+        (x_hat / scales).clamp(-1.0, 1.0)
     }
 }
 
@@ -158,6 +163,15 @@ mod tests {
         let x = pictures([[-8.0, 4.0, -2.0, 1.0, 0.0], [0.5, -0.5, 0.25, 1.0, -1.0]]);
         let x = Thresholding::Dynamic { percentile: 0.75 }.apply(x).unwrap();
         assert_eq!(values(x), [-1.0, 1.0, -0.5, 0.25, 0.0, 0.5, -0.5, 0.25, 1.0, -1.0]);
+    }
+
+    #[test]
+    fn a_cap_of_one_is_static_and_a_large_one_changes_nothing() {
+        let x = pictures([[-8.0, 4.0, -2.0, 1.0, 0.0], [0.5, -0.5, 0.25, 1.0, -1.0]]);
+        let capped = |cap| values(Thresholding::dynamic(x.clone(), 0.75, cap));
+        assert_eq!(capped(1.0), values(Thresholding::Static.apply(x.clone()).unwrap()));
+        assert_eq!(capped(100.0), values(Thresholding::Dynamic { percentile: 0.75 }.apply(x.clone()).unwrap()));
+        assert_eq!(capped(2.0)[..5], [-1.0, 1.0, -1.0, 0.5, 0.0]);
     }
 
     #[test]

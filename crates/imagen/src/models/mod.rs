@@ -2,6 +2,7 @@
 
 pub mod bert;
 pub mod clip;
+pub mod if_unet;
 pub mod t5;
 mod tokens;
 pub mod unet;

@@ -6,11 +6,13 @@
 //! that does not fit a network is refused with the complete list of what is missing or mis-shaped.
 //!
 //! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`]).
+//! Several files of one network are a [`Checkpoint`].
 //!
 //! Deliberately not here: which tensors a network wants (the network says so), and devices.
 
 mod file_bytes;
 mod linear;
+mod sharded;
 mod shards;
 mod write;
 
@@ -26,6 +28,7 @@ use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
 pub use linear::Storage;
+pub use sharded::Checkpoint;
 pub use shards::shard_names;
 pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};

@@ -18,7 +18,7 @@ use tracing::trace_span;
 
 use super::StoredLinear;
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::ops::{AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
 
 mod autodiff;
 mod frozen;
@@ -161,9 +161,9 @@ fn conv_output(shape: &Conv3x3) -> [usize; 4] {
 
 // ---- normalisation ----
 
-fn group_norm_shape(x: &T, groups: usize, silu: bool) -> GroupNorm {
+fn group_norm_shape(x: &T, groups: usize, activation: Activation) -> GroupNorm {
     let [n, h, w, c] = dims(x);
-    GroupNorm { n, hw: h * w, c, groups, eps: EPS, silu }
+    GroupNorm { n, hw: h * w, c, groups, eps: EPS, activation }
 }
 
 fn layer_norm_shape(x: &T) -> LayerNorm {
@@ -216,9 +216,9 @@ impl NetworkOps for Flex {
         y
     }
 
-    fn group_norm(x: T, gamma: T, beta: T, film: Maybe<Self>, groups: usize, silu: bool) -> T {
+    fn group_norm(x: T, gamma: T, beta: T, film: Maybe<Self>, groups: usize, activation: Activation) -> T {
         let (x, film) = (contiguous(x), film.into_option().map(contiguous));
-        let norm = group_norm_shape(&x, groups, silu);
+        let norm = group_norm_shape(&x, groups, activation);
         let y = filled(x.layout().shape().clone(), |y| {
             norm.forward(slice(&x), slice(&gamma), slice(&beta), film.as_ref().map(slice), y);
         });
@@ -233,10 +233,11 @@ impl NetworkOps for Flex {
         p: BlockParameters<Self>,
         groups1: usize,
         groups2: usize,
+        activation: Activation,
         scale: f32,
     ) -> T {
         let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2];
-        residual::infer(x, film, shortcut.into_option(), parameters, [groups1, groups2], scale)
+        residual::infer(x, film, shortcut.into_option(), parameters, [groups1, groups2], activation, scale)
     }
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {

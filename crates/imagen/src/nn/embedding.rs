@@ -19,3 +19,21 @@ pub fn noise_embedding(log_snr: &[f64], width: usize, device: &Device) -> Tensor
     }
     Tensor::from_data(TensorData::new(values, [log_snr.len(), width]), device)
 }
+
+/// The embedding `[n, width]` of discrete time steps as DDPM's networks take them: angles step · 10000^(−i/half), cosines
+/// in the first half, sines in the second. `width` is even.
+///
+/// Frequencies and angles are rounded to f32: networks in that layout were trained on those.
+pub fn timestep_embedding(steps: &[f32], width: usize, device: &Device) -> Tensor<2> {
+    let half = width / 2;
+    let mut values = Vec::with_capacity(steps.len() * width);
+    for &step in steps {
+        let angle = |i: usize| {
+            let exponent = -(10_000f64.ln()) as f32 * i as f32 / half as f32;
+            f64::from(step * f64::from(exponent).exp() as f32)
+        };
+        values.extend((0..half).map(|i| angle(i).cos() as f32));
+        values.extend((0..half).map(|i| angle(i).sin() as f32));
+    }
+    Tensor::from_data(TensorData::new(values, [steps.len(), width]), device)
+}

@@ -6,7 +6,7 @@
 use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
 
 use super::StoredLinear;
-use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 use super::reference;
 
 /// An optional tensor; the extension macro does not accept `Option` as an input.
@@ -73,9 +73,9 @@ pub trait NetworkOps: Backend {
         beta: FloatTensor<Self>,
         #[extension_type] film: Maybe<Self>,
         groups: usize,
-        silu: bool,
+        activation: Activation,
     ) -> FloatTensor<Self> {
-        reference::group_norm::<Self>(x, gamma, beta, film.into_option(), groups, silu)
+        reference::group_norm::<Self>(x, gamma, beta, film.into_option(), groups, activation)
     }
     /// See [`super::ops::residual_block`].
     fn residual_block(
@@ -85,9 +85,11 @@ pub trait NetworkOps: Backend {
         #[extension_type] parameters: BlockParameters<Self>,
         groups1: usize,
         groups2: usize,
+        activation: Activation,
         scale: f32,
     ) -> FloatTensor<Self> {
-        reference::residual_block::<Self>(x, film, shortcut.into_option(), parameters, [groups1, groups2], scale)
+        let groups = [groups1, groups2];
+        reference::residual_block::<Self>(x, film, shortcut.into_option(), parameters, groups, activation, scale)
     }
     /// See [`super::ops::layer_norm`].
     fn layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>) -> FloatTensor<Self> {

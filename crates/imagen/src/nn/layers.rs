@@ -161,12 +161,12 @@ impl GroupNorm {
 
     /// GroupNorm alone.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::group_norm(x, self.weight.val(), self.bias.val(), None, self.groups, false)
+        ops::group_norm(x, self.weight.val(), self.bias.val(), None, self.groups, ops::Activation::None)
     }
 
     /// GroupNorm, modulation by `film [n, 2c]` (scale, shift) if given, SiLU.
     pub fn forward_silu(&self, x: Tensor<4>, film: Option<Tensor<2>>) -> Tensor<4> {
-        ops::group_norm(x, self.weight.val(), self.bias.val(), film, self.groups, true)
+        ops::group_norm(x, self.weight.val(), self.bias.val(), film, self.groups, ops::Activation::Silu)
     }
 }
 

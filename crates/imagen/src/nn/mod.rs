@@ -18,7 +18,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use embedding::noise_embedding;
+pub use embedding::{noise_embedding, timestep_embedding};
 pub use imagen_kernels::mapped::Mapped;
 pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position, Tokens};
 pub use params::{Values, export, import, parameter_count, visit_parameters};

@@ -12,6 +12,7 @@ use burn::tensor::Tensor;
 use tracing::trace_span;
 
 pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
+pub use imagen_kernels::norm::Activation;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::{StoredLinear, reference};
@@ -117,7 +118,7 @@ pub fn conv3x3(
     })
 }
 
-/// `act((GN(x)·γ + β)·(1 + film[:, :c]) + film[:, c:])`, act = SiLU or nothing; ε = 1e-5.
+/// `act((GN(x)·γ + β)·(1 + film[:, :c]) + film[:, c:])`; ε = 1e-5.
 ///
 /// `x [n, h, w, c]`, `γ, β [c]`, `film [n, 2c]`; `c` is a multiple of `groups`.
 pub fn group_norm(
@@ -126,13 +127,13 @@ pub fn group_norm(
     beta: Tensor<1>,
     film: Option<Tensor<2>>,
     groups: usize,
-    silu: bool,
+    activation: Activation,
 ) -> Tensor<4> {
-    let _span = trace_span!("group_norm", x = ?x.dims(), film = film.is_some(), silu).entered();
+    let _span = trace_span!("group_norm", x = ?x.dims(), film = film.is_some(), ?activation).entered();
     let (x, gamma, beta, film) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch(), inner(film));
     Tensor::from_dispatch(match defined() {
-        true => reference::group_norm::<Dispatch>(x, gamma, beta, film, groups, silu),
-        false => <Dispatch as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu),
+        true => reference::group_norm::<Dispatch>(x, gamma, beta, film, groups, activation),
+        false => <Dispatch as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, activation),
     })
 }
 
@@ -153,9 +154,11 @@ pub struct ResidualBlock {
     pub bias2: Tensor<1>,
     /// Groups of the two norms.
     pub groups: [usize; 2],
+    /// What follows both norms.
+    pub activation: Activation,
 }
 
-/// `(conv2(silu(GN2(conv1(silu(GN1(x)))·(1 + scale) + shift)) + shortcut) · scale` in one operation, which keeps two maps
+/// `(conv2(act(GN2(conv1(act(GN1(x)))·(1 + scale) + shift)) + shortcut) · scale` in one operation, which keeps two maps
 /// for the way back instead of four and lets the gradient of `x` arise in one place.
 ///
 /// `x [n, h, w, c]`, `film [n, 2k]`, `shortcut [n, h, w, k]` or x itself where absent (c = k), result `[n, h, w, k]`.
@@ -167,8 +170,8 @@ pub fn residual_block(
     scale: f32,
 ) -> Tensor<4> {
     let _span = trace_span!("residual_block", x = ?x.dims(), k = block.bias2.dims()[0]).entered();
-    let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2: [gamma2, beta2], weight2, bias2, groups } =
-        block;
+    let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2, weight2, bias2, groups, activation } = block;
+    let [gamma2, beta2] = norm2;
     let parameters = BlockParameters {
         gamma1: gamma1.into_dispatch(),
         beta1: beta1.into_dispatch(),
@@ -181,10 +184,10 @@ pub fn residual_block(
     };
     let (x, film, shortcut) = (x.into_dispatch(), film.into_dispatch(), inner(shortcut));
     Tensor::from_dispatch(if defined() {
-        reference::residual_block::<Dispatch>(x, film, shortcut, parameters, groups, scale)
+        reference::residual_block::<Dispatch>(x, film, shortcut, parameters, groups, activation, scale)
     } else {
         let shortcut = Maybe::from_option(shortcut);
-        <Dispatch as NetworkOps>::residual_block(x, film, shortcut, parameters, groups[0], groups[1], scale)
+        <Dispatch as NetworkOps>::residual_block(x, film, shortcut, parameters, groups[0], groups[1], activation, scale)
     })
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
 
 use super::StoredLinear;
 use super::extension::BlockParameters;
-use super::ops::{AdafactorKind, AdafactorStep, AdamStep};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 
 const EPS: f32 = 1e-5;
 
@@ -61,7 +61,7 @@ pub(super) fn group_norm<B: Backend>(
     beta: FloatTensor<B>,
     film: Option<FloatTensor<B>>,
     groups: usize,
-    silu: bool,
+    activation: Activation,
 ) -> FloatTensor<B> {
     let shape = x.shape();
     let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);
@@ -78,9 +78,11 @@ pub(super) fn group_norm<B: Backend>(
         let shift = reshape::<B, 3>(last::<B>(film, c, 2 * c), [n, 1, c]);
         z = B::float_add(B::float_mul(z, scale), shift);
     }
-    if silu {
-        z = B::float_mul(z.clone(), B::sigmoid(z));
-    }
+    let z = match activation {
+        Activation::None => z,
+        Activation::Silu => B::float_mul(z.clone(), B::sigmoid(z)),
+        Activation::Gelu => B::gelu(z),
+    };
     reshape::<B, 4>(z, [n, h, w, c])
 }
 
@@ -90,11 +92,12 @@ pub(super) fn residual_block<B: Backend>(
     shortcut: Option<FloatTensor<B>>,
     p: BlockParameters<B>,
     groups: [usize; 2],
+    activation: Activation,
     scale: f32,
 ) -> FloatTensor<B> {
-    let h = group_norm::<B>(x.clone(), p.gamma1, p.beta1, None, groups[0], true);
+    let h = group_norm::<B>(x.clone(), p.gamma1, p.beta1, None, groups[0], activation);
     let h = conv3x3::<B>(h, p.weight1, p.bias1, None, 1, 1.0);
-    let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), groups[1], true);
+    let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), groups[1], activation);
     conv3x3::<B>(h, p.weight2, p.bias2, Some(shortcut.unwrap_or(x)), 1, scale)
 }
 

@@ -6,7 +6,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use super::ops::{self, AdamStep};
+use super::ops::{self, Activation, AdamStep};
 use super::{Init, Linear, export, import, parameter_count, reference};
 use crate::error::{Error, ErrorKind};
 use crate::rng::Rng;
@@ -69,6 +69,10 @@ impl Sizes {
 
     fn coin(&mut self) -> bool {
         self.pick(0, 1) == 1
+    }
+
+    fn activation(&mut self) -> Activation {
+        [Activation::None, Activation::Silu, Activation::Gelu][self.pick(0, 2)]
     }
 }
 
@@ -134,14 +138,14 @@ fn conv3x3_is_its_definition() {
 fn group_norm_is_its_definition() {
     same("group_norm", |inputs, sizes, fast| {
         let (n, h, w, groups) = (sizes.pick(1, 3), sizes.pick(2, 7), sizes.pick(1, 7), sizes.pick(1, 5));
-        let (c, silu) = (groups * sizes.pick(2, 9), sizes.coin());
+        let (c, activation) = (groups * sizes.pick(2, 9), sizes.activation());
         let (x, gamma, beta) = (inputs.draw([n, h, w, c]), inputs.draw([c]), inputs.draw([c]));
         let film = sizes.coin().then(|| inputs.draw([n, 2 * c]));
         if fast {
-            return ops::group_norm(x, gamma, beta, film, groups, silu);
+            return ops::group_norm(x, gamma, beta, film, groups, activation);
         }
         let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-        Tensor::from_dispatch(reference::group_norm::<Dispatch>(x, gamma, beta, inner(film), groups, silu))
+        Tensor::from_dispatch(reference::group_norm::<Dispatch>(x, gamma, beta, inner(film), groups, activation))
     });
 }
 
@@ -151,6 +155,7 @@ fn residual_block_is_its_definition() {
         let (n, h, w) = (sizes.pick(1, 3), sizes.pick(2, 9), sizes.pick(2, 9));
         let groups = [sizes.pick(1, 3), sizes.pick(1, 3)];
         let (c, own) = (groups[0] * groups[1] * sizes.pick(2, 6), sizes.coin());
+        let activation = sizes.activation();
         let k = if own { c } else { groups[1] * sizes.pick(2, 9) };
         let (x, film) = (inputs.draw([n, h, w, c]), inputs.draw([n, 2 * k]));
         let shortcut = (!own).then(|| inputs.draw([n, h, w, k]));
@@ -162,6 +167,7 @@ fn residual_block_is_its_definition() {
             weight2: inputs.draw([3, 3, k, k]),
             bias2: inputs.draw([k]),
             groups,
+            activation,
         };
         let scale = if sizes.coin() { 1.0 } else { 0.6 };
         if fast {
@@ -173,12 +179,12 @@ fn residual_block_is_its_definition() {
             block.norm1[1].clone().into_dispatch(),
             None,
             groups[0],
-            true,
+            activation,
         );
         let (w1, b1) = (block.weight1.into_dispatch(), block.bias1.into_dispatch());
         let h = reference::conv3x3::<Dispatch>(h, w1, b1, None, 1, 1.0);
         let [gamma2, beta2] = block.norm2.map(Tensor::into_dispatch);
-        let h = reference::group_norm::<Dispatch>(h, gamma2, beta2, Some(film.into_dispatch()), groups[1], true);
+        let h = reference::group_norm::<Dispatch>(h, gamma2, beta2, Some(film.into_dispatch()), groups[1], activation);
         let (w2, b2) = (block.weight2.into_dispatch(), block.bias2.into_dispatch());
         let residual = shortcut.unwrap_or(x).into_dispatch();
         Tensor::from_dispatch(reference::conv3x3::<Dispatch>(h, w2, b2, Some(residual), 1, scale))
@@ -198,6 +204,7 @@ fn a_recomputed_residual_block_has_the_same_gradients() {
             weight2: inputs.draw([3, 3, 16, 16]),
             bias2: inputs.draw([16]),
             groups: [3, 4],
+            activation: Activation::Silu,
         };
         let (x, film, shortcut) = (inputs.draw([2, 9, 8, 12]), inputs.draw([2, 32]), inputs.draw([2, 9, 8, 16]));
         let forward = || ops::residual_block(x, film, Some(shortcut), block, 0.7);

@@ -3,6 +3,7 @@
 mod bert;
 mod clip;
 mod data;
+mod deepfloyd;
 mod eval;
 mod floors;
 mod image;

@@ -97,6 +97,7 @@ impl ResnetBlock {
     fn parameters(&self) -> ops::ResidualBlock {
         let ((norm1, groups1), (norm2, groups2)) = (self.norm1.parameters(), self.norm2.parameters());
         let ((weight1, bias1), (weight2, bias2)) = (self.conv1.parameters(), self.conv2.parameters());
-        ops::ResidualBlock { norm1, weight1, bias1, norm2, weight2, bias2, groups: [groups1, groups2] }
+        let (groups, activation) = ([groups1, groups2], ops::Activation::Silu);
+        ops::ResidualBlock { norm1, weight1, bias1, norm2, weight2, bias2, groups, activation }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice,
     tensor,
 };
-use crate::nn::ops::{AdafactorKind, AdafactorStep, AdamStep};
+use crate::nn::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
@@ -175,13 +175,13 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         beta: Tracked<C>,
         film: Maybe<Self>,
         groups: usize,
-        silu: bool,
+        activation: Activation,
     ) -> Tracked<C> {
         record::<C, 4>(
             [Some(x), Some(gamma), Some(beta), film.into_option()],
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
-                let norm = group_norm_shape(&x, groups, silu);
+                let norm = group_norm_shape(&x, groups, activation);
                 let mut stats = None;
                 let y = filled(x.layout().shape().clone(), |y| {
                     let film = film.as_ref().map(slice);
@@ -212,7 +212,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
-                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, silu)
+                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, activation)
             },
         )
     }
@@ -224,6 +224,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         p: BlockParameters<Self>,
         groups1: usize,
         groups2: usize,
+        activation: Activation,
         scale: f32,
     ) -> Tracked<C> {
         let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2].map(Some);
@@ -232,13 +233,14 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             [Some(x), Some(film), shortcut.into_option(), gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2],
             |[x, film, shortcut, parameters @ ..]| {
                 let [x, film] = present([x, film]);
-                residual::forward(x, film, shortcut, present(parameters), [groups1, groups2], scale)
+                residual::forward(x, film, shortcut, present(parameters), [groups1, groups2], activation, scale)
             },
             |[x, film, shortcut, parameters @ ..]| {
                 let [x, film] = present([x, film]);
                 let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = present(parameters);
                 let p = BlockParameters { gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2 };
-                <Flex as NetworkOps>::residual_block(x, film, Maybe::from_option(shortcut), p, groups1, groups2, scale)
+                let shortcut = Maybe::from_option(shortcut);
+                <Flex as NetworkOps>::residual_block(x, film, shortcut, p, groups1, groups2, activation, scale)
             },
         )
     }

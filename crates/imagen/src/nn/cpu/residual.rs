@@ -11,7 +11,7 @@ use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::elementwise;
 use imagen_kernels::norm::{GroupNorm, GroupStats};
 
-use super::super::ops::recomputes;
+use super::super::ops::{Activation, recomputes};
 use super::autodiff::{BackwardFn, scaled_gradient};
 use super::pool::{self, Saved, recycle};
 use super::{
@@ -31,6 +31,7 @@ pub(super) fn infer(
     shortcut: Option<T>,
     [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2]: [T; 8],
     groups: [usize; 2],
+    activation: Activation,
     scale: f32,
 ) -> T {
     let (x, film, shortcut) = (contiguous(x), contiguous(film), shortcut.map(contiguous));
@@ -42,7 +43,7 @@ pub(super) fn infer(
     let norm = |n, [gamma, beta]: [&T; 2], groups, x: &[f32], film: Option<&[f32]>, y: &mut [f32]| {
         let c = gamma.layout().num_elements();
         let _span = trace_span!("group_norm", x = ?[n, h, w, c]).entered();
-        GroupNorm { n, hw: area, c, groups, eps: EPS, silu: true }.forward(x, slice(gamma), slice(beta), film, y);
+        GroupNorm { n, hw: area, c, groups, eps: EPS, activation }.forward(x, slice(gamma), slice(beta), film, y);
     };
     let y = filled(conv_output(&conv2), |y| {
         for first in (0..all).step_by(together) {
@@ -97,17 +98,18 @@ pub(super) fn forward(
     shortcut: Option<T>,
     parameters: [T; 8],
     groups: [usize; 2],
+    activation: Activation,
     scale: f32,
 ) -> (T, Arc<BackwardFn<11>>) {
     let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = &parameters;
-    let norm1 = group_norm_shape(&x, groups[0], true);
+    let norm1 = group_norm_shape(&x, groups[0], activation);
     let conv1 = conv_shape(&x, weight1, 1);
     let mut normal = pool::take(x.layout().num_elements());
     let stats1 = norm1.forward(slice(&x), slice(gamma1), slice(beta1), None, &mut normal);
     let h = filled(conv_output(&conv1), |h| {
         convolve(conv1, &normal, weight1, bias1, None, 1.0, h);
     });
-    let norm2 = group_norm_shape(&h, groups[1], true);
+    let norm2 = group_norm_shape(&h, groups[1], activation);
     let conv2 = conv_shape(&h, weight2, 1);
     pool::give(normal);
     let mut normal = pool::take(h.layout().num_elements());

@@ -1,0 +1,115 @@
+//! What the networks know of a prompt: the text encoder's vectors, computed here or brought along.
+//!
+//! The networks have no text mask: they were trained on texts of 77 tokens, padding included, so the encoder must give its
+//! states of the padding too. What guidance leaves is the empty text.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::caption;
+use super::folder::StageFolder;
+use crate::error::{Context, Error, Result};
+use crate::models::weights::Weights;
+use crate::text::{self, EncoderFiles, Padding, TextEncoder, TextOptions};
+
+/// Tokens of a text.
+pub const TOKENS: usize = 77;
+
+/// Embeddings from outside: a safetensors file with `prompt_embeds [n, t, d]` and `negative_prompt_embeds [1 or n, t, d]`.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    prompts: Tensor<3>,
+    empty: Tensor<3>,
+}
+
+impl Embeddings {
+    /// Reads such a file.
+    ///
+    /// # Errors
+    /// `Io` or `Model` where it cannot be read or lacks a tensor; `Model` where shapes do not fit each other.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let weights = Weights::open(path)?;
+        let tensor = |name: &str| {
+            let shape: Option<[usize; 3]> = weights.shape(name).and_then(|shape| shape.try_into().ok());
+            let shape = shape.filter(|shape| shape.iter().all(|n| *n > 0)).ok_or_else(|| {
+                Error::model(format!("{}: expected a tensor `{name}` of [texts, tokens, width]", path.display()))
+            })?;
+            let values = weights.tensor_f32(name, &shape)?;
+            Ok::<_, Error>(Tensor::<3>::from_data(TensorData::new(values, shape), device))
+        };
+        Self::new(tensor("prompt_embeds")?, tensor("negative_prompt_embeds")?).context(|| path.display().to_string())
+    }
+
+    /// From tensors.
+    ///
+    /// # Errors
+    /// `Model` where their shapes do not fit each other.
+    pub fn new(prompts: Tensor<3>, empty: Tensor<3>) -> Result<Self> {
+        let ([n, t, d], [m, u, e]) = (prompts.dims(), empty.dims());
+        if [t, d] != [u, e] || (m != 1 && m != n) {
+            return Err(Error::model(format!(
+                "negative_prompt_embeds is [{m}, {u}, {e}]: expected [1 or {n}, {t}, {d}], as prompt_embeds is"
+            )));
+        }
+        Ok(Self { prompts, empty })
+    }
+
+    /// How many texts there are.
+    pub fn len(&self) -> usize {
+        self.prompts.dims()[0]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Text `index` and the empty text beside it, each `[1, t, d]`.
+    pub(super) fn pair(&self, index: usize) -> (Tensor<3>, Tensor<3>) {
+        let row = |x: &Tensor<3>| x.clone().narrow(0, index.min(x.dims()[0] - 1), 1);
+        (row(&self.prompts), row(&self.empty))
+    }
+
+    /// Those of `prompts` by an encoder.
+    ///
+    /// # Errors
+    /// The encoder's; `Model` where it does not give the states of padding up to its greatest length.
+    pub fn encode(encoder: &dyn TextEncoder, prompts: &[String], clean: bool) -> Result<Self> {
+        let cleaned: Vec<String> =
+            prompts.iter().map(|prompt| if clean { caption::clean(prompt) } else { caption::plain(prompt) }).collect();
+        let encode = |texts: &[&str]| {
+            let sequence = encoder.encode(texts)?.sequence;
+            let tokens = sequence.dims()[1];
+            if tokens != encoder.max_length() {
+                return Err(Error::model(format!(
+                    "the text encoder gives {tokens} tokens of {}: these networks look at the padding too; it must pad to the \
+                     greatest length",
+                    encoder.max_length()
+                )));
+            }
+            Ok(sequence)
+        };
+        let texts: Vec<&str> = cleaned.iter().map(String::as_str).collect();
+        // one at a time: a large encoder's states of many prompts need not be there at once
+        let all = texts.iter().map(|text| encode(&[text])).collect::<Result<Vec<_>>>()?;
+        Self::new(Tensor::cat(all, 0), encode(&[""])?)
+    }
+}
+
+/// The text encoder of a folder.
+///
+/// # Errors
+/// `Model` where the folder has none, or one of a family that is not known here.
+pub fn open_encoder(folder: &StageFolder, device: &Device) -> Result<Box<dyn TextEncoder>> {
+    let path = &folder.path;
+    if !folder.ships("text_encoder") || !folder.ships("tokenizer") {
+        return Err(Error::model(format!(
+            "{} has no text_encoder/ and tokenizer/: put them there, or give embeddings",
+            path.display()
+        )));
+    }
+    let files = EncoderFiles::open_apart(&path.join("text_encoder"), &path.join("tokenizer"))?;
+    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, ..TextOptions::default() };
+    text::load(files, &options, device)
+}

@@ -1,0 +1,310 @@
+//! The process, its steps and finished pictures against diffusers, with the same noise; captions; the whole pipeline.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+
+use burn::tensor::{Device, Tensor};
+use imagen::ErrorKind;
+use imagen::cascade::StageName;
+use imagen::cascade::deepfloyd::{
+    Ddpm, DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, IfStep, IfTexts, NAMED, Noise, SafetyChecker,
+    StageFolder, Start, Timesteps, Verdict, clean_caption,
+};
+use imagen::image::Picture;
+use imagen::models::weights::{Checkpoint, NamedTensor, Precision, write_safetensors};
+
+use super::{Golden, error, golden, numbers};
+
+fn process() -> Ddpm {
+    StageFolder::open(&golden("one")).unwrap().process("scheduler").unwrap()
+}
+
+#[test]
+fn the_table_is_that_of_diffusers() {
+    assert_eq!(process().alphas_cumprod(), Golden::open().values("alphas_cumprod"));
+}
+
+#[test]
+fn the_eight_named_lists_are_those_of_the_repositories() {
+    let lists: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(golden("timesteps.json")).unwrap()).unwrap();
+    assert_eq!(lists.len(), NAMED.len());
+    for (name, _) in NAMED {
+        let expected: Vec<usize> = serde_json::from_value(lists[name].clone()).unwrap();
+        assert_eq!(name.parse::<Timesteps>().unwrap().steps(1000, 0).unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn spacings_are_read_written_and_counted() {
+    for (text, count, first, last) in [
+        ("10,10,3,2,2", 27, 999, 0),
+        ("150", 150, 999, 0),
+        ("ddim50", 50, 980, 0),
+        ("leading:50", 50, 980, 0),
+        ("leading:27", 27, 962, 0),
+        ("10,10,10,10,10,10,10,10,0,0", 80, 799, 0),
+    ] {
+        let timesteps: Timesteps = text.parse().unwrap();
+        assert_eq!(timesteps.to_string(), text);
+        let steps = timesteps.steps(1000, 0).unwrap();
+        assert!(steps.windows(2).all(|pair| pair[0] > pair[1]), "{text}: {steps:?}");
+        assert_eq!((steps.len(), steps[0], *steps.last().unwrap()), (count, first, last), "{text}");
+    }
+    for (text, why) in [
+        ("fast28", "expected one of fast27, smart27"),
+        ("10,x", "expected one of"),
+        ("600,1", "section 1 has 500 steps and cannot give 600"),
+        ("ddim600", "no whole distance makes 600 of 1000"),
+        ("leading:0", "expected 1 to 1000"),
+        ("0,0", "chooses no steps"),
+    ] {
+        let error = text.parse::<Timesteps>().and_then(|timesteps| timesteps.steps(1000, 0)).unwrap_err();
+        assert!(error.to_string().contains(why), "{text}: {error}");
+    }
+}
+
+/// What diffusers drew at random in a run, in its order.
+fn noise_of(golden: &Golden, run: &str) -> Noise {
+    let mut draws: VecDeque<Tensor<4>> = VecDeque::new();
+    while golden.has(&format!("{run}.noise.{}", draws.len())) {
+        draws.push_back(golden.tensor(&format!("{run}.noise.{}", draws.len())));
+    }
+    Box::new(move |_, shape| {
+        let draw = draws.pop_front().expect("as many draws as diffusers made");
+        assert_eq!(draw.dims(), shape);
+        draw
+    })
+}
+
+/// A run of a stage with diffusers' noise.
+fn run(stage: &str, name: &str, options: &IfOptions, low: Option<Tensor<4>>, start: Option<Start>) -> Vec<IfStep> {
+    let golden_file = Golden::open();
+    let folder = StageFolder::open(&golden(stage)).unwrap();
+    let built = Rc::new(folder.build(&Device::flex()).unwrap());
+    let texts =
+        IfTexts { prompts: golden_file.tensor("prompt_embeds"), empty: golden_file.tensor("negative_prompt_embeds") };
+    let size = [folder.config.sample_size; 2];
+    let steps = built.steps(options, &texts, size, low, start, noise_of(&golden_file, name)).unwrap();
+    steps.map(Result::unwrap).collect()
+}
+
+fn options(timesteps: &str, guidance: f64, noise_level: usize) -> IfOptions {
+    IfOptions { timesteps: timesteps.parse().unwrap(), guidance, noise_level }
+}
+
+/// Every step of both stages: the scheduler alone on diffusers' inputs, and in the run.
+#[test]
+fn every_step_is_that_of_diffusers() {
+    let golden = Golden::open();
+    for (stage, name, timesteps, guidance) in [("one", "draw", "leading:6", 7.0), ("two", "enlarge", "leading:4", 4.0)]
+    {
+        let low = (stage == "two").then(|| golden.tensor("draw.picture"));
+        let steps = run(stage, name, &options(timesteps, guidance, 250), low, None);
+        let process = StageFolder::open(&super::golden(stage)).unwrap().process("scheduler").unwrap();
+        let all = |part: &str| golden.tensor::<5>(&format!("{name}.{part}"));
+        let at = |part: &str, i: usize| -> Tensor<4> { all(part).narrow(0, i, 1).squeeze_dim::<4>(0) };
+        let mut noise = noise_of(&golden, name);
+        let shape = steps[0].z.dims();
+        for _ in 0..if stage == "two" { 2 } else { 1 } {
+            noise(imagen::cascade::deepfloyd::Draw::Initial, shape);
+        }
+        for (i, step) in steps.iter().enumerate() {
+            assert_eq!(step.timestep as f32, golden.values(&format!("{name}.timesteps"))[i]);
+            let next = steps.get(i + 1).map(|step| step.timestep);
+            let draw = || noise(imagen::cascade::deepfloyd::Draw::Step(i), shape);
+            let alone = process.step(at("model_output", i), at("sample", i), step.timestep, next, draw).unwrap();
+            for (what, found, part, bound) in [
+                ("z of the step alone", &alone.z, "previous", 1e-6),
+                ("x̂ of the step alone", &alone.x_hat, "x_hat", 1e-6),
+                ("z", &step.z, "previous", 1e-4),
+                ("x̂", &step.x_hat, "x_hat", 1e-4),
+            ] {
+                let error = error(&numbers(found), &numbers(&at(part, i)));
+                println!("stage {stage}, step {i}, {what}: {error:.1e}");
+                assert!(error <= bound, "stage {stage}, step {i}, {what}: relative error {error:.1e}");
+            }
+        }
+    }
+}
+
+/// Finished pictures of every kind of run.
+#[test]
+fn finished_pictures_are_those_of_diffusers() {
+    let golden = Golden::open();
+    let picture = |name: &str| golden.tensor::<4>(name);
+    let start = |of: &str, strength, mask: Option<&str>| {
+        let mask = mask.map(|mask| golden.tensor::<4>(mask).repeat_dim(0, 2));
+        Some(Start { pictures: picture(of), strength, mask })
+    };
+    for (name, stage, options, low, start) in [
+        ("draw", "one", options("leading:6", 7.0, 0), None, None),
+        ("fast27", "one", options("fast27", 7.0, 0), None, None),
+        ("enlarge", "two", options("leading:4", 4.0, 250), Some("draw.picture"), None),
+        ("img2img", "one", options("leading:7", 10.0, 0), None, start("image", 0.7, None)),
+        ("inpaint", "one", options("leading:5", 7.0, 0), None, start("image", 1.0, Some("mask"))),
+        ("img2img2", "two", options("leading:5", 4.0, 250), Some("image"), start("large", 0.8, None)),
+        ("inpaint2", "two", options("leading:5", 4.0, 0), Some("image"), start("large", 0.8, Some("large_mask"))),
+    ] {
+        let steps = run(stage, name, &options, low.map(picture), start);
+        let expected = golden.values(&format!("{name}.timesteps"));
+        assert!(steps.iter().map(|step| step.timestep as f32).eq(expected.iter().copied()), "{name}");
+        let error = error(&numbers(&steps.last().unwrap().z), golden.values(&format!("{name}.picture")));
+        println!("{name}: {error:.1e}");
+        assert!(error <= 1e-4, "{name}: relative error {error:.1e}");
+    }
+}
+
+#[test]
+fn captions_are_cleaned_as_those_of_the_training() {
+    let cases: Vec<(String, String)> =
+        serde_json::from_slice(&std::fs::read(golden("captions.json")).unwrap()).unwrap();
+    assert!(cases.len() >= 30);
+    for (caption, expected) in cases {
+        assert_eq!(clean_caption(&caption), expected, "{caption:?}");
+    }
+}
+
+fn embeddings(device: &Device) -> Embeddings {
+    let golden = Golden::open();
+    let empty = golden.tensor::<3>("negative_prompt_embeds").narrow(0, 0, 1).to_device(device);
+    Embeddings::new(golden.tensor("prompt_embeds"), empty).unwrap()
+}
+
+fn request(prompts: &[&str]) -> IfRequest {
+    let options = [(StageName::Base, options("leading:4", 7.0, 0)), (StageName::Sr256, options("2,1", 4.0, 250))];
+    IfRequest {
+        prompts: prompts.iter().map(|p| (*p).to_owned()).collect(),
+        embeddings: Some(embeddings(&Device::flex())),
+        seed: 5,
+        options: options.into(),
+        ..IfRequest::default()
+    }
+}
+
+/// The finished pictures of a request, and how many steps each stage took.
+type Drawn = (StageName, Picture, Option<Verdict>);
+
+fn draw(model: &DeepFloyd, request: IfRequest) -> (Vec<Drawn>, Vec<StageName>) {
+    let (mut pictures, mut steps) = (Vec::new(), Vec::new());
+    for event in model.sample(request).unwrap() {
+        match event.unwrap() {
+            IfEvent::Step { stage, .. } => steps.push(stage),
+            IfEvent::Image { stage, picture, verdict, .. } => pictures.push((stage, picture, verdict)),
+        }
+    }
+    (pictures, steps)
+}
+
+/// Both stages, found as folder and subfolder.
+fn nested(folder: &Path) {
+    copy(&golden("one"), folder);
+    copy(&golden("two"), &folder.join("stage_2"));
+}
+
+pub(super) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_folder_draws_through_both_stages_whatever_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    nested(folder.path());
+    let device = Device::flex();
+    let model = DeepFloyd::open(folder.path(), None, &device).unwrap();
+    assert_eq!(model.stages(), [StageName::Base, StageName::Sr256]);
+    let (apart, steps) = draw(&model, request(&["a", "b"]));
+    let (together, _) = draw(&model, IfRequest { batch: 2, ..request(&["a", "b"]) });
+    assert_eq!(steps.iter().filter(|stage| **stage == StageName::Base).count(), 8);
+    assert_eq!(steps.len(), 8 + 6);
+    let sizes: Vec<usize> = apart.iter().map(|(_, picture, _)| picture.width()).collect();
+    assert_eq!(sizes, [8, 8, 16, 16]);
+    assert!(apart.iter().all(|(_, _, verdict)| verdict.is_none()));
+    for ((stage, one, _), (_, other, _)) in apart.iter().zip(&together) {
+        let far = one.pixels().iter().zip(other.pixels()).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+        assert_eq!(far, 0, "{stage}: batches change pictures");
+    }
+    assert_ne!(apart[2].1, apart[3].1, "prompts are told apart");
+    let first = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
+    assert_eq!(draw(&first, request(&["a", "b"])).0[3].1, apart[3].1);
+}
+
+#[test]
+fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
+    let device = Device::flex();
+    let start = Picture::filled(40, 20, [200, 30, 90]);
+    let model = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
+    let kept = Picture::filled(40, 20, [0]);
+    let whole = IfRequest { start: Some(start.clone()), mask: Some(kept), ..request(&["a", "b"]) };
+    for (stage, picture, _) in draw(&model, whole).0 {
+        // nothing is drawn anew: the start itself, at the stage's size
+        let height = if stage == StageName::Base { 8 } else { 16 };
+        assert_eq!((picture.width(), picture.height()), (2 * height, height), "{stage}");
+        assert!(picture.pixels().as_chunks().0.iter().all(|pixel| *pixel == [200, 30, 90]), "{stage}");
+    }
+    let alone = DeepFloyd::open(&golden("two"), None, &device).unwrap();
+    let refused = alone.sample(request(&["a", "b"])).unwrap_err();
+    assert!(refused.to_string().contains("only the second stage: give a picture to enlarge"), "{refused}");
+    let small = Picture::filled(8, 8, [9, 99, 199]);
+    let (pictures, steps) = draw(&alone, IfRequest { start: Some(small), ..request(&["a", "b"]) });
+    assert_eq!((pictures.len(), steps.len()), (2, 6));
+    assert_eq!(pictures[0].1.width(), 16);
+}
+
+#[test]
+fn a_safety_checker_that_ships_is_applied_or_the_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&golden("one"), folder.path());
+    std::fs::create_dir(folder.path().join("safety_checker")).unwrap();
+    let index = folder.path().join("model_index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["safety_checker"] = serde_json::json!(["deepfloyd_if", "IFSafetyChecker"]);
+    std::fs::write(&index, json.to_string()).unwrap();
+    let device = Device::flex();
+    let model = || DeepFloyd::open(folder.path(), None, &device).unwrap();
+    let only_base = || {
+        let mut request = request(&["a", "b"]);
+        request.options.remove(&StageName::Sr256);
+        request
+    };
+    let refused = model().sample(only_base()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Model);
+    assert!(refused.to_string().contains("ships a safety checker"), "{refused}");
+    // heads that see one number, and a tower that tells pictures apart by their seed's order
+    let weights = folder.path().join("safety_checker/model.safetensors");
+    let head = |name: &str, shape: Vec<usize>, value: f32| NamedTensor {
+        name: name.to_owned(),
+        shape,
+        values: vec![value].into(),
+    };
+    let tensors = [
+        head("p_head.weight", vec![1, 1], 1.0),
+        head("p_head.bias", vec![1], -1.0),
+        head("w_head.weight", vec![1, 1], 0.0),
+        head("w_head.bias", vec![1], 0.25),
+    ];
+    write_safetensors(&weights, &tensors, &Default::default(), Precision::F32).unwrap();
+    let seen = std::sync::atomic::AtomicU32::new(0);
+    let tower = move |pictures: &[Picture]| {
+        let logit = if seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 { 2.0f32 } else { 1.25 };
+        assert_eq!(pictures.len(), 1);
+        Ok(Tensor::<2>::from_data([[logit]], &Device::flex()))
+    };
+    let checkpoint = Checkpoint::open(&folder.path().join("safety_checker"), "model").unwrap();
+    let checked = model().with_checker(SafetyChecker::new(Box::new(tower), &checkpoint).unwrap());
+    let pictures = draw(&checked, only_base()).0;
+    assert_eq!(pictures[0].2, Some(Verdict { unsafe_content: true, watermark: false }));
+    assert!(pictures[0].1.pixels().iter().all(|value| *value == 0));
+    assert_eq!(pictures[1].2, Some(Verdict::default()));
+    assert!(pictures[1].1.pixels().iter().any(|value| *value != 0));
+}
