@@ -9,6 +9,8 @@ mod chart;
 mod curves;
 mod page;
 
+pub(crate) use page::{PALETTE, document};
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +103,7 @@ fn spread<T>(items: &[T], count: usize) -> Vec<&T> {
 }
 
 /// A text within HTML, also within a quoted attribute.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

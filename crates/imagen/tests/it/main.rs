@@ -4,6 +4,7 @@ mod bert;
 mod data;
 mod eval;
 mod floors;
+mod human;
 mod image;
 mod laws;
 mod train;
