@@ -2,8 +2,8 @@
 //!
 //! Whole clusters are drawn again with putting back, so that answers about one prompt may be as alike as they are. The
 //! standard error is widened as for few clusters (√(m/(m−1)) and Student's quantile): five prompts alone would make it too
-//! small. It is never below that of independent answers with two added for each side (Agresti and Coull, 1998), so that
-//! unanimity is not mistaken for certainty.
+//! small. Neither it nor the interval is below that of independent answers with two added for each side (Agresti and Coull,
+//! 1998), so that unanimity is not mistaken for certainty.
 
 use crate::eval::Interval;
 use crate::rng::Rng;
@@ -54,10 +54,10 @@ pub(super) fn estimate(clusters: &[Cluster], rng: Rng) -> Option<Estimate> {
         return Some(Estimate { mean, standard_error: None, interval: None });
     }
     let few = (m as f64 / (m as f64 - 1.0)).sqrt();
-    let standard_error = (few * spread(clusters, rng)).max(independent(all));
-    let Interval { low, high } = Interval::student(mean, standard_error, m - 1);
-    let interval = Interval { low: low.max(0.0), high: high.min(1.0) };
-    Some(Estimate { mean, standard_error: Some(standard_error), interval: Some(interval) })
+    let (clustered, least) = (few * spread(clusters, rng), independent(all));
+    let [a, b] = [(clustered, m), (least, all.count as usize)].map(|(error, n)| Interval::student(mean, error, n - 1));
+    let interval = Interval { low: a.low.min(b.low).max(0.0), high: a.high.max(b.high).min(1.0) };
+    Some(Estimate { mean, standard_error: Some(clustered.max(least)), interval: Some(interval) })
 }
 
 /// The standard deviation of the mean over the replicates.
@@ -126,8 +126,8 @@ mod tests {
                 estimate.interval.unwrap().contains(truth)
             });
             let held = held.count() as f64 / rounds as f64;
-            // 95 % within three standard errors of 600 rounds below; few independent answers are held a little oftener
-            assert!((0.923..=0.985).contains(&held), "case {case}: {held}");
+            // 95 % within three standard errors of 600 rounds; the wider of two intervals holds a little more
+            assert!((0.92..=0.992).contains(&held), "case {case}: {held}");
         }
     }
 

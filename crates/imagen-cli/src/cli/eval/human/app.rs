@@ -68,6 +68,25 @@ impl App {
         Self { folder, study, mode, options, store, pictures: Pictures::default(), hosts, plans: Mutex::default() }
     }
 
+    /// The answer to a request under a foreign name, or of a foreign page's form.
+    fn refused(&self, request: &Request) -> Option<Response> {
+        let value = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let host = value(header::HOST);
+        let port = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+        let name =
+            host.map(|host| host.rsplit_once(':').filter(|(_, after)| port(after)).map_or(host, |(name, _)| name));
+        let bare = |name: &str| name.trim_matches(['[', ']']).to_owned();
+        let known = |name: &str| LOOPBACK.contains(&name) || self.hosts.iter().any(|host| bare(host) == bare(name));
+        if !name.is_some_and(known) {
+            let message = "this address is not known by that name; the one who serves it can add it with --allow-host";
+            return Some(refusal(StatusCode::MISDIRECTED_REQUEST, message));
+        }
+        let origin = value(header::ORIGIN)?;
+        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        let foreign = request.method() == Method::POST && !own;
+        foreign.then(|| refusal(StatusCode::FORBIDDEN, "votes come from the study's own pages only"))
+    }
+
     fn plan(&self, rater: &str) -> Result<Arc<Plan>> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(rater) {
@@ -221,20 +240,8 @@ pub(super) fn app(state: Arc<App>) -> Router {
 
 /// Answers nobody but pages of this server, under names that are this machine's.
 async fn guard(State(state): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let value = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let host = value(header::HOST).map(str::to_owned);
-    let name =
-        host.as_deref().map(|host| host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |h| h.0));
-    let bare = |name: &str| name.trim_matches(['[', ']']).to_owned();
-    let known = |name: &str| LOOPBACK.contains(&name) || state.hosts.iter().any(|host| bare(host) == bare(name));
-    if !name.is_some_and(known) {
-        let message = "this address is not known by that name; the one who serves it can add it with --allow-host";
-        return refusal(StatusCode::MISDIRECTED_REQUEST, message);
-    }
-    let origin = value(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    let foreign = value(header::ORIGIN).is_some() && origin != host.as_deref();
-    if request.method() == Method::POST && foreign {
-        return refusal(StatusCode::FORBIDDEN, "votes come from the study's own pages only");
+    if let Some(refusal) = state.refused(&request) {
+        return refusal;
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -245,10 +252,6 @@ async fn guard(State(state): State<Arc<App>>, request: Request, next: Next) -> R
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-fn is_port(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_digit())
 }
 
 async fn start(State(state): State<Arc<App>>) -> Response {
@@ -352,3 +355,6 @@ fn see(path: &str) -> Response {
 fn refusal(status: StatusCode, message: &str) -> Response {
     (status, html(pages::message(message))).into_response()
 }
+
+#[cfg(test)]
+mod tests;

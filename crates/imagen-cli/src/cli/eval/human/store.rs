@@ -131,9 +131,8 @@ impl Store {
     pub(super) fn answered(&self, rater: &str, mode: Mode) -> Result<Answered> {
         let connection = self.lock();
         let read = || {
-            let mut statement = connection.prepare_cached(
-                "SELECT trial, question, answer FROM votes WHERE rater = ?1 AND mode = ?2 ORDER BY number",
-            )?;
+            let mut statement = connection
+                .prepare("SELECT trial, question, answer FROM votes WHERE rater = ?1 AND mode = ?2 ORDER BY number")?;
             let rows = statement.query_map(params![rater, mode.name()], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
             })?;
