@@ -33,8 +33,11 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in ["shapes", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
-    for verb in ["frechet", "kid", "recovery", "stats"] {
+    for verb in ["drawbench", "frechet", "human", "kid", "recovery", "stats"] {
         insta::assert_snapshot!(format!("help_eval_{verb}"), succeed(&here(), &["eval", verb, "--help"]));
+    }
+    for verb in ["serve", "report", "export"] {
+        insta::assert_snapshot!(format!("help_eval_human_{verb}"), succeed(&here(), &["eval", "human", verb, "--help"]));
     }
 }
 

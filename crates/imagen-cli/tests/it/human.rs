@@ -15,13 +15,12 @@ use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
 use crate::{files, imagen, succeed};
 
-const SUITE: &str =
-    "prompt,category\n\"a red, round thing\",Colors\ntwo things,Counting\na sign that says \"\"hi\"\",Text\n";
+const SUITE: &str = "prompt,category\n\"a red, round thing\",Colors\ntwo things,Counting\na sign that says hi,Text\n";
 
 /// A folder with a suite, a tiny model, and another model's pictures of it.
 fn material() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("suite.csv"), SUITE.replace("\"\"hi\"\"", "hi")).unwrap();
+    fs::write(folder.path().join("suite.csv"), SUITE).unwrap();
     tiny::model(&folder.path().join("m"), &Trained::BASE);
     for prompt in 0..3u8 {
         fs::create_dir_all(folder.path().join(format!("theirs/{prompt}"))).unwrap();
