@@ -79,7 +79,7 @@ fn a_planted_preference_is_found_and_none_where_none_was_planted() {
     // 0.2 · ½ + 0.8 · 0.75
     for row in planted.overall() {
         assert!(row.separable && row.interval.unwrap().contains(0.7), "{row:?}");
-        assert_eq!((row.prompts, row.answers), (55, 55 * 25));
+        assert_eq!((row.prompts, row.answers), (56, 56 * 25));
         assert_eq!(row.preferred + row.indifferent + row.opposed, row.answers);
     }
     assert_eq!(planted.overall().count(), 2, "one row a question");
@@ -113,10 +113,10 @@ fn raters_who_do_not_look_are_left_out_and_move_nothing() {
     let left_out: Vec<&str> =
         found.raters.iter().filter(|r| r.standing == Standing::FailedControls).map(|r| r.id.as_str()).collect();
     assert_eq!(left_out.len(), 8, "{left_out:?}");
-    assert!(found.overall().all(|row| row.answers == 55 * 17 && row.interval.unwrap().contains(0.7)));
+    assert!(found.overall().all(|row| row.answers == 56 * 17 && row.interval.unwrap().contains(0.7)));
     let options = FindingsOptions { keep_all: true, ..FindingsOptions::default() };
     let kept = Findings::of(&study, &all, options).unwrap();
-    assert!(kept.overall().all(|row| row.answers == 55 * 25 && !row.interval.unwrap().contains(0.7)));
+    assert!(kept.overall().all(|row| row.answers == 56 * 25 && !row.interval.unwrap().contains(0.7)));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn captions_are_scored_in_points_for_models_and_originals_alike() {
         let score = found.scores.iter().find(|score| score.set == set && score.category.is_none()).unwrap();
         assert!(score.interval.unwrap().contains(truth), "{score:?}");
         // √(p (1 − p) / n) of independent answers
-        let expected = 100.0 * (truth / 100.0 * (1.0 - truth / 100.0) / 550.0f64).sqrt();
+        let expected = 100.0 * (truth / 100.0 * (1.0 - truth / 100.0) / 560.0f64).sqrt();
         let ratio = score.standard_error.unwrap() / expected;
         assert!((0.75..1.35).contains(&ratio), "{set}: {ratio}");
     }
