@@ -5,6 +5,7 @@
 //! cannot reach the study through a name of its own), and a form from another origin is refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,7 +23,7 @@ use imagen::eval::human::{Answer, Mode, PlanOptions, Question, RaterPlan, Study,
 use super::pages::{self, Place, TrialPage};
 use super::pictures::Pictures;
 use super::store::{Answered, Ballot, Store};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::report::PALETTE;
 
 /// Names by which a browser on this machine calls it.
@@ -329,14 +330,16 @@ async fn picture(
     with_rater(rater, move |rater| state.picture(&rater, &token, panel, k)).await
 }
 
-/// Files and votes are read away from the thread that listens.
+/// Files and votes are read away from the thread that listens. What fails is told on the terminal: its words may name a
+/// file, and with it a model.
 async fn blocking(work: impl FnOnce() -> Result<Response> + Send + 'static) -> Response {
-    let failed = |failure: &Failure| refusal(StatusCode::INTERNAL_SERVER_ERROR, failure.message());
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(failure)) => failed(&failure),
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "the program failed; the terminal says where"),
+        Ok(Ok(response)) => return response,
+        Ok(Err(failure)) => drop(writeln!(std::io::stderr(), "{failure}")),
+        Err(_) => {} // a panic has said where
     }
+    let message = "something could not be read or kept; the terminal of the one who serves this says what";
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, message)
 }
 
 fn html(page: String) -> Response {

@@ -199,6 +199,17 @@ fn neither_addresses_nor_pages_nor_pictures_tell_who_drew_what() {
 }
 
 #[test]
+fn a_picture_that_cannot_be_read_does_not_tell_its_name() {
+    let served = Served::new(Mode::DrawBench, PlanOptions::default());
+    let page = served.get("/rate/anna");
+    SECRETS.iter().for_each(|set| fs::remove_dir_all(served.folder.path().join(set)).unwrap());
+    let url = page.all("src").into_iter().find(|url| url.starts_with("/picture/")).unwrap();
+    let reply = served.get(&url);
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(reply.text().contains("the terminal") && !reply.text().contains("secret"), "{}", reply.text());
+}
+
+#[test]
 fn the_same_name_goes_on_where_it_stopped_also_after_the_program_ended() {
     let served = Served::new(Mode::DrawBench, PlanOptions::default());
     let first = served.get("/rate/anna").token();
