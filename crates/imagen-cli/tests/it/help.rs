@@ -37,7 +37,10 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
         insta::assert_snapshot!(format!("help_eval_{verb}"), succeed(&here(), &["eval", verb, "--help"]));
     }
     for verb in ["serve", "report", "export"] {
-        insta::assert_snapshot!(format!("help_eval_human_{verb}"), succeed(&here(), &["eval", "human", verb, "--help"]));
+        insta::assert_snapshot!(
+            format!("help_eval_human_{verb}"),
+            succeed(&here(), &["eval", "human", verb, "--help"])
+        );
     }
 }
 
