@@ -21,6 +21,9 @@ const [study, ...rest] = process.argv.slice(2);
 for (let i = 0; i < rest.length; i += 2) options[rest[i].slice(2)] = rest[i + 1];
 for (const name of ["raters", "rate", "careless", "parallel", "seed"]) options[name] = Number(options[name]);
 
+/** A machine that does other things too may take so many milliseconds for a page. */
+const PATIENCE = 300_000;
+
 /** The pixels of a PNG as a name: text and compression do not count. */
 const fingerprint = (png) => {
   const header = png.subarray(16, 29), parts = [];
@@ -52,7 +55,7 @@ const address = await new Promise((found, failed) => {
   server.once("exit", (code) => failed(new Error(`the server ended with ${code}`)));
 });
 
-const browser = await puppeteer.launch({ executablePath: options.browser, args: ["--no-sandbox", "--disable-gpu"] });
+const browser = await puppeteer.launch({ executablePath: options.browser, args: ["--no-sandbox", "--disable-gpu"], protocolTimeout: PATIENCE });
 let pages = 0, foreign = 0;
 
 /** The set that a side shows; null where it is spoilt. */
@@ -73,9 +76,11 @@ const rate = async (name, careless, shots) => {
   const random = dice(name), context = await browser.createBrowserContext(), page = await context.newPage();
   page.on("request", (request) => { if (!request.url().startsWith(address)) foreign += 1; });
   const shot = async (what) => { if (shots) await page.screenshot({ path: join(shots, `${what}.png`) }); };
+  page.setDefaultTimeout(PATIENCE);
   await page.setViewport({ width: 1180, height: 860 });
   await page.goto(address);
   await shot("start");
+  await page.focus("#rater");
   await page.keyboard.type(name);
   await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
   for (let seen = 0; ; seen += 1) {

@@ -68,7 +68,7 @@ fn a_study_holds_what_sample_draws_and_goes_on_where_it_was_stopped() {
         folder.path(),
         &["eval", "drawbench", "s", "-q"],
         &[
-            (&["--model", "ours=m", "--steps", "3"][..], 2, "a set ours that was made otherwise"),
+            (&["--model", "ours=m", "--steps", "2"][..], 2, "a set ours that was made otherwise"),
             (&["-n", "3"], 2, "begun with 2 pictures"),
             (&["--seed", "5"], 2, "begun with seed 0"),
             (&["--import", "few=m"], 3, "0 pictures of prompt 0"),
@@ -210,6 +210,8 @@ fn every_vote_that_was_acknowledged_survives_the_end_of_the_program() {
     assert!(by_rater.len() == 7 && by_rater.values().all(|count| *count == 8), "{by_rater:?}");
 
     let everybody = report(folder.path(), &["--keep-all"]);
+    let page = fs::read_to_string(folder.path().join("s/report.html")).unwrap();
+    assert!(page.contains("ours against theirs") && !page.contains("http"), "the page needs no connection");
     let row = &everybody["findings"]["preferences"][0];
     assert_eq!((&row["question"], &row["answers"], &row["prompts"]), (&json!("fidelity"), &json!(21), &json!(3)));
     assert_eq!((&row["indifferent"], &row["separable"]), (&json!(18), &json!(false)));
@@ -217,6 +219,4 @@ fn every_vote_that_was_acknowledged_survives_the_end_of_the_program() {
     let raters = screened["findings"]["raters"].as_array().unwrap();
     // whoever is always indifferent has no control right, whatever the sides
     assert!(raters.iter().all(|rater| rater["id"] == "anna" || rater["standing"] == "failed_controls"), "{raters:?}");
-    let page = fs::read_to_string(folder.path().join("s/report.html")).unwrap();
-    assert!(page.contains("ours against theirs") && !page.contains("http"), "the page needs no connection");
 }

@@ -15,6 +15,7 @@ rect.c0, i.c0 { fill: var(--c0); background: var(--c0); }
 rect.c1, i.c1 { fill: var(--c1); background: var(--c1); }
 rect.none, i.none { fill: var(--edge); background: var(--edge); }
 rect { opacity: .8; }
+.chart svg { max-width: 46rem; }
 svg text { font-size: 12px; }
 svg text.row { fill: var(--ink); }
 svg text.loud { fill: var(--ink); font-weight: 600; }
