@@ -9,7 +9,7 @@ mod chart;
 mod curves;
 mod page;
 
-pub(crate) use page::document;
+pub(crate) use page::{PALETTE, document};
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,17 +16,19 @@ use super::{RunFacts, escaped};
 use crate::progress::duration;
 use crate::system;
 
+/// Colours, light and dark; every page of the program has them.
+pub(crate) const PALETTE: &str = include_str!("palette.css");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 /// Lines at the end from which the time that is left is told.
 const LATEST: usize = 50;
 
-/// A page with our style that needs no other file; `title` is escaped already.
-pub(crate) fn document(title: &str, body: &str) -> String {
+/// A page that needs nothing but itself: an escaped title, more style, and what stands in `main` and behind it.
+pub(crate) fn document(title: &str, style: &str, rest: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+         <title>{title}</title>\n<style>\n{PALETTE}{STYLE}{style}</style>\n</head>\n<body>\n<main>\n{rest}</body>\n</html>\n"
     )
 }
 
@@ -46,7 +48,7 @@ impl RunFacts {
                 escaped(&self.recipe.to_toml())
             ),
         ];
-        document(&title, &format!("<main>\n{}</main>\n<script>\n{SCRIPT}</script>", sections.concat()))
+        document(&title, "", &format!("{}</main>\n<script>\n{SCRIPT}</script>\n", sections.concat()))
     }
 
     /// Steps taken as far as the folder knows.

@@ -7,6 +7,7 @@ mod channels;
 mod data;
 mod eval;
 mod help;
+mod human;
 mod insight;
 mod models;
 mod refusals;

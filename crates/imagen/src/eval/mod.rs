@@ -4,12 +4,15 @@
 //! and [`kid`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to. Every number comes with
 //! an interval (`Interval`). [`Clip`] compares pictures with texts.
 //!
+//! [`human`] is about what people say of them: DrawBench, photorealism and captions.
+//!
 //! Nothing here draws, and nothing here knows a data set: it is given pictures. There is no Inception network, so no
 //! number of this module is an FID or a KID as papers report them.
 
 mod clip;
 mod features;
 mod frechet;
+pub mod human;
 mod interval;
 mod kid;
 pub mod retrieval;

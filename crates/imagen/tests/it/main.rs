@@ -6,6 +6,7 @@ mod data;
 mod deepfloyd;
 mod eval;
 mod floors;
+mod human;
 mod image;
 mod laws;
 mod roberta;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
 use imagen::data::{Example, Source};
-use imagen::image::Picture;
+use imagen::image::{Picture, PngText, png};
 use imagen::rng::Rng;
 
 use crate::cli::per_stage::PerStage;
@@ -17,7 +17,8 @@ use crate::cli::sample::{model_record, set};
 use crate::cli::shared::{self, Threads};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::record::ModelRecord;
+use crate::output::record::{ModelRecord, Record};
+use crate::output::write_file;
 use crate::progress::Progress;
 
 /// Sets the choice of captions apart from every other use of a seed.
@@ -28,7 +29,14 @@ const CAPTIONS: u64 = 0x6361_7074;
 pub(super) struct Painter {
     /// A model folder; the built-in model where absent
     #[arg(short, long, value_name = "FOLDER", help_heading = "Model and machine")]
-    pub(super) model: Option<PathBuf>,
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) manner: Manner,
+}
+
+/// How a model draws.
+#[derive(Debug, clap::Args)]
+pub(super) struct Manner {
     /// Denoising steps, one value for all stages or one for each
     #[arg(long, value_name = "N", help_heading = "Model and machine")]
     steps: Option<PerStage<usize>>,
@@ -60,25 +68,33 @@ pub(super) struct Studio {
 impl Painter {
     /// Opens the model, to draw up to this stage.
     pub(super) fn open(&self, until: StageName, progress: &Progress) -> Result<Studio> {
-        let mut studio = Studio::open(self.model.as_deref(), until, progress)?;
+        self.manner.open(self.model.as_deref(), Some(until), progress)
+    }
+}
+
+impl Manner {
+    /// Opens a model, the built-in one where none is named, to draw up to this stage, or the whole cascade.
+    pub(super) fn open(&self, model: Option<&Path>, until: Option<StageName>, progress: &Progress) -> Result<Studio> {
+        let mut studio = Studio::open(model, until, progress)?;
         let model: Vec<StageName> = studio.imagen.stages().iter().map(|info| info.config.stage).collect();
-        let running = model.iter().filter(|stage| **stage <= until).count();
+        let runs = |stage: &StageName| until.is_none_or(|until| *stage <= until);
+        let running = model.iter().filter(|stage| runs(stage)).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
         set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
-        options.retain(|stage, _| *stage <= until);
+        options.retain(|stage, _| runs(stage));
         studio.choose(options)?;
         Ok(studio)
     }
 }
 
 impl Studio {
-    /// Opens a model, to draw up to this stage as its stages suggest.
-    pub(super) fn open(model: Option<&Path>, until: StageName, progress: &Progress) -> Result<Self> {
+    /// Opens a model, to draw up to this stage, or the whole cascade, as its stages suggest.
+    pub(super) fn open(model: Option<&Path>, until: Option<StageName>, progress: &Progress) -> Result<Self> {
         let files = shared::model_files(model)?;
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
-        let request = Request { until: Some(until), ..Request::default() };
+        let request = Request { until, ..Request::default() };
         let stages = imagen.resolve(&request)?;
         let record = model_record(model, &imagen);
         Ok(Self { imagen, request, stages, record })
@@ -116,6 +132,15 @@ impl Studio {
         }
         progress.finish();
         Ok(drawn)
+    }
+
+    /// Writes a picture with what draws it again.
+    pub(super) fn save(&self, path: &Path, picture: &Picture, subject: &Subject) -> Result<()> {
+        let size = [picture.width(), picture.height()];
+        let stages = self.stages.iter().copied().collect();
+        let record = Record::new(subject.caption.clone(), subject.seed, self.record.clone(), stages, size);
+        let text = PngText { parameters: Some(record.infotext()), imagen: Some(record.to_json()) };
+        write_file(path, &png::encode(picture, &text)?).map_err(|e| Failure::io("write", path, &e))
     }
 }
 

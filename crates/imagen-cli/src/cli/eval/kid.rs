@@ -66,7 +66,7 @@ pub(super) struct Kid {
 
 impl Kid {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.threads.apply()?;
+        self.painter.manner.threads.apply()?;
         let mut progress = Progress::new(self.quiet);
         if let (Some(count), Some(data)) = (self.samples, &self.data) {
             interrupt::watch("stopping; there is no result without all pictures")?;

@@ -15,7 +15,6 @@ use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{self, Found, Thumbnail, by_chance};
 use imagen::eval::wilson;
-use imagen::image::{Picture, PngText, png};
 
 use super::drawing::{Painter, Studio, Subject, choose, subjects};
 use super::genders::unseen_combinations;
@@ -24,7 +23,6 @@ use super::things::Things;
 use crate::cli::sample::stage_names;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::Record;
 use crate::output::{check_writable, write_file};
 use crate::progress::Progress;
 
@@ -83,7 +81,7 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.threads.apply()?;
+        self.painter.manner.threads.apply()?;
         if let Some(folder) = &self.save {
             prepare(folder)?;
         }
@@ -102,7 +100,7 @@ impl Recovery {
             let found = references.find(&Thumbnail::of(&picture)?, thing)?;
             let file = format!("{index:04}.png");
             if let Some(folder) = &self.save {
-                save(&folder.join(&file), &picture, &subjects[index], &studio)?;
+                studio.save(&folder.join(&file), &picture, &subjects[index])?;
             }
             drawn.push(Drawn {
                 file,
@@ -291,13 +289,4 @@ fn prepare(folder: &Path) -> Result<()> {
     }
     fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
     check_writable(folder)
-}
-
-/// Writes a picture with what draws it again.
-fn save(path: &Path, picture: &Picture, subject: &Subject, studio: &Studio) -> Result<()> {
-    let size = [picture.width(), picture.height()];
-    let stages = studio.stages.iter().copied().collect();
-    let record = Record::new(subject.caption.clone(), subject.seed, studio.record.clone(), stages, size);
-    let text = PngText { parameters: Some(record.infotext()), imagen: Some(record.to_json()) };
-    write_file(path, &png::encode(picture, &text)?).map_err(|e| Failure::io("write", path, &e))
 }

@@ -119,7 +119,7 @@ impl Sweep {
         let references = part(&source, self.references)?;
         let mut studios = Vec::new();
         for model in &models {
-            studios.push(Studio::open(model.folder.as_deref(), axes.stage, &progress)?);
+            studios.push(Studio::open(model.folder.as_deref(), Some(axes.stage), &progress)?);
         }
         let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &studios);
         fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;

@@ -38,12 +38,12 @@ pub(super) fn page(
     }
     let names: String = varied.iter().map(|axis| format!("<th scope=\"col\">{}</th>", axis.name())).collect();
     let main = format!(
-        "<main><header><h1>{title}</h1><p class=\"note\">{about}</p></header>\n<section class=\"chart\">{svg}</section>\n\
+        "<header><h1>{title}</h1><p class=\"note\">{about}</p></header>\n<section class=\"chart\">{svg}</section>\n\
          <section><h2>Every point</h2>\n<table><thead><tr>{names}<th scope=\"col\">nearest</th><th scope=\"col\">among five (95 %)</th>\
          <th scope=\"col\">KID (95 %)</th><th scope=\"col\">Fréchet</th></tr></thead>\n<tbody>\n{rows}</tbody></table></section>\n\
-         <section class=\"strips\"><h2>The first pictures of each point</h2>\n{strips}</section></main>",
+         <section class=\"strips\"><h2>The first pictures of each point</h2>\n{strips}</section></main>\n",
         title = escaped(axes.title),
         about = escaped(&protocol.describe()),
     );
-    Ok(document(&escaped(axes.title), &main))
+    Ok(document(&escaped(axes.title), "", &main))
 }

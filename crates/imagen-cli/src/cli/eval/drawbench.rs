@@ -1,0 +1,346 @@
+//! `imagen eval drawbench`: the pictures of a study, none picked, and its manifest.
+//!
+//! The manifest is written before the first picture, so the same command goes on where it was stopped: what is missing is
+//! drawn. Picture k of every prompt has seed k. Sets may be added later.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+use serde_json::Value;
+
+use imagen::cascade::StageName;
+use imagen::data::{Example, Source};
+use imagen::eval::human::{Origin, PictureSet, Prompt, PromptSuite, Study, speaks_of_people};
+use imagen::image::{DecodeOptions, PngText, decode, png};
+
+use super::drawing::{Manner, Studio, Subject, choose};
+use super::imports;
+use crate::cli::sample::stage_names;
+use crate::failure::{Failure, Result, print_line};
+use crate::interrupt;
+use crate::output::write_file;
+use crate::progress::Progress;
+
+/// The built-in model where a set is made, and its set's name where none is given.
+const BUILT_IN: &str = "built-in";
+/// The name of the set of originals.
+const ORIGINALS: &str = "originals";
+/// Pictures of each prompt: the paper's number.
+const PICTURES: usize = 8;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval drawbench studies/first --import other=pictures/other
+  imagen eval drawbench studies/steps --model full=built-in
+  imagen eval drawbench studies/steps --model three=built-in --steps 3
+  imagen eval drawbench studies/published --suite drawbench.csv --model ours=models/ours
+  imagen eval drawbench studies/coco --data coco/val2014 --count 200 -n 1
+
+An imported folder tells prompts by number, from 0 in the order of the suite: 0003/ANY-NAME.png, or 0003-0.png,
+0003-1.png (png, jpg, webp). The first pictures by number are copied. Then: imagen eval human serve STUDY";
+
+/// Draw the prompts of DrawBench, or a suite like it, into a study for raters
+///
+/// Nothing is picked: picture k of each prompt is drawn with seed k. Without --suite, a suite of the same eleven
+/// kinds is used, written for what the built-in model knows. The same command goes on after an interruption;
+/// another --model or --import adds a set.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct DrawBench {
+    /// The study's folder; made where it does not exist
+    study: PathBuf,
+    /// A CSV file with the columns prompt and category, as DrawBench is published
+    #[arg(long, value_name = "FILE")]
+    suite: Option<PathBuf>,
+    /// Instead of a suite: captions of a set, drawn at random, with their originals (for photorealism and alignment)
+    #[arg(long, value_name = "FOLDER", conflicts_with = "suite")]
+    data: Option<PathBuf>,
+    /// Captions of --data
+    #[arg(long, value_name = "N", default_value = "200", requires = "data")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    count: usize,
+    /// Pictures of each prompt, with the seeds from 0 [default: 8]
+    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pictures: Option<usize>,
+    /// What raters' orders and sides, the captions of --data and the report's intervals are drawn from [default: 0]
+    #[arg(short, long)]
+    seed: Option<u64>,
+    /// A model that draws, as NAME=FOLDER; NAME=built-in is the built-in one. Again for each further model. A new study
+    /// without --model and --data begins with the built-in one
+    #[arg(short, long, value_name = "NAME=FOLDER")]
+    model: Vec<Named>,
+    /// Pictures that another program drew, as NAME=FOLDER; again for each
+    #[arg(long, value_name = "NAME=FOLDER")]
+    import: Vec<Named>,
+    /// Stop after this stage
+    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    until: Option<StageName>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// `NAME=FOLDER`
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    folder: PathBuf,
+}
+
+impl std::str::FromStr for Named {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        match value.split_once('=') {
+            Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
+                Ok(Self { name: name.to_owned(), folder: folder.into() })
+            }
+            _ => Err("expected NAME=FOLDER, e.g. ours=models/ours".into()),
+        }
+    }
+}
+
+impl DrawBench {
+    pub(super) fn run(self) -> Result<()> {
+        self.manner.threads.apply()?;
+        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
+        let mut progress = Progress::new(self.quiet);
+        let (mut study, fresh) = self.open_study(&mut progress)?;
+        // what cannot be imported is said before minutes of drawing
+        let find = |import: &Named| imports::find(&import.folder, &study.prompts, study.pictures);
+        let imports: Vec<Vec<Vec<PathBuf>>> = self.import.iter().map(find).collect::<Result<_>>()?;
+        let mut models = self.model.clone();
+        if models.is_empty() && self.data.is_none() && (fresh || self.left_off(&study)) {
+            models.push(Named { name: BUILT_IN.into(), folder: BUILT_IN.into() });
+        }
+        for model in &models {
+            self.draw(&mut study, model, &mut progress)?;
+        }
+        for (import, files) in self.import.iter().zip(&imports) {
+            self.import(&mut study, import, files, &mut progress)?;
+        }
+        print_line(self.describe(&study))
+    }
+
+    /// The study of the folder, or a new one; and whether it is new.
+    fn open_study(&self, progress: &mut Progress) -> Result<(Study, bool)> {
+        if self.study.join(Study::FILE).exists() {
+            let study = Study::open(&self.study)?;
+            self.check_same(&study)?;
+            self.copy_originals(&study, progress)?;
+            let fresh = study.sets.is_empty();
+            return Ok((study, fresh));
+        }
+        let (pictures, seed) = (self.pictures.unwrap_or(PICTURES), self.seed.unwrap_or(0));
+        let study = match (&self.suite, &self.data) {
+            (_, Some(data)) => {
+                let source = Source::open(data)?;
+                let prompts = self.captions(&source, seed)?.into_iter().map(|(prompt, _)| prompt).collect();
+                let mut study = Study::new(own_name(data), prompts, pictures, seed)?;
+                study.add(ORIGINALS, Origin::Originals { folder: own_name(data) }, |_, _| "png".into())?;
+                study
+            }
+            (Some(file), None) => Study::new(own_name(file), PromptSuite::read(file)?.prompts, pictures, seed)?,
+            (None, None) => Study::new(PromptSuite::BUILT_IN, PromptSuite::built_in().prompts, pictures, seed)?,
+        };
+        fs::create_dir_all(&self.study).map_err(|e| Failure::io("create the folder", &self.study, &e))?;
+        self.write(&study)?;
+        self.copy_originals(&study, progress)?;
+        Ok((study, true))
+    }
+
+    /// Whether the set that is drawn without `--model` was begun and is not finished.
+    fn left_off(&self, study: &Study) -> bool {
+        let begun = study.set(BUILT_IN).filter(|set| matches!(set.origin, Origin::Drawn { .. }));
+        begun.is_some_and(|set| !self.missing(set).is_empty())
+    }
+
+    /// Refuses options that contradict what the study began with.
+    fn check_same(&self, study: &Study) -> Result<()> {
+        let suite = self.suite.as_deref().map(PromptSuite::read).transpose()?;
+        let contradiction = match (suite, self.pictures, self.seed) {
+            (Some(suite), ..) if suite.prompts != study.prompts => "other prompts".to_owned(),
+            (_, Some(n), _) if n != study.pictures => format!("{} pictures of each prompt", study.pictures),
+            (.., Some(seed)) if seed != study.seed => format!("seed {}", study.seed),
+            _ => return Ok(()),
+        };
+        let failure = Failure::usage(format_args!("{} was begun with {contradiction}", self.study.display()));
+        Err(failure.hint("leave that option out to add to the study, or name another folder"))
+    }
+
+    /// Captions of a set at random, no text twice, and the pictures that they belong to.
+    fn captions<'a>(&self, source: &'a Source, seed: u64) -> Result<Vec<(Prompt, &'a Example)>> {
+        let every: Vec<&Example> = source.examples().iter().collect();
+        let (mut chosen, mut seen) = (Vec::new(), std::collections::HashSet::new());
+        for example in choose(&every, every.len(), seed) {
+            let Some(caption) = example.captions.first() else { continue };
+            let text = source.captions()[*caption].trim().to_owned();
+            if chosen.len() < self.count && !text.is_empty() && seen.insert(text.clone()) {
+                let category = if speaks_of_people(&text) { "people" } else { "no people" }.to_owned();
+                chosen.push((Prompt { text, category }, example));
+            }
+        }
+        if chosen.is_empty() {
+            return Err(Failure::usage(format_args!("{} holds no captions", source.folder().display())));
+        }
+        Ok(chosen)
+    }
+
+    /// Writes the originals that are not there yet.
+    fn copy_originals(&self, study: &Study, progress: &mut Progress) -> Result<()> {
+        let (Some(set), Some(data)) = (study.originals(), &self.data) else { return Ok(()) };
+        let source = Source::open(data)?;
+        let chosen = self.captions(&source, study.seed)?;
+        if !chosen.iter().map(|(prompt, _)| prompt).eq(&study.prompts) {
+            let failure = Failure::usage(format_args!("{} was begun with other captions", self.study.display()));
+            return Err(failure.hint("leave --data out to add to the study, or name another folder"));
+        }
+        self.fill(set, progress, |prompt, _, path| {
+            let picture = source.picture(chosen[prompt].1, &DecodeOptions::default())?;
+            let bytes = png::encode(&picture, &PngText::default())?;
+            write_file(path, &bytes).map_err(|e| Failure::io("write", path, &e))
+        })
+    }
+
+    /// Copies another model's pictures.
+    fn import(&self, study: &mut Study, import: &Named, files: &[Vec<PathBuf>], progress: &mut Progress) -> Result<()> {
+        let origin = Origin::Imported { folder: own_name(&import.folder) };
+        let ending = |p: usize, k: usize| {
+            let ending = files[p][k].extension().and_then(|ending| ending.to_str());
+            ending.expect("pictures are told by their ending").to_lowercase()
+        };
+        self.add(study, &import.name, origin, ending)?;
+        let set = study.set(&import.name).expect("it was just added");
+        self.fill(set, progress, |prompt, k, path| {
+            let from = &files[prompt][k];
+            // what no rater could be shown is refused here
+            decode::open(from, &DecodeOptions::default())?;
+            let bytes = fs::read(from).map_err(|e| Failure::io("read", from, &e))?;
+            write_file(path, &bytes).map_err(|e| Failure::io("write", path, &e))
+        })
+    }
+
+    /// Draws what a model's set has not yet.
+    fn draw(&self, study: &mut Study, model: &Named, progress: &mut Progress) -> Result<()> {
+        let folder = (model.folder != Path::new(BUILT_IN)).then_some(model.folder.as_path());
+        let studio = self.manner.open(folder, self.until, progress)?;
+        let origin = Origin::Drawn {
+            model: json(&studio.record),
+            stages: json(&studio.stages.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
+            seeds: (0..study.pictures as u64).collect(),
+        };
+        self.add(study, &model.name, origin, |_, _| "png".into())?;
+        let set = study.set(&model.name).expect("it was just added");
+        let missing: Vec<(usize, usize)> = self.missing(set);
+        let subject = |(p, k): &(usize, usize)| Subject { caption: study.prompts[*p].text.clone(), seed: *k as u64 };
+        let subjects: Vec<Subject> = missing.iter().map(subject).collect();
+        self.make_folder(set)?;
+        progress.note(format_args!("{}: {} pictures to draw", set.name, subjects.len()));
+        let save = |studio: &Studio, at: usize, picture| {
+            let (p, k) = missing[at];
+            studio.save(&self.study.join(&set.files[p][k]), &picture, &subjects[at])
+        };
+        let drawn = studio.draw(&subjects, progress, |at, picture| save(&studio, at, picture))?;
+        if drawn < subjects.len() {
+            let message = format!("{}: {drawn} of {} pictures were drawn", set.name, subjects.len());
+            return Err(Failure::interrupted(message).hint("the same command goes on"));
+        }
+        Ok(())
+    }
+
+    /// Adds a set to the manifest, or finds it there as it was begun.
+    fn add(
+        &self,
+        study: &mut Study,
+        name: &str,
+        origin: Origin,
+        ending: impl FnMut(usize, usize) -> String,
+    ) -> Result<()> {
+        match study.set(name) {
+            Some(set) if set.origin == origin => Ok(()),
+            Some(_) => {
+                let failure = Failure::usage(format_args!("the study has a set {name} that was made otherwise"));
+                Err(failure.hint("give this one another name, or the options with which that one was begun"))
+            }
+            None => {
+                study.add(name, origin, ending)?;
+                self.write(study)
+            }
+        }
+    }
+
+    /// Makes every file of a set that is not there yet.
+    fn fill(
+        &self,
+        set: &PictureSet,
+        progress: &mut Progress,
+        mut make: impl FnMut(usize, usize, &Path) -> Result<()>,
+    ) -> Result<()> {
+        let missing = self.missing(set);
+        self.make_folder(set)?;
+        for (done, (prompt, k)) in missing.iter().enumerate() {
+            if interrupt::requested() {
+                let failure = Failure::interrupted(format_args!("{done} of {} pictures were copied", missing.len()));
+                return Err(failure.hint("the same command goes on"));
+            }
+            make(*prompt, *k, &self.study.join(&set.files[*prompt][*k]))?;
+            progress.step("copy", done as u64 + 1, missing.len() as u64, &set.name);
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Prompt and picture of each file that is not there.
+    fn missing(&self, set: &PictureSet) -> Vec<(usize, usize)> {
+        let files = set.files.iter().enumerate().flat_map(|(p, files)| (0..files.len()).map(move |k| (p, k)));
+        files.filter(|(p, k)| !self.study.join(&set.files[*p][*k]).exists()).collect()
+    }
+
+    fn make_folder(&self, set: &PictureSet) -> Result<()> {
+        let folder = self.study.join(&set.name);
+        fs::create_dir_all(&folder).map_err(|e| Failure::io("create the folder", &folder, &e))
+    }
+
+    fn write(&self, study: &Study) -> Result<()> {
+        let path = self.study.join(Study::FILE);
+        write_file(&path, study.to_json().as_bytes()).map_err(|e| Failure::io("write", &path, &e))
+    }
+
+    fn describe(&self, study: &Study) -> String {
+        let (prompts, categories, n) = (study.prompts.len(), study.categories().len(), study.pictures);
+        let kinds = if categories == 1 { "category" } else { "categories" };
+        let mut lines = vec![format!(
+            "{}: {prompts} prompts in {categories} {kinds} ({}), {n} pictures each, seeds 0 to {}, none picked",
+            self.study.display(),
+            study.suite,
+            n - 1
+        )];
+        for set in &study.sets {
+            let what = match &set.origin {
+                Origin::Drawn { model, stages, .. } => {
+                    let of = |stage: (&String, &Value)| format!("{} {} steps", stage.0, stage.1["steps"]);
+                    let stages: Vec<String> = stages.as_object().into_iter().flatten().map(of).collect();
+                    format!("drawn by {}: {}", model["name"].as_str().unwrap_or("a model"), stages.join(", "))
+                }
+                Origin::Imported { folder } => format!("imported from {folder}"),
+                Origin::Originals { folder } => format!("originals of {folder}"),
+            };
+            lines.push(format!("  {:<16} {what}", set.name));
+        }
+        lines.join("\n")
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("plain data")
+}
+
+/// The last part of a path: manifests name no folders of this machine.
+fn own_name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().map_or_else(|| "unnamed".into(), |name| name.to_string_lossy().into_owned())
+}

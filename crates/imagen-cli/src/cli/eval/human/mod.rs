@@ -1,0 +1,40 @@
+//! `imagen eval human`: raters look at a study's pictures in a browser, and their votes become tables.
+//!
+//! `serve` shows the pages, `report` and `export` read the votes; all may run at once. What is asked and what it comes to is in
+//! the library's `eval::human`; here are pages, votes on disk and words.
+
+mod app;
+mod bars;
+mod export;
+mod pages;
+mod pictures;
+mod report;
+mod report_page;
+mod serve;
+mod store;
+
+use crate::failure::Result;
+
+/// Let people rate a study's pictures in the browser, and report what they said
+#[derive(Debug, clap::Args)]
+pub(super) struct Human {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Serve(serve::Serve),
+    Report(report::Report),
+    Export(export::Export),
+}
+
+impl Human {
+    pub(super) fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::Serve(verb) => verb.run(),
+            Verb::Report(verb) => verb.run(),
+            Verb::Export(verb) => verb.run(),
+        }
+    }
+}

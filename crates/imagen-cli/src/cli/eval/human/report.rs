@@ -1,0 +1,199 @@
+//! `imagen eval human report`: what the votes come to, as a table, as JSON and as an HTML page.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use imagen::eval::human::{Findings, FindingsOptions, Preference, Question, Rater, Score, Standing, Study};
+
+use super::report_page;
+use super::store::Store;
+use crate::cli::eval::with_interval;
+use crate::failure::{Failure, Result, print_line};
+use crate::output::write_file;
+
+/// Fewer prompts than this give wide intervals.
+const FEW: usize = 10;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval human report studies/first
+  imagen eval human report studies/first --json
+  imagen eval human report studies/first --keep-all -o all-raters.html";
+
+/// Report what raters said: preference rates with intervals, agreement, position bias
+///
+/// A rate counts an indifferent answer as half for each side, so 50 % is no preference. Intervals (95 %) come from a
+/// bootstrap that draws whole prompts. A table is printed, and an HTML page with bar charts written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Report {
+    /// The study's folder
+    study: PathBuf,
+    /// The page; report.html in the study's folder where absent
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print one JSON object, with every number
+    #[arg(long)]
+    json: bool,
+    /// Count raters with too few right control answers too
+    #[arg(long)]
+    keep_all: bool,
+}
+
+impl Report {
+    pub(super) fn run(self) -> Result<()> {
+        let study = Study::open(&self.study)?;
+        let ballots = Store::open_existing(&self.study)?.ballots()?;
+        let votes: Vec<_> = ballots.into_iter().map(|ballot| ballot.vote).collect();
+        let options = FindingsOptions { keep_all: self.keep_all, ..FindingsOptions::default() };
+        let found = Findings::of(&study, &votes, options)?;
+        let name = self.study.display().to_string();
+        let page = report_page::page(&study, &found, options, &name);
+        let path = self.output.unwrap_or_else(|| self.study.join("report.html"));
+        write_file(&path, page.as_bytes()).map_err(|e| Failure::io("write", &path, &e))?;
+        if self.json {
+            let pictures = study.pictures;
+            return print_line(json!({
+                "study": name, "suite": study.suite, "prompts": study.prompts.len(), "pictures": pictures,
+                "seed": study.seed, "least_share_of_controls": options.controls, "keep_all": options.keep_all,
+                "notes": notes(&found), "findings": found,
+            }));
+        }
+        print_line(describe(&study, &found, options, &name))?;
+        print_line(format_args!("page: {}", path.display()))
+    }
+}
+
+/// The question in a few words.
+pub(super) fn asked(question: Question) -> &'static str {
+    match question {
+        Question::Fidelity => "higher quality (fidelity)",
+        Question::Alignment => "better represents the caption (alignment)",
+        Question::Photorealism => "looks more real (photorealism)",
+        Question::Caption => "the caption describes the picture (alignment)",
+    }
+}
+
+/// What the interval of a rate says.
+pub(super) fn verdict(row: &Preference) -> String {
+    match row.interval {
+        None => "no interval from one prompt".to_owned(),
+        Some(_) if !row.separable => "not separable".to_owned(),
+        Some(_) if row.rate > 0.5 => format!("{} is preferred", row.set),
+        Some(_) => format!("{} is preferred", row.against),
+    }
+}
+
+/// Who counts and who does not.
+pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> {
+    let left_out: Vec<&Rater> = found.raters.iter().filter(|rater| rater.standing != Standing::Kept).collect();
+    let kept = found.raters.len() - left_out.len();
+    let answers: usize = found.raters.iter().map(|rater| rater.answers).sum();
+    let mut lines =
+        vec![format!("{kept} raters count of {}; {answers} answers in all, without controls", found.raters.len())];
+    if options.keep_all {
+        lines.push("every rater counts, whatever the controls say".to_owned());
+    } else if found.raters.iter().all(|rater| rater.controls == 0) {
+        lines.push("there were no controls, so every rater counts".to_owned());
+    }
+    for rater in left_out {
+        let why = match rater.standing {
+            Standing::FailedControls => format!(
+                "{} of {} control answers right, {:.0} % are needed",
+                rater.correct,
+                rater.controls,
+                100.0 * options.controls
+            ),
+            _ => "no control answered yet".to_owned(),
+        };
+        lines.push(format!("left out: {} ({}), {why}", rater.id, rater.mode));
+    }
+    lines
+}
+
+/// What a reader has to know about the intervals.
+pub(super) fn notes(found: &Findings) -> Vec<String> {
+    let mut notes = Vec::new();
+    let parts: Vec<&Preference> = found.preferences.iter().filter(|row| row.category.is_some()).collect();
+    let separable = parts.iter().filter(|row| row.separable).count();
+    if !parts.is_empty() {
+        notes.push(format!(
+            "of {} intervals of categories, about {:.0} leave 50 % out by chance where there is no preference; {separable} do",
+            parts.len(),
+            0.05 * parts.len() as f64
+        ));
+    }
+    if let Some(fewest) = parts.iter().map(|row| row.prompts).min().filter(|fewest| *fewest < FEW) {
+        notes.push(format!("a category has {fewest} prompts only: its interval is wide"));
+    }
+    notes
+}
+
+fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &str) -> String {
+    let mut lines =
+        vec![format!("{name}: {} prompts ({}), {} pictures each", study.prompts.len(), study.suite, study.pictures)];
+    lines.extend(raters(found, options).into_iter().map(|line| format!("  {line}")));
+    let mut heads = BTreeSet::new();
+    for row in &found.preferences {
+        if heads.insert((row.question, &row.set, &row.against)) {
+            lines.push(format!("\n{}: {} against {}", asked(row.question), row.set, row.against));
+        }
+        let share = |count: usize| 100.0 * count as f64 / row.answers as f64;
+        let percent = row.interval.map(|i| imagen::eval::Interval { low: 100.0 * i.low, high: 100.0 * i.high });
+        let rate = match percent {
+            Some(_) => with_interval(100.0 * row.rate, percent, 1),
+            None => format!("{:.1}", 100.0 * row.rate),
+        };
+        lines.push(format!(
+            "  {:<20} {rate:<39} {:>3.0} / {:.0} / {:.0} %  {:>5} answers, {} prompts: {}",
+            row.category.as_deref().unwrap_or("all"),
+            share(row.preferred),
+            share(row.indifferent),
+            share(row.opposed),
+            row.answers,
+            row.prompts,
+            verdict(row)
+        ));
+    }
+    if !found.preferences.is_empty() {
+        lines.push("\n(rate in %, indifferent as half; then for it / indifferent / for the other)".to_owned());
+    }
+    if !found.scores.is_empty() {
+        lines.push(format!("\n{}: yes 100, somewhat 50, no 0", asked(Question::Caption)));
+    }
+    lines.extend(found.scores.iter().map(score));
+    lines.push(String::new());
+    lines.extend(reliability(found));
+    lines.extend(notes(found).into_iter().map(|note| format!("note: {note}")));
+    lines.join("\n")
+}
+
+fn score(row: &Score) -> String {
+    let error = row.standard_error.map_or(String::new(), |error| format!(" ± {error:.2}"));
+    let part = row.category.as_deref().unwrap_or("all");
+    format!("  {:<16} {part:<20} {:.1}{error}  ({} answers, {} prompts)", row.set, row.mean, row.answers, row.prompts)
+}
+
+/// How far raters agree, and whether they liked a side.
+pub(super) fn reliability(found: &Findings) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in &found.agreement {
+        let alpha = row.alpha.map_or("not defined".to_owned(), |alpha| format!("{alpha:.3}"));
+        let (question, answers, units) = (row.question, row.answers, row.units);
+        lines.push(format!(
+            "agreement on {question}: Krippendorff's alpha (nominal) {alpha}, {answers} answers on {units} things"
+        ));
+    }
+    for row in &found.position {
+        let percent = row.interval.map(|i| imagen::eval::Interval { low: 100.0 * i.low, high: 100.0 * i.high });
+        let share = match percent {
+            Some(_) => with_interval(100.0 * row.left, percent, 1),
+            None => format!("{:.1} (no interval from one rater)", 100.0 * row.left),
+        };
+        let said = if row.biased { "a liking for a side" } else { "no position bias seen" };
+        lines.push(format!("the left side on {}: {share} % of {}: {said}", row.question, row.answers));
+    }
+    lines
+}

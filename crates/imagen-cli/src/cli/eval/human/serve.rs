@@ -1,0 +1,122 @@
+//! `imagen eval human serve`: the pages on an address of this machine, until Ctrl-C.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+
+use imagen::eval::human::{Mode, PlanOptions, RaterPlan, Study};
+
+use super::app::{App, app};
+use super::store::Store;
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::interrupt;
+
+/// How often Ctrl-C is looked for.
+const LOOK: Duration = Duration::from_millis(150);
+/// How long open pages may take to end after it.
+const LEAVE: Duration = Duration::from_secs(3);
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval human serve studies/first
+  imagen eval human serve studies/first --category Counting
+  imagen eval human serve studies/coco --mode photorealism --port 0
+
+Raters open the printed address, enter any name and answer with the arrow keys; the same name goes on where it
+stopped. Votes are in STUDY/votes.sqlite, each on disk before the next page is shown. Neither pages nor addresses
+nor pictures say which model drew what.";
+
+/// Serve a study's pages to raters on this machine
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Serve {
+    /// The study's folder, made by `imagen eval drawbench`
+    study: PathBuf,
+    /// What is asked: two sets side by side; a model's picture beside its original; a picture and its caption
+    #[arg(long, value_name = "MODE", value_parser = modes(), default_value = "drawbench")]
+    mode: Mode,
+    /// Only prompts of this category; again for more. The paper ran one study for each
+    #[arg(long, value_name = "NAME")]
+    category: Vec<String>,
+    /// Pages in a batch, after which a rest is offered
+    #[arg(long, value_name = "N", default_value = "50")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    batch: usize,
+    /// Control pages, whose right answer is known, for each ten pages of a batch
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(0..=10))]
+    controls: usize,
+    /// The address to listen at; other machines reach it only where this is not the loopback
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The port; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8064)]
+    port: u16,
+    /// A name by which browsers may call this machine, besides localhost and the address; again for more
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+}
+
+fn modes() -> impl TypedValueParser<Value = Mode> {
+    let names = PossibleValuesParser::new(Mode::ALL.map(Mode::name));
+    names.map(|name| name.parse().expect("a name from the list"))
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<()> {
+        let study = Study::open(&self.study)?;
+        let missing = study.missing(&self.study);
+        if let Some(first) = missing.first() {
+            let message = format!("{} lacks {} pictures, e.g. {first}", self.study.display(), missing.len());
+            let hint = "finish it with the same `imagen eval drawbench` command";
+            return Err(Failure::new(Exit::Data, message).hint(hint));
+        }
+        let options = PlanOptions { batch: self.batch, controls: self.controls, categories: self.category };
+        // whether there is anything to ask is known before anybody comes
+        RaterPlan::of(&study, self.mode, "", &options)?;
+        let mut hosts = self.allow_host;
+        hosts.push(self.host.to_string());
+        let store = Store::open(&self.study)?;
+        let state = Arc::new(App::new(self.study, study, self.mode, options, store, hosts));
+        interrupt::watch("closing; every vote is on disk")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot start serving: {e}")))?;
+        let served = runtime.block_on(listen(SocketAddr::new(self.host, self.port), state));
+        runtime.shutdown_timeout(LEAVE);
+        served
+    }
+}
+
+async fn listen(address: SocketAddr, state: Arc<App>) -> Result<()> {
+    let failed = |verb: &str, e: std::io::Error| {
+        let hint = "choose another --port (0 takes a free one) or --host";
+        Failure::new(Exit::Runtime, format_args!("cannot {verb} {address}: {e}")).hint(hint)
+    };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| failed("listen at", e))?;
+    let bound = listener.local_addr().map_err(|e| failed("listen at", e))?;
+    print_line(format_args!("http://{bound}/"))?;
+    let asked = async || {
+        while !interrupt::requested() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let serving =
+        std::future::IntoFuture::into_future(axum::serve(listener, app(state)).with_graceful_shutdown(asked()));
+    // a browser may hold its connection open for as long as it likes
+    let late = async {
+        asked().await;
+        tokio::time::sleep(LEAVE).await;
+        Ok(())
+    };
+    let mut serving = std::pin::pin!(serving);
+    let mut late = std::pin::pin!(late);
+    std::future::poll_fn(|context| match serving.as_mut().poll(context) {
+        std::task::Poll::Pending => late.as_mut().poll(context),
+        ready => ready,
+    })
+    .await
+    .map_err(|e| failed("serve at", e))
+}
