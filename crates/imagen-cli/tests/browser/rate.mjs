@@ -56,7 +56,7 @@ const address = await new Promise((found, failed) => {
 });
 
 const browser = await puppeteer.launch({ executablePath: options.browser, args: ["--no-sandbox", "--disable-gpu"], protocolTimeout: PATIENCE });
-let pages = 0, foreign = 0;
+let pages = 0, foreign = 0, pressed = 0;
 
 /** The set that a side shows; null where it is spoilt. */
 const owner = async (url) => owners.get(fingerprint(Buffer.from(await (await fetch(url)).arrayBuffer()))) ?? null;
@@ -72,23 +72,40 @@ const decide = (sides, careless, random) => {
   return ["ArrowLeft", "ArrowRight"][random() < options.rate ? liked : 1 - liked];
 };
 
+/** Presses a key that leads to another page; a person would press again where nothing happens. */
+const go = async (page, key) => {
+  for (let tries = 0; tries < 5; tries += 1) {
+    try {
+      await Promise.all([page.waitForNavigation({ timeout: PATIENCE / 10 }), page.keyboard.press(key)]);
+      return;
+    } catch (error) {
+      if (error.name !== "TimeoutError") throw error;
+      pressed += 1;
+    }
+  }
+  throw new Error(`${key} leads nowhere from ${page.url()}`);
+};
+
 const rate = async (name, careless, shots) => {
   const random = dice(name), context = await browser.createBrowserContext(), page = await context.newPage();
   page.on("request", (request) => { if (!request.url().startsWith(address)) foreign += 1; });
   const shot = async (what) => { if (shots) await page.screenshot({ path: join(shots, `${what}.png`) }); };
   page.setDefaultTimeout(PATIENCE);
+  // every page takes keys, as the one that its rater looks at
+  const tools = await page.createCDPSession();
+  await tools.send("Emulation.setFocusEmulationEnabled", { enabled: true });
   await page.setViewport({ width: 1180, height: 860 });
   await page.goto(address);
   await shot("start");
   await page.focus("#rater");
   await page.keyboard.type(name);
-  await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+  await go(page, "Enter");
   for (let seen = 0; ; seen += 1) {
     const url = page.url();
     if (url.includes("/done/")) break;
     if (url.includes("/rest/")) {
       await shot("rest");
-      await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+      await go(page, "Enter");
       continue;
     }
     const firsts = await page.$$eval(".panel", (panels) => panels.map((panel) => panel.querySelector("img").src));
@@ -106,12 +123,12 @@ const rate = async (name, careless, shots) => {
     const before = await page.$eval("[name=trial]", (input) => input.value);
     for (let question = 0; question < questions - 1; question += 1) await page.keyboard.press(decide(sides, careless, random));
     if (shots && seen === 2) await shot("second-question");
-    await Promise.all([page.waitForNavigation(), page.keyboard.press(decide(sides, careless, random))]);
+    await go(page, decide(sides, careless, random));
     // a correction by keyboard, once a rater
     if (seen === 1 && !page.url().includes("/done/")) {
-      await Promise.all([page.waitForNavigation(), page.keyboard.press("Backspace")]);
+      await go(page, "Backspace");
       if ((await page.$eval("[name=trial]", (input) => input.value)) !== before) throw new Error("back leads elsewhere");
-      await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+      await go(page, "Enter");
     }
     pages += 1;
   }
@@ -130,7 +147,7 @@ try {
   };
   await Promise.all(Array.from({ length: options.parallel }, worker));
   if (foreign > 0) throw new Error(`${foreign} requests went elsewhere`);
-  console.log(`${options.raters} raters, ${pages} pages, no request to anywhere else`);
+  console.log(`${options.raters} raters, ${pages} pages, no request to anywhere else, ${pressed} keys pressed again`);
 } catch (error) {
   failure = error;
 } finally {

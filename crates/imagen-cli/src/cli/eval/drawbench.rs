@@ -37,8 +37,9 @@ Examples:
   imagen eval drawbench studies/published --suite drawbench.csv --model ours=models/ours
   imagen eval drawbench studies/coco --data coco/val2014 --count 200 -n 1
 
-An imported folder tells prompts by number, from 0 in the order of the suite: 0003/ANY-NAME.png, or 0003-0.png,
-0003-1.png (png, jpg, webp). The first pictures by number are copied. Then: imagen eval human serve STUDY";
+An imported folder tells prompts by number, from 0 in the order of the suite: 0003/ANY-NAME.png,
+or 0003-0.png, 0003-1.png (png, jpg, webp). The first pictures by number are copied.
+Then: imagen eval human serve STUDY";
 
 /// Draw the prompts of DrawBench, or a suite like it, into a study for raters
 ///

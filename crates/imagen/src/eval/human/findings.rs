@@ -127,7 +127,8 @@ fn check(study: &Study, vote: &Vote) -> Result<()> {
 }
 
 fn agreement(question: Question, votes: &[&Vote]) -> Option<Agreement> {
-    let mut units: BTreeMap<(BTreeSet<&str>, usize), Vec<(Option<&str>, Answer)>> = BTreeMap::new();
+    // the sets and the prompt of each thing
+    let mut units: BTreeMap<(BTreeSet<&str>, usize), Vec<_>> = BTreeMap::new();
     for vote in votes.iter().filter(|vote| vote.question == question) {
         let sets = vote.trial.panels.iter().map(|panel| &*panel.set).collect();
         // what was preferred counts, not the side on which it stood

@@ -25,9 +25,9 @@ Examples:
   imagen eval human serve studies/first --category Counting
   imagen eval human serve studies/coco --mode photorealism --port 0
 
-Raters open the printed address, enter any name and answer with the arrow keys; the same name goes on where it
-stopped. Votes are in STUDY/votes.sqlite, each on disk before the next page is shown. Neither pages nor addresses
-nor pictures say which model drew what.";
+Raters open the printed address, enter any name and answer with the arrow keys; the same name
+goes on where it stopped. Votes are in STUDY/votes.sqlite, each on disk before the next page is
+shown. Neither pages nor addresses nor pictures say which model drew what.";
 
 /// Serve a study's pages to raters on this machine
 #[derive(Debug, clap::Args)]
