@@ -92,7 +92,7 @@ pub(super) fn roberta(files: &EncoderFiles) -> Result<Tokenizer> {
     let marked = RobertaProcessing::new((end.to_owned(), last), (start.to_owned(), first)).add_prefix_space(false);
     tokenizer.with_post_processor(Some(marked));
     // the hidden word takes the space before it
-    let marks = ROBERTA_MARKS.map(|mark| AddedToken::from(mark, true).normalized(false).lstrip(mark == "<mask>"));
+    let marks = ROBERTA_MARKS.map(|mark| AddedToken::from(mark, true).normalized(false));
     tokenizer.add_special_tokens(marks).map_err(&broken)?;
     Ok(tokenizer)
 }

@@ -30,19 +30,19 @@ const FROM: &str = "From a picture (DeepFloyd IF)";
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct DeepFloydArgs {
     /// DeepFloyd IF: which steps, a list's name or counts, for both stages or one each: smart100/smart50
-    #[arg(long, value_name = "LIST", help_heading = HOW)]
+    #[arg(long, hide_short_help = true, value_name = "LIST", help_heading = HOW)]
     timesteps: Option<String>,
     /// DeepFloyd IF: step to which the enlarged picture is noised, 0 to 999
-    #[arg(long, value_name = "STEP", help_heading = HOW)]
+    #[arg(long, hide_short_help = true, value_name = "STEP", help_heading = HOW)]
     noise_level: Option<usize>,
     /// DeepFloyd IF: leave the captions as they are, in small letters
-    #[arg(long, help_heading = HOW)]
+    #[arg(long, hide_short_help = true, help_heading = HOW)]
     no_clean: bool,
     /// DeepFloyd IF: the second stage's folder; a subfolder of the model where absent
     #[arg(long, value_name = "FOLDER", help_heading = MACHINE)]
     model_2: Option<PathBuf>,
     /// DeepFloyd IF: embeddings of the prompts in place of a text encoder (safetensors)
-    #[arg(long, value_name = "FILE", help_heading = MACHINE)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = MACHINE)]
     embeddings: Option<PathBuf>,
 
     /// Start from this picture; with a second stage alone, enlarge it
