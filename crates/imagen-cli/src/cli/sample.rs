@@ -272,7 +272,7 @@ pub(super) fn set<T: Copy>(
 }
 
 /// Every setting, spelt out.
-fn all_of(settings: &SamplingDefaults) -> StageOptions {
+pub(super) fn all_of(settings: &SamplingDefaults) -> StageOptions {
     StageOptions {
         steps: Some(settings.steps),
         guidance: Some(settings.guidance),

@@ -3,23 +3,19 @@
 //!
 //! The embeddings are the last hidden states, as `last_hidden_state` of transformers.
 
-use burn::tensor::Device;
-use tracing::{debug_span, info_span};
+use burn::tensor::{Device, Tensor};
+use tracing::debug_span;
 
+use super::frozen::{FrozenEncoder, LanguageModel};
 use super::tokens::Tokens;
-use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions, byte_pairs};
+use super::{EncoderFiles, TextOptions, byte_pairs};
 use crate::error::Result;
 use crate::models::bert::{Bert, BertConfig};
 
 /// A BERT with its tokenizer.
-#[derive(Debug)]
-pub struct BertEncoder {
-    tokens: Tokens,
-    network: Bert,
-    identity: String,
-}
+pub type BertEncoder = FrozenEncoder<Bert>;
 
-impl BertEncoder {
+impl FrozenEncoder<Bert> {
     /// The encoder of these files, on `device` without its autodiff association.
     ///
     /// # Errors
@@ -46,41 +42,18 @@ impl BertEncoder {
         );
         Ok(Self { tokens: tokens?, network: network?, identity })
     }
-
-    /// The token ids of a caption, at most `max_length`, start and end marks included.
-    ///
-    /// # Errors
-    /// `Model` when the tokenizer fails.
-    pub fn tokens(&self, caption: &str) -> Result<Vec<u32>> {
-        self.tokens.ids(caption)
-    }
 }
 
-impl TextEncoder for BertEncoder {
-    fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
-        let _span = info_span!("encode text", captions = captions.len()).entered();
-        let batch = self.tokens.batch(captions)?;
-        let states = self.network.forward(&batch.ids, &batch.real, batch.rows)?;
-        batch.embedding(states, self.network.device())
+impl LanguageModel for Bert {
+    fn states(&self, ids: &[u32], real: &[bool], rows: usize) -> Result<Tensor<3>> {
+        self.forward(ids, real, rows)
     }
 
-    fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>> {
-        self.tokens.cut_text(caption)
-    }
-
-    fn token_count(&self, caption: &str) -> Result<usize> {
-        Ok(self.tokens.encode(caption)?.len())
+    fn device(&self) -> &Device {
+        self.device()
     }
 
     fn dim(&self) -> usize {
-        self.network.config().hidden_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.tokens.max_length()
-    }
-
-    fn identity(&self) -> &str {
-        &self.identity
+        self.config().hidden_size
     }
 }

@@ -6,22 +6,18 @@
 //! compared with pictures. Padding is the end mark, hidden from all tokens.
 
 use burn::tensor::{Device, Tensor};
-use tracing::{debug_span, info_span};
+use tracing::debug_span;
 
+use super::frozen::{FrozenEncoder, LanguageModel};
 use super::tokens::Tokens;
-use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions, byte_pairs};
+use super::{EncoderFiles, TextOptions, byte_pairs};
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipText};
 
 /// CLIP's text tower with its tokenizer.
-#[derive(Debug)]
-pub struct ClipTextEncoder {
-    tokens: Tokens,
-    network: ClipText,
-    identity: String,
-}
+pub type ClipTextEncoder = FrozenEncoder<ClipText>;
 
-impl ClipTextEncoder {
+impl FrozenEncoder<ClipText> {
     /// The encoder of these files, of both towers or of the text tower, on `device` without its autodiff association.
     ///
     /// # Errors
@@ -42,49 +38,26 @@ impl ClipTextEncoder {
         Ok(Self { tokens, network, identity })
     }
 
-    /// The token ids of a caption, at most `max_length`, start and end marks included.
-    ///
-    /// # Errors
-    /// `Model` when the tokenizer fails.
-    pub fn tokens(&self, caption: &str) -> Result<Vec<u32>> {
-        self.tokens.ids(caption)
-    }
-
     /// The projected embeddings `[b, p]` of whole captions; [`crate::models::clip::similarity`] compares them with pictures'.
     ///
     /// # Errors
-    /// As [`TextEncoder::encode`]; `Model` when the weights have no projection.
+    /// As [`super::TextEncoder::encode`]; `Model` when the weights have no projection.
     pub fn embed(&self, captions: &[&str]) -> Result<Tensor<2>> {
         let batch = self.tokens.batch(captions)?;
         self.network.embed(&batch.ids, &batch.real, batch.rows)
     }
 }
 
-impl TextEncoder for ClipTextEncoder {
-    fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
-        let _span = info_span!("encode text", captions = captions.len()).entered();
-        let batch = self.tokens.batch(captions)?;
-        let states = self.network.forward(&batch.ids, &batch.real, batch.rows)?;
-        batch.embedding(states.penultimate, self.network.device())
+impl LanguageModel for ClipText {
+    fn states(&self, ids: &[u32], real: &[bool], rows: usize) -> Result<Tensor<3>> {
+        Ok(self.forward(ids, real, rows)?.penultimate)
     }
 
-    fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>> {
-        self.tokens.cut_text(caption)
-    }
-
-    fn token_count(&self, caption: &str) -> Result<usize> {
-        Ok(self.tokens.encode(caption)?.len())
+    fn device(&self) -> &Device {
+        self.device()
     }
 
     fn dim(&self) -> usize {
-        self.network.config().hidden_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.tokens.max_length()
-    }
-
-    fn identity(&self) -> &str {
-        &self.identity
+        self.config().hidden_size
     }
 }

@@ -10,6 +10,7 @@ mod byte_pairs;
 pub mod cache;
 mod clip;
 mod files;
+mod frozen;
 mod hash;
 mod sentencepiece;
 mod t5;
@@ -26,6 +27,7 @@ pub use bert::BertEncoder;
 pub use cache::{CacheEvent, EmbeddingCache};
 pub use clip::ClipTextEncoder;
 pub use files::EncoderFiles;
+pub use frozen::{FrozenEncoder, LanguageModel};
 pub use t5::T5Encoder;
 
 /// A batch of captions as a diffusion model sees them.

@@ -4,11 +4,12 @@
 //! `last_hidden_state` of transformers. With [`super::Padding::MaxLength`] the padding has states too, made by the network
 //! with the padding hidden from all tokens: DeepFloyd's models see them.
 
-use burn::tensor::Device;
-use tracing::{debug_span, info_span};
+use burn::tensor::{Device, Tensor};
+use tracing::debug_span;
 
+use super::frozen::{FrozenEncoder, LanguageModel};
 use super::tokens::Tokens;
-use super::{EncoderFiles, TextEmbedding, TextEncoder, TextOptions, sentencepiece};
+use super::{EncoderFiles, TextOptions, sentencepiece};
 use crate::error::Result;
 use crate::models::t5::{T5, T5Config};
 
@@ -18,14 +19,9 @@ const LONGEST: usize = 2048;
 const PAD: u32 = 0;
 
 /// A T5 with its tokenizer.
-#[derive(Debug)]
-pub struct T5Encoder {
-    tokens: Tokens,
-    network: T5,
-    identity: String,
-}
+pub type T5Encoder = FrozenEncoder<T5>;
 
-impl T5Encoder {
+impl FrozenEncoder<T5> {
     /// The encoder of these files, on `device` without its autodiff association.
     ///
     /// # Errors
@@ -43,41 +39,18 @@ impl T5Encoder {
         let network = T5::new(config, &files.weights()?, options.storage, device)?;
         Ok(Self { tokens, network, identity })
     }
-
-    /// The token ids of a caption, at most `max_length`, the end mark included.
-    ///
-    /// # Errors
-    /// `Model` when the tokenizer fails.
-    pub fn tokens(&self, caption: &str) -> Result<Vec<u32>> {
-        self.tokens.ids(caption)
-    }
 }
 
-impl TextEncoder for T5Encoder {
-    fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
-        let _span = info_span!("encode text", captions = captions.len()).entered();
-        let batch = self.tokens.batch(captions)?;
-        let states = self.network.forward(&batch.ids, &batch.real, batch.rows)?;
-        batch.embedding(states, self.network.device())
+impl LanguageModel for T5 {
+    fn states(&self, ids: &[u32], real: &[bool], rows: usize) -> Result<Tensor<3>> {
+        self.forward(ids, real, rows)
     }
 
-    fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>> {
-        self.tokens.cut_text(caption)
-    }
-
-    fn token_count(&self, caption: &str) -> Result<usize> {
-        Ok(self.tokens.encode(caption)?.len())
+    fn device(&self) -> &Device {
+        self.device()
     }
 
     fn dim(&self) -> usize {
-        self.network.config().d_model
-    }
-
-    fn max_length(&self) -> usize {
-        self.tokens.max_length()
-    }
-
-    fn identity(&self) -> &str {
-        &self.identity
+        self.config().d_model
     }
 }

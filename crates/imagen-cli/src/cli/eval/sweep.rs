@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
-use imagen::cascade::{StageName, StageOptions};
+use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
 use imagen::eval::{self, Layout, Summary, wilson};
@@ -27,7 +27,7 @@ use super::drawing::{Studio, Subject, choose, subjects};
 use super::kid;
 use super::pictures::{split_names, summarise};
 use super::things::Things;
-use crate::cli::sample::stage_names;
+use crate::cli::sample::{all_of, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -138,23 +138,20 @@ impl Sweep {
                 progress.note(format_args!("point {} of {}: {}", number + 1, every.len(), point.describe()));
                 let at = models.iter().position(|model| model.name == point.model).expect("points come from models");
                 let studio = &mut studios[at];
-                studio.choose(BTreeMap::from([(axes.stage, point.options())]))?;
+                studio.choose(BTreeMap::from([(axes.stage, all_of(&point.settings))]))?;
                 let measured = self.measure(point, studio, &common, &mut progress)?;
                 points.add(measured)?;
             }
         }
         let measured: Vec<&Measured> = every.iter().filter_map(|point| points.get(point)).collect();
         let curves = plot::curves(&measured, &axes);
+        let svg = plot::svg(&curves, &axes)?;
         for (name, content) in [
             ("table.csv", tables::csv(&measured)?),
             ("table.md", tables::markdown(&measured, points.protocol()).into_bytes()),
-            ("curves.svg", plot::svg(&curves, &axes)?.into_bytes()),
+            ("curves.svg", svg.clone().into_bytes()),
             ("curves.png", plot::png(&curves, &axes)?),
-            (
-                "report.html",
-                page::page(&self.output, &measured, &axes, points.protocol(), &plot::svg(&curves, &axes)?)?
-                    .into_bytes(),
-            ),
+            ("report.html", page::page(&self.output, &measured, &axes, points.protocol(), &svg)?.into_bytes()),
         ] {
             let path = self.output.join(name);
             write_file(&path, &content).map_err(|e| Failure::io("write", &path, &e))?;
@@ -219,18 +216,4 @@ fn part(source: &Source, split: Split) -> Result<Vec<&Example>> {
 fn write_strip(path: &Path, pictures: &[Picture]) -> Result<()> {
     let strip = png::encode(&grid(pictures, pictures.len().max(1), 2, BACKGROUND)?, &PngText::default())?;
     write_file(path, &strip).map_err(|e| Failure::io("write", path, &e))
-}
-
-impl Point {
-    /// As the library is told.
-    fn options(&self) -> StageOptions {
-        let settings = self.settings;
-        StageOptions {
-            steps: Some(settings.steps),
-            guidance: Some(settings.guidance),
-            sampler: Some(settings.sampler),
-            thresholding: Some(settings.thresholding),
-            aug_level: Some(settings.aug_level),
-        }
-    }
 }

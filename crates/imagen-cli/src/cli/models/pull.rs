@@ -52,7 +52,8 @@ impl Pull {
             return Err(failure
                 .hint("pickled files can run code and are never read; look for a safetensors revision or conversion"));
         }
-        let here = |file: &str| model.snapshot(&listing.commit).is_some_and(|folder| folder.join(file).exists());
+        let snapshot = model.snapshot(&listing.commit);
+        let here = |file: &str| snapshot.as_ref().is_some_and(|folder| folder.join(file).exists());
         let (there, missing): (Vec<_>, Vec<_>) = choice.files.iter().partition(|file| here(&file.name));
         let left: u64 = missing.iter().map(|file| file.size).sum();
         let licence = listing.licence.as_deref().unwrap_or("not stated");
