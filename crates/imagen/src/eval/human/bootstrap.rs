@@ -23,10 +23,29 @@ pub(super) struct Cluster {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
     pub(super) mean: f64,
-    /// None for fewer than two clusters.
-    pub(super) standard_error: Option<f64>,
-    /// Of 95 %, within [0, 1]; none for fewer than two clusters.
-    pub(super) interval: Option<Interval>,
+    /// Standard errors with their degrees of freedom, clustered and independent; none for fewer than two clusters.
+    errors: Option<[(f64, usize); 2]>,
+}
+
+impl Estimate {
+    /// The larger of the two errors.
+    pub(super) fn standard_error(&self) -> Option<f64> {
+        self.errors.map(|[clustered, independent]| clustered.0.max(independent.0))
+    }
+
+    /// Of 95 %, within [0, 1].
+    pub(super) fn interval(&self) -> Option<Interval> {
+        self.interval_among(1)
+    }
+
+    /// Of 95 % for so many intervals together, within [0, 1].
+    pub(super) fn interval_among(&self, intervals: usize) -> Option<Interval> {
+        let of = |(error, degrees)| Interval::simultaneous(self.mean, error, degrees, intervals);
+        self.errors.map(|errors| {
+            let [a, b] = errors.map(of);
+            Interval { low: a.low.min(b.low).max(0.0), high: a.high.max(b.high).min(1.0) }
+        })
+    }
 }
 
 impl Cluster {
@@ -51,13 +70,11 @@ pub(super) fn estimate(clusters: &[Cluster], rng: Rng) -> Option<Estimate> {
     }
     let (m, mean) = (clusters.len(), all.sum / all.count);
     if m < 2 {
-        return Some(Estimate { mean, standard_error: None, interval: None });
+        return Some(Estimate { mean, errors: None });
     }
     let few = (m as f64 / (m as f64 - 1.0)).sqrt();
-    let (clustered, least) = (few * spread(clusters, rng), independent(all));
-    let [a, b] = [(clustered, m), (least, all.count as usize)].map(|(error, n)| Interval::student(mean, error, n - 1));
-    let interval = Interval { low: a.low.min(b.low).max(0.0), high: a.high.max(b.high).min(1.0) };
-    Some(Estimate { mean, standard_error: Some(clustered.max(least)), interval: Some(interval) })
+    let errors = [(few * spread(clusters, rng), m - 1), (independent(all), all.count as usize - 1)];
+    Some(Estimate { mean, errors: Some(errors) })
 }
 
 /// The standard deviation of the mean over the replicates.
@@ -123,7 +140,7 @@ mod tests {
                 let rng = Rng::new(*round).fold(case as u64);
                 let clusters = simulate(rng.fold(0), prompts, raters, rate, spread, indifferent);
                 let estimate = estimate(&clusters, rng.fold(1)).unwrap();
-                estimate.interval.unwrap().contains(truth)
+                estimate.interval().unwrap().contains(truth)
             });
             let held = held.count() as f64 / rounds as f64;
             // 95 % within three standard errors of 600 rounds; the wider of two intervals holds a little more
@@ -148,8 +165,8 @@ mod tests {
         let (alike, apart) = (of(&alike), of(&apart));
         assert_eq!((alike.mean, apart.mean), (0.5, 0.5));
         // √(¼ / 1000) where every answer is its own, √(¼ / 49) where a prompt's answers are one
-        assert!((alike.standard_error.unwrap() - (0.25f64 / 1004.0).sqrt()).abs() < 1e-4, "{alike:?}");
-        assert!((apart.standard_error.unwrap() - (0.25f64 / 49.0).sqrt()).abs() < 3e-3, "{apart:?}");
+        assert!((alike.standard_error().unwrap() - (0.25f64 / 1004.0).sqrt()).abs() < 1e-4, "{alike:?}");
+        assert!((apart.standard_error().unwrap() - (0.25f64 / 49.0).sqrt()).abs() < 3e-3, "{apart:?}");
     }
 
     #[test]
@@ -157,9 +174,9 @@ mod tests {
         let mut all = Cluster::default();
         (0..25).for_each(|_| all.add(1.0));
         let unanimous = estimate(&[all; 5], Rng::new(0)).unwrap();
-        let interval = unanimous.interval.unwrap();
+        let interval = unanimous.interval().unwrap();
         assert!(unanimous.mean == 1.0 && interval.high == 1.0 && (0.9..0.99).contains(&interval.low), "{interval:?}");
-        assert_eq!(estimate(&[all], Rng::new(0)).unwrap().interval, None);
+        assert_eq!(estimate(&[all], Rng::new(0)).unwrap().interval(), None);
         assert_eq!(estimate(&[], Rng::new(0)), None);
     }
 }

@@ -155,6 +155,6 @@ fn position(question: Question, votes: &[&Vote], rng: Rng) -> Option<PositionBia
         raters.entry(&vote.rater).or_default().add(f64::from(u8::from(vote.answer == Answer::Left)));
     }
     let estimate = estimate(&raters.into_values().collect::<Vec<_>>(), rng.fold(question as u64))?;
-    let biased = estimate.interval.is_some_and(|interval| !interval.contains(0.5));
-    Some(PositionBias { question, answers, left: estimate.mean, interval: estimate.interval, biased })
+    let biased = estimate.interval().is_some_and(|interval| !interval.contains(0.5));
+    Some(PositionBias { question, answers, left: estimate.mean, interval: estimate.interval(), biased })
 }

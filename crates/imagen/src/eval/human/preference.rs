@@ -38,7 +38,8 @@ pub struct Preference {
     pub rate: f64,
     /// Of 95 %; none where there is one prompt only.
     pub interval: Option<Interval>,
-    /// Whether the interval leaves 50 % out: the two can be told apart.
+    /// Whether the two can be told apart: an interval that allows for all rows of its kind (those over all prompts, or those
+    /// of categories) leaves 50 % out, so that in 95 of 100 studies without any preference no row of the kind claims one.
     pub separable: bool,
 }
 
@@ -84,7 +85,7 @@ pub(super) fn preferences(study: &Study, votes: &[&Vote], rng: Rng) -> Vec<Prefe
             for (category, by_prompt) in parts(study, &votes, value) {
                 let Some((estimate, answers)) = summed(&by_prompt, rng.fold(number as u64)) else { continue };
                 let count = |value: f64| by_prompt.values().flatten().filter(|answer| answer.0 == value).count();
-                rows.push(Preference {
+                let row = Preference {
                     question,
                     set: a.clone(),
                     against: b.clone(),
@@ -95,13 +96,21 @@ pub(super) fn preferences(study: &Study, votes: &[&Vote], rng: Rng) -> Vec<Prefe
                     indifferent: count(0.5),
                     opposed: count(0.0),
                     rate: estimate.mean,
-                    interval: estimate.interval,
-                    separable: estimate.interval.is_some_and(|interval| !interval.contains(0.5)),
-                });
+                    interval: estimate.interval(),
+                    separable: false,
+                };
+                rows.push((row, estimate));
             }
         }
     }
-    rows
+    let parts = rows.iter().filter(|(row, _)| row.category.is_some()).count();
+    let wholes = rows.len() - parts;
+    let judged = |(row, estimate): (Preference, Estimate)| {
+        let among = if row.category.is_some() { parts } else { wholes };
+        let separable = estimate.interval_among(among).is_some_and(|interval| !interval.contains(0.5));
+        Preference { separable, ..row }
+    };
+    rows.into_iter().map(judged).collect()
 }
 
 /// The scores of every set, the whole and then the categories.
@@ -119,8 +128,8 @@ pub(super) fn scores(study: &Study, votes: &[&Vote], rng: Rng) -> Vec<Score> {
                 prompts: by_prompt.len(),
                 answers,
                 mean: 100.0 * estimate.mean,
-                standard_error: estimate.standard_error.map(|error| 100.0 * error),
-                interval: estimate.interval.map(|i| Interval { low: 100.0 * i.low, high: 100.0 * i.high }),
+                standard_error: estimate.standard_error().map(|error| 100.0 * error),
+                interval: estimate.interval().map(|i| Interval { low: 100.0 * i.low, high: 100.0 * i.high }),
             });
         }
     }

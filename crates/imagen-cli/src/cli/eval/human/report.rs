@@ -117,12 +117,13 @@ pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> 
 pub(super) fn notes(found: &Findings) -> Vec<String> {
     let mut notes = Vec::new();
     let parts: Vec<&Preference> = found.preferences.iter().filter(|row| row.category.is_some()).collect();
-    let separable = parts.iter().filter(|row| row.separable).count();
-    if !parts.is_empty() {
+    let wholes = found.overall().count();
+    if wholes > 0 {
+        let among =
+            if parts.is_empty() { String::new() } else { format!(", and of all {} of categories", parts.len()) };
         notes.push(format!(
-            "of {} intervals of categories, about {:.0} leave 50 % out by chance where there is no preference; {separable} do",
-            parts.len(),
-            0.05 * parts.len() as f64
+            "a set is said to be preferred where its interval leaves 50 % out even when widened to allow for all {wholes} \
+             comparisons over all prompts{among}; each interval shown is of 95 % by itself"
         ));
     }
     if let Some(fewest) = parts.iter().map(|row| row.prompts).min().filter(|fewest| *fewest < FEW) {
