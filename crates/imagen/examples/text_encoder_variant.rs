@@ -42,7 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         "--random" => {
-            for (at, (name, tensor)) in weights.tensors().into_iter().collect::<BTreeMap<_, _>>().into_iter().enumerate() {
+            for (at, (name, tensor)) in
+                weights.tensors().into_iter().collect::<BTreeMap<_, _>>().into_iter().enumerate()
+            {
                 let n = tensor.shape().iter().product();
                 let values = match (tensor.shape().len(), name.ends_with("weight") || name.ends_with("gamma")) {
                     (1, true) => vec![1.0; n],
@@ -55,7 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => return Err(USAGE.into()),
     }
-    let views = kept.iter().map(|(name, (dtype, shape, data))| Ok((name, TensorView::new(*dtype, shape.clone(), data)?)));
+    let views =
+        kept.iter().map(|(name, (dtype, shape, data))| Ok((name, TensorView::new(*dtype, shape.clone(), data)?)));
     let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>()?;
     fs::create_dir_all(to)?;
     fs::write(to.join("model.safetensors"), serialize(views, None)?)?;

@@ -4,6 +4,7 @@
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
 mod deepfloyd;
+mod sheet;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,7 @@ use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, png};
 
 use self::deepfloyd::DeepFloydArgs;
+use self::sheet::Sheet;
 use super::per_stage::PerStage;
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -61,7 +63,7 @@ pub(crate) struct Sample {
     /// Seed of the first picture; random and printed where absent or -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
-    /// Stop after this stage, for a quick look
+    /// The last stage that draws: an early one for a quick look, or one that runs on request only
     #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = stage_names())]
     until: Option<StageName>,
     /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
@@ -99,6 +101,9 @@ pub(crate) struct Sample {
     /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
     #[arg(short, long, value_name = "PATTERN", default_value = crate::output::DEFAULT_PATTERN, help_heading = OUTPUT)]
     output: Target,
+    /// All pictures together in one PNG as well
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    grid: Option<PathBuf>,
     /// Overwrite files that exist
     #[arg(short, long, help_heading = OUTPUT)]
     force: bool,
@@ -186,6 +191,8 @@ impl Sample {
         let stages = imagen.resolve(&request)?;
         let subjects = subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
+        let (prompts, count) = (request.prompts.len(), request.count);
+        let sheet = self.grid.clone().map(|path| Sheet::plan(path, prompts, count, self.force)).transpose()?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
             progress.note(format_args!("seed {}", request.seed));
         }
@@ -196,6 +203,7 @@ impl Sample {
             stages,
             subjects,
             outputs,
+            sheet,
             progress,
         }
         .run(&imagen)
@@ -226,7 +234,8 @@ impl Sample {
         }
         let until = self.until.or_else(|| remembered.and_then(|r| r.stages.keys().next_back().copied()));
         let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
-        let running = model.iter().filter(|stage| until.is_none_or(|until| **stage <= until)).count();
+        let last = until.unwrap_or_else(|| imagen.default_until());
+        let running = model.iter().filter(|stage| **stage <= last).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         for (stage, settings) in remembered.iter().flat_map(|record| &record.stages) {
             options.insert(*stage, all_of(settings));
@@ -241,7 +250,7 @@ impl Sample {
         set(&mut options, all, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
         set(&mut options, larger, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
         // Values for stages that do not run this time are no contradiction, only unused.
-        options.retain(|stage, _| until.is_none_or(|until| *stage <= until));
+        options.retain(|stage, _| *stage <= last);
         let batch = self.batch.unwrap_or(Request::default().batch);
         Ok(Request { prompts, seed, count: self.count, options, until, batch })
     }
@@ -290,6 +299,7 @@ struct Drawing<'a> {
     stages: Vec<(StageName, SamplingDefaults)>,
     subjects: Vec<Subject>,
     outputs: Outputs,
+    sheet: Option<Sheet>,
     progress: Progress,
 }
 
@@ -310,6 +320,9 @@ impl Drawing<'_> {
                 }
                 Event::Image { last: true, index, picture, .. } => {
                     self.deliver(index, &picture)?;
+                    if let Some(sheet) = &mut self.sheet {
+                        sheet.add(index, picture);
+                    }
                     finished += 1;
                 }
                 Event::Image { .. } => {}
@@ -319,6 +332,8 @@ impl Drawing<'_> {
                 return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
             }
         }
+        let grid = self.sheet.take().map(Sheet::write).transpose()?;
+        grid.iter().for_each(|path| self.progress.note(format_args!("grid: {}", path.display())));
         Ok(())
     }
 

@@ -192,6 +192,38 @@ fn until_stops_after_that_stage() {
 }
 
 #[test]
+fn a_grid_shows_every_picture_in_its_place() {
+    let folder = folder(Trained::BASE);
+    let arguments = ["sample", "x", "y", "-mm", "-s1", "-n3", "--batch", "2", "--grid", "all/grid.png"];
+    succeed(folder.path(), &arguments);
+    let grid = picture(&folder.path().join("all/grid.png"));
+    assert_eq!((grid.width(), grid.height()), (3 * 18 + 2, 2 * 18 + 2), "a row for each prompt");
+    for (row, prompt) in ["x", "y"].into_iter().enumerate() {
+        for column in 0..3 {
+            let one = picture(&folder.path().join(format!("{prompt}-{}.png", column + 1)));
+            let place = grid.crop(2 + 18 * column, 2 + 18 * row, 16, 16).unwrap();
+            assert_eq!(place.pixels(), one.pixels(), "{prompt} {column}");
+        }
+    }
+    let second = run(folder.path(), &["sample", "x", "-mm", "-s9", "--grid", "all/grid.png"]);
+    assert!(second.code == 2 && second.stderr.contains("all/grid.png already exists"), "{}", second.stderr);
+    assert!(!files(folder.path()).contains(&"x-9.png".to_owned()), "refused before anything is drawn");
+}
+
+#[test]
+fn a_stage_that_runs_on_request_waits_for_it() {
+    let folder = folder(Trained::BOTH);
+    tiny::on_request(&folder.path().join("m"));
+    let side = |arguments: &[&str]| {
+        succeed(folder.path(), &[&["sample", "x", "-mm", "-s1", "--force"], arguments].concat());
+        picture(&folder.path().join("x-1.png")).width()
+    };
+    assert_eq!(side(&[]), 16);
+    assert_eq!(side(&["--until", "sr256", "--steps", "3,2"]), 32);
+    assert_eq!(side(&["--steps", "3,2"]), 16, "what is said of a stage that does not run is no request for it");
+}
+
+#[test]
 #[cfg(unix)]
 fn a_reader_that_leaves_early_is_no_failure() {
     let script = format!("{} man | head -c 1 > /dev/null", assert_cmd::cargo::cargo_bin("imagen").display());

@@ -55,6 +55,12 @@ pub(crate) fn model_of_channels(folder: &Path, trained: &Trained, channels: usiz
     }
 }
 
+/// The super-resolution stage of a model becomes one that runs on request only.
+pub(crate) fn on_request(folder: &Path) {
+    let config = StageConfig { on_request: true, ..stage("sr256") };
+    weights(&folder.join("sr256.safetensors"), &config, 20, 0.2);
+}
+
 /// Writes a base stage whose weights are so large that no loss of it is finite.
 pub(crate) fn exploding(path: &Path) {
     weights(path, &stage("base"), 10, 1e4);

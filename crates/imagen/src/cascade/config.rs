@@ -108,6 +108,9 @@ pub struct StageConfig {
     /// and sampling refuses what lies beyond. The paper's is 1 (figure A.32).
     #[serde(default = "strongest", skip_serializing_if = "is_strongest")]
     pub max_aug_level: AugLevel,
+    /// Whether it runs only where a request names it or a later stage: a large enlargement that not everyone waits for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_request: bool,
     /// How it likes to be sampled.
     #[serde(default)]
     pub sampling: SamplingDefaults,
@@ -150,6 +153,9 @@ impl StageConfig {
                 "size = {}: the learned positions of unet.levels belong to pictures of {side}",
                 self.size
             )));
+        }
+        if self.on_request && self.low_size.is_none() {
+            return Err(Error::usage("on_request = true is for super-resolution: a base always draws"));
         }
         match (self.null_text, self.unet.null_text) {
             (NullText::Zeros, 0) | (NullText::Learned | NullText::Empty, 1..) => {}

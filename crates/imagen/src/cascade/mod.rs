@@ -39,7 +39,7 @@ pub struct Request {
     pub count: usize,
     /// Departures from the stages' own suggestions.
     pub options: BTreeMap<StageName, StageOptions>,
-    /// The last stage to run; the model's last where absent.
+    /// The last stage to run; [`Imagen::default_until`] where absent.
     pub until: Option<StageName>,
     /// Pictures that are drawn together; changes speed and memory, not pictures.
     pub batch: usize,
@@ -170,6 +170,12 @@ impl Imagen {
         self.stages.iter().map(|(file, _)| info(file)).collect()
     }
 
+    /// The last stage that runs where a request names none: those before the first that runs on request only.
+    pub fn default_until(&self) -> StageName {
+        let always = self.stages.iter().map(|(file, _)| &file.config).take_while(|config| !config.on_request);
+        always.last().map_or(StageName::Base, |config| config.stage)
+    }
+
     /// The text encoder.
     pub fn encoder(&self) -> &dyn TextEncoder {
         self.encoder.as_ref()
@@ -182,7 +188,7 @@ impl Imagen {
     /// not run.
     pub fn resolve(&self, request: &Request) -> Result<Vec<(StageName, SamplingDefaults)>> {
         let last = self.stages.last().expect("open() refuses a model without stages").0.config.stage;
-        let until = request.until.unwrap_or(last);
+        let until = request.until.unwrap_or_else(|| self.default_until());
         if until > last {
             let next = StageName::ALL.into_iter().find(|name| *name > last).unwrap_or(until);
             return Err(missing(next, &self.label));

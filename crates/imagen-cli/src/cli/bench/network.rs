@@ -145,6 +145,7 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         parameterization: Parameterization::V,
         null_text: Default::default(),
         max_aug_level: AugLevel::MAX,
+        on_request: false,
         sampling: SamplingDefaults::default(),
     }
 }

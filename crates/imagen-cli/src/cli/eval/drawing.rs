@@ -73,23 +73,23 @@ impl Painter {
 }
 
 impl Manner {
-    /// Opens a model, the built-in one where none is named, to draw up to this stage, or the whole cascade.
+    /// Opens a model, the built-in one where none is named, to draw up to this stage, or as far as it draws by itself.
     pub(super) fn open(&self, model: Option<&Path>, until: Option<StageName>, progress: &Progress) -> Result<Studio> {
         let mut studio = Studio::open(model, until, progress)?;
         let model: Vec<StageName> = studio.imagen.stages().iter().map(|info| info.config.stage).collect();
-        let runs = |stage: &StageName| until.is_none_or(|until| *stage <= until);
-        let running = model.iter().filter(|stage| runs(stage)).count();
+        let last = until.unwrap_or_else(|| studio.imagen.default_until());
+        let running = model.iter().filter(|stage| **stage <= last).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
         set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
-        options.retain(|stage, _| runs(stage));
+        options.retain(|stage, _| *stage <= last);
         studio.choose(options)?;
         Ok(studio)
     }
 }
 
 impl Studio {
-    /// Opens a model, to draw up to this stage, or the whole cascade, as its stages suggest.
+    /// Opens a model, to draw up to this stage, or as far as it draws by itself, as its stages suggest.
     pub(super) fn open(model: Option<&Path>, until: Option<StageName>, progress: &Progress) -> Result<Self> {
         let files = shared::model_files(model)?;
         progress.note(format_args!("opening {}", files.label()));

@@ -49,6 +49,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         parameterization: Parameterization::Eps,
         null_text: NullText::Zeros,
         max_aug_level: AugLevel::MAX,
+        on_request: false,
         sampling: SamplingDefaults::default(),
     };
     let device = Device::flex();

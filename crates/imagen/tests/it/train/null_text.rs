@@ -37,6 +37,7 @@ fn stage(null_text: NullText) -> Stage {
         parameterization: Parameterization::V,
         null_text,
         max_aug_level: AugLevel::MAX,
+        on_request: false,
         sampling: SamplingDefaults::default(),
     };
     config.validate().unwrap();

@@ -1,0 +1,76 @@
+//! `--grid`: all pictures of a command together in one PNG, beside the pictures themselves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use imagen::image::{Picture, PngText, grid, png};
+
+use crate::failure::{Failure, Result};
+use crate::output::{check_writable, folder_of, write_file};
+
+/// Pixels between two pictures.
+const GAP: usize = 2;
+const BACKGROUND: [u8; 3] = [255; 3];
+
+/// The sheet that pictures are laid on as they come.
+pub(super) struct Sheet {
+    path: PathBuf,
+    columns: usize,
+    /// By their place in the command.
+    pictures: BTreeMap<usize, Picture>,
+}
+
+impl Sheet {
+    /// A sheet for so many prompts of so many pictures each: a row for each prompt where both are several.
+    ///
+    /// # Errors
+    /// `Usage` where the file exists (unless `force`) or `Runtime` where its folder cannot be written to.
+    pub(super) fn plan(path: PathBuf, prompts: usize, count: usize, force: bool) -> Result<Self> {
+        if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
+            let message = format!("--grid {}: only PNG is written; end the name in .png", path.display());
+            return Err(Failure::usage(message));
+        }
+        if path.is_file() && !force {
+            let failure = Failure::usage(format_args!("{} already exists", path.display()));
+            return Err(failure.hint("choose another --grid, or overwrite it with --force"));
+        }
+        let folder = folder_of(&path);
+        fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+        check_writable(folder)?;
+        let columns = if prompts > 1 && count > 1 { count } else { columns_of(prompts * count) };
+        Ok(Self { path, columns, pictures: BTreeMap::new() })
+    }
+
+    pub(super) fn add(&mut self, index: usize, picture: Picture) {
+        self.pictures.insert(index, picture);
+    }
+
+    /// Writes what there is; the path.
+    pub(super) fn write(self) -> Result<PathBuf> {
+        let pictures: Vec<Picture> = self.pictures.into_values().collect();
+        let sheet = grid(&pictures, self.columns, GAP, BACKGROUND)?;
+        let bytes = png::encode(&sheet, &PngText::default())?;
+        write_file(&self.path, &bytes).map_err(|e| Failure::io("write", &self.path, &e))?;
+        Ok(self.path)
+    }
+}
+
+/// The nearest number of columns to a square, rather wide than high, that leaves no place empty; where there is none below
+/// two to one, the square.
+fn columns_of(pictures: usize) -> usize {
+    let square = (1..).find(|side| side * side >= pictures).unwrap_or(1);
+    let full = (square..=pictures).take_while(|columns| columns * columns <= 2 * pictures);
+    full.into_iter().find(|columns| pictures.is_multiple_of(*columns)).unwrap_or(square)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sheets_are_full_and_wide_where_they_can_be() {
+        let found: Vec<usize> = [1, 2, 3, 4, 6, 7, 8, 9, 12, 16, 40].into_iter().map(columns_of).collect();
+        assert_eq!(found, [1, 2, 2, 2, 3, 3, 4, 3, 4, 4, 8]);
+    }
+}
