@@ -4,6 +4,7 @@
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
 mod deepfloyd;
+mod previews;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,7 @@ use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, png};
 
 use self::deepfloyd::DeepFloydArgs;
+use self::previews::Previews;
 use super::per_stage::PerStage;
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -108,6 +110,9 @@ pub(crate) struct Sample {
     /// Print one JSON object a picture instead of its path
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Keep the picture as it is estimated now in this folder while it is drawn, a file for each stage
+    #[arg(long, hide_short_help = true, value_name = "FOLDER", help_heading = OUTPUT)]
+    previews: Option<PathBuf>,
     /// Write where the time goes as a Chrome trace, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     trace: Option<PathBuf>,
@@ -297,9 +302,10 @@ impl Drawing<'_> {
     fn run(mut self, imagen: &Imagen) -> Result<()> {
         let count = self.subjects.len();
         let mut finished = 0;
+        let mut previews = Previews::open(self.verb.previews.as_deref())?;
         for event in imagen.sample(&self.request)? {
             match event? {
-                Event::Step { stage, index, of, pictures, .. } => {
+                Event::Step { stage, index, of, pictures, x_hat } => {
                     let which = match (count, pictures.len()) {
                         (1, _) => String::new(),
                         (_, 1) => format!("picture {} of {count}", pictures.start + 1),
@@ -307,6 +313,7 @@ impl Drawing<'_> {
                     };
                     let title = format!("{stage} {which}");
                     self.progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    previews.step(stage, (index, of), &x_hat, Ok)?;
                 }
                 Event::Image { last: true, index, picture, .. } => {
                     self.deliver(index, &picture)?;

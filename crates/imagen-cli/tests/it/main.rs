@@ -5,6 +5,7 @@
 mod bench;
 mod channels;
 mod data;
+mod deepfloyd;
 mod eval;
 mod help;
 mod human;

@@ -5,18 +5,17 @@
 //! A file is input from outside: its header is checked against its length before anything is believed, and a file
 //! that does not fit a network is refused with the complete list of what is missing or mis-shaped.
 //!
-//! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`]).
-//! Several files of one network are a [`Checkpoint`].
+//! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`],
+//! [`Weights::open_checkpoint`]).
 //!
 //! Deliberately not here: which tensors a network wants (the network says so), and devices.
 
 mod file_bytes;
 mod linear;
-mod sharded;
 mod shards;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -28,7 +27,6 @@ use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
 pub use linear::Storage;
-pub use sharded::Checkpoint;
 pub use shards::shard_names;
 pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
@@ -182,6 +180,28 @@ impl Weights {
             expected.len(),
             complaints.join("; ")
         )))
+    }
+
+    /// Checks that there are these tensors, in these shapes, and no others.
+    ///
+    /// # Errors
+    /// `Model`, one line that lists what is wrong.
+    pub fn require_exactly(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
+        const SHOWN: usize = 12;
+        let mut complaints: Vec<String> =
+            expected.iter().filter_map(|(name, shape)| self.complaint(name, shape)).collect();
+        let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let extra = self.names().filter(|name| !known.contains(name));
+        complaints
+            .extend(extra.map(|name| format!("`{name}` {:?} is not of this network", self.shape(name).unwrap_or(&[]))));
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        let count = complaints.len();
+        let more = if count > SHOWN { format!("; and {} more", count - SHOWN) } else { String::new() };
+        complaints.truncate(SHOWN);
+        let list = complaints.join("; ");
+        Err(Error::model(format!("{} does not fit its config.json ({count} tensors): {list}{more}", self.label)))
     }
 
     /// What is wrong with a tensor, if anything is.

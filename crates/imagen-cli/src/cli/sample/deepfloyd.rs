@@ -16,7 +16,7 @@ use imagen::cascade::deepfloyd::{
 };
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
-use super::{HOW, MACHINE, PerStage, Sample, Seed};
+use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed};
 use crate::cli::shared;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -265,13 +265,17 @@ impl Sample {
             .collect();
         let names: Vec<String> =
             stages.keys().filter_map(|stage| model.folder(*stage)).map(|folder| name(&folder.path)).collect();
-        let (count, mut finished) = (subjects.len(), 0);
+        let (count, mut finished, mut passed) = (subjects.len(), 0, 0);
         if request.embeddings.is_none() {
             progress.note("encoding the prompts");
         }
+        if model.has_checker() {
+            progress.note("the model ships a safety checker, and it judges every picture");
+        }
+        let mut previews = Previews::open(self.previews.as_deref())?;
         for event in model.sample(request)? {
             match event? {
-                IfEvent::Step { stage, index, of, pictures, .. } => {
+                IfEvent::Step { stage, index, of, pictures, x_hat } => {
                     let which = match (count, pictures.len()) {
                         (1, _) => String::new(),
                         (_, 1) => format!("picture {} of {count}", pictures.start + 1),
@@ -279,6 +283,8 @@ impl Sample {
                     };
                     let title = format!("{stage} {which}");
                     progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    let check = |picture| model.check(picture).map(|(picture, _)| picture);
+                    previews.step(stage, (index, of), &x_hat, check)?;
                 }
                 IfEvent::Image { last: true, index, picture, verdict, .. } => {
                     let subject = &subjects[index];
@@ -303,6 +309,7 @@ impl Sample {
                     }
                     self.write_deepfloyd(&record, index, &picture, outputs, &progress)?;
                     finished += 1;
+                    passed += usize::from(verdict.is_some_and(|verdict| !verdict.withheld()));
                 }
                 IfEvent::Image { .. } => {}
             }
@@ -310,6 +317,11 @@ impl Sample {
                 progress.finish();
                 return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
             }
+        }
+        if model.has_checker() {
+            let s = if passed == 1 { "" } else { "s" };
+            let withheld = finished - passed;
+            progress.note(format_args!("the safety checker passed {passed} picture{s} and withheld {withheld}"));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::caption;
 use super::folder::StageFolder;
 use crate::error::{Context, Error, Result};
-use crate::models::weights::Weights;
+use crate::models::weights::{Storage, Weights};
 use crate::text::{self, EncoderFiles, Padding, TextEncoder, TextOptions};
 
 /// Tokens of a text.
@@ -97,11 +97,11 @@ impl Embeddings {
     }
 }
 
-/// The text encoder of a folder.
+/// The text encoder of a folder, its matrices kept as `storage` says.
 ///
 /// # Errors
 /// `Model` where the folder has none, or one of a family that is not known here.
-pub fn open_encoder(folder: &StageFolder, device: &Device) -> Result<Box<dyn TextEncoder>> {
+pub fn open_encoder(folder: &StageFolder, storage: Storage, device: &Device) -> Result<Box<dyn TextEncoder>> {
     let path = &folder.path;
     if !folder.ships("text_encoder") || !folder.ships("tokenizer") {
         return Err(Error::model(format!(
@@ -110,6 +110,6 @@ pub fn open_encoder(folder: &StageFolder, device: &Device) -> Result<Box<dyn Tex
         )));
     }
     let files = EncoderFiles::open_apart(&path.join("text_encoder"), &path.join("tokenizer"))?;
-    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, ..TextOptions::default() };
+    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, storage };
     text::load(files, &options, device)
 }
