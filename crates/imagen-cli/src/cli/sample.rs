@@ -24,6 +24,7 @@ use imagen::image::{DecodeOptions, Picture, PngText, png};
 use self::deepfloyd::DeepFloydArgs;
 use self::previews::Previews;
 use super::per_stage::PerStage;
+use super::plan::{self, MaxMemory};
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -86,13 +87,15 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
 
-    /// A model folder, or one of DeepFloyd IF; the built-in model where absent
-    #[arg(short, long, value_name = "FOLDER", help_heading = MACHINE)]
+    /// A model folder, one of DeepFloyd IF, or OWNER/NAME that `imagen models pull` fetched; the built-in model where absent
+    #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     model: Option<PathBuf>,
     /// Pictures drawn together: more is faster and takes more memory
     #[arg(long, value_name = "N", help_heading = MACHINE)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: Option<usize>,
+    #[command(flatten)]
+    memory: MaxMemory,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
@@ -173,7 +176,8 @@ impl Sample {
         trace.map_or(Ok(()), |trace| trace.write()).and(drawn)
     }
 
-    fn draw(self) -> Result<()> {
+    fn draw(mut self) -> Result<()> {
+        self.model = self.model.as_deref().map(shared::model_folder).transpose()?;
         if let Some(folder) = self.model.clone().filter(|folder| DeepFloyd::is_folder(folder)) {
             return self.draw_deepfloyd(&folder);
         }
@@ -188,6 +192,7 @@ impl Sample {
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
         let request = self.request(prompts, remembered.as_ref(), &imagen)?;
+        self.memory.check_drawing(plan::drawing_bytes(&files, request.batch as u64, request.until)?)?;
         let stages = imagen.resolve(&request)?;
         let subjects = subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
@@ -254,10 +259,7 @@ impl Sample {
 
 /// The model's name without the path to it.
 pub(super) fn model_record(model: Option<&Path>, imagen: &Imagen) -> ModelRecord {
-    let name = model.map(|folder| {
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-    });
+    let name = model.map(shared::model_name);
     let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
     ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
 }

@@ -42,6 +42,17 @@ pub struct Weights {
     entries: BTreeMap<String, Entry>,
 }
 
+/// What tensors take in memory; see [`Weights::kept`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptSize {
+    /// How many numbers they hold.
+    pub numbers: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Bytes of the largest.
+    pub largest: u64,
+}
+
 /// A safetensors file whose header is read.
 struct Opened {
     label: String,
@@ -222,6 +233,27 @@ impl Weights {
             }
             other => Some(format!("`{name}` has type {other:?} (expected F32, F16, BF16 or I8 with scales)")),
         }
+    }
+
+    /// What the tensors that `takes` takes become in memory where matrices and convolutions are kept as `storage` says and
+    /// vectors in f32; from the header alone.
+    pub fn kept(&self, storage: Storage, takes: impl Fn(&str) -> bool) -> KeptSize {
+        let mut size = KeptSize::default();
+        for name in self.names().filter(|name| takes(name)) {
+            let entry = &self.entries[name];
+            let (numbers, rows) = (entry.shape.iter().product::<usize>(), entry.shape.first().copied().unwrap_or(1));
+            let bytes = match storage {
+                _ if entry.shape.len() < 2 => 4 * numbers,
+                Storage::Stored => entry.range.len(),
+                Storage::F32 => 4 * numbers,
+                Storage::F16 | Storage::Bf16 => 2 * numbers,
+                Storage::Int8 => numbers + 4 * rows,
+            };
+            size.numbers += numbers as u64;
+            size.bytes += bytes as u64;
+            size.largest = size.largest.max(bytes as u64);
+        }
+        size
     }
 
     /// The values of a tensor in row-major order.

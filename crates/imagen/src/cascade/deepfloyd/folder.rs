@@ -128,17 +128,17 @@ impl StageFolder {
             )));
         }
         let noising = self.second.then(|| self.process("image_noising_scheduler")).transpose()?;
-        let weights = Weights::open_checkpoint(&self.path.join("unet"), "diffusion_pytorch_model")?;
+        let weights = self.weights()?;
         let unet = IfUnet::new(self.config.clone(), &weights, storage, device)?;
         Ok(IfStage { unet, process, noising })
     }
 
-    /// Bytes of the network's weights on disk.
+    /// The network's weights, mapped.
     ///
     /// # Errors
     /// [`Weights::open_checkpoint`]'s.
-    pub fn bytes(&self) -> Result<usize> {
-        Weights::open_checkpoint(&self.path.join("unet"), "diffusion_pytorch_model").map(|weights| weights.size())
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::open_checkpoint(&self.path.join("unet"), "diffusion_pytorch_model")
     }
 }
 

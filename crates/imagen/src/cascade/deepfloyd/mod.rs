@@ -8,9 +8,11 @@
 mod caption;
 mod ddpm;
 mod folder;
+mod needs;
 mod safety;
 mod sampling;
 mod stage;
+mod text_cache;
 mod texts;
 mod timesteps;
 
@@ -23,9 +25,11 @@ use burn::tensor::Device;
 pub use caption::{clean as clean_caption, plain as plain_caption};
 pub use ddpm::{Clipping, Ddpm, Stepped};
 pub use folder::StageFolder;
+pub use needs::IfNeed;
 pub use safety::{SafetyChecker, Verdict};
 pub use sampling::{IfEvent, IfSampling};
 pub use stage::{Draw, IfOptions, IfStage, IfStep, IfSteps, IfTexts, Noise, Start};
+pub use text_cache::TextCache;
 pub use texts::{Embeddings, TOKENS, open_encoder};
 pub use timesteps::{NAMED, Timesteps};
 
@@ -43,6 +47,7 @@ pub struct DeepFloyd {
     second: Option<StageFolder>,
     storage: Storage,
     text_storage: Storage,
+    text_cache: Option<TextCache>,
     /// Its files, where a folder ships one, and the network once a picture was judged.
     checker: Option<(CheckerFiles, OnceLock<SafetyChecker>)>,
 }
@@ -179,12 +184,17 @@ impl DeepFloyd {
 
     fn empty(device: Device) -> Self {
         let (storage, text_storage) = Default::default();
-        Self { device, first: None, second: None, storage, text_storage, checker: None }
+        Self { device, first: None, second: None, storage, text_storage, text_cache: None, checker: None }
     }
 
     /// The same with matrices and convolutions kept as `networks` and `text` say: those of the networks, and of the text encoder.
     pub fn with_storage(self, networks: Storage, text: Storage) -> Self {
         Self { storage: networks, text_storage: text, ..self }
+    }
+
+    /// The same with texts' states kept in a cache.
+    pub fn with_text_cache(self, cache: TextCache) -> Self {
+        Self { text_cache: Some(cache), ..self }
     }
 
     /// The same with the safety checker of the first folder that ships one.
@@ -237,8 +247,7 @@ impl DeepFloyd {
         let all = self.stages();
         let until = request.until.unwrap_or(*all.last().expect("a model has a stage"));
         if !all.contains(&until) {
-            let list = all.iter().map(|stage| stage.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Error::usage(format!("there is no stage {until}; this model has {list}")));
+            return Err(Error::usage(format!("there is no stage {until}; this model has {}", needs::list(&all))));
         }
         let alone = self.first.is_none();
         if alone && (request.start.is_none() || request.mask.is_some() || request.strength.is_some()) {

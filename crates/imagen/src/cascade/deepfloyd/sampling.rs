@@ -12,7 +12,7 @@ use tracing::info_span;
 
 use super::safety::Verdict;
 use super::stage::{Draw, IfOptions, IfStage, IfSteps, IfTexts, Noise, Start};
-use super::texts::{Embeddings, open_encoder};
+use super::texts::Embeddings;
 use super::{DeepFloyd, IfRequest};
 use crate::cascade::StageName;
 use crate::cascade::sampling::to_pictures;
@@ -137,12 +137,10 @@ impl<'a> IfSampling<'a> {
 
     /// The prompts' embeddings; the encoder is there only while it runs.
     fn embed(&self) -> Result<Embeddings> {
-        let folders = [&self.model.first, &self.model.second];
-        let mut folders = folders.into_iter().flatten();
-        let first = folders.next().expect("a model has a stage");
-        let folder = if first.ships("text_encoder") { first } else { folders.next().unwrap_or(first) };
-        let encoder = open_encoder(folder, self.model.text_storage, &self.model.device)?;
-        Embeddings::encode(encoder.as_ref(), &self.request.prompts, self.request.clean)
+        let model = self.model;
+        let (folder, cache) = (model.encoder_folder(), model.text_cache.as_ref());
+        let (prompts, clean) = (&self.request.prompts, self.request.clean);
+        Embeddings::of_folder(folder, model.text_storage, cache, prompts, clean, &model.device)
     }
 
     /// Enters the next batch of this stage, or the next stage; `false` at the end.

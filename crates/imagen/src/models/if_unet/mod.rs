@@ -9,6 +9,7 @@
 
 mod blocks;
 mod config;
+mod cost;
 mod layers;
 
 use burn::tensor::{Device, Tensor};
