@@ -12,7 +12,7 @@ use imagen::image::{DecodeOptions, Picture, decode, png};
 use imagen::models::weights::{NamedTensor, Precision, Weights, write_safetensors};
 
 use crate::refusals::all_refused_after;
-use crate::{files, run, succeed};
+use crate::{files, finish, imagen, run, succeed};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden").join(name)
@@ -85,8 +85,9 @@ fn with_checker(folder: &Path, biases: [f32; 2]) {
 
 const DRAW: [&str; 9] = ["sample", "--model", "IF", "--model-2", "II", "--steps", "4,3", "--seed", "3"];
 
+/// Draws with a cache of texts in the folder `cache`.
 fn draw(folder: &Path, more: &[&str]) -> crate::Finished {
-    run(folder, &[&DRAW, more].concat())
+    finish(imagen(folder).env("XDG_CACHE_HOME", folder.join("cache")).args([&DRAW, more].concat()))
 }
 
 fn picture(path: &Path) -> Picture {
@@ -105,7 +106,7 @@ fn a_prompt_is_drawn_through_both_stages_into_one_picture() {
     let drawn = draw(path, &["A Photo of a red apple", "--previews", "shown"]);
     assert_eq!(drawn.code, 0, "{}", drawn.stderr);
     assert_eq!(drawn.stdout, "a-photo-of-a-red-apple-3.png\n");
-    assert_eq!(files(path), ["IF", "II", "a-photo-of-a-red-apple-3.png", "shown"]);
+    assert_eq!(files(path), ["IF", "II", "a-photo-of-a-red-apple-3.png", "cache", "shown"]);
     assert!(drawn.stderr.contains("opening IF") && drawn.stderr.contains("encoding the prompts"), "{}", drawn.stderr);
     let last = picture(&path.join("a-photo-of-a-red-apple-3.png"));
     assert_eq!((last.width(), last.height()), (16, 16));
@@ -121,10 +122,12 @@ fn a_prompt_is_drawn_through_both_stages_into_one_picture() {
     assert_eq!(record["stages"]["sr256"]["noise_level"], 250);
     assert_eq!(record["safety"], "the model ships no checker");
 
-    let json = succeed(path, &[&DRAW[..], &["a red apple", "-q", "--json", "--until", "base", "-o", "b.png"]].concat());
+    let base =
+        |more: &[&str]| succeed(path, &[&DRAW[..], &["-q", "--no-text-cache", "--until", "base"], more].concat());
+    let json = base(&["a red apple", "--json", "-o", "b.png"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["path"], &json["size"]), (&json!("b.png"), &json!([8, 8])));
-    succeed(path, &[&DRAW[..], &["a green cube", "-q", "--until", "base", "-o", "c.png"]].concat());
+    base(&["a green cube", "-o", "c.png"]);
     assert_ne!(picture(&path.join("b.png")), picture(&path.join("c.png")), "the prompt reaches the network");
 }
 
@@ -259,4 +262,89 @@ fn settings_of_another_kind_of_model_are_refused() {
             (&["--until", "sr1024"], 2, "there is no stage sr1024; this model has base"),
         ],
     );
+}
+
+#[test]
+fn embeddings_are_kept_and_a_text_encoder_is_not_needed_again() {
+    let folder = cascade();
+    let path = folder.path();
+    let first = draw(path, &["a red apple", "-o", "1.png"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert_eq!(files(&path.join("cache/imagen/texts")).len(), 2, "the prompt and the empty text");
+    let weights = path.join("IF/text_encoder/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let second = draw(path, &["a red apple", "-o", "2.png"]);
+    assert!(second.stderr.contains("embeddings are in the cache"), "{}", second.stderr);
+    let without = draw(path, &["a red apple", "-o", "3.png", "--no-text-cache"]);
+    assert!(without.stderr.contains("encoding the prompts"), "{}", without.stderr);
+    let [one, two, three] = ["1.png", "2.png", "3.png"].map(|name| picture(&path.join(name)));
+    assert!(one == two && one == three, "a picture does not depend on the cache");
+    // another file is another encoder, whose embeddings are not those in the cache
+    fs::write(&weights, &bytes[..bytes.len() - 8]).unwrap();
+    let other = draw(path, &["a red apple", "-o", "4.png"]);
+    assert_eq!(other.code, 4, "{}", other.stderr);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_beforehand_with_what_would() {
+    let folder = cascade();
+    let path = folder.path();
+    let plan = ["plan", "IF", "--model-2", "II"];
+    let text = succeed(path, &plan);
+    for words in
+        ["text encoder, ", "base, ", "sr256, ", "weights", "most at a time", "100 evaluations", "50 evaluations"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let json: Value = serde_json::from_str(&succeed(path, &[&plan[..], &["--json"]].concat())).unwrap();
+    let most = json["stages"].as_array().unwrap().iter().map(|stage| stage["bytes"].as_u64().unwrap()).max().unwrap();
+    let stored = |more: &[&str]| -> u64 {
+        let json: Value = serde_json::from_str(&succeed(path, &[&plan[..], &["--json"], more].concat())).unwrap();
+        json["stages"][0]["memory"]["weights"].as_u64().unwrap()
+    };
+    assert!(
+        stored(&["--text-storage", "f16"]) < stored(&[])
+            && stored(&["--text-storage", "int8"]) < stored(&["--text-storage", "f16"])
+    );
+    let just_below = (most - 1).to_string();
+    for command in [
+        &[&plan[..], &["--max-memory", &just_below]].concat()[..],
+        &[&DRAW[..], &["x", "--max-memory", "100M"]].concat(),
+    ] {
+        let refused = run(path, command);
+        assert_eq!(refused.code, 5, "{command:?}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains("drawing this (its ") && refused.stderr.contains("hint: "),
+            "{}",
+            refused.stderr
+        );
+    }
+    let fits = run(path, &[&plan[..], &["--batch", "64", "--max-memory", &most.to_string()]].concat());
+    assert!(fits.code == 5 && fits.stderr.contains("it would fit with --batch 1: about "), "{}", fits.stderr);
+    assert_eq!(files(path), ["IF", "II"]);
+}
+
+#[test]
+fn a_published_name_is_looked_for_in_the_cache() {
+    let folder = cascade();
+    let path = folder.path();
+    let with_home = |arguments: &[&str]| {
+        let mut command = imagen(path);
+        for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+            command.env_remove(name);
+        }
+        finish(command.env("HF_HOME", path.join("home")).env("XDG_CACHE_HOME", path.join("cache")).args(arguments))
+    };
+    let draw = ["sample", "x", "--model", "DeepFloyd/tiny", "--until", "base", "--steps", "2", "-s1", "-o", "a.png"];
+    let missing = with_home(&draw);
+    assert_eq!(missing.code, 2, "{}", missing.stderr);
+    assert!(missing.stderr.contains("hint: fetch it with `imagen models pull DeepFloyd/tiny`"), "{}", missing.stderr);
+    let repository = path.join("home/hub/models--DeepFloyd--tiny");
+    copy(&path.join("IF"), &repository.join("snapshots/0123abcd"));
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), "0123abcd").unwrap();
+    let drawn = with_home(&draw);
+    assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+    assert_eq!(record(&path.join("a.png"))["model"], json!(["DeepFloyd/tiny"]));
+    assert_eq!(with_home(&["plan", "DeepFloyd/tiny"]).code, 0);
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod channels;
+mod convert;
 mod data;
 mod deepfloyd;
 mod eval;
