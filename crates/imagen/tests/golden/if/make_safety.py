@@ -13,7 +13,8 @@ import torch
 from diffusers.pipelines.deepfloyd_if.safety_checker import IFSafetyChecker
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPVisionConfig
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 HERE = pathlib.Path(__file__).parent / "safety"
 
@@ -29,7 +30,8 @@ def main():
     with torch.no_grad():
         for name, value in checker.named_parameters():
             value.normal_(1.0 if "norm" in name and "weight" in name else 0.0, 0.2)
-    extractor = CLIPImageProcessor(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
+    # with Pillow, as the original was; the processor on tensors rounds some bytes otherwise
+    extractor = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
 
     generator = np.random.default_rng(4)
     pictures = []
@@ -53,6 +55,8 @@ def main():
     images, unsafe, marked = checker(pixels, images)
     checker.save_pretrained(HERE / "safety_checker")
     extractor.save_pretrained(HERE / "feature_extractor")
+    for file in HERE.glob("*/model.safetensors"):
+        file.chmod(0o644)
     out = {f"picture.{i}": torch.from_numpy(p.copy()) for i, p in enumerate(pictures)}
     out["logits.p"], out["logits.w"] = logits[0].contiguous(), logits[1].contiguous()
     out["withheld"] = torch.tensor([int(not image.any()) for image in images], dtype=torch.int32)
@@ -60,6 +64,7 @@ def main():
     out["marked"] = torch.tensor([int(x) for x in marked], dtype=torch.int32)
     print(logits, unsafe, marked)
     save_file(out, HERE / "pictures.safetensors")
+    (HERE / "pictures.safetensors").chmod(0o644)
 
 
 if __name__ == "__main__":
