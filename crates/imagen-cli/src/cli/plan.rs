@@ -63,7 +63,7 @@ pub(crate) struct PlanVerb {
 #[derive(Debug, clap::Args)]
 pub(super) struct MaxMemory {
     /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has where absent
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
 

@@ -87,7 +87,7 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
 
-    /// A model folder, one of DeepFloyd IF, or OWNER/NAME that `imagen models pull` fetched; the built-in model where absent
+    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; the built-in model where absent
     #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     model: Option<PathBuf>,
     /// Pictures drawn together: more is faster and takes more memory

@@ -39,7 +39,7 @@ pub(super) struct DeepFloydArgs {
     /// DeepFloyd IF: leave the captions as they are, in small letters
     #[arg(long, hide_short_help = true, help_heading = HOW)]
     no_clean: bool,
-    /// DeepFloyd IF: the second stage's folder or name; a subfolder of the model where absent
+    /// DeepFloyd IF: the second stage; a subfolder of the model where absent
     #[arg(long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     model_2: Option<PathBuf>,
     #[command(flatten)]
