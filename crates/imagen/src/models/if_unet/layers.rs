@@ -159,6 +159,7 @@ pub(super) struct Conv {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a hundred of them, next to nothing beside its weights")]
 enum Taps {
     Tensor(Tensor<4>),
     Stored(StoredConv),
