@@ -42,8 +42,9 @@ pub struct StoredLinear {
     scales: Vec<f32>,
 }
 
+/// The type of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Format {
+pub(crate) enum Format {
     F32,
     F16,
     Bf16,
@@ -74,15 +75,25 @@ impl StoredLinear {
         Self::from_strides(c, k, (1, c), weights)
     }
 
+    /// The taps of a 3x3 convolution, weights `[k, c, 3, 3]`, as a layer from 9 c features, tap by tap.
+    pub(crate) fn from_taps(c: usize, k: usize, weights: Weights<'_>) -> Self {
+        Self::from_places(9 * c, k, move |p, column| column * 9 * c + p % c * 9 + p / c, weights)
+    }
+
     fn from_strides(c: usize, k: usize, strides: (usize, usize), weights: Weights<'_>) -> Self {
+        Self::from_places(c, k, move |p, column| p * strides.0 + column * strides.1, weights)
+    }
+
+    /// `at` says where the weight of an input and an output feature is.
+    fn from_places(c: usize, k: usize, at: impl Fn(usize, usize) -> usize + Sync, weights: Weights<'_>) -> Self {
         let isa = Isa::current();
         let (format, scales, panels) = match weights {
-            Weights::F32(w) => (Format::F32, &[][..], panels(isa, w, c, k, strides)),
-            Weights::F16(w) => (Format::F16, &[][..], panels(isa, w, c, k, strides)),
-            Weights::Bf16(w) => (Format::Bf16, &[][..], panels(isa, w, c, k, strides)),
+            Weights::F32(w) => (Format::F32, &[][..], panels(isa, w, c, k, at)),
+            Weights::F16(w) => (Format::F16, &[][..], panels(isa, w, c, k, at)),
+            Weights::Bf16(w) => (Format::Bf16, &[][..], panels(isa, w, c, k, at)),
             Weights::Int8 { integers, scales } => {
                 expect_len("scales", scales, k);
-                (Format::Int8, scales, panels(isa, integers, c, k, strides))
+                (Format::Int8, scales, panels(isa, integers, c, k, at))
             }
         };
         Self { c, k, isa, format, panels, scales: scales.to_vec() }
@@ -116,6 +127,25 @@ impl StoredLinear {
     /// Input and output features, `(c, k)`.
     pub fn features(&self) -> (usize, usize) {
         (self.c, self.k)
+    }
+
+    /// The instruction set that the panels are made for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Where the panels `[k / NR][c][NR]` begin.
+    pub(crate) fn panels(&self) -> *const f32 {
+        self.panels.as_ptr()
+    }
+
+    /// The scales of int8; else empty.
+    pub(crate) fn scales(&self) -> &[f32] {
+        &self.scales
     }
 
     /// The bytes that the weights take.
@@ -206,8 +236,14 @@ pub fn quantize_rows(w: &[f32], rows: usize, columns: usize) -> (Vec<i8>, Vec<f3
     (integers, scales)
 }
 
-/// Lays out weights, `strides` apart along c and k, in panels.
-fn panels<T: Copy + Default + Sync>(isa: Isa, w: &[T], c: usize, k: usize, strides: (usize, usize)) -> Aligned {
+/// Lays out weights in panels.
+fn panels<T: Copy + Default + Sync>(
+    isa: Isa,
+    w: &[T],
+    c: usize,
+    k: usize,
+    at: impl Fn(usize, usize) -> usize + Sync,
+) -> Aligned {
     expect_count("the weights", w.len(), c * k);
     let panel = isa.panel();
     let mut panels = Aligned::new((c * k.next_multiple_of(panel) * size_of::<T>()).div_ceil(size_of::<f32>()));
@@ -220,8 +256,7 @@ fn panels<T: Copy + Default + Sync>(isa: Isa, w: &[T], c: usize, k: usize, strid
         for (piece, to) in to.chunks_mut(DEPTH * panel).enumerate() {
             for lane in 0..panel {
                 for (p, to) in to[lane..].iter_mut().step_by(panel).enumerate() {
-                    let at = (piece * DEPTH + p) * strides.0 + (j * panel + lane) * strides.1;
-                    *to = if lane < width { w[at] } else { T::default() };
+                    *to = if lane < width { w[at(piece * DEPTH + p, j * panel + lane)] } else { T::default() };
                 }
             }
         }
@@ -230,7 +265,7 @@ fn panels<T: Copy + Default + Sync>(isa: Isa, w: &[T], c: usize, k: usize, strid
 }
 
 /// A type of stored weights.
-trait Stored: Copy + Sync {
+pub(crate) trait Stored: Copy + Sync {
     /// What the memory holds.
     type Bits: Copy;
 
@@ -245,7 +280,7 @@ trait Stored: Copy + Sync {
 macro_rules! stored {
     ($($name:ident $bits:ty, $load:ident;)*) => { $(
         #[derive(Clone, Copy)]
-        struct $name;
+        pub(crate) struct $name;
         impl Stored for $name {
             type Bits = $bits;
 

@@ -3,15 +3,19 @@
 //! Memory is counted from descriptions; time is multiply-adds over what this machine was just seen to do, times the share
 //! of it that networks reach ([`TRAINING_SHARE`], [`DRAWING_SHARE`]). `bench` measures, this estimates.
 
+pub(super) mod deepfloyd;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use imagen::cascade::deepfloyd::DeepFloyd;
 use imagen::cascade::{ModelFiles, StageConfig, StageName};
 use imagen::models::unet::{LevelCost, cost};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
+use self::deepfloyd::DeepFloydPlan;
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system::{self, bytes, count};
@@ -20,7 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   imagen plan recipes/shapes/base.toml
   imagen plan recipes/fluent-emoji/base.toml --set train.batch=64 --max-memory 8G
-  imagen plan models/my-model --json";
+  imagen plan models/my-model --json
+  imagen plan DeepFloyd/IF-I-M-v1.0 --model-2 DeepFloyd/IF-II-M-v1.0 --text-storage int8 --max-memory 8G";
 
 /// Share of the machine's multiply-adds that a training step reaches, all its work together: 0.72 to 1.15 were measured.
 /// It may exceed 1, since Winograd's convolutions do with fewer than are counted.
@@ -34,9 +39,11 @@ const DRAWING_SHARE: f64 = 1.1;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PlanVerb {
-    /// A recipe (.toml) or a model folder; the built-in model where absent
+    /// A recipe (.toml), a model folder, or OWNER/NAME that was pulled; the built-in model where absent
     #[arg(value_name = "RECIPE|MODEL")]
     what: Option<PathBuf>,
+    #[command(flatten)]
+    deepfloyd: DeepFloydPlan,
     /// Replace a value of the recipe, as for `imagen train`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -56,7 +63,7 @@ pub(crate) struct PlanVerb {
 #[derive(Debug, clap::Args)]
 pub(super) struct MaxMemory {
     /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has where absent
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
 
@@ -71,8 +78,18 @@ impl MaxMemory {
         })
     }
 
-    fn check(&self, what: &str, needed: u64) -> Result<()> {
-        let Some(limit) = self.max_memory.or_else(|| system::memory().map(|memory| memory.total)) else {
+    /// Refuses drawing that does not fit.
+    pub(super) fn check_drawing(&self, needed: u64) -> Result<()> {
+        self.check("drawing this", needed).map_err(|failure| failure.hint("draw fewer pictures at once (--batch)"))
+    }
+
+    /// What there may be, where that is known.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.max_memory.or_else(|| system::memory().map(|memory| memory.total))
+    }
+
+    pub(super) fn check(&self, what: &str, needed: u64) -> Result<()> {
+        let Some(limit) = self.limit() else {
             return Ok(());
         };
         if needed <= limit {
@@ -113,26 +130,52 @@ impl PlanVerb {
         self.threads.apply()?;
         // on a shared machine the largest of several calls is the ceiling
         let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
+        let model = self.what.as_deref().filter(|path| path.extension().is_none_or(|e| e != "toml"));
+        if let Some(folder) = model.map(shared::model_folder).transpose()?.filter(|folder| DeepFloyd::is_folder(folder))
+        {
+            let (model, request) = self.deepfloyd.open(&folder, self.batch)?;
+            let estimates = self.deepfloyd.estimates(&model, &request, rate)?;
+            self.print(&estimates, rate)?;
+            return deepfloyd::check(&self.memory, &model, &request, self.deepfloyd.storage());
+        }
+        if self.deepfloyd.given() {
+            return Err(Failure::usage("--model-2, --storage and --text-storage are for folders of DeepFloyd IF"));
+        }
         let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         let estimates = match self.what.as_deref() {
             Some(path) if recipe.is_some() => vec![training(&Recipe::read_with(path, &self.set)?, rate)?],
             _ if !self.set.is_empty() => return Err(Failure::usage("--set belongs to a recipe (.toml)")),
-            Some(path) => drawing(&ModelFiles::Folder(path.to_owned()), self.batch, rate)?,
+            Some(path) => drawing(&ModelFiles::Folder(shared::model_folder(path)?), self.batch, rate)?,
             None => drawing(&shared::model_files(None)?, self.batch, rate)?,
         };
-        if self.json {
-            let stages: Vec<Value> = estimates.iter().map(Estimate::to_json).collect();
-            print_line(json!({ "multiply_adds_per_second": rate, "stages": stages }))?;
-        } else {
-            let text: Vec<String> = estimates.iter().map(Estimate::describe).collect();
-            print_line(text.join("\n\n"))?;
-        }
+        self.print(&estimates, rate)?;
         let most = estimates.iter().map(|estimate| estimate.bytes).max().unwrap_or(0);
         match recipe {
             Some(_) => self.memory.check_training(most),
-            None => self.memory.check("drawing this", most).map_err(|e| e.hint("draw fewer pictures at once")),
+            None => self.memory.check_drawing(most),
         }
     }
+
+    fn print(&self, estimates: &[Estimate], rate: f64) -> Result<()> {
+        if self.json {
+            let stages: Vec<Value> = estimates.iter().map(Estimate::to_json).collect();
+            return print_line(json!({ "multiply_adds_per_second": rate, "stages": stages }));
+        }
+        let text: Vec<String> = estimates.iter().map(Estimate::describe).collect();
+        print_line(text.join("\n\n"))
+    }
+}
+
+/// The most bytes that drawing with these files takes at a time, up to a stage.
+pub(super) fn drawing_bytes(files: &ModelFiles, batch: u64, until: Option<StageName>) -> Result<u64> {
+    let (mut most, mut built) = (0, 0);
+    for name in StageName::ALL.into_iter().filter(|name| until.is_none_or(|until| *name <= until)) {
+        if let Some(file) = files.stage(name)? {
+            most = most.max(drawing_stage(&file.config, batch, built, 1.0).bytes);
+            built += network_bytes(&file.config).iter().sum::<u64>();
+        }
+    }
+    Ok(most)
 }
 
 fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {

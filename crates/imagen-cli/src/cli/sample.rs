@@ -4,6 +4,7 @@
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
 mod deepfloyd;
+mod previews;
 mod sheet;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,10 @@ use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, png};
 
 use self::deepfloyd::DeepFloydArgs;
+use self::previews::Previews;
 use self::sheet::Sheet;
 use super::per_stage::PerStage;
+use super::plan::{self, MaxMemory};
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -86,13 +89,15 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
 
-    /// A model folder, or one of DeepFloyd IF; the built-in model where absent
-    #[arg(short, long, value_name = "FOLDER", help_heading = MACHINE)]
+    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; the built-in model where absent
+    #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     model: Option<PathBuf>,
     /// Pictures drawn together: more is faster and takes more memory
     #[arg(long, value_name = "N", help_heading = MACHINE)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: Option<usize>,
+    #[command(flatten)]
+    memory: MaxMemory,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
@@ -113,6 +118,9 @@ pub(crate) struct Sample {
     /// Print one JSON object a picture instead of its path
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Keep the picture as it is estimated now in this folder while it is drawn, a file for each stage
+    #[arg(long, hide_short_help = true, value_name = "FOLDER", help_heading = OUTPUT)]
+    previews: Option<PathBuf>,
     /// Write where the time goes as a Chrome trace, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     trace: Option<PathBuf>,
@@ -173,7 +181,8 @@ impl Sample {
         trace.map_or(Ok(()), |trace| trace.write()).and(drawn)
     }
 
-    fn draw(self) -> Result<()> {
+    fn draw(mut self) -> Result<()> {
+        self.model = self.model.as_deref().map(shared::model_folder).transpose()?;
         if let Some(folder) = self.model.clone().filter(|folder| DeepFloyd::is_folder(folder)) {
             return self.draw_deepfloyd(&folder);
         }
@@ -188,6 +197,7 @@ impl Sample {
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
         let request = self.request(prompts, remembered.as_ref(), &imagen)?;
+        self.memory.check_drawing(plan::drawing_bytes(&files, request.batch as u64, request.until)?)?;
         let stages = imagen.resolve(&request)?;
         let subjects = subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
@@ -258,10 +268,7 @@ impl Sample {
 
 /// The model's name without the path to it.
 pub(super) fn model_record(model: Option<&Path>, imagen: &Imagen) -> ModelRecord {
-    let name = model.map(|folder| {
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-    });
+    let name = model.map(shared::model_name);
     let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
     ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
 }
@@ -307,9 +314,10 @@ impl Drawing<'_> {
     fn run(mut self, imagen: &Imagen) -> Result<()> {
         let count = self.subjects.len();
         let mut finished = 0;
+        let mut previews = Previews::open(self.verb.previews.as_deref())?;
         for event in imagen.sample(&self.request)? {
             match event? {
-                Event::Step { stage, index, of, pictures, .. } => {
+                Event::Step { stage, index, of, pictures, x_hat } => {
                     let which = match (count, pictures.len()) {
                         (1, _) => String::new(),
                         (_, 1) => format!("picture {} of {count}", pictures.start + 1),
@@ -317,6 +325,7 @@ impl Drawing<'_> {
                     };
                     let title = format!("{stage} {which}");
                     self.progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    previews.step(stage, (index, of), &x_hat, Ok)?;
                 }
                 Event::Image { last: true, index, picture, .. } => {
                     self.deliver(index, &picture)?;

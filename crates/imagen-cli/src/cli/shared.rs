@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
 use imagen::cascade::ModelFiles;
+use imagen::models::weights::Storage;
 use imagen::text::EncoderFiles;
 
 use crate::builtin;
 use crate::failure::{Exit, Failure, Result};
+use crate::hub::{Cached, RepoName, Settings};
 
 /// `--threads`
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,46 @@ impl TextEncoder {
         }
         self.files().map(Some)
     }
+}
+
+/// A model as it is named: a folder, or OWNER/NAME of a published model that is in the cache.
+///
+/// # Errors
+/// `Usage` where it is neither, with the command that fetches it.
+pub(super) fn model_folder(name: &Path) -> Result<PathBuf> {
+    let published = name.to_str().filter(|text| text.contains('/') && !name.exists());
+    let Some(Ok(published)) = published.map(str::parse::<RepoName>) else { return Ok(name.to_owned()) };
+    let settings = Settings::from_env()?;
+    let cached = Cached::new(&settings, published.clone());
+    let snapshot = match cached.snapshot("main") {
+        Some(snapshot) => Some(snapshot),
+        None => cached.snapshots()?.pop(),
+    };
+    snapshot.ok_or_else(|| {
+        let cache = settings.cache.display();
+        let failure =
+            Failure::usage(format_args!("there is no folder {published}, and {cache} holds no model of that name"));
+        failure.hint(format_args!("fetch it with `imagen models pull {published}`"))
+    })
+}
+
+/// The name of a model's folder without the path to it; OWNER/NAME where it lies in the cache of published models.
+pub(super) fn model_name(folder: &Path) -> String {
+    let published = |folder: &Path| {
+        let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
+        RepoName::from_folder(snapshots.parent()?.file_name()?.to_str()?)
+    };
+    if let Some(published) = published(folder) {
+        return published.to_string();
+    }
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// How the weights of frozen networks may be kept.
+pub(super) fn storages() -> impl TypedValueParser<Value = Storage> {
+    let names = [Storage::Stored, Storage::F32, Storage::F16, Storage::Bf16, Storage::Int8].map(Storage::name);
+    PossibleValuesParser::new(names).map(|name| serde_json::from_value(name.into()).expect("a name from the list"))
 }
 
 /// The model in this folder, or the built-in one.

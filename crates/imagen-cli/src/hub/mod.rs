@@ -76,7 +76,8 @@ impl RepoName {
         format!("models--{}", self.0.replace('/', "--"))
     }
 
-    fn from_folder(folder: &str) -> Option<Self> {
+    /// The repository whose folder in the cache has this name.
+    pub(crate) fn from_folder(folder: &str) -> Option<Self> {
         folder.strip_prefix("models--")?.replacen("--", "/", 1).parse().ok()
     }
 }

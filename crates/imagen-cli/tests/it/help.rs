@@ -34,7 +34,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in ["shapes", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
-    for verb in ["list", "info", "pull", "verify", "rm"] {
+    for verb in ["list", "info", "pull", "verify", "rm", "convert"] {
         insta::assert_snapshot!(format!("help_models_{verb}"), succeed(&here(), &["models", verb, "--help"]));
     }
     for verb in ["drawbench", "frechet", "human", "kid", "recovery", "stats", "sweep"] {

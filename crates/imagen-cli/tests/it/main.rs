@@ -4,7 +4,9 @@
 
 mod bench;
 mod channels;
+mod convert;
 mod data;
+mod deepfloyd;
 mod eval;
 mod help;
 mod human;

@@ -50,6 +50,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-inspect",
         "imagen-man",
         "imagen-models",
+        "imagen-models-convert",
         "imagen-models-info",
         "imagen-models-list",
         "imagen-models-pull",

@@ -8,6 +8,8 @@
 //! | stride 1, few outputs | `shifted`: one product with all nine taps as columns, then a sum of shifted results |
 //! | the rest | `patches`: neighbourhoods are copied into rows, then one product |
 //!
+//! [`StoredConv`] has weights in f16, bf16 or int8, for inference.
+//!
 //! Prepared weights of F(4x4) are four times as large as the plain ones. Where few pixels share weights that no cache
 //! holds, reading them is what the time goes into, and [`Conv3x3::prepare`] takes the algorithm that reads least.
 //!
@@ -16,6 +18,7 @@
 
 mod patches;
 mod shifted;
+mod stored;
 mod winograd;
 
 use crate::expect_len;
@@ -24,6 +27,7 @@ use crate::isa::Isa;
 use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Aligned};
 use patches::Neighbourhood;
+pub use stored::StoredConv;
 use winograd::{F2, F4, Source, Weights};
 
 /// A 3x3 convolution, padding 1: x `[n, h, w, c]`, w `[3, 3, c, k]`, y `[n, oh, ow, k]`.
@@ -275,6 +279,7 @@ impl Conv3x3 {
                 self.prepare_into(isa, algorithm, w, &mut prepared);
                 self.run(isa, algorithm, x, &prepared, epilogue, y);
             }
+            (_, Weights::Stored(_)) => unreachable!("stored weights go through `StoredConv`"),
             (_, Weights::Flipped(w)) => {
                 let mut flipped = scratch::take(9 * c * k);
                 patches::flip(w, c, k, &mut flipped);

@@ -8,6 +8,7 @@ mod config;
 pub mod deepfloyd;
 mod sampling;
 mod stage;
+mod state_dict;
 mod upsample;
 
 use std::cell::OnceCell;
@@ -21,6 +22,7 @@ pub use checkpoint::{ModelFiles, PartialLoad, Record, StageFile, Status, Trainin
 pub use config::{NullText, SamplingDefaults, StageConfig, StageName};
 pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};
+pub use state_dict::from_state_dict;
 pub use upsample::upsample;
 
 use crate::diffusion::{AugLevel, Sampler, Thresholding};

@@ -8,10 +8,12 @@
 
 pub mod decode;
 pub mod png;
+mod preparation;
 pub mod resize;
 
 pub use decode::DecodeOptions;
 pub use png::PngText;
+pub use preparation::Preparation;
 pub use resize::Filter;
 
 use crate::error::{Error, ErrorKind, Result};

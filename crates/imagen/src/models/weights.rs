@@ -5,18 +5,17 @@
 //! A file is input from outside: its header is checked against its length before anything is believed, and a file
 //! that does not fit a network is refused with the complete list of what is missing or mis-shaped.
 //!
-//! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`]).
-//! Several files of one network are a [`Checkpoint`].
+//! A checkpoint that is cut into several files under an index is one set of tensors ([`Weights::from_shards`],
+//! [`Weights::open_checkpoint`]).
 //!
 //! Deliberately not here: which tensors a network wants (the network says so), and devices.
 
 mod file_bytes;
 mod linear;
-mod sharded;
 mod shards;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -28,7 +27,6 @@ use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
 pub use linear::Storage;
-pub use sharded::Checkpoint;
 pub use shards::shard_names;
 pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
@@ -42,6 +40,17 @@ pub struct Weights {
     files: Vec<Opened>,
     metadata: HashMap<String, String>,
     entries: BTreeMap<String, Entry>,
+}
+
+/// What tensors take in memory; see [`Weights::kept`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptSize {
+    /// How many numbers they hold.
+    pub numbers: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+    /// Bytes of the largest.
+    pub largest: u64,
 }
 
 /// A safetensors file whose header is read.
@@ -184,6 +193,28 @@ impl Weights {
         )))
     }
 
+    /// Checks that there are these tensors, in these shapes, and no others.
+    ///
+    /// # Errors
+    /// `Model`, one line that lists what is wrong.
+    pub fn require_exactly(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
+        const SHOWN: usize = 12;
+        let mut complaints: Vec<String> =
+            expected.iter().filter_map(|(name, shape)| self.complaint(name, shape)).collect();
+        let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let extra = self.names().filter(|name| !known.contains(name));
+        complaints
+            .extend(extra.map(|name| format!("`{name}` {:?} is not of this network", self.shape(name).unwrap_or(&[]))));
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        let count = complaints.len();
+        let more = if count > SHOWN { format!("; and {} more", count - SHOWN) } else { String::new() };
+        complaints.truncate(SHOWN);
+        let list = complaints.join("; ");
+        Err(Error::model(format!("{} does not fit its config.json ({count} tensors): {list}{more}", self.label)))
+    }
+
     /// What is wrong with a tensor, if anything is.
     fn complaint(&self, name: &str, shape: &[usize]) -> Option<String> {
         let Some(entry) = self.entries.get(name) else {
@@ -202,6 +233,27 @@ impl Weights {
             }
             other => Some(format!("`{name}` has type {other:?} (expected F32, F16, BF16 or I8 with scales)")),
         }
+    }
+
+    /// What the tensors that `takes` takes become in memory where matrices and convolutions are kept as `storage` says and
+    /// vectors in f32; from the header alone.
+    pub fn kept(&self, storage: Storage, takes: impl Fn(&str) -> bool) -> KeptSize {
+        let mut size = KeptSize::default();
+        for name in self.names().filter(|name| takes(name)) {
+            let entry = &self.entries[name];
+            let (numbers, rows) = (entry.shape.iter().product::<usize>(), entry.shape.first().copied().unwrap_or(1));
+            let bytes = match storage {
+                _ if entry.shape.len() < 2 => 4 * numbers,
+                Storage::Stored => entry.range.len(),
+                Storage::F32 => 4 * numbers,
+                Storage::F16 | Storage::Bf16 => 2 * numbers,
+                Storage::Int8 => numbers + 4 * rows,
+            };
+            size.numbers += numbers as u64;
+            size.bytes += bytes as u64;
+            size.largest = size.largest.max(bytes as u64);
+        }
+        size
     }
 
     /// The values of a tensor in row-major order.

@@ -16,9 +16,9 @@ use imagen_kernels::norm::{GroupNorm, LayerNorm};
 use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
-use super::StoredLinear;
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
+use super::{StoredConv, StoredLinear};
 
 mod autodiff;
 mod frozen;
@@ -279,6 +279,10 @@ impl NetworkOps for Flex {
 
     fn stored_linear(x: T, w: StoredLinear, bias: Maybe<Self>, residual: Maybe<Self>) -> T {
         frozen::stored_linear(x, &w, bias.into_option(), residual.into_option())
+    }
+
+    fn stored_conv3x3(x: T, w: StoredConv, bias: T, residual: Maybe<Self>, scale: f32) -> T {
+        frozen::stored_conv3x3(x, &w, bias, residual.into_option(), scale)
     }
 
     fn biased_attention(q: T, kv: T, bias: T, mask: Maybe<Self>, scale: f32) -> T {

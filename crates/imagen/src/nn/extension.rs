@@ -5,9 +5,9 @@
 
 use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
 
-use super::StoredLinear;
 use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 use super::reference;
+use super::{StoredConv, StoredLinear};
 
 /// An optional tensor; the extension macro does not accept `Option` as an input.
 #[derive(ExtensionType)]
@@ -126,6 +126,16 @@ pub trait NetworkOps: Backend {
         #[extension_type] residual: Maybe<Self>,
     ) -> FloatTensor<Self> {
         reference::stored_linear::<Self>(x, w, bias.into_option(), residual.into_option())
+    }
+    /// See [`super::ops::stored_conv3x3`].
+    fn stored_conv3x3(
+        x: FloatTensor<Self>,
+        w: StoredConv,
+        bias: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        reference::stored_conv3x3::<Self>(x, w, bias, residual.into_option(), scale)
     }
     /// See [`super::ops::biased_attention`].
     fn biased_attention(

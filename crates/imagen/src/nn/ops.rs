@@ -15,7 +15,7 @@ pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::{StoredLinear, reference};
+use super::{StoredConv, StoredLinear, reference};
 
 /// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -253,6 +253,23 @@ pub fn stored_linear<const D: usize>(
         reference::stored_linear::<Dispatch>(x, w, bias, residual)
     } else {
         <Dispatch as NetworkOps>::stored_linear(x, w, Maybe::from_option(bias), Maybe::from_option(residual))
+    })
+}
+
+/// `(conv(x, w) + bias + residual)·scale` with frozen 3×3 weights in their stored form, stride 1 and padding 1; `x [n, h, w, c]`,
+/// `bias [k]`, `residual` and result `[n, h, w, k]`.
+pub fn stored_conv3x3(
+    x: Tensor<4>,
+    w: &StoredConv,
+    bias: Tensor<1>,
+    residual: Option<Tensor<4>>,
+    scale: f32,
+) -> Tensor<4> {
+    let _span = trace_span!("stored_conv3x3", x = ?x.dims(), k = w.channels().1).entered();
+    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), bias.into_dispatch(), inner(residual));
+    Tensor::from_dispatch(match defined() {
+        true => reference::stored_conv3x3::<Dispatch>(x, w, bias, residual, scale),
+        false => <Dispatch as NetworkOps>::stored_conv3x3(x, w, bias, Maybe::from_option(residual), scale),
     })
 }
 

@@ -5,9 +5,9 @@
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
 
-use super::StoredLinear;
 use super::extension::BlockParameters;
 use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
+use super::{StoredConv, StoredLinear};
 
 const EPS: f32 = 1e-5;
 
@@ -208,6 +208,18 @@ pub(super) fn stored_linear<B: Backend>(
     let w = B::float_from_data(TensorData::new(w.widened(), [c, k]), &device);
     let bias = bias.unwrap_or_else(|| B::float_from_data(TensorData::new(vec![0.0f32; k], [k]), &device));
     linear::<B>(x, w, bias, residual, 1.0)
+}
+
+pub(super) fn stored_conv3x3<B: Backend>(
+    x: FloatTensor<B>,
+    w: StoredConv,
+    bias: FloatTensor<B>,
+    residual: Option<FloatTensor<B>>,
+    scale: f32,
+) -> FloatTensor<B> {
+    let ((c, k), device) = (w.channels(), x.device());
+    let w = B::float_from_data(TensorData::new(w.widened(), [3, 3, c, k]), &device);
+    conv3x3::<B>(x, w, bias, residual, 1, scale)
 }
 
 pub(super) fn rms_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, eps: f32) -> FloatTensor<B> {

@@ -5,6 +5,19 @@
 
 pub(super) use xxhash_rust::xxh64::{Xxh64, xxh64};
 
+/// A name of 128 bits in hexadecimal digits for a list of texts; another list has another.
+pub(crate) fn content_hash(texts: &[&str]) -> String {
+    let half = |seed: u64| {
+        let mut hasher = Xxh64::new(seed);
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        hasher.digest()
+    };
+    format!("{:016x}{:016x}", half(0), half(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::xxh64;

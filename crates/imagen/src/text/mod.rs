@@ -28,6 +28,7 @@ pub use cache::{CacheEvent, EmbeddingCache};
 pub use clip::ClipTextEncoder;
 pub use files::EncoderFiles;
 pub use frozen::{FrozenEncoder, LanguageModel};
+pub(crate) use hash::content_hash;
 pub use t5::T5Encoder;
 
 /// A batch of captions as a diffusion model sees them.

@@ -100,7 +100,10 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
 }
 
 /// Puts the text encoder into a model folder that has none.
-fn copy_encoder(model: &Path, text: &EncoderFiles) -> Result<()> {
+///
+/// # Errors
+/// `Model` where the folder holds another one; `Io`.
+pub fn copy_encoder(model: &Path, text: &EncoderFiles) -> Result<()> {
     let folder = model.join("text");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
     for (file, bytes) in text.iter() {

@@ -34,7 +34,7 @@ pub use ema::Average;
 pub use enlargement::{
     AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
 };
-pub use export::{Choice, export};
+pub use export::{Choice, copy_encoder, export};
 pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
 pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
 pub use plan::Plan;

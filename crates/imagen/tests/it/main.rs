@@ -6,6 +6,7 @@ mod data;
 mod deepfloyd;
 mod eval;
 mod floors;
+mod fuzz;
 mod human;
 mod image;
 mod laws;

@@ -1,5 +1,6 @@
 //! `imagen models`: published models, fetched once and kept where Hugging Face's own tools keep them. One subverb is one file.
 
+mod convert;
 mod info;
 mod list;
 mod pull;
@@ -22,7 +23,7 @@ Environment:
   HF_ENDPOINT     another hub
   HF_HUB_OFFLINE  1: never open a connection";
 
-/// Published models: look, fetch, check, remove
+/// Published models: look, fetch, check, remove, convert
 ///
 /// Only what this program reads is fetched: configurations, tokenizers and safetensors, never pickled weights.
 #[derive(Debug, clap::Args)]
@@ -39,17 +40,19 @@ enum Verb {
     Pull(pull::Pull),
     Verify(verify::Verify),
     Rm(rm::Rm),
+    Convert(convert::Convert),
 }
 
 impl Models {
     pub(crate) fn run(self) -> Result<()> {
-        let settings = Settings::from_env()?;
+        let settings = Settings::from_env;
         match self.verb {
-            Verb::List(verb) => verb.run(&settings),
-            Verb::Info(verb) => verb.run(&settings),
-            Verb::Pull(verb) => verb.run(&settings),
-            Verb::Verify(verb) => verb.run(&settings),
-            Verb::Rm(verb) => verb.run(&settings),
+            Verb::List(verb) => verb.run(&settings()?),
+            Verb::Info(verb) => verb.run(&settings()?),
+            Verb::Pull(verb) => verb.run(&settings()?),
+            Verb::Verify(verb) => verb.run(&settings()?),
+            Verb::Rm(verb) => verb.run(&settings()?),
+            Verb::Convert(verb) => verb.run(),
         }
     }
 }

@@ -12,11 +12,12 @@ use serde_json::json;
 
 use imagen::cascade::StageName;
 use imagen::cascade::deepfloyd::{
-    DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, Timesteps, Verdict, clean_caption,
+    DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, TextCache, Timesteps, Verdict, clean_caption,
 };
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
-use super::{HOW, MACHINE, PerStage, Sample, Seed};
+use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed};
+use crate::cli::plan::{self, deepfloyd::Storages};
 use crate::cli::shared;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -38,9 +39,14 @@ pub(super) struct DeepFloydArgs {
     /// DeepFloyd IF: leave the captions as they are, in small letters
     #[arg(long, hide_short_help = true, help_heading = HOW)]
     no_clean: bool,
-    /// DeepFloyd IF: the second stage's folder; a subfolder of the model where absent
-    #[arg(long, value_name = "FOLDER", help_heading = MACHINE)]
+    /// DeepFloyd IF: the second stage; a subfolder of the model where absent
+    #[arg(long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     model_2: Option<PathBuf>,
+    #[command(flatten)]
+    storage: Storages,
+    /// DeepFloyd IF: neither read nor write the cache of the prompts' embeddings
+    #[arg(long, hide_short_help = true, help_heading = MACHINE)]
+    no_text_cache: bool,
     /// DeepFloyd IF: embeddings of the prompts in place of a text encoder (safetensors)
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = MACHINE)]
     embeddings: Option<PathBuf>,
@@ -64,6 +70,8 @@ impl DeepFloydArgs {
             ("--noise-level", self.noise_level.is_some()),
             ("--no-clean", self.no_clean),
             ("--model-2", self.model_2.is_some()),
+            ("--storage", self.storage.given()),
+            ("--no-text-cache", self.no_text_cache),
             ("--embeddings", self.embeddings.is_some()),
             ("--image", self.image.is_some()),
             ("--mask", self.mask.is_some()),
@@ -141,10 +149,14 @@ fn picture(path: Option<&PathBuf>) -> Result<Option<Picture>> {
     Ok(path.map(|path| decode::open(path, &DecodeOptions::default())).transpose()?)
 }
 
-/// The name of a folder without the path to it.
-fn name(path: &Path) -> String {
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+/// Bytes of the cache of embeddings; those of a prompt take 1.3 MB with T5-XXL.
+const TEXT_CACHE: u64 = 512 << 20;
+
+/// The folder of that cache, below the usual one.
+fn text_cache() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("imagen/texts"))
 }
 
 impl Sample {
@@ -167,8 +179,14 @@ impl Sample {
         let progress = Progress::new(self.quiet);
         progress.note(format_args!("opening {}", folder.display()));
         let device = shared::device();
-        let model = DeepFloyd::open(folder, self.deepfloyd.model_2.as_deref(), &device)?;
+        let second = self.deepfloyd.model_2.as_deref().map(shared::model_folder).transpose()?;
+        let storage = self.deepfloyd.storage.pair();
+        let mut model = DeepFloyd::open(folder, second.as_deref(), &device)?.with_storage(storage.0, storage.1);
+        if let Some(folder) = text_cache().filter(|_| !self.deepfloyd.no_text_cache) {
+            model = model.with_text_cache(TextCache::new(folder, TEXT_CACHE));
+        }
         let request = self.deepfloyd_request(prompts, &model)?;
+        plan::deepfloyd::check(&self.memory, &model, &request, storage)?;
         let subjects = self.deepfloyd_subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) {
@@ -263,15 +281,23 @@ impl Sample {
                 (*stage, record)
             })
             .collect();
-        let names: Vec<String> =
-            stages.keys().filter_map(|stage| model.folder(*stage)).map(|folder| name(&folder.path)).collect();
-        let (count, mut finished) = (subjects.len(), 0);
+        let names: Vec<String> = stages
+            .keys()
+            .filter_map(|stage| model.folder(*stage))
+            .map(|folder| shared::model_name(&folder.path))
+            .collect();
+        let (count, mut finished, mut passed) = (subjects.len(), 0, 0);
         if request.embeddings.is_none() {
-            progress.note("encoding the prompts");
+            let cached = model.texts_are_cached(&request)?;
+            progress.note(if cached { "the prompts' embeddings are in the cache" } else { "encoding the prompts" });
         }
+        if model.has_checker() {
+            progress.note("the model ships a safety checker, and it judges every picture");
+        }
+        let mut previews = Previews::open(self.previews.as_deref())?;
         for event in model.sample(request)? {
             match event? {
-                IfEvent::Step { stage, index, of, pictures, .. } => {
+                IfEvent::Step { stage, index, of, pictures, x_hat } => {
                     let which = match (count, pictures.len()) {
                         (1, _) => String::new(),
                         (_, 1) => format!("picture {} of {count}", pictures.start + 1),
@@ -279,6 +305,8 @@ impl Sample {
                     };
                     let title = format!("{stage} {which}");
                     progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    let check = |picture| model.check(picture).map(|(picture, _)| picture);
+                    previews.step(stage, (index, of), &x_hat, check)?;
                 }
                 IfEvent::Image { last: true, index, picture, verdict, .. } => {
                     let subject = &subjects[index];
@@ -303,6 +331,7 @@ impl Sample {
                     }
                     self.write_deepfloyd(&record, index, &picture, outputs, &progress)?;
                     finished += 1;
+                    passed += usize::from(verdict.is_some_and(|verdict| !verdict.withheld()));
                 }
                 IfEvent::Image { .. } => {}
             }
@@ -310,6 +339,11 @@ impl Sample {
                 progress.finish();
                 return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
             }
+        }
+        if model.has_checker() {
+            let s = if passed == 1 { "" } else { "s" };
+            let withheld = finished - passed;
+            progress.note(format_args!("the safety checker passed {passed} picture{s} and withheld {withheld}"));
         }
         Ok(())
     }

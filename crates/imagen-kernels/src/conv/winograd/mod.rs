@@ -109,6 +109,9 @@ pub(super) fn forward<T: Transform>(
     match source {
         Source::Prepared(u) => assert!(u.len() >= weights_len::<T>(isa, c, k), "transformed weights"),
         Source::Weights(Weights::Plain(w) | Weights::Flipped(w)) => assert_eq!(w.len(), 9 * c * k, "weights"),
+        Source::Weights(Weights::Stored(w)) => {
+            assert_eq!((w.features(), w.isa()), ((9 * c, k), isa), "stored weights");
+        }
     }
     let call = Call { isa, c, k, tiling, x, zeros: &zeros, epilogue };
     if !few(c, k) {

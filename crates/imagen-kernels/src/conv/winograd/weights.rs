@@ -6,6 +6,7 @@
 use super::transform::Transform;
 use crate::isa::Kernel;
 use crate::simd::{Simd, prefetch};
+use crate::stored::{Bf16, F16, F32, Format, Int8, Stored, StoredLinear};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ pub(crate) enum Weights<'a> {
     Plain(&'a [f32]),
     /// `[3, 3, k, c]`, to be read as `w[2 - r, 2 - s, out, in]`: those of the convolution whose gradient this is.
     Flipped(&'a [f32]),
+    /// `[9 c, k]` in panels, in the type in which they are stored.
+    Stored(&'a StoredLinear),
 }
 
 /// Most lanes of a vector: the size of the block in which flipped weights are transposed.
@@ -127,6 +130,38 @@ impl<T: Transform> WeightTransform<'_, T> {
         }
     }
 
+    /// Weights in panels, which are widened on the way.
+    #[inline(always)]
+    unsafe fn stored<V: Simd, T2: Stored>(&self, w: &StoredLinear) {
+        let mut taps = [0.0; 9 * 2 * LANES];
+        let mut scales = [1.0; 2 * LANES];
+        if let Some(of) = w.scales().get(self.column..) {
+            let n = of.len().min(2 * V::LANES);
+            scales[..n].copy_from_slice(&of[..n]);
+        }
+        let int8 = !w.scales().is_empty();
+        // SAFETY: the panel of columns column.., which has 9 c rows of two vectors; a panel in every plane.
+        unsafe {
+            let panel = w.panels().cast::<T2::Bits>().add(self.column * 9 * self.c);
+            for (i, channel) in self.channels.clone().enumerate() {
+                for t in 0..9 {
+                    let from = panel.add((t * self.c + channel) * 2 * V::LANES);
+                    for half in [0, V::LANES] {
+                        let mut value = T2::load::<V>(from.add(half));
+                        if int8 {
+                            value = value * V::load(scales.as_ptr().add(half));
+                        }
+                        value.store(taps.as_mut_ptr().add(t * 2 * V::LANES + half));
+                    }
+                }
+                for half in [0, V::LANES] {
+                    let to = self.to.add(i * 2 * V::LANES + half);
+                    self.channel::<V>(taps.as_ptr().add(half), 2 * V::LANES, to);
+                }
+            }
+        }
+    }
+
     /// Weights to be flipped and transposed.
     #[inline(always)]
     unsafe fn flipped<V: Simd>(&self, w: &[f32]) {
@@ -159,6 +194,12 @@ impl<T: Transform> Kernel for WeightTransform<'_, T> {
             match self.weights {
                 Weights::Plain(w) => self.plain::<V>(w),
                 Weights::Flipped(w) => self.flipped::<V>(w),
+                Weights::Stored(w) => match w.format() {
+                    Format::F32 => self.stored::<V, F32>(w),
+                    Format::F16 => self.stored::<V, F16>(w),
+                    Format::Bf16 => self.stored::<V, Bf16>(w),
+                    Format::Int8 => self.stored::<V, Int8>(w),
+                },
             }
         }
     }

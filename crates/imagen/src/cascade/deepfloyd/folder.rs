@@ -13,10 +13,13 @@ use super::ddpm::Ddpm;
 use super::stage::IfStage;
 use crate::error::{Context, Error, Result};
 use crate::models::if_unet::{IfUnet, IfUnetConfig};
-use crate::models::weights::Checkpoint;
+use crate::models::weights::{Storage, Weights};
 
 /// The file that makes a folder one of diffusers'.
 pub(super) const INDEX: &str = "model_index.json";
+
+/// The part that judges pictures.
+pub(super) const CHECKER: &str = "safety_checker";
 
 const FIRST: [&str; 3] = ["IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline"];
 const SECOND: [&str; 3] =
@@ -79,6 +82,17 @@ impl StageFolder {
         };
         known("unet", "UNet2DConditionModel")?;
         known("scheduler", "DDPMScheduler")?;
+        let checker = parts.get(CHECKER).and_then(|value| value.get(1)).filter(|class| !class.is_null());
+        if checker.is_some() {
+            known(CHECKER, "IFSafetyChecker")?;
+            if !path.join(CHECKER).is_dir() {
+                return Err(Error::model(format!(
+                    "{} names a {CHECKER}, and {} is not there; copy it beside unet",
+                    index.display(),
+                    path.join(CHECKER).display()
+                )));
+            }
+        }
         Ok(Self { path: path.to_owned(), second, config, parts })
     }
 
@@ -97,11 +111,11 @@ impl StageFolder {
         Ddpm::from_json(&read(&folder.join("scheduler_config.json"))?).context(|| folder.display().to_string())
     }
 
-    /// The stage with its network, which is read whole.
+    /// The stage with its network, which is read whole; its matrices and convolutions are kept as `storage` says.
     ///
     /// # Errors
     /// `Model` where a file is missing, damaged, or does not fit the others.
-    pub fn build(&self, device: &Device) -> Result<IfStage> {
+    pub fn build(&self, storage: Storage, device: &Device) -> Result<IfStage> {
         let _span = info_span!("build network", folder = %self.path.display()).entered();
         let process = self.process("scheduler")?;
         let picture = self.config.picture_channels();
@@ -114,17 +128,17 @@ impl StageFolder {
             )));
         }
         let noising = self.second.then(|| self.process("image_noising_scheduler")).transpose()?;
-        let weights = Checkpoint::open(&self.path.join("unet"), "diffusion_pytorch_model")?;
-        let unet = IfUnet::new(self.config.clone(), &weights, device)?;
+        let weights = self.weights()?;
+        let unet = IfUnet::new(self.config.clone(), &weights, storage, device)?;
         Ok(IfStage { unet, process, noising })
     }
 
-    /// Bytes of the network's weights on disk.
+    /// The network's weights, mapped.
     ///
     /// # Errors
-    /// [`Checkpoint::open`]'s.
-    pub fn bytes(&self) -> Result<usize> {
-        Checkpoint::open(&self.path.join("unet"), "diffusion_pytorch_model").map(|weights| weights.bytes())
+    /// [`Weights::open_checkpoint`]'s.
+    pub fn weights(&self) -> Result<Weights> {
+        Weights::open_checkpoint(&self.path.join("unet"), "diffusion_pytorch_model")
     }
 }
 

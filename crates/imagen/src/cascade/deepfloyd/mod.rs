@@ -8,29 +8,36 @@
 mod caption;
 mod ddpm;
 mod folder;
+mod needs;
 mod safety;
 mod sampling;
 mod stage;
+mod text_cache;
 mod texts;
 mod timesteps;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
 pub use caption::{clean as clean_caption, plain as plain_caption};
 pub use ddpm::{Clipping, Ddpm, Stepped};
 pub use folder::StageFolder;
-pub use safety::{SafetyChecker, Tower, Verdict};
+pub use needs::IfNeed;
+pub use safety::{SafetyChecker, Verdict};
 pub use sampling::{IfEvent, IfSampling};
 pub use stage::{Draw, IfOptions, IfStage, IfStep, IfSteps, IfTexts, Noise, Start};
+pub use text_cache::TextCache;
 pub use texts::{Embeddings, TOKENS, open_encoder};
 pub use timesteps::{NAMED, Timesteps};
 
+use self::safety::CheckerFiles;
 use super::StageName;
 use crate::error::{Error, Result};
 use crate::image::Picture;
+use crate::models::weights::Storage;
 
 /// The model: one or both stages.
 #[derive(Debug)]
@@ -38,7 +45,11 @@ pub struct DeepFloyd {
     device: Device,
     first: Option<StageFolder>,
     second: Option<StageFolder>,
-    checker: Option<SafetyChecker>,
+    storage: Storage,
+    text_storage: Storage,
+    text_cache: Option<TextCache>,
+    /// Its files, where a folder ships one, and the network once a picture was judged.
+    checker: Option<(CheckerFiles, OnceLock<SafetyChecker>)>,
 }
 
 /// What to draw.
@@ -140,7 +151,8 @@ impl DeepFloyd {
     /// Opens a folder of either stage. `second` is the second stage's; where absent it is looked for among the subfolders.
     ///
     /// # Errors
-    /// `Model` where a folder holds another pipeline or its configuration is not known, or a stage is of the other kind.
+    /// `Model` where a folder holds another pipeline or its configuration is not known, a stage is of the other kind, or a file
+    /// of the safety checker that it ships is missing.
     pub fn open(folder: &Path, second: Option<&Path>, device: &Device) -> Result<Self> {
         let one = StageFolder::open(folder)?;
         let device = device.clone();
@@ -149,7 +161,7 @@ impl DeepFloyd {
                 let (one, two) = (folder.display(), second.display());
                 return Err(Error::usage(format!("{one} is a second stage already; {two} cannot follow it")));
             }
-            return Ok(Self { device, first: None, second: Some(one), checker: None });
+            return Self::checked(Self { second: Some(one), ..Self::empty(device) });
         }
         let found = match second {
             Some(path) => Some(path.to_owned()),
@@ -167,18 +179,49 @@ impl DeepFloyd {
                 second.path.display()
             )));
         }
-        Ok(Self { device, first: Some(one), second, checker: None })
+        Self::checked(Self { first: Some(one), second, ..Self::empty(device) })
     }
 
-    /// The same with a safety checker.
-    pub fn with_checker(mut self, checker: SafetyChecker) -> Self {
-        self.checker = Some(checker);
-        self
+    fn empty(device: Device) -> Self {
+        let (storage, text_storage) = Default::default();
+        Self { device, first: None, second: None, storage, text_storage, text_cache: None, checker: None }
     }
 
-    /// The folder that ships a safety checker, if one does; [`Self::sample`] then wants it.
-    pub fn ships_checker(&self) -> Option<&StageFolder> {
-        self.folders().map(|(_, folder)| folder).find(|folder| folder.ships("safety_checker"))
+    /// The same with matrices and convolutions kept as `networks` and `text` say: those of the networks, and of the text encoder.
+    pub fn with_storage(self, networks: Storage, text: Storage) -> Self {
+        Self { storage: networks, text_storage: text, ..self }
+    }
+
+    /// The same with texts' states kept in a cache.
+    pub fn with_text_cache(self, cache: TextCache) -> Self {
+        Self { text_cache: Some(cache), ..self }
+    }
+
+    /// The same with the safety checker of the first folder that ships one.
+    fn checked(mut self) -> Result<Self> {
+        let files =
+            self.folders().map(|(_, folder)| CheckerFiles::of(folder)).find_map(Result::transpose).transpose()?;
+        self.checker = files.map(|files| (files, OnceLock::new()));
+        Ok(self)
+    }
+
+    /// Whether pictures are judged before they are handed out.
+    pub fn has_checker(&self) -> bool {
+        self.checker.is_some()
+    }
+
+    /// Judges a picture where the model ships a safety checker; what must be withheld comes back black.
+    ///
+    /// # Errors
+    /// `Model` where the checker's weights are damaged; [`SafetyChecker::check`]'s.
+    pub fn check(&self, picture: Picture) -> Result<(Picture, Option<Verdict>)> {
+        let Some((files, built)) = &self.checker else { return Ok((picture, None)) };
+        if built.get().is_none() {
+            // two threads at once would both build it, and one be kept
+            let _ = built.set(SafetyChecker::build(files, &self.device)?);
+        }
+        let checker = built.get().expect("just built");
+        checker.check(picture).map(|(picture, verdict)| (picture, Some(verdict)))
     }
 
     /// The stages that there are, in the order in which they run.
@@ -199,21 +242,12 @@ impl DeepFloyd {
     /// The stages that a request runs, each with its options.
     ///
     /// # Errors
-    /// `Usage` where the request contradicts itself or the model has not what it asks for; `Model` where the folder ships a
-    /// safety checker that has not been given.
+    /// `Usage` where the request contradicts itself or the model has not what it asks for.
     pub fn resolve(&self, request: &IfRequest) -> Result<Vec<(StageName, IfOptions)>> {
-        if let (Some(folder), None) = (self.ships_checker(), &self.checker) {
-            return Err(Error::model(format!(
-                "{} ships a safety checker, which the licence of these weights asks to apply, and this program cannot run it: the \
-                 image tower of CLIP is missing",
-                folder.path.join("safety_checker").display()
-            )));
-        }
         let all = self.stages();
         let until = request.until.unwrap_or(*all.last().expect("a model has a stage"));
         if !all.contains(&until) {
-            let list = all.iter().map(|stage| stage.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Error::usage(format!("there is no stage {until}; this model has {list}")));
+            return Err(Error::usage(format!("there is no stage {until}; this model has {}", needs::list(&all))));
         }
         let alone = self.first.is_none();
         if alone && (request.start.is_none() || request.mask.is_some() || request.strength.is_some()) {

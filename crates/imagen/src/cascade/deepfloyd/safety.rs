@@ -1,31 +1,42 @@
 //! The safety checker that DeepFloyd IF's folders ship, which their licence asks to leave in place.
 //!
-//! A tower (CLIP ViT-L/14) turns a picture into a vector, two heads turn that into the logits of what must not be shown and
-//! of a watermark. As in diffusers, a logit above 0.5 replaces the picture by a black one, and the result says so.
+//! CLIP's image tower (ViT-L/14) turns a picture into a vector, two heads turn that into the logits of what must not be shown
+//! and of a watermark. As in diffusers, a logit above 0.5 replaces the picture by a black one, and the result says so.
+//! Its files are looked at when a model is opened, and read when the first picture is judged.
 
-use burn::tensor::{Tensor, TensorData};
+use std::path::PathBuf;
 
-use crate::error::{Error, Result};
-use crate::image::Picture;
-use crate::models::weights::Checkpoint;
+use burn::tensor::{Device, Tensor, TensorData};
+use tracing::info_span;
 
-/// Pictures to vectors `[n, d]`: the image tower of CLIP with its projection.
-pub type Tower = Box<dyn Fn(&[Picture]) -> Result<Tensor<2>> + Send + Sync>;
+use super::folder::{CHECKER, StageFolder};
+use crate::error::{Context, Error, Result};
+use crate::image::{Picture, Preparation};
+use crate::models::clip::{ClipConfig, ClipImage, ClipImageConfig};
+use crate::models::weights::{Storage, Weights};
 
 /// The logit above which a picture is withheld.
 const THRESHOLD: f32 = 0.5;
 
-/// A tower with the two heads.
-pub struct SafetyChecker {
-    tower: Tower,
-    /// Weights and bias, of `p_head` and `w_head`.
-    heads: [(Vec<f32>, f32); 2],
+/// The part that says how pictures are prepared for the checker.
+const EXTRACTOR: &str = "feature_extractor";
+
+/// A checker whose files are there and fit each other.
+#[derive(Debug)]
+pub(super) struct CheckerFiles {
+    path: PathBuf,
+    config: ClipImageConfig,
+    preparation: Preparation,
+    weights: Weights,
 }
 
-impl std::fmt::Debug for SafetyChecker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SafetyChecker").field("width", &self.heads[0].0.len()).finish_non_exhaustive()
-    }
+/// The tower with the two heads.
+#[derive(Debug)]
+pub struct SafetyChecker {
+    tower: ClipImage,
+    preparation: Preparation,
+    /// Weights and bias, of `p_head` and `w_head`.
+    heads: [(Vec<f32>, f32); 2],
 }
 
 /// What the checker found in a picture.
@@ -44,39 +55,102 @@ impl Verdict {
     }
 }
 
+impl CheckerFiles {
+    /// Those of a folder, where it ships them.
+    pub(super) fn of(folder: &StageFolder) -> Result<Option<Self>> {
+        if !folder.ships(CHECKER) {
+            return Ok(None);
+        }
+        let path = folder.path.join(CHECKER);
+        let read = |path: PathBuf| match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::model(format!("{} is missing, which the safety checker needs", path.display())))
+            }
+            other => other.map_err(|e| Error::io("read", &path, e)),
+        };
+        let open = || {
+            let config = ClipConfig::from_json(&read(path.join("config.json"))?)?;
+            let mut config = config.image.ok_or_else(|| Error::model("config.json describes no image tower"))?;
+            let weights = Weights::open_checkpoint(&path, "model")?;
+            // the width that the heads see, which files say in two places
+            let Some([1, width]) = weights.shape(HEADS[0][0]) else {
+                return Err(Error::model(format!("{}: expected `{}` of [1, width]", weights.label(), HEADS[0][0])));
+            };
+            config.projection_dim = *width;
+            weights.require(&HEADS.map(|[weight, _]| (weight, vec![1, config.projection_dim])))?;
+            weights.require(&HEADS.map(|[_, bias]| (bias, vec![1])))?;
+            let extractor = folder.path.join(EXTRACTOR);
+            let preparation = Preparation::read(&read(extractor.join("preprocessor_config.json"))?)
+                .and_then(|preparation| preparation.check(config.image_size).map(|()| preparation))
+                .context(|| extractor.display().to_string())?;
+            Ok(Self { path: path.clone(), config, preparation, weights })
+        };
+        open().map(Some).context(|| path.display().to_string())
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn bytes(&self) -> usize {
+        self.weights.size()
+    }
+
+    fn build(&self, device: &Device) -> Result<SafetyChecker> {
+        let _span = info_span!("build safety checker").entered();
+        let head = |[weight, bias]: [&str; 2]| {
+            let weight = self.weights.tensor_f32(weight, &[1, self.config.projection_dim])?;
+            Ok::<_, Error>((weight, self.weights.tensor_f32(bias, &[1])?[0]))
+        };
+        let heads = [head(HEADS[0])?, head(HEADS[1])?];
+        let tower = ClipImage::new(self.config.clone(), &self.weights, Storage::Stored, device)?;
+        Ok(SafetyChecker { tower, preparation: self.preparation.clone(), heads })
+    }
+}
+
+/// Weight and bias of what must not be shown and of a watermark.
+const HEADS: [[&str; 2]; 2] = [["p_head.weight", "p_head.bias"], ["w_head.weight", "w_head.bias"]];
+
 impl SafetyChecker {
-    /// The heads of a checkpoint (`p_head`, `w_head`) behind a tower.
+    /// The checker of a folder, where it ships one.
     ///
     /// # Errors
-    /// `Model` where a head is missing or damaged.
-    pub fn new(tower: Tower, weights: &Checkpoint) -> Result<Self> {
-        let head = |name: &str| {
-            let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-            let width = match weights.shape(&weight) {
-                Some([1, width]) => *width,
-                _ => return Err(Error::model(format!("{}: expected `{weight}` of [1, width]", weights.label()))),
-            };
-            Ok((weights.tensor_f32(&weight, &[1, width])?, weights.tensor_f32(&bias, &[1])?[0]))
-        };
-        Ok(Self { tower, heads: [head("p_head")?, head("w_head")?] })
+    /// `Model` where a file of it is missing or damaged, or it is another network.
+    pub fn open(folder: &StageFolder, device: &Device) -> Result<Option<Self>> {
+        CheckerFiles::of(folder)?.map(|files| Self::build(&files, device)).transpose()
+    }
+
+    pub(super) fn build(files: &CheckerFiles, device: &Device) -> Result<Self> {
+        files.build(device).context(|| files.path.display().to_string())
+    }
+
+    /// The logits of something that must not be shown and of a watermark.
+    ///
+    /// # Errors
+    /// `Usage` where the picture cannot be resized for the tower.
+    pub fn logits(&self, picture: &Picture) -> Result<[f32; 2]> {
+        let side = self.tower.config().image_size;
+        let mut pixels = Vec::with_capacity(side * side * 3);
+        self.preparation.apply(picture, side, &mut pixels)?;
+        let pixels = Tensor::from_data(TensorData::new(pixels, [1, side, side, 3]), self.tower.device());
+        let vector = self.tower.embed(pixels)?.into_data().try_to_vec::<f32>();
+        let vector = vector.map_err(|e| Error::model(format!("embeddings are f32: {e:?}")))?;
+        Ok(self
+            .heads
+            .each_ref()
+            .map(|(weight, bias)| weight.iter().zip(&vector).map(|(w, x)| w * x).sum::<f32>() + bias))
     }
 
     /// Judges a picture; what must be withheld comes back black.
     ///
     /// # Errors
-    /// The tower's; `Model` where its vectors do not fit the heads.
+    /// As [`SafetyChecker::logits`]; `NonFinite` where a logit is not a number, so that nothing passes unseen.
     pub fn check(&self, picture: Picture) -> Result<(Picture, Verdict)> {
-        let vector = (self.tower)(std::slice::from_ref(&picture))?;
-        let width = self.heads[0].0.len();
-        if vector.dims() != [1, width] {
-            let found = vector.dims();
-            return Err(Error::model(format!("the safety checker's tower gives {found:?}: expected [1, {width}]")));
+        let _span = info_span!("safety checker").entered();
+        let logits = self.logits(&picture)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            let message = format!("the safety checker's logits are {logits:?}; its weights are damaged");
+            return Err(Error::new(crate::error::ErrorKind::NonFinite, message));
         }
-        let found = self.heads.each_ref().map(|(weight, bias)| {
-            let head = Tensor::<2>::from_data(TensorData::new(weight.clone(), [width, 1]), &vector.device());
-            vector.clone().matmul(head).into_scalar::<f32>() + bias > THRESHOLD
-        });
-        let verdict = Verdict { unsafe_content: found[0], watermark: found[1] };
+        let [unsafe_content, watermark] = logits.map(|logit| logit > THRESHOLD);
+        let verdict = Verdict { unsafe_content, watermark };
         if !verdict.withheld() {
             return Ok((picture, verdict));
         }

@@ -12,7 +12,7 @@ use tracing::info_span;
 
 use super::safety::Verdict;
 use super::stage::{Draw, IfOptions, IfStage, IfSteps, IfTexts, Noise, Start};
-use super::texts::{Embeddings, open_encoder};
+use super::texts::Embeddings;
 use super::{DeepFloyd, IfRequest};
 use crate::cascade::StageName;
 use crate::cascade::sampling::to_pictures;
@@ -137,12 +137,10 @@ impl<'a> IfSampling<'a> {
 
     /// The prompts' embeddings; the encoder is there only while it runs.
     fn embed(&self) -> Result<Embeddings> {
-        let folders = [&self.model.first, &self.model.second];
-        let mut folders = folders.into_iter().flatten();
-        let first = folders.next().expect("a model has a stage");
-        let folder = if first.ships("text_encoder") { first } else { folders.next().unwrap_or(first) };
-        let encoder = open_encoder(folder, &self.model.device)?;
-        Embeddings::encode(encoder.as_ref(), &self.request.prompts, self.request.clean)
+        let model = self.model;
+        let (folder, cache) = (model.encoder_folder(), model.text_cache.as_ref());
+        let (prompts, clean) = (&self.request.prompts, self.request.clean);
+        Embeddings::of_folder(folder, model.text_storage, cache, prompts, clean, &model.device)
     }
 
     /// Enters the next batch of this stage, or the next stage; `false` at the end.
@@ -164,7 +162,7 @@ impl<'a> IfSampling<'a> {
         let folder = self.model.folder(name).expect("resolved: a stage of this model");
         let network = match &self.network {
             Some(network) => network.clone(),
-            None => self.network.insert(Rc::new(folder.build(&self.model.device)?)).clone(),
+            None => self.network.insert(Rc::new(folder.build(self.model.storage, &self.model.device)?)).clone(),
         };
         let pictures = self.next..(self.next + self.request.batch.max(1)).min(self.pictures());
         self.next = pictures.end;
@@ -212,11 +210,12 @@ impl<'a> IfSampling<'a> {
     fn finish(&mut self, pictures: Range<usize>, z: Tensor<4>) -> Result<()> {
         let stage = self.stages[self.stage].0;
         let last = self.stage + 1 == self.stages.len();
+        if last && self.next == self.pictures() {
+            // the network goes before the safety checker comes
+            self.network = None;
+        }
         for (i, (picture, index)) in to_pictures(&z)?.into_iter().zip(pictures).enumerate() {
-            let (picture, verdict) = match &self.model.checker {
-                Some(checker) => checker.check(picture).map(|(picture, verdict)| (picture, Some(verdict)))?,
-                None => (picture, None),
-            };
+            let (picture, verdict) = self.model.check(picture)?;
             self.drawn.push(z.clone().narrow(0, i, 1));
             self.ready.push_back(IfEvent::Image { stage, last, index, picture, verdict });
         }
@@ -240,6 +239,7 @@ impl<'a> IfSampling<'a> {
             let (index, of, x_hat) = (step.index, step.of, step.x_hat);
             let event = IfEvent::Step { stage, index, of, pictures: pictures.clone(), x_hat };
             if index + 1 == of {
+                drop(steps);
                 self.finish(pictures, step.z)?;
             } else {
                 self.running = Some((pictures, steps));

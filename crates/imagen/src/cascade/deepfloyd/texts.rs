@@ -9,8 +9,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::caption;
 use super::folder::StageFolder;
+use super::text_cache::TextCache;
 use crate::error::{Context, Error, Result};
-use crate::models::weights::Weights;
+use crate::models::weights::{Storage, Weights};
 use crate::text::{self, EncoderFiles, Padding, TextEncoder, TextOptions};
 
 /// Tokens of a text.
@@ -71,37 +72,88 @@ impl Embeddings {
         (row(&self.prompts), row(&self.empty))
     }
 
+    /// Those of `prompts` by the text encoder of a folder, which is opened only where `cache` lacks one of them.
+    ///
+    /// # Errors
+    /// As [`open_encoder`] and [`Embeddings::encode`].
+    pub(super) fn of_folder(
+        folder: &StageFolder,
+        storage: Storage,
+        cache: Option<&TextCache>,
+        prompts: &[String],
+        clean: bool,
+        device: &Device,
+    ) -> Result<Self> {
+        let Some(cache) = cache else {
+            return Self::encode(open_encoder(folder, storage, device)?.as_ref(), prompts, clean);
+        };
+        let texts = cleaned(prompts, clean);
+        let key = encoder_key(folder, storage)?;
+        let mut encoder = None;
+        let mut states = |text: &str| {
+            if let Some(states) = cache.get(&key, text, device) {
+                return Ok(states);
+            }
+            let encoder = match &encoder {
+                Some(encoder) => encoder,
+                None => encoder.insert(open_encoder(folder, storage, device)?),
+            };
+            let states = padded(encoder.as_ref(), text)?;
+            cache.put(&key, text, &states);
+            Ok::<_, Error>(states)
+        };
+        let all = texts.iter().map(|text| states(text)).collect::<Result<Vec<_>>>()?;
+        let empty = states("")?;
+        Self::new(Tensor::cat(all, 0), empty)
+    }
+
     /// Those of `prompts` by an encoder.
     ///
     /// # Errors
     /// The encoder's; `Model` where it does not give the states of padding up to its greatest length.
     pub fn encode(encoder: &dyn TextEncoder, prompts: &[String], clean: bool) -> Result<Self> {
-        let cleaned: Vec<String> =
-            prompts.iter().map(|prompt| if clean { caption::clean(prompt) } else { caption::plain(prompt) }).collect();
-        let encode = |texts: &[&str]| {
-            let sequence = encoder.encode(texts)?.sequence;
-            let tokens = sequence.dims()[1];
-            if tokens != encoder.max_length() {
-                return Err(Error::model(format!(
-                    "the text encoder gives {tokens} tokens of {}: these networks look at the padding too; it must pad to the \
-                     greatest length",
-                    encoder.max_length()
-                )));
-            }
-            Ok(sequence)
-        };
-        let texts: Vec<&str> = cleaned.iter().map(String::as_str).collect();
         // one at a time: a large encoder's states of many prompts need not be there at once
-        let all = texts.iter().map(|text| encode(&[text])).collect::<Result<Vec<_>>>()?;
-        Self::new(Tensor::cat(all, 0), encode(&[""])?)
+        let texts = cleaned(prompts, clean);
+        let all = texts.iter().map(|text| padded(encoder, text)).collect::<Result<Vec<_>>>()?;
+        Self::new(Tensor::cat(all, 0), padded(encoder, "")?)
     }
 }
 
-/// The text encoder of a folder.
+/// Prompts as the encoder reads them.
+pub(super) fn cleaned(prompts: &[String], clean: bool) -> Vec<String> {
+    prompts.iter().map(|prompt| if clean { caption::clean(prompt) } else { caption::plain(prompt) }).collect()
+}
+
+/// The states `[1, t, d]` of a text, padding included.
+fn padded(encoder: &dyn TextEncoder, text: &str) -> Result<Tensor<3>> {
+    let sequence = encoder.encode(&[text])?.sequence;
+    let tokens = sequence.dims()[1];
+    if tokens != encoder.max_length() {
+        return Err(Error::model(format!(
+            "the text encoder gives {tokens} tokens of {}: these networks look at the padding too; it must pad to the greatest \
+             length",
+            encoder.max_length()
+        )));
+    }
+    Ok(sequence)
+}
+
+/// What names a folder's text encoder in a cache: its files and how it is used.
+pub(super) fn encoder_key(folder: &StageFolder, storage: Storage) -> Result<String> {
+    Ok(format!("{:016x}-{TOKENS}-padded-{}", encoder_files(folder)?.fingerprint(), storage.name()))
+}
+
+/// The text encoder of a folder, its matrices kept as `storage` says.
 ///
 /// # Errors
 /// `Model` where the folder has none, or one of a family that is not known here.
-pub fn open_encoder(folder: &StageFolder, device: &Device) -> Result<Box<dyn TextEncoder>> {
+pub fn open_encoder(folder: &StageFolder, storage: Storage, device: &Device) -> Result<Box<dyn TextEncoder>> {
+    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, storage };
+    text::load(encoder_files(folder)?, &options, device)
+}
+
+/// The files of that encoder.
+pub(super) fn encoder_files(folder: &StageFolder) -> Result<EncoderFiles> {
     let path = &folder.path;
     if !folder.ships("text_encoder") || !folder.ships("tokenizer") {
         return Err(Error::model(format!(
@@ -109,7 +161,5 @@ pub fn open_encoder(folder: &StageFolder, device: &Device) -> Result<Box<dyn Tex
             path.display()
         )));
     }
-    let files = EncoderFiles::open_apart(&path.join("text_encoder"), &path.join("tokenizer"))?;
-    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, ..TextOptions::default() };
-    text::load(files, &options, device)
+    EncoderFiles::open_apart(&path.join("text_encoder"), &path.join("tokenizer"))
 }

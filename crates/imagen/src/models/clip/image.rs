@@ -26,7 +26,8 @@ pub struct ClipImage {
 }
 
 impl ClipImage {
-    /// The image tower with the weights of a file in transformers' layout, with or without the prefix `vision_model.`.
+    /// The image tower with the weights of a file in transformers' layout, with the prefix `vision_model.` once, twice (where
+    /// the tower is a part of another network, the projection with it) or not at all.
     ///
     /// The network lives on `device` without its autodiff association.
     ///
@@ -35,9 +36,10 @@ impl ClipImage {
     pub fn new(config: ClipImageConfig, weights: &Weights, storage: Storage, device: &Device) -> Result<Self> {
         config.check()?;
         let device = device.clone().without_autodiff();
-        let prefixes = ["vision_model.", ""];
-        let prefix = prefixes.into_iter().find(|prefix| weights.shape(&format!("{prefix}{CLASS}")).is_some());
-        let prefix = prefix.unwrap_or(prefixes[0]);
+        let prefixes = [("vision_model.", ""), ("", ""), ("vision_model.vision_model.", "vision_model.")];
+        let found = prefixes.into_iter().find(|(prefix, _)| weights.shape(&format!("{prefix}{CLASS}")).is_some());
+        let (prefix, outer) = found.unwrap_or(prefixes[0]);
+        let projection = format!("{outer}{PROJECTION}");
         let (d, layers, p) = (config.hidden_size, config.num_hidden_layers, config.patch_size);
         let tokens = config.grid() * config.grid() + 1;
         let widths = Widths {
@@ -52,7 +54,7 @@ impl ClipImage {
             (name(CLASS), vec![d]),
             (name(PATCHES), vec![d, 3, p, p]),
             (name(POSITIONS), vec![tokens, d]),
-            (PROJECTION.to_owned(), projection_shape.to_vec()),
+            (projection.clone(), projection_shape.to_vec()),
         ];
         expected.extend([BEFORE, AFTER].iter().flat_map(|norm| tower::norm(&name(norm), d)));
         expected.extend(tower::expected(prefix, layers, widths));
@@ -65,7 +67,7 @@ impl ClipImage {
         let positions = Tensor::from_data(TensorData::new(positions, [1, tokens, d]), &device);
         let (before, after) = (loader.norm(&name(BEFORE), d)?, loader.norm(&name(AFTER), d)?);
         let blocks = loader.blocks(prefix, layers, widths)?;
-        let projection = weights.linear(PROJECTION, projection_shape, storage)?;
+        let projection = weights.linear(&projection, projection_shape, storage)?;
         Ok(Self { patches, class, positions, before, blocks, after, projection, device, config })
     }
 

@@ -7,7 +7,7 @@
 use burn::tensor::Tensor;
 
 use super::config::{IfUnetConfig, TEXT_GROUPS};
-use super::layers::{Conv, GroupNorm, Linear, Loader};
+use super::layers::{Conv, GroupNorm, Linear, Loader, Pair};
 use crate::error::Result;
 use crate::nn::ops::{self, Activation};
 
@@ -57,23 +57,10 @@ impl ResnetBlock {
     /// `x [n, h, w, from]`, `embedding [n, e]` as the blocks take it → `[n, h', w', to]`.
     pub(super) fn forward(&self, x: Tensor<4>, embedding: &Tensor<2>) -> Tensor<4> {
         let film = self.modulation.forward(embedding.clone());
-        let Some(resample) = self.resample else {
-            let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x.clone()));
-            let block = ops::ResidualBlock {
-                norm1: self.norm1.parameters(),
-                weight1: self.conv1.weight.clone(),
-                bias1: self.conv1.bias.clone(),
-                norm2: self.norm2.parameters(),
-                weight2: self.conv2.weight.clone(),
-                bias2: self.conv2.bias.clone(),
-                groups: [self.norm1.groups, self.norm2.groups],
-                activation: self.activation,
-            };
-            return ops::residual_block(x, film, shortcut, block, self.scale);
-        };
-        let resampled = |x: Tensor<4>| match resample {
-            Resample::Down => ops::average_pool2(x),
-            Resample::Up => ops::upsample2(x),
+        let resampled = |x: Tensor<4>| match self.resample {
+            None => x,
+            Some(Resample::Down) => ops::average_pool2(x),
+            Some(Resample::Up) => ops::upsample2(x),
         };
         let h = self.conv1.forward(resampled(self.norm1.forward(x.clone(), None, self.activation)));
         let h = self.norm2.forward(h, Some(film), self.activation);
@@ -92,9 +79,9 @@ pub(super) struct Attention {
     norm: GroupNorm,
     q: Linear,
     /// Keys and values of the picture.
-    kv: Option<Linear>,
+    kv: Option<Pair>,
     text_norm: GroupNorm,
-    text_kv: Linear,
+    text_kv: Pair,
     out: Linear,
     heads: usize,
 }

@@ -1,73 +1,93 @@
 //! The layers of a frozen network and how they come out of a checkpoint in PyTorch's layouts.
 //!
-//! Convolutions `[k, c, 3, 3]` become `[3, 3, c, k]`, matrices `[k, c]` become `[c, k]`, one tensor at a time. The same
-//! walk without a checkpoint only lists what it would ask for: names and shapes are written down once.
+//! Matrices and 3×3 convolutions stay in memory as the file stores them, or as they are asked for ([`Storage`]), once; the
+//! kernels widen them. The same walk without a checkpoint only lists what it would ask for: names and shapes are written down
+//! once.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::Result;
-use crate::models::weights::Checkpoint;
+use crate::models::weights::{Storage, Weights};
 use crate::nn::ops::{self, Activation};
+use crate::nn::{StoredConv, StoredLinear};
+
+/// Convolutions of fewer channels are kept in f32.
+const FEW: usize = 12;
 
 /// Finds, or only lists, the tensors of a network.
 pub(super) struct Loader<'a> {
-    source: Option<&'a Checkpoint>,
+    source: Option<&'a Weights>,
+    storage: Storage,
     device: &'a Device,
     /// Name and shape of everything that was asked for.
     pub(super) listed: Vec<(String, Vec<usize>)>,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(source: Option<&'a Checkpoint>, device: &'a Device) -> Self {
-        Self { source, device, listed: Vec::new() }
+    pub(super) fn new(source: Option<&'a Weights>, storage: Storage, device: &'a Device) -> Self {
+        Self { source, storage, device, listed: Vec::new() }
     }
 
-    /// A tensor, with its values turned by `turn`; a placeholder of no numbers where nothing is read.
-    fn tensor<const D: usize>(
+    /// What `read` reads, or nothing where this walk only lists.
+    fn part<T>(
         &mut self,
         name: String,
-        shape: &[usize],
-        to: [usize; D],
-        turn: impl FnOnce(Vec<f32>) -> Vec<f32>,
-    ) -> Result<Tensor<D>> {
-        let tensor = match self.source {
-            Some(source) => TensorData::new(turn(source.tensor_f32(&name, shape)?), to),
-            None => TensorData::new(Vec::<f32>::new(), [0; D]),
-        };
-        self.listed.push((name, shape.to_vec()));
-        Ok(Tensor::from_data(tensor, self.device))
+        shape: Vec<usize>,
+        read: impl FnOnce(&Weights, &str) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let part = self.source.map(|source| read(source, &name)).transpose()?;
+        self.listed.push((name, shape));
+        Ok(part)
+    }
+
+    /// A small tensor as it is in the file; of no numbers where nothing is read.
+    fn tensor<const D: usize>(&mut self, name: String, shape: [usize; D]) -> Result<Tensor<D>> {
+        let values = self.part(name, shape.to_vec(), |source, name| source.tensor_f32(name, &shape))?;
+        let data = values.map_or_else(|| TensorData::new(Vec::<f32>::new(), [0; D]), |x| TensorData::new(x, shape));
+        Ok(Tensor::from_data(data, self.device))
     }
 
     pub(super) fn vector(&mut self, name: String, n: usize) -> Result<Tensor<1>> {
-        self.tensor(name, &[n], [n], |values| values)
+        self.tensor(name, [n])
     }
 
-    /// `[1, n]` in the file.
+    /// `[1, n]`
     pub(super) fn row(&mut self, name: String, n: usize) -> Result<Tensor<2>> {
-        self.tensor(name, &[1, n], [1, n], |values| values)
+        self.tensor(name, [1, n])
     }
 
     pub(super) fn linear(&mut self, name: &str, c: usize, k: usize) -> Result<Linear> {
-        let weight = self.tensor(format!("{name}.weight"), &[k, c], [c, k], |values| turned(&values, k, c, 1))?;
-        Ok(Linear { weight, bias: self.vector(format!("{name}.bias"), k)? })
+        let storage = self.storage;
+        let weight =
+            self.part(format!("{name}.weight"), vec![k, c], |source, name| source.linear(name, [k, c], storage));
+        Ok(Linear { weight: weight?, bias: self.vector(format!("{name}.bias"), k)? })
     }
 
-    /// Two maps from the same input as one, `[c, 2k]`.
-    pub(super) fn pair(&mut self, names: [String; 2], c: usize, k: usize) -> Result<Linear> {
-        let [first, second] = names;
-        let (a, b) = (self.linear(&first, c, k)?, self.linear(&second, c, k)?);
-        Ok(Linear { weight: Tensor::cat(vec![a.weight, b.weight], 1), bias: Tensor::cat(vec![a.bias, b.bias], 0) })
+    /// Two maps from the same input, whose outputs follow each other.
+    pub(super) fn pair(&mut self, [first, second]: [String; 2], c: usize, k: usize) -> Result<Pair> {
+        Ok(Pair([self.linear(&first, c, k)?, self.linear(&second, c, k)?]))
     }
 
     /// A 1×1 convolution, which is a matrix.
     pub(super) fn pointwise(&mut self, name: &str, c: usize, k: usize) -> Result<Linear> {
-        let weight = self.tensor(format!("{name}.weight"), &[k, c, 1, 1], [c, k], |values| turned(&values, k, c, 1))?;
-        Ok(Linear { weight, bias: self.vector(format!("{name}.bias"), k)? })
+        let (storage, shape) = (self.storage, vec![k, c, 1, 1]);
+        let weight = self.part(format!("{name}.weight"), shape, |source, name| source.pointwise(name, [k, c], storage));
+        Ok(Linear { weight: weight?, bias: self.vector(format!("{name}.bias"), k)? })
     }
 
     pub(super) fn conv(&mut self, name: &str, c: usize, k: usize) -> Result<Conv> {
-        let (from, to) = ([k, c, 3, 3], [3, 3, c, k]);
-        let weight = self.tensor(format!("{name}.weight"), &from, to, |values| turned(&values, k, c, 9))?;
+        let (weight, shape) = (format!("{name}.weight"), vec![k, c, 3, 3]);
+        let (storage, device) = (self.storage, self.device);
+        let weight = if c.min(k) < FEW {
+            // a picture's channels: next to nothing to keep, and the kernels for them read f32
+            let read = |source: &Weights, name: &str| {
+                let values = turned(&source.tensor_f32(name, &[k, c, 3, 3])?, k, c, 9);
+                Ok(Tensor::from_data(TensorData::new(values, [3, 3, c, k]), device))
+            };
+            self.part(weight, shape, read)?.map(Taps::Tensor)
+        } else {
+            self.part(weight, shape, |source, name| source.conv3x3(name, [k, c], storage))?.map(Taps::Stored)
+        };
         Ok(Conv { weight, bias: self.vector(format!("{name}.bias"), k)? })
     }
 
@@ -101,37 +121,65 @@ fn turned(values: &[f32], k: usize, c: usize, taps: usize) -> Vec<f32> {
     out
 }
 
+/// Where a walk only lists, layers have no weights; such a network is never run.
+const LISTED: &str = "a network that runs was read";
+
 #[derive(Debug)]
 pub(super) struct Linear {
-    weight: Tensor<2>,
+    weight: Option<StoredLinear>,
     bias: Tensor<1>,
 }
 
 impl Linear {
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::linear(x, self.weight.clone(), self.bias.clone(), None, 1.0)
+        self.weight.as_ref().expect(LISTED).forward(x, Some(self.bias.clone()), None)
     }
 
     /// The same plus `residual`.
     pub(super) fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        ops::linear(x, self.weight.clone(), self.bias.clone(), Some(residual), 1.0)
+        self.weight.as_ref().expect(LISTED).forward(x, Some(self.bias.clone()), Some(residual))
+    }
+}
+
+/// Keys and values of one input.
+#[derive(Debug)]
+pub(super) struct Pair([Linear; 2]);
+
+impl Pair {
+    /// `[.., c]` → `[.., 2 k]`, the first map's output before the second's.
+    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ops::concat(self.0[0].forward(x.clone()), self.0[1].forward(x))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Conv {
-    pub(super) weight: Tensor<4>,
-    pub(super) bias: Tensor<1>,
+    weight: Option<Taps>,
+    bias: Tensor<1>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a hundred of them, next to nothing beside its weights")]
+enum Taps {
+    Tensor(Tensor<4>),
+    Stored(StoredConv),
 }
 
 impl Conv {
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::conv3x3(x, self.weight.clone(), self.bias.clone(), None, 1, 1.0)
+        self.run(x, None, 1.0)
     }
 
     /// `(conv(x) + residual) · scale`.
     pub(super) fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>, scale: f32) -> Tensor<4> {
-        ops::conv3x3(x, self.weight.clone(), self.bias.clone(), Some(residual), 1, scale)
+        self.run(x, Some(residual), scale)
+    }
+
+    fn run(&self, x: Tensor<4>, residual: Option<Tensor<4>>, scale: f32) -> Tensor<4> {
+        match self.weight.as_ref().expect(LISTED) {
+            Taps::Tensor(weight) => ops::conv3x3(x, weight.clone(), self.bias.clone(), residual, 1, scale),
+            Taps::Stored(weight) => weight.forward(x, self.bias.clone(), residual, scale),
+        }
     }
 }
 
@@ -139,17 +187,12 @@ impl Conv {
 pub(super) struct GroupNorm {
     weight: Tensor<1>,
     bias: Tensor<1>,
-    pub(super) groups: usize,
+    groups: usize,
 }
 
 impl GroupNorm {
     pub(super) fn forward(&self, x: Tensor<4>, film: Option<Tensor<2>>, activation: Activation) -> Tensor<4> {
         ops::group_norm(x, self.weight.clone(), self.bias.clone(), film, self.groups, activation)
-    }
-
-    /// Scale and shift.
-    pub(super) fn parameters(&self) -> [Tensor<1>; 2] {
-        [self.weight.clone(), self.bias.clone()]
     }
 }
 

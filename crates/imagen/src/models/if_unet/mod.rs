@@ -1,7 +1,7 @@
 //! The networks of DeepFloyd IF: `UNet2DConditionModel` with the blocks and embeddings that its two stages have.
 //!
 //! The layout is that of diffusers' folders; every size comes from `config.json` ([`IfUnetConfig`]), the weights from a
-//! [`Checkpoint`]. The network is frozen. It maps a noised picture, a step of the process, the text and, in the second
+//! [`Weights`]. The network is frozen. It maps a noised picture, a step of the process, the text and, in the second
 //! stage, the noised enlargement with its noise level to ε and the variance's choice; what these mean is not its business.
 //!
 //! What depends on the text alone (its pooled vector, keys and values of every layer) is computed once ([`IfText`]) and
@@ -9,6 +9,7 @@
 
 mod blocks;
 mod config;
+mod cost;
 mod layers;
 
 use burn::tensor::{Device, Tensor};
@@ -16,11 +17,11 @@ use tracing::debug_span;
 
 pub use config::{IfLevel, IfUnetConfig};
 
-use super::weights::Checkpoint;
+use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::{ops, timestep_embedding};
 use blocks::{Attention, Resample, ResnetBlock};
-use layers::{Conv, GroupNorm, LayerNorm, Linear, Loader, activate};
+use layers::{Conv, GroupNorm, LayerNorm, Linear, Loader, Pair, activate};
 
 /// The network of one stage.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ struct Pooling {
     norm1: LayerNorm,
     position: Tensor<2>,
     q: Linear,
-    kv: Linear,
+    kv: Pair,
     project: Linear,
     norm2: LayerNorm,
     heads: usize,
@@ -77,18 +78,19 @@ pub struct IfText {
 }
 
 impl IfUnet {
-    /// The network of this configuration with the weights of a checkpoint.
+    /// The network of this configuration with the weights of a checkpoint, whose matrices and convolutions are kept as `storage`
+    /// says.
     ///
     /// # Errors
     /// `Model` where tensors are missing, of another shape or type, not of this network, or not finite.
-    pub fn new(config: IfUnetConfig, weights: &Checkpoint, device: &Device) -> Result<Self> {
+    pub fn new(config: IfUnetConfig, weights: &Weights, storage: Storage, device: &Device) -> Result<Self> {
         weights.require_exactly(&Self::tensors(&config, device))?;
-        Self::load(config, &mut Loader::new(Some(weights), device), device)
+        Self::load(config, &mut Loader::new(Some(weights), storage, device), device)
     }
 
     /// Name and shape, as in the file, of every tensor of a network of this configuration.
     pub fn tensors(config: &IfUnetConfig, device: &Device) -> Vec<(String, Vec<usize>)> {
-        let mut loader = Loader::new(None, device);
+        let mut loader = Loader::new(None, Storage::Stored, device);
         // a walk that reads nothing
         Self::load(config.clone(), &mut loader, device).map(|_| loader.listed).unwrap_or_default()
     }

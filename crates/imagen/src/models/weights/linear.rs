@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Encoding, Weights};
 use crate::error::{Error, Result};
-use crate::nn::{StoredLinear, StoredWeights, quantize_rows};
+use crate::nn::{StoredConv, StoredLinear, StoredWeights, quantize_rows};
 
 /// How the matrices of a frozen network are kept in memory. Vectors (biases, norms) are always f32, and so are all sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,65 +48,90 @@ impl Weights {
     /// # Errors
     /// As [`Weights::tensor_f32`]; `Model` when a number is too large for the form asked for.
     pub fn linear(&self, name: &str, [k, c]: [usize; 2], storage: Storage) -> Result<StoredLinear> {
-        let (encoding, bytes) = self.encoded(name, &[k, c])?;
+        self.stored(name, &[k, c], storage, |w| StoredLinear::from_rows(c, k, w))
+    }
+
+    /// The 1×1 convolution `[k, c, 1, 1]` as a frozen linear layer.
+    ///
+    /// # Errors
+    /// As [`Weights::linear`].
+    pub fn pointwise(&self, name: &str, [k, c]: [usize; 2], storage: Storage) -> Result<StoredLinear> {
+        self.stored(name, &[k, c, 1, 1], storage, |w| StoredLinear::from_rows(c, k, w))
+    }
+
+    /// The 3×3 convolution `[k, c, 3, 3]` from `c` to `k` channels, frozen.
+    ///
+    /// # Errors
+    /// As [`Weights::linear`].
+    pub fn conv3x3(&self, name: &str, [k, c]: [usize; 2], storage: Storage) -> Result<StoredConv> {
+        self.stored(name, &[k, c, 3, 3], storage, |w| StoredConv::from_pytorch(c, k, w))
+    }
+
+    /// What `make` makes of a tensor in the form asked for, one row for each of the first axis.
+    fn stored<T>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        storage: Storage,
+        make: impl FnOnce(StoredWeights<'_>) -> T,
+    ) -> Result<T> {
+        let (encoding, bytes) = self.encoded(name, shape)?;
+        let c: usize = shape[1..].iter().product();
         let bits = || -> Vec<u16> { bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
         let finite = |bits: &[u16], exponent: u16| match bits.iter().any(|b| b & exponent == exponent) {
             true => Err(self.not_finite(name)),
             false => Ok(()),
         };
-        let linear = match (&encoding, storage) {
+        let made = match (&encoding, storage) {
             (Encoding::F16, Storage::Stored | Storage::F16) => {
                 let bits = bits();
                 finite(&bits, 0x7c00)?;
-                StoredLinear::from_rows(c, k, StoredWeights::F16(&bits))
+                make(StoredWeights::F16(&bits))
             }
             (Encoding::Bf16, Storage::Stored | Storage::Bf16) => {
                 let bits = bits();
                 finite(&bits, 0x7f80)?;
-                StoredLinear::from_rows(c, k, StoredWeights::Bf16(&bits))
+                make(StoredWeights::Bf16(&bits))
             }
             (Encoding::Int8 { scales, .. }, Storage::Stored | Storage::Int8) => {
-                let integers = bytemuck::cast_slice(bytes);
-                StoredLinear::from_rows(c, k, StoredWeights::Int8 { integers, scales })
+                make(StoredWeights::Int8 { integers: bytemuck::cast_slice(bytes), scales })
             }
-            (_, Storage::Stored | Storage::F32) => {
-                StoredLinear::from_rows(c, k, StoredWeights::F32(&self.tensor_f32(name, &[k, c])?))
-            }
+            (_, Storage::Stored | Storage::F32) => make(StoredWeights::F32(&self.tensor_f32(name, shape)?)),
             (_, Storage::F16) => {
-                let bits = self.converted(name, [k, c], |x| x.iter().map(|&x| f16::from_f32(x).to_bits()).collect())?;
+                let bits = self.converted(name, shape, |x| x.iter().map(|&x| f16::from_f32(x).to_bits()).collect())?;
                 if finite(&bits, 0x7c00).is_err() {
                     return Err(Error::model(format!(
                         "{}: `{name}` holds a number beyond ±65504, which f16 cannot; choose bf16 or f32",
                         self.label
                     )));
                 }
-                StoredLinear::from_rows(c, k, StoredWeights::F16(&bits))
+                make(StoredWeights::F16(&bits))
             }
             (_, Storage::Bf16) => {
-                let bits =
-                    self.converted(name, [k, c], |x| x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect())?;
-                StoredLinear::from_rows(c, k, StoredWeights::Bf16(&bits))
+                let bits = self.converted(name, shape, |x| x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect())?;
+                make(StoredWeights::Bf16(&bits))
             }
             (_, Storage::Int8) => {
                 let rows = |x: &[f32]| vec![quantize_rows(x, x.len().checked_div(c).unwrap_or(0), c)];
-                let (integers, scales): (Vec<_>, Vec<_>) = self.converted(name, [k, c], rows)?.into_iter().unzip();
+                let (integers, scales): (Vec<_>, Vec<_>) = self.converted(name, shape, rows)?.into_iter().unzip();
                 let (integers, scales) = (integers.concat(), scales.concat());
-                StoredLinear::from_rows(c, k, StoredWeights::Int8 { integers: &integers, scales: &scales })
+                make(StoredWeights::Int8 { integers: &integers, scales: &scales })
             }
         };
         let entry = &self.entries[name];
         self.files[entry.file].bytes.release(entry.range.clone());
-        Ok(linear)
+        Ok(made)
     }
 
     /// What `convert` makes of the rows, some at a time.
     fn converted<T: Send>(
         &self,
         name: &str,
-        [k, c]: [usize; 2],
+        shape: &[usize],
         convert: impl Fn(&[f32]) -> Vec<T> + Sync,
     ) -> Result<Vec<T>> {
-        let (encoding, bytes) = self.encoded(name, &[k, c])?;
+        let (encoding, bytes) = self.encoded(name, shape)?;
+        let (k, c) = (shape[0], shape[1..].iter().product::<usize>());
         let width = c * encoding.element_bytes();
         let blocks = (0..k.div_ceil(ROWS)).into_par_iter().map(|block| {
             let rows = block * ROWS..k.min((block + 1) * ROWS);

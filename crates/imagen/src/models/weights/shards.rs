@@ -1,7 +1,8 @@
-//! Checkpoints that are cut into several safetensors files, with an index that says which tensor is where
-//! (`model.safetensors.index.json`).
+//! Checkpoints of a folder as Hugging Face lays them out: one safetensors file, or several with an index that says which
+//! tensor is where (`model.safetensors.index.json`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -41,6 +42,46 @@ pub fn shard_names(label: &str, index: &[u8]) -> Result<Vec<String>> {
 }
 
 impl Weights {
+    /// Maps the checkpoint `stem` of a folder (`model`, `diffusion_pytorch_model`): one file, or an index with its shards; a
+    /// variant (`stem.fp16`) where there is no other.
+    ///
+    /// # Errors
+    /// `Model` where there is none, a file is missing or damaged, or index and shards contradict each other; `Io` where a
+    /// file cannot be read.
+    pub fn open_checkpoint(folder: &Path, stem: &str) -> Result<Self> {
+        for variant in ["", ".fp16", ".bf16"] {
+            let whole = folder.join(format!("{stem}{variant}.safetensors"));
+            if whole.is_file() {
+                return Self::open(&whole);
+            }
+            let names =
+                [format!("{stem}{variant}.safetensors.index.json"), format!("{stem}.safetensors.index{variant}.json")];
+            if let Some(index) = names.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+                let bytes = std::fs::read(&index).map_err(|e| Error::io("read", &index, e))?;
+                let label = index.display().to_string();
+                return Self::from_shards(label.clone(), &bytes, |name| {
+                    let path = folder.join(name);
+                    FileBytes::map(&path).map_err(|e| match e.kind() {
+                        ErrorKind::NotFound => {
+                            Error::model(format!("{label} names the shard {name}, which is not there; copy it too"))
+                        }
+                        _ => Error::io("read", &path, e),
+                    })
+                });
+            }
+        }
+        let pickle = folder.join(format!("{stem}.bin")).is_file() || folder.join("pytorch_model.bin").is_file();
+        let why = if pickle {
+            "; the .bin file there is a pickle, which is never read: convert it to safetensors"
+        } else {
+            ""
+        };
+        Err(Error::model(format!(
+            "{} holds no weights: expected {stem}.safetensors, or {stem}.safetensors.index.json with its shards{why}",
+            folder.display()
+        )))
+    }
+
     /// The tensors of all files that an index lists. `label` names the index in errors, `file` gives the bytes of a shard.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use imagen_kernels::norm::RmsNorm;
 use rayon::prelude::*;
 
 use super::{T, contiguous, conv_output, conv_shape, dims, filled, pool, recycle, slice, transformed};
-use crate::nn::StoredLinear;
+use crate::nn::{StoredConv, StoredLinear};
 
 pub(super) fn stored_linear(x: T, w: &StoredLinear, bias: Option<T>, residual: Option<T>) -> T {
     let (x, bias, residual) = (contiguous(x), bias.map(contiguous), residual.map(contiguous));
@@ -22,6 +22,17 @@ pub(super) fn stored_linear(x: T, w: &StoredLinear, bias: Option<T>, residual: O
     let rows = x.layout().num_elements() / c.max(1);
     let y = filled(shape, |y| {
         w.kernel().forward(rows, slice(&x), bias.as_ref().map(slice), residual.as_ref().map(slice), 1.0, y);
+    });
+    [Some(x), residual].into_iter().flatten().for_each(recycle);
+    y
+}
+
+pub(super) fn stored_conv3x3(x: T, w: &StoredConv, bias: T, residual: Option<T>, scale: f32) -> T {
+    let (x, bias, residual) = (contiguous(x), contiguous(bias), residual.map(contiguous));
+    let ([n, h, wide, found], (c, k)) = (dims(&x), w.channels());
+    assert!(found == c, "x has {found} channels, the weights take {c}");
+    let y = filled([n, h, wide, k], |y| {
+        w.kernel().forward([n, h, wide], slice(&x), Some(slice(&bias)), residual.as_ref().map(slice), scale, y);
     });
     [Some(x), residual].into_iter().flatten().for_each(recycle);
     y

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::nn::{StoredLinear, StoredWeights, quantize_rows};
+use crate::nn::{StoredConv, StoredLinear, StoredWeights, quantize_rows};
 
 #[test]
 fn stored_linear_is_its_definition() {
@@ -33,6 +33,25 @@ fn stored_linear_is_its_definition() {
         }
         let (x, bias, residual) = (x.into_dispatch(), inner(bias), inner(residual));
         Tensor::from_dispatch(reference::stored_linear::<Dispatch>(x, w, bias, residual))
+    });
+}
+
+#[test]
+fn stored_conv3x3_is_its_definition() {
+    same("stored_conv3x3", |inputs, sizes, fast| {
+        let (n, h, w) = (sizes.pick(1, 2), sizes.pick(1, 9), sizes.pick(1, 9));
+        let (c, k) = (sizes.pick(1, 30), sizes.pick(1, 40));
+        let values = inputs.rng.fold(8).normal(9 * c * k); // [k, c, 3, 3]
+        let bits: Vec<u16> = values.iter().map(|&x| f16::from_f32(x).to_bits()).collect();
+        let stored = if sizes.coin() { StoredWeights::F32(&values) } else { StoredWeights::F16(&bits) };
+        let stored = StoredConv::from_pytorch(c, k, stored);
+        let (x, bias) = (inputs.draw([n, h, w, c]), inputs.draw([k]));
+        let residual = sizes.coin().then(|| inputs.draw([n, h, w, k]));
+        if fast {
+            return ops::stored_conv3x3(x, &stored, bias, residual, 0.7);
+        }
+        let (x, bias, residual) = (x.into_dispatch(), bias.into_dispatch(), inner(residual));
+        Tensor::from_dispatch(reference::stored_conv3x3::<Dispatch>(x, stored, bias, residual, 0.7))
     });
 }
 

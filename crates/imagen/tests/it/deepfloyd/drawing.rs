@@ -12,7 +12,7 @@ use imagen::cascade::deepfloyd::{
     StageFolder, Start, Timesteps, Verdict, clean_caption,
 };
 use imagen::image::Picture;
-use imagen::models::weights::{Checkpoint, NamedTensor, Precision, write_safetensors};
+use imagen::models::weights::Storage;
 
 use super::{Golden, error, golden, numbers};
 
@@ -82,7 +82,7 @@ fn noise_of(golden: &Golden, run: &str) -> Noise {
 fn run(stage: &str, name: &str, options: &IfOptions, low: Option<Tensor<4>>, start: Option<Start>) -> Vec<IfStep> {
     let golden_file = Golden::open();
     let folder = StageFolder::open(&golden(stage)).unwrap();
-    let built = Rc::new(folder.build(&Device::flex()).unwrap());
+    let built = Rc::new(folder.build(Storage::Stored, &Device::flex()).unwrap());
     let texts =
         IfTexts { prompts: golden_file.tensor("prompt_embeds"), empty: golden_file.tensor("negative_prompt_embeds") };
     let size = [folder.config.sample_size; 2];
@@ -260,51 +260,69 @@ fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
     assert_eq!(pictures[0].1.width(), 16);
 }
 
-#[test]
-fn a_safety_checker_that_ships_is_applied_or_the_folder_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    copy(&golden("one"), folder.path());
-    std::fs::create_dir(folder.path().join("safety_checker")).unwrap();
-    let index = folder.path().join("model_index.json");
-    let text = std::fs::read_to_string(&index).unwrap();
-    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+/// The first stage with the golden safety checker.
+fn with_checker(folder: &Path) {
+    copy(&golden("one"), folder);
+    copy(&golden("safety/safety_checker"), &folder.join("safety_checker"));
+    copy(&golden("safety/feature_extractor"), &folder.join("feature_extractor"));
+    let index = folder.join("model_index.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
     json["safety_checker"] = serde_json::json!(["deepfloyd_if", "IFSafetyChecker"]);
     std::fs::write(&index, json.to_string()).unwrap();
+}
+
+#[test]
+fn the_safety_checker_judges_as_that_of_diffusers() {
+    let folder = tempfile::tempdir().unwrap();
+    with_checker(folder.path());
+    let (stage, device) = (StageFolder::open(folder.path()).unwrap(), Device::flex());
+    let checker = SafetyChecker::open(&stage, &device).unwrap().expect("the folder ships one");
+    let bytes = std::fs::read(golden("safety/pictures.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+    let flags = |name: &str| words(name).into_iter().map(|w| i32::from_le_bytes(w) != 0).collect::<Vec<_>>();
+    let logits =
+        ["logits.p", "logits.w"].map(|name| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<_>>());
+    let (withheld, unsafe_content, watermark) = (flags("withheld"), flags("unsafe"), flags("marked"));
+    assert!(withheld.contains(&true) && withheld.contains(&false) && unsafe_content != watermark);
+    for i in 0..withheld.len() {
+        let tensor = file.tensor(&format!("picture.{i}")).unwrap();
+        let picture = Picture::with_channels(tensor.shape()[1], tensor.shape()[0], 3, tensor.data().to_vec()).unwrap();
+        for (found, expected) in checker.logits(&picture).unwrap().iter().zip([logits[0][i], logits[1][i]]) {
+            println!("picture {i}: {found} for {expected}");
+            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "picture {i}: {found} for {expected}");
+        }
+        let (shown, verdict) = checker.check(picture.clone()).unwrap();
+        assert_eq!(verdict, Verdict { unsafe_content: unsafe_content[i], watermark: watermark[i] }, "picture {i}");
+        let black = Picture::filled(picture.width(), picture.height(), [0; 3]);
+        assert_eq!(shown, if withheld[i] { black } else { picture }, "picture {i}");
+    }
+}
+
+#[test]
+fn a_safety_checker_that_ships_is_applied_and_a_damaged_one_refuses_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    with_checker(folder.path());
     let device = Device::flex();
-    let model = || DeepFloyd::open(folder.path(), None, &device).unwrap();
-    let only_base = || {
-        let mut request = request(&["a", "b"]);
-        request.options.remove(&StageName::Sr256);
-        request
-    };
-    let refused = model().sample(only_base()).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Model);
-    assert!(refused.to_string().contains("ships a safety checker"), "{refused}");
-    // heads that see one number, and a tower that tells pictures apart by their seed's order
+    let mut only_base = request(&["a", "b"]);
+    only_base.options.remove(&StageName::Sr256);
+    let model = DeepFloyd::open(folder.path(), None, &device).unwrap();
+    assert!(model.has_checker());
+    let plain = DeepFloyd::open(&golden("one"), None, &device).unwrap();
+    for ((_, shown, verdict), (_, drawn, none)) in
+        draw(&model, only_base.clone()).0.into_iter().zip(draw(&plain, only_base).0)
+    {
+        assert_eq!(none, None);
+        let verdict = verdict.expect("judged");
+        let black = Picture::filled(drawn.width(), drawn.height(), [0; 3]);
+        assert_eq!(shown, if verdict.withheld() { black } else { drawn });
+    }
     let weights = folder.path().join("safety_checker/model.safetensors");
-    let head = |name: &str, shape: Vec<usize>, value: f32| NamedTensor {
-        name: name.to_owned(),
-        shape,
-        values: vec![value].into(),
-    };
-    let tensors = [
-        head("p_head.weight", vec![1, 1], 1.0),
-        head("p_head.bias", vec![1], -1.0),
-        head("w_head.weight", vec![1, 1], 0.0),
-        head("w_head.bias", vec![1], 0.25),
-    ];
-    write_safetensors(&weights, &tensors, &Default::default(), Precision::F32).unwrap();
-    let seen = std::sync::atomic::AtomicU32::new(0);
-    let tower = move |pictures: &[Picture]| {
-        let logit = if seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 { 2.0f32 } else { 1.25 };
-        assert_eq!(pictures.len(), 1);
-        Ok(Tensor::<2>::from_data([[logit]], &Device::flex()))
-    };
-    let checkpoint = Checkpoint::open(&folder.path().join("safety_checker"), "model").unwrap();
-    let checked = model().with_checker(SafetyChecker::new(Box::new(tower), &checkpoint).unwrap());
-    let pictures = draw(&checked, only_base()).0;
-    assert_eq!(pictures[0].2, Some(Verdict { unsafe_content: true, watermark: false }));
-    assert!(pictures[0].1.pixels().iter().all(|value| *value == 0));
-    assert_eq!(pictures[1].2, Some(Verdict::default()));
-    assert!(pictures[1].1.pixels().iter().any(|value| *value != 0));
+    std::fs::write(&weights, b"nothing").unwrap();
+    let refused = DeepFloyd::open(folder.path(), None, &device).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Model);
+    assert!(format!("{refused:#}").contains("model.safetensors is not a usable safetensors file"), "{refused:#}");
+    std::fs::remove_dir_all(folder.path().join("safety_checker")).unwrap();
+    let refused = format!("{:#}", DeepFloyd::open(folder.path(), None, &device).unwrap_err());
+    assert!(refused.contains("names a safety_checker") && refused.contains("is not there"), "{refused}");
 }

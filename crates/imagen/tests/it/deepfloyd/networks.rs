@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use imagen::models::if_unet::{IfUnet, IfUnetConfig};
-use imagen::models::weights::Checkpoint;
+use imagen::models::weights::{Storage, Weights};
 use imagen::nn::ops;
 
 use super::{Golden, error, golden, numbers};
@@ -10,8 +10,8 @@ use super::{Golden, error, golden, numbers};
 fn network(stage: &str) -> IfUnet {
     let folder = golden(stage).join("unet");
     let config = IfUnetConfig::from_json(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
-    let weights = Checkpoint::open(&folder, "diffusion_pytorch_model").unwrap();
-    IfUnet::new(config, &weights, &Device::flex()).unwrap()
+    let weights = Weights::open_checkpoint(&folder, "diffusion_pytorch_model").unwrap();
+    IfUnet::new(config, &weights, Storage::Stored, &Device::flex()).unwrap()
 }
 
 /// Both networks at three times: on the kernels and by the operations' definitions.
