@@ -9,6 +9,7 @@ mod eval;
 mod help;
 mod human;
 mod insight;
+mod metrics;
 mod models;
 mod refusals;
 mod sample;

@@ -8,6 +8,7 @@ mod eval;
 mod floors;
 mod human;
 mod image;
+mod inception;
 mod laws;
 mod roberta;
 mod t5;
