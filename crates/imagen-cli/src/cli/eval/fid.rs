@@ -15,10 +15,10 @@ Examples:
   imagen eval fid drawn data/cats --split-b validation
   imagen eval fid --samples 256 --data data/cats
 
-The distance grows as sets get smaller: compare only distances of sets of equal sizes. Memory does
-not grow with the number of pictures, but for 8 KB a picture with --interval. With --samples the base of the model
-draws captions of the set, and is compared with the validation pictures, beside training pictures
-(the best that can be expected) and an untrained network (the worst).";
+The distance grows as sets get smaller: compare only distances of sets of equal sizes. Memory
+does not grow with the number of pictures, but for 8 KB a picture with --interval. With --samples
+the base of the model draws captions of the set, and is compared with the validation pictures,
+beside training pictures (the best that can be expected) and an untrained network (the worst).";
 
 /// Frechet distance of two sets of pictures: FID with --inception, without it a distance over layout-1
 ///
