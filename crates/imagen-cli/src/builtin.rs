@@ -9,6 +9,7 @@ use imagen::cascade::ModelFiles;
 pub(crate) const FILES: &[(&str, &[u8])] = &[
     ("base.safetensors", include_bytes!("../../../models/default/base.safetensors")),
     ("sr256.safetensors", include_bytes!("../../../models/default/sr256.safetensors")),
+    ("sr1024.safetensors", include_bytes!("../../../models/default/sr1024.safetensors")),
     ("text/config.json", include_bytes!("../../../models/minilm/config.json")),
     ("text/tokenizer.json", include_bytes!("../../../models/minilm/tokenizer.json")),
     ("text/model.safetensors", include_bytes!("../../../models/minilm/model.safetensors")),

@@ -1,19 +1,27 @@
 //! `imagen eval`: how good pictures are, in numbers. One subverb is one file in `eval/`.
 //!
-//! `drawbench` draws what `human` shows to raters. `stats`, `frechet` and `kid` look at pictures that are there; `recovery`, `sweep` and
-//! `kid --samples` draw first. What is
-//! measured is in the library's `eval`; here pictures are fetched, drawn, and the numbers are put into words with
-//! everything that they depend on.
+//! `drawbench` draws what `human` shows to raters. `stats`, `fid`, `kid` and `precision-recall` look at pictures that are
+//! there (the last three through `comparison`), `clip-score` and `retrieval` at pictures with captions (through `captioned`);
+//! all but `stats` draw first with `--samples`, as `recovery`, `sweep` and `coco` always do. What is measured is in the
+//! library's `eval`; here pictures are fetched, drawn, and the numbers are put into words with everything that they
+//! depend on.
 
+mod captioned;
+mod clip_score;
+mod coco;
+mod comparison;
 mod drawbench;
 mod drawing;
-mod frechet;
+mod features;
+mod fid;
 mod genders;
 mod human;
 mod imports;
 mod kid;
 mod pictures;
+mod precision_recall;
 mod recovery;
+mod retrieval;
 mod samples;
 mod stats;
 mod sweep;
@@ -25,8 +33,9 @@ use crate::failure::Result;
 
 /// Measure pictures: distances between sets, whether the model draws the right thing, and what people say
 ///
-/// The features are the built-in `layout-1` (colours and edges by place), which need no weights. They are
-/// not Inception's, so no number here is an FID or a KID as papers report them.
+/// Distances are FID and KID as papers report them with the weights of Inception-v3 (`--inception FILE`, which
+/// tools/inception_weights.py makes). Without them the features are the built-in `layout-1` (colours and edges by
+/// place), and no number is called an FID.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Eval {
     #[command(subcommand)]
@@ -35,11 +44,15 @@ pub(crate) struct Eval {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    ClipScore(Box<clip_score::ClipScore>),
+    Coco(Box<coco::Coco>),
     Drawbench(Box<drawbench::DrawBench>),
-    Frechet(frechet::Frechet),
+    Fid(Box<fid::Fid>),
     Human(human::Human),
     Kid(Box<kid::Kid>),
+    PrecisionRecall(Box<precision_recall::PrecisionRecall>),
     Recovery(Box<recovery::Recovery>),
+    Retrieval(Box<retrieval::Retrieval>),
     Stats(stats::Stats),
     Sweep(Box<sweep::Sweep>),
 }
@@ -47,11 +60,15 @@ enum Verb {
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {
+            Verb::ClipScore(verb) => verb.run(),
+            Verb::Coco(verb) => verb.run(),
             Verb::Drawbench(verb) => verb.run(),
-            Verb::Frechet(verb) => verb.run(),
+            Verb::Fid(verb) => verb.run(),
             Verb::Human(verb) => verb.run(),
             Verb::Kid(verb) => verb.run(),
+            Verb::PrecisionRecall(verb) => verb.run(),
             Verb::Recovery(verb) => verb.run(),
+            Verb::Retrieval(verb) => verb.run(),
             Verb::Stats(verb) => verb.run(),
             Verb::Sweep(verb) => verb.run(),
         }

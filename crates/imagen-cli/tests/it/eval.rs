@@ -66,8 +66,9 @@ fn sets_that_are_alike_are_near_and_others_are_far() {
     let kid = json(folder.path(), &["eval", "kid", "a", "b"]);
     let (low, high) = (number(&kid["interval"]["low"]), number(&kid["interval"]["high"]));
     assert!(low < 0.0 && 0.0 < high, "sets of one distribution are at no distance: {kid}");
-    assert_eq!((&kid["a"]["pictures"], &kid["extractor"], &kid["blocks"]), (&json!(40), &json!("layout-1"), &json!(1)));
-    let text = succeed(folder.path(), &["eval", "frechet", "a", "b"]);
+    assert_eq!((&kid["a"]["pictures"], &kid["extractor"]), (&json!(40), &json!("layout-1")));
+    assert!(kid["way"].as_str().unwrap().contains("no seed"), "{kid}");
+    let text = succeed(folder.path(), &["eval", "fid", "a", "b"]);
     assert!(text.starts_with("Frechet distance (layout-1): ") && text.contains("note: 40 pictures are few"), "{text}");
     assert!(!text.contains("FID"), "{text}");
 }

@@ -37,7 +37,19 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in ["list", "info", "pull", "verify", "rm", "convert"] {
         insta::assert_snapshot!(format!("help_models_{verb}"), succeed(&here(), &["models", verb, "--help"]));
     }
-    for verb in ["drawbench", "frechet", "human", "kid", "recovery", "stats", "sweep"] {
+    for verb in [
+        "clip-score",
+        "coco",
+        "drawbench",
+        "fid",
+        "human",
+        "kid",
+        "precision-recall",
+        "recovery",
+        "retrieval",
+        "stats",
+        "sweep",
+    ] {
         insta::assert_snapshot!(format!("help_eval_{verb}"), succeed(&here(), &["eval", verb, "--help"]));
     }
     for verb in ["serve", "report", "export"] {

@@ -11,6 +11,7 @@ mod eval;
 mod help;
 mod human;
 mod insight;
+mod metrics;
 mod models;
 mod refusals;
 mod sample;

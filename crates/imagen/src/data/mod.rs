@@ -12,6 +12,6 @@ pub mod transform;
 
 pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
 pub use shapes::ShapesSummary;
-pub use source::{Example, Layout, Odd, Source, Split};
+pub use source::{CocoCaption, Example, Layout, Odd, Source, Split, coco_captions};
 pub use survey::{Look, Moments, Survey};
 pub use transform::Transform;

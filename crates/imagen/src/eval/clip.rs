@@ -2,12 +2,14 @@
 //!
 //! Pictures are prepared as `preprocessor_config.json` says ([`Preparation`]).
 
+use std::path::Path;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Context, Error, Result};
 use crate::image::{Picture, Preparation};
 use crate::models::clip::{ClipConfig, ClipImage, logit_scale, similarity};
-use crate::text::{ClipTextEncoder, EncoderFiles, TextOptions};
+use crate::text::{ClipTextEncoder, EncoderFiles, TextEncoder, TextOptions};
 
 /// Both towers of a CLIP with what prepares their inputs.
 #[derive(Debug)]
@@ -18,7 +20,30 @@ pub struct Clip {
     scale: f32,
 }
 
+/// The CLIP score of a cosine: 100 max(cos, 0), as papers state it.
+pub fn clip_score(cosine: f64) -> f64 {
+    100.0 * cosine.max(0.0)
+}
+
 impl Clip {
+    /// The network of a folder, which reads as many tokens as it has positions.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; `Io` when a file cannot be read.
+    pub fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let files = EncoderFiles::open(folder)?;
+        let config = ClipConfig::from_json(files.file("config.json")?).context(|| files.label().to_owned())?;
+        let positions = config.text.map_or(0, |text| text.max_position_embeddings);
+        let options = TextOptions { max_length: positions, ..TextOptions::default() };
+        let path = folder.join("preprocessor_config.json");
+        let preparation = match std::fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::io("read", &path, e)),
+        };
+        Self::new(&files, preparation.as_deref(), &options, device)
+    }
+
     /// The network of a folder's files, with `preparation` the content of its `preprocessor_config.json` if it has one.
     ///
     /// # Errors
@@ -58,7 +83,15 @@ impl Clip {
         if pictures.is_empty() {
             return Err(Error::usage("there is no picture to embed"));
         }
-        self.image.embed(self.prepare(pictures)?)
+        self.embed_prepared(self.prepare(pictures)?)
+    }
+
+    /// The embeddings of pictures that [`Self::prepare`] has made ready, `[n, side, side, 3]`.
+    ///
+    /// # Errors
+    /// As the image tower's.
+    pub fn embed_prepared(&self, pictures: Tensor<4>) -> Result<Tensor<2>> {
+        self.image.embed(pictures)
     }
 
     /// The cosine of every picture `[n]` and every caption `[m]`, `[n, m]`. The CLIP score of a pair is its cosine, which
@@ -68,6 +101,17 @@ impl Clip {
     /// As [`Clip::embed_texts`] and [`Clip::embed_pictures`].
     pub fn similarity(&self, pictures: &[Picture], captions: &[&str]) -> Result<Tensor<2>> {
         Ok(similarity(self.embed_pictures(pictures)?, self.embed_texts(captions)?))
+    }
+
+    /// The same text for networks that give the same numbers, but for how pictures are prepared.
+    pub fn identity(&self) -> &str {
+        self.text.identity()
+    }
+
+    /// What happens to a picture before it is looked at, for people.
+    pub fn resize(&self) -> String {
+        let side = self.image.config().image_size;
+        format!("shorter side to {side}, Pillow's bicubic, middle square; on white")
     }
 
     /// The factor of the cosines that training ended with: their logits.

@@ -1,9 +1,10 @@
 //! The Fréchet distance of two sets of features, each taken as a normal distribution (Dowson and Landau, 1982):
 //! |μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁^½ Σ₂ Σ₁^½)^½.
 //!
-//! The last trace is the sum of the singular values of Σ₁^½ Σ₂^½, roots taken through symmetric eigendecompositions: a
-//! singular value keeps its absolute precision where the square root of an eigenvalue would lose half of its digits, so
-//! that sets with fewer pictures than features, whose covariances are singular, are no special case.
+//! The last trace is the sum of the singular values of L₁ᵀL₂ for any factors Σ = L Lᵀ; they come from Cholesky's algorithm
+//! with pivots, which gives as many columns as the covariance has rank, so that sets with fewer pictures than features are no
+//! special case but a cheaper one. A singular value keeps its absolute precision where the square root of an eigenvalue
+//! would lose half of its digits.
 //!
 //! The estimate is biased upwards: sets of one distribution are further apart the fewer pictures they hold. Numbers of
 //! different counts are not comparable.
@@ -11,14 +12,14 @@
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
-use super::{Interval, Layout, Statistics, Summary};
+use super::{Interval, Statistics, Summary};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Parts of a set that are left out in turn for the interval.
 const GROUPS: usize = 10;
-/// An eigenvalue below the largest by this factor is rounding.
-const NOTHING: f64 = 1e-13;
-/// A negative eigenvalue beyond this share of the largest is no rounding.
+/// A variance that is left below the largest by this factor is rounding.
+const NOTHING: f64 = 1e-14;
+/// A negative variance beyond this share of the largest is no rounding.
 const NEGATIVE: f64 = 1e-6;
 
 /// A distance, and how far another draw of pictures would have moved it.
@@ -36,14 +37,16 @@ pub struct Frechet {
 /// The interval is a jackknife over ten parts of each set, and takes the pictures for independent.
 ///
 /// # Errors
-/// As [`frechet_distance`].
+/// As [`frechet_distance`]; `Usage` where the sets are under different protocols.
 pub fn frechet(a: &Summary, b: &Summary) -> Result<Frechet> {
+    a.protocol().check_same(b.protocol())?;
     let (one, two) = (Side::new(a.statistics())?, Side::new(b.statistics())?);
     let distance = one.distance(&two)?;
     let (Some(rows_a), Some(rows_b)) = (a.features(), b.features()) else {
         return Ok(Frechet { distance, interval: None });
     };
-    let (without_a, without_b) = (leave_out(rows_a)?, leave_out(rows_b)?);
+    let dim = a.protocol().features;
+    let (without_a, without_b) = (leave_out(rows_a, dim)?, leave_out(rows_b, dim)?);
     if without_a.len() < 2 || without_b.len() < 2 {
         return Ok(Frechet { distance, interval: None });
     }
@@ -72,13 +75,16 @@ fn jackknife(values: &[f64]) -> f64 {
 
 /// The statistics without each of up to ten parts in turn; every part-th picture is of one part. Empty for sets of fewer
 /// than four pictures.
-fn leave_out(rows: &[f32]) -> Result<Vec<Statistics>> {
-    let dim = Layout::DIM;
+fn leave_out(rows: &[f32], dim: usize) -> Result<Vec<Statistics>> {
     let groups = GROUPS.min(rows.len() / dim / 2);
-    let mut parts = vec![Statistics::new(dim); groups];
-    for (at, row) in rows.chunks_exact(dim).enumerate().filter(|_| groups > 1) {
-        parts[at % groups].add(row)?;
+    if groups < 2 {
+        return Ok(Vec::new());
     }
+    let part = |of: usize| {
+        let rows: Vec<f32> = rows.chunks_exact(dim).skip(of).step_by(groups).flatten().copied().collect();
+        Statistics::of_rows(&rows, dim)
+    };
+    let parts: Vec<Statistics> = (0..groups).map(part).collect::<Result<_>>()?;
     let without = |left: usize| {
         let mut rest = Statistics::new(dim);
         for (_, part) in parts.iter().enumerate().filter(|(at, _)| *at != left) {
@@ -86,23 +92,22 @@ fn leave_out(rows: &[f32]) -> Result<Vec<Statistics>> {
         }
         Ok(rest)
     };
-    if groups > 1 { (0..groups).map(without).collect() } else { Ok(Vec::new()) }
+    (0..groups).map(without).collect()
 }
 
 /// One of the two distributions.
 struct Side {
     mean: DVector<f64>,
     trace: f64,
-    /// The symmetric square root of the covariance.
-    root: DMatrix<f64>,
+    /// L with L Lᵀ the covariance, `[d, rank]`.
+    factor: DMatrix<f64>,
 }
 
 impl Side {
     fn new(statistics: &Statistics) -> Result<Self> {
-        let dim = statistics.dim();
-        let covariance = DMatrix::from_row_slice(dim, dim, &statistics.covariance()?);
-        let (mean, trace) = (DVector::from_column_slice(statistics.mean()), covariance.trace());
-        Ok(Self { mean, trace, root: square_root(covariance)? })
+        let (dim, covariance) = (statistics.dim(), statistics.covariance()?);
+        let trace = covariance.iter().step_by(dim + 1).sum();
+        Ok(Self { mean: DVector::from_column_slice(statistics.mean()), trace, factor: factor(&covariance, dim)? })
     }
 
     fn distance(&self, other: &Self) -> Result<f64> {
@@ -110,22 +115,51 @@ impl Side {
             let (ours, theirs) = (self.mean.len(), other.mean.len());
             return Err(Error::usage(format!("features of {ours} numbers cannot be compared with {theirs}")));
         }
-        let overlap = (&self.root * &other.root).singular_values().sum();
+        let overlap = match self.factor.ncols().min(other.factor.ncols()) {
+            0 => 0.0,
+            _ => (self.factor.transpose() * &other.factor).singular_values().sum(),
+        };
         // rounding may leave equal distributions just below 0
         Ok(((&self.mean - &other.mean).norm_squared() + self.trace + other.trace - 2.0 * overlap).max(0.0))
     }
 }
 
-/// The symmetric square root of a symmetric, positive semi-definite matrix.
-fn square_root(matrix: DMatrix<f64>) -> Result<DMatrix<f64>> {
-    let eigen = matrix.symmetric_eigen();
-    let largest = eigen.eigenvalues.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-    if let Some(bad) = eigen.eigenvalues.iter().find(|x| !x.is_finite() || **x < -NEGATIVE * largest) {
+/// L `[d, rank]` with L Lᵀ this symmetric, positive semi-definite matrix `[d, d]`: Cholesky's algorithm, each column for
+/// the largest variance that is left (Higham, "Analysis of the Cholesky decomposition of a semi-definite matrix", 1990).
+fn factor(matrix: &[f64], dim: usize) -> Result<DMatrix<f64>> {
+    let mut left: Vec<f64> = matrix.iter().step_by(dim + 1).copied().collect();
+    let largest = left.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    // rows, each with room for all columns
+    let (mut rows, mut rank) = (vec![0.0; dim * dim], 0);
+    while rank < dim {
+        let pivot = (0..dim).max_by(|a, b| left[*a].total_cmp(&left[*b])).expect("there is a row");
+        if left[pivot].is_nan() || left[pivot] <= NOTHING * largest {
+            break;
+        }
+        let (root, of_pivot) = (left[pivot].sqrt(), rows[pivot * dim..][..rank].to_vec());
+        rows.par_chunks_mut(dim).zip(&mut left).enumerate().with_min_len(64).for_each(|(i, (row, left))| {
+            let known: f64 = dot(&row[..rank], &of_pivot);
+            row[rank] = (matrix[pivot * dim + i] - known) / root;
+            *left -= row[rank] * row[rank];
+        });
+        left[pivot] = 0.0;
+        rank += 1;
+    }
+    if let Some(bad) = left.iter().find(|x| !x.is_finite() || **x < -NEGATIVE * largest) {
         return Err(Error::new(
             ErrorKind::NonFinite,
-            format!("a covariance has the eigenvalue {bad}: expected none below 0; make its statistics anew"),
+            format!("a covariance leaves the variance {bad}: expected none below 0; make its statistics anew"),
         ));
     }
-    let roots = eigen.eigenvalues.map(|x| if x > NOTHING * largest { x.sqrt() } else { 0.0 });
-    Ok(&eigen.eigenvectors * DMatrix::from_diagonal(&roots) * eigen.eigenvectors.transpose())
+    Ok(DMatrix::from_fn(dim, rank, |i, j| rows[i * dim + j]))
+}
+
+/// The inner product, in sums that the compiler can keep in vector registers.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (x8, y8) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    for (x, y) in x8.0.iter().zip(y8.0) {
+        (0..8).for_each(|i| sums[i] += x[i] * y[i]);
+    }
+    sums.iter().sum::<f64>() + x8.1.iter().zip(y8.1).map(|(x, y)| x * y).sum::<f64>()
 }

@@ -32,6 +32,15 @@ impl Interval {
     }
 }
 
+/// The mean of independent values and its interval; none of fewer than two.
+pub fn mean(values: &[f64]) -> (f64, Option<Interval>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let interval = (values.len() > 1).then(|| Interval::student(mean, (variance / n).sqrt(), values.len() - 1));
+    (mean, interval)
+}
+
 /// The interval of a rate of which `hits` in `of` were seen (Wilson, 1927); everything where nothing was seen.
 pub fn wilson(hits: usize, of: usize) -> Interval {
     if of == 0 {
@@ -67,6 +76,15 @@ mod tests {
             assert!(close(interval.low, low) && close(interval.high, high), "{hits} of {of}: {interval:?}");
         }
         assert_eq!(wilson(0, 0), Interval { low: 0.0, high: 1.0 });
+    }
+
+    #[test]
+    fn the_interval_of_a_mean_is_students() {
+        let (value, interval) = mean(&[1.0, 2.0, 3.0, 4.0]);
+        // 3.182 · √(5/3 / 4)
+        let reach = interval.unwrap().high - value;
+        assert!((value - 2.5).abs() < 1e-12 && (reach - 2.054_260).abs() < 1e-5, "{value} {reach}");
+        assert_eq!(mean(&[7.0]), (7.0, None));
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //! Pictures are compared as 32×32 pixels (middle square on white, area) by the mean squared difference of their bytes, in whole
 //! numbers. That is a blunt measure on purpose: it needs no network, anybody can compute it, and it works where a set has
 //! one picture of a thing on a plain background. Where things look different each time it says little.
+//!
+//! [`caption_ranks`] is the other way, over embeddings of pictures and texts: which place a picture's own caption has among
+//! others' (R-precision; Xu et al., "AttnGAN", 2018).
 
 use crate::error::{Error, Result};
 use crate::image::{CHANNELS, Filter, Picture};
+use crate::rng::Rng;
 
 /// Side of the pictures that are compared.
 pub const SIDE: usize = 32;
@@ -83,6 +87,52 @@ impl References {
     }
 }
 
+/// The place, from 1, of each picture's own caption among `among` captions: it and others at random. A caption that fits as well
+/// comes first.
+///
+/// `pictures [n, dim]` and `captions [m, dim]` are embeddings, the latter of different texts; `own` is the number of each
+/// picture's caption.
+///
+/// # Errors
+/// `Usage` where there are fewer captions than `among`, or this is below two, or the sizes do not fit.
+pub fn caption_ranks(
+    pictures: &[f32],
+    captions: &[f32],
+    own: &[usize],
+    dim: usize,
+    among: usize,
+    seed: u64,
+) -> Result<Vec<usize>> {
+    let count = captions.len() / dim.max(1);
+    if dim == 0 || pictures.len() != own.len() * dim || captions.len() % dim != 0 || own.iter().any(|own| *own >= count)
+    {
+        let (n, m) = (pictures.len(), captions.len());
+        return Err(Error::usage(format!(
+            "{n} and {m} numbers are not embeddings of {dim} for {} pictures",
+            own.len()
+        )));
+    }
+    if among < 2 || among > count {
+        return Err(Error::usage(format!(
+            "a caption cannot be looked for among {among}: there are {count} different ones, and it takes two"
+        )));
+    }
+    let rank = |(at, picture): (usize, &[f32])| {
+        let fits = |caption: usize| cosine(picture, &captions[caption * dim..][..dim]);
+        let (own, order) = (own[at], Rng::new(seed).fold(at as u64).permutation(count));
+        let right = fits(own);
+        let others = order.into_iter().filter(|caption| *caption != own).take(among - 1);
+        1 + others.filter(|caption| fits(*caption) >= right).count()
+    };
+    Ok(pictures.chunks_exact(dim).enumerate().map(rank).collect())
+}
+
+/// The cosine of two vectors, in f64; 0 where one is nothing.
+pub fn cosine(x: &[f32], y: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(x, y) / (dot(x, x) * dot(y, y)).sqrt().max(1e-12)
+}
+
 /// How often a random order has one of `right` pictures among its first `k` of `of`.
 pub fn by_chance(right: usize, of: usize, k: usize) -> f64 {
     let wrong = of - right;
@@ -122,6 +172,21 @@ mod tests {
             assert_eq!((found.rank, found.nearest), (2, 1 - references.things[thing]));
         }
         assert!(references.find(&thumbnail(95), 7).is_err());
+    }
+
+    #[test]
+    fn a_caption_is_ranked_among_so_many_others_and_one_that_fits_as_well_counts_against() {
+        // captions at 0°, 30°, 60° and 90°, one of them twice as long
+        let captions = [1.0, 0.0, 0.866, 0.5, 1.0, 1.732, 0.0, 1.0];
+        let ranks = |pictures: &[f32], own: &[usize], among| caption_ranks(pictures, &captions, own, 2, among, 3);
+        assert_eq!(ranks(&[1.0, 0.1, 1.0, 0.1, 0.1, 1.0], &[0, 3, 1], 4).unwrap(), [1, 4, 3]);
+        assert_eq!(ranks(&[0.0, 0.0], &[2], 4).unwrap(), [4], "what fits nothing fits all alike");
+        // among two, the other is any of three: a caption in the middle wins or loses by whom it meets
+        let pictures: Vec<f32> = [0.9, 0.1].repeat(60);
+        let among_two = ranks(&pictures, &[1; 60], 2).unwrap();
+        let won = among_two.iter().filter(|rank| **rank == 1).count();
+        assert!((20..60).contains(&won), "{won} of 60, two thirds expected");
+        assert!(ranks(&[1.0, 0.0], &[0], 5).is_err() && ranks(&[1.0, 0.0], &[4], 2).is_err());
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Mean and covariance of features, in one pass and in f64, in parts that can be put together.
 //!
-//! A picture is added by Welford's recurrence, two parts are joined by that of Chan, Golub and LeVeque (1979): both keep
-//! the sum of products of deviations, never a difference of large sums.
+//! A batch is summed up around its own mean and joined to the rest by the recurrence of Chan, Golub and LeVeque (1979),
+//! which keeps the sum of products of deviations, never a difference of large sums. Batches are cut by position, so that
+//! the result does not depend on how many threads there are.
+
+use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// Vectors that are summed up at once.
+const BATCH: usize = 32;
 
 /// Count, mean and scatter of feature vectors.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,13 +30,10 @@ impl Statistics {
     /// Of the rows of `[n, dim]`.
     ///
     /// # Errors
-    /// `Usage` if the rows are not `dim` long, `NonFinite` as [`Self::add`].
+    /// As [`Self::add_rows`].
     pub fn of_rows(rows: &[f32], dim: usize) -> Result<Self> {
-        if dim == 0 || rows.len() % dim != 0 {
-            return Err(Error::usage(format!("{} numbers are not rows of {dim}", rows.len())));
-        }
         let mut statistics = Self::new(dim);
-        rows.chunks_exact(dim).try_for_each(|row| statistics.add(row))?;
+        statistics.add_rows(rows)?;
         Ok(statistics)
     }
 
@@ -43,24 +46,51 @@ impl Statistics {
         Ok(statistics)
     }
 
-    /// Adds a vector.
+    /// Adds vectors, the rows of `[n, d]`. A refused one leaves no trace, nor do those with it.
     ///
     /// # Errors
-    /// `Usage` if it has another length, `NonFinite` if it holds a number that is not finite.
-    pub fn add(&mut self, features: &[f32]) -> Result<()> {
+    /// `Usage` if they have another length, `NonFinite` if one holds a number that is not finite.
+    pub fn add_rows(&mut self, rows: &[f32]) -> Result<()> {
         let dim = self.dim();
-        if features.len() != dim {
-            return Err(Error::usage(format!("features of {} numbers do not join those of {dim}", features.len())));
+        if dim == 0 || rows.len() % dim != 0 {
+            return Err(Error::usage(format!("{} numbers are not rows of {dim} features", rows.len())));
         }
-        if let Some(at) = features.iter().position(|x| !x.is_finite()) {
-            return Err(Error::new(ErrorKind::NonFinite, format!("feature {at} is {}", features[at])));
+        if let Some(at) = rows.iter().position(|x| !x.is_finite()) {
+            return Err(Error::new(ErrorKind::NonFinite, format!("feature {} is {}", at % dim, rows[at])));
         }
-        self.count += 1;
-        let n = self.count as f64;
-        let before: Vec<f64> = features.iter().zip(&self.mean).map(|(x, mean)| f64::from(*x) - mean).collect();
-        self.mean.iter_mut().zip(&before).for_each(|(mean, delta)| *mean += delta / n);
-        self.add_product(&before, (n - 1.0) / n);
+        rows.chunks(BATCH * dim).for_each(|batch| self.add_batch(batch));
         Ok(())
+    }
+
+    fn add_batch(&mut self, rows: &[f32]) {
+        let dim = self.dim();
+        let n = (rows.len() / dim) as f64;
+        let mut mean = vec![0.0; dim];
+        for row in rows.chunks_exact(dim) {
+            mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) / n);
+        }
+        let deviations: Vec<f64> = rows
+            .chunks_exact(dim)
+            .flat_map(|row| row.iter().zip(&mean).map(|(x, mean)| f64::from(*x) - mean))
+            .collect();
+        self.scatter.par_chunks_mut(dim).enumerate().for_each(|(i, sums)| {
+            for row in deviations.chunks_exact(dim) {
+                let factor = row[i];
+                sums.iter_mut().zip(row).for_each(|(sum, y)| *sum += factor * y);
+            }
+        });
+        self.shift(n, &mean);
+    }
+
+    /// Takes in so many vectors around this mean, whose scatter is there already.
+    fn shift(&mut self, n: f64, mean: &[f64]) {
+        let before = self.count as f64;
+        self.count += n as u64;
+        let delta: Vec<f64> = mean.iter().zip(&self.mean).map(|(theirs, ours)| theirs - ours).collect();
+        self.mean.iter_mut().zip(&delta).for_each(|(mean, delta)| *mean += delta * n / (before + n));
+        if before > 0.0 {
+            self.add_product(&delta, before * n / (before + n));
+        }
     }
 
     /// Joins the vectors of another part.
@@ -74,21 +104,17 @@ impl Statistics {
         if other.count == 0 {
             return Ok(());
         }
-        let (a, b) = (self.count as f64, other.count as f64);
-        self.count += other.count;
-        let delta: Vec<f64> = other.mean.iter().zip(&self.mean).map(|(theirs, ours)| theirs - ours).collect();
-        self.mean.iter_mut().zip(&delta).for_each(|(mean, delta)| *mean += delta * b / (a + b));
         self.scatter.iter_mut().zip(&other.scatter).for_each(|(ours, theirs)| *ours += theirs);
-        self.add_product(&delta, a * b / (a + b));
+        self.shift(other.count as f64, &other.mean);
         Ok(())
     }
 
     /// Adds `weight · v vᵀ` to the scatter.
     fn add_product(&mut self, v: &[f64], weight: f64) {
-        for (row, x) in self.scatter.chunks_exact_mut(v.len()).zip(v) {
+        self.scatter.par_chunks_mut(v.len()).zip(v).for_each(|(row, x)| {
             let factor = weight * x;
             row.iter_mut().zip(v).for_each(|(sum, y)| *sum += factor * y);
-        }
+        });
     }
 
     /// How many vectors.
@@ -176,10 +202,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_or_is_no_number_is_refused() {
         let mut statistics = Statistics::new(2);
-        assert_eq!(statistics.add(&[1.0]).unwrap_err().kind(), ErrorKind::Usage);
-        assert_eq!(statistics.add(&[1.0, f32::NAN]).unwrap_err().kind(), ErrorKind::NonFinite);
+        assert_eq!(statistics.add_rows(&[1.0]).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(statistics.add_rows(&[1.0, 2.0, 1.0, f32::NAN]).unwrap_err().kind(), ErrorKind::NonFinite);
         assert_eq!(statistics.count(), 0, "a refused vector leaves no trace");
-        statistics.add(&[1.0, 2.0]).unwrap();
+        statistics.add_rows(&[1.0, 2.0]).unwrap();
         assert!(statistics.covariance().is_err());
         assert!(statistics.merge(&Statistics::new(3)).is_err());
     }

@@ -1,15 +1,15 @@
 //! What remains of a set of pictures: statistics of its features, the features themselves where they are kept, and a file.
 //!
 //! The file is a safetensors: `mean` f64 `[d]`, `scatter` f64 `[d, d]` (sum of products of deviations, so that files can be
-//! merged exactly) and, where kept, `features` f32 `[n, d]`. Its header names the extractor, with a digest of its
-//! definition: statistics of another extractor are never compared.
+//! merged exactly) and, where kept, `features` f32 `[n, d]`. Its header is the protocol: the extractor, with a digest of its
+//! definition or weights, and the resize. Statistics of another protocol are never compared.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
 
-use super::{Layout, Statistics};
+use super::{Extractor, Protocol, Statistics};
 use crate::error::{Context, Error, Result};
 use crate::image::Picture;
 use crate::models::weights::{Content, RawTensor, Weights, write_raw};
@@ -17,49 +17,59 @@ use crate::models::weights::{Content, RawTensor, Weights, write_raw};
 const FORMAT: &str = "imagen.statistics";
 const EXTRACTOR: &str = "imagen.extractor";
 const DIGEST: &str = "imagen.extractor_digest";
+const RESIZE: &str = "imagen.resize";
 const COUNT: &str = "imagen.count";
 
-/// Features of a set of pictures by [`Layout`], summed up.
+/// Features of a set of pictures, summed up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
+    protocol: Protocol,
     statistics: Statistics,
     /// `[n, d]`, where they are kept.
     features: Option<Vec<f32>>,
 }
 
 impl Summary {
-    /// Of no pictures yet. Kept features are what intervals and kernel distances need; they take 1280 bytes a picture.
-    pub fn new(keep_features: bool) -> Self {
-        Self { statistics: Statistics::new(Layout::DIM), features: keep_features.then(Vec::new) }
+    /// Of no pictures yet. Kept features are what intervals and kernel distances need; they take four bytes a number.
+    pub fn new(protocol: &Protocol, keep_features: bool) -> Self {
+        let statistics = Statistics::new(protocol.features);
+        Self { protocol: protocol.clone(), statistics, features: keep_features.then(Vec::new) }
     }
 
     /// Of these pictures, with features.
     ///
     /// # Errors
-    /// Those of [`Self::add`].
-    pub fn of<'a>(pictures: impl IntoIterator<Item = &'a Picture>) -> Result<Self> {
-        let mut summary = Self::new(true);
-        pictures.into_iter().try_for_each(|picture| summary.add(&Layout::of(picture)?))?;
+    /// Those of [`Extractor::features`] and [`Self::add_rows`].
+    pub fn of(extractor: &Extractor, pictures: &[Picture]) -> Result<Self> {
+        let mut summary = Self::new(extractor.protocol(), true);
+        let prepared: Vec<_> = pictures.iter().map(|p| extractor.prepare(p)).collect::<Result<_>>()?;
+        summary.add_rows(&extractor.features(&prepared)?)?;
         Ok(summary)
     }
 
-    /// Adds the features of a picture ([`Layout::of`]).
+    /// Adds the features of pictures, `[n, d]`.
     ///
     /// # Errors
-    /// Those of [`Statistics::add`].
-    pub fn add(&mut self, features: &[f32]) -> Result<()> {
-        self.statistics.add(features)?;
+    /// Those of [`Statistics::add_rows`].
+    pub fn add_rows(&mut self, rows: &[f32]) -> Result<()> {
+        self.statistics.add_rows(rows)?;
         if let Some(kept) = &mut self.features {
-            kept.extend_from_slice(features);
+            kept.extend_from_slice(rows);
         }
         Ok(())
+    }
+
+    /// What the features are under.
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
     }
 
     /// Joins another set. Features are kept if both have kept theirs.
     ///
     /// # Errors
-    /// Those of [`Statistics::merge`].
+    /// Those of [`Protocol::check_same`].
     pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.protocol.check_same(&other.protocol)?;
         self.statistics.merge(&other.statistics)?;
         match (&mut self.features, &other.features) {
             (Some(ours), Some(theirs)) => ours.extend_from_slice(theirs),
@@ -85,7 +95,7 @@ impl Summary {
     pub fn save(&self, path: &Path) -> Result<()> {
         let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (mean, scatter) = (bytes(self.statistics.mean()), bytes(self.statistics.scatter()));
-        let (count, dim) = (self.statistics.count() as usize, Layout::DIM);
+        let (count, dim) = (self.statistics.count() as usize, self.protocol.features);
         let tensor = |name: &str, shape, content| RawTensor { name: name.to_owned(), shape, content };
         let mut tensors = vec![
             tensor("mean", vec![dim], Content::Bytes(Dtype::F64, &mean)),
@@ -96,8 +106,9 @@ impl Summary {
         }
         let metadata = HashMap::from([
             (FORMAT.to_owned(), "1".to_owned()),
-            (EXTRACTOR.to_owned(), Layout::NAME.to_owned()),
-            (DIGEST.to_owned(), Layout::digest()),
+            (EXTRACTOR.to_owned(), self.protocol.extractor.clone()),
+            (DIGEST.to_owned(), self.protocol.digest.clone()),
+            (RESIZE.to_owned(), self.protocol.resize.clone()),
             (COUNT.to_owned(), count.to_string()),
         ]);
         write_raw(path, tensors, &metadata)
@@ -106,7 +117,7 @@ impl Summary {
     /// Reads a file that [`Self::save`] wrote.
     ///
     /// # Errors
-    /// `Io`; `Model` where it is damaged, no statistics, or of another extractor.
+    /// `Io`; `Model` where it is damaged, no statistics, or of an extractor that this program does not have.
     pub fn load(path: &Path) -> Result<Self> {
         let weights = Weights::open(path)?;
         Self::parse(&weights).context(|| path.display().to_string())
@@ -119,19 +130,18 @@ impl Summary {
                 "these are no statistics of pictures in format 1; expected a file written by `imagen eval stats`",
             ));
         }
-        let (name, digest) = (entry(EXTRACTOR).unwrap_or("(none)"), entry(DIGEST).unwrap_or("(none)"));
-        if name != Layout::NAME || digest != Layout::digest() {
-            return Err(Error::model(format!(
-                "the statistics are of the extractor {name} ({digest}); this program has {} ({}): make them anew with \
-                 `imagen eval stats`",
-                Layout::NAME,
-                Layout::digest()
-            )));
+        let said = |key| entry(key).unwrap_or("(none)").to_owned();
+        let dim = weights.shape("mean").map_or(0, |shape| shape.iter().product());
+        let mut protocol =
+            Protocol { extractor: said(EXTRACTOR), digest: said(DIGEST), resize: said(RESIZE), features: dim };
+        // files of before there were two ways to resize
+        if entry(RESIZE).is_none() && protocol.digest == Protocol::layout().digest {
+            protocol.resize = Protocol::layout().resize;
         }
+        protocol.check_known()?;
         let count: u64 = entry(COUNT)
             .and_then(|count| count.parse().ok())
             .ok_or_else(|| Error::model(format!("{COUNT} in the header is no count of pictures")))?;
-        let dim = Layout::DIM;
         let f64s = |name: &str, shape: &[usize]| match weights.raw(name) {
             Some((Dtype::F64, there, bytes)) if there == shape => {
                 Ok(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
@@ -143,6 +153,6 @@ impl Summary {
             Some(_) => Some(weights.tensor_f32("features", &[count as usize, dim])?),
             None => None,
         };
-        Ok(Self { statistics, features })
+        Ok(Self { protocol, statistics, features })
     }
 }

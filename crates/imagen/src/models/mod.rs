@@ -3,6 +3,7 @@
 pub mod bert;
 pub mod clip;
 pub mod if_unet;
+pub mod inception;
 pub mod t5;
 mod tokens;
 pub mod unet;

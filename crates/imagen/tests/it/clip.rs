@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use imagen::ErrorKind;
-use imagen::eval::Clip;
+use imagen::eval::retrieval::cosine;
+use imagen::eval::{Clip, clip_score};
 use imagen::image::Picture;
 use imagen::models::clip::{ClipConfig, ClipImage, ClipText, logit_scale, similarity};
 use imagen::models::weights::{Storage, Weights};
@@ -169,4 +170,26 @@ fn the_encoder_gives_the_penultimate_states_and_ignores_padding() {
     }
     let too_long = TextOptions { max_length: 25, ..TextOptions::default() };
     assert_eq!(load(files(), &too_long, &Device::flex()).err().expect("refused").kind(), ErrorKind::Usage);
+}
+
+#[derive(serde::Deserialize)]
+struct Score {
+    picture: usize,
+    caption: String,
+    score: f64,
+}
+
+#[test]
+fn the_clip_score_is_that_of_transformers() {
+    let clip = Clip::open(&golden("tiny"), &Device::flex()).unwrap();
+    let pictures = Golden::open().pictures();
+    let rows: Vec<Score> = serde_json::from_slice(&std::fs::read(golden("score.json")).unwrap()).unwrap();
+    let mut zeros = 0;
+    for Score { picture, caption, score } in &rows {
+        let picture = values(clip.embed_pictures(&pictures[*picture..=*picture]).unwrap());
+        let found = clip_score(cosine(&picture, &values(clip.embed_texts(&[caption]).unwrap())));
+        assert!((found - score).abs() <= 1e-3 * score.max(0.1), "`{caption}`: {found}, expected {score}");
+        zeros += usize::from(*score == 0.0);
+    }
+    assert!(0 < zeros && zeros < rows.len(), "{zeros} of {} scores are 0: both sides of 0 are held", rows.len());
 }

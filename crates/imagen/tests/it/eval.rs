@@ -1,7 +1,7 @@
 //! Evaluation: features and distances against numpy, laws of the distances, and whether intervals hold what they say.
 
 use imagen::ErrorKind;
-use imagen::eval::{KidOptions, Layout, Statistics, Summary, frechet, frechet_distance, kid};
+use imagen::eval::{KidOptions, Layout, Protocol, Statistics, Summary, frechet, frechet_distance, kid};
 use imagen::image::Picture;
 use imagen::rng::Rng;
 use safetensors::SafeTensors;
@@ -31,7 +31,7 @@ fn diagonal(mean: &[f64], variances: &[f64]) -> Statistics {
         let r = (variance * (n - 1.0) / 2.0).sqrt();
         for sign in [-1.0, 1.0] {
             let point: Vec<f32> = (0..d).map(|i| (mean[i] + if i == axis { sign * r } else { 0.0 }) as f32).collect();
-            statistics.add(&point).unwrap();
+            statistics.add_rows(&point).unwrap();
         }
     }
     statistics
@@ -43,8 +43,8 @@ fn normal(seed: u64, n: usize, d: usize, scale: f32, offset: f32) -> Vec<f32> {
 }
 
 fn summary(rows: &[f32]) -> Summary {
-    let mut summary = Summary::new(true);
-    rows.chunks_exact(Layout::DIM).for_each(|row| summary.add(row).unwrap());
+    let mut summary = Summary::new(&Protocol::layout(), true);
+    summary.add_rows(rows).unwrap();
     summary
 }
 
@@ -171,8 +171,8 @@ fn the_interval_of_a_frechet_distance_needs_features_and_is_as_wide_as_repetitio
     // 95 % of 24 are 23; fewer than 19 happen once in 1000 times, and the seeds are fixed
     assert!(held >= 19, "{held} of 24 intervals hold the mean {mean}");
     let (a, b) = pair(1);
-    let mut bare = Summary::new(false);
-    a.features().unwrap().chunks_exact(Layout::DIM).for_each(|row| bare.add(row).unwrap());
+    let mut bare = Summary::new(&Protocol::layout(), false);
+    bare.add_rows(a.features().unwrap()).unwrap();
     assert_eq!(frechet(&bare, &b).unwrap().interval, None);
 }
 

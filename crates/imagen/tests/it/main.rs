@@ -9,6 +9,7 @@ mod floors;
 mod fuzz;
 mod human;
 mod image;
+mod inception;
 mod laws;
 mod roberta;
 mod t5;

@@ -29,7 +29,7 @@ const CAPTIONS: u64 = 0x6361_7074;
 pub(super) struct Painter {
     /// A model folder; the built-in model where absent
     #[arg(short, long, value_name = "FOLDER", help_heading = "Model and machine")]
-    model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
     #[command(flatten)]
     pub(super) manner: Manner,
 }
@@ -75,6 +75,17 @@ impl Painter {
 impl Manner {
     /// Opens a model, the built-in one where none is named, to draw up to this stage, or as far as it draws by itself.
     pub(super) fn open(&self, model: Option<&Path>, until: Option<StageName>, progress: &Progress) -> Result<Studio> {
+        self.open_with(model, until, |_| None, progress)
+    }
+
+    /// The same with another guidance than the stages suggest, where none is given.
+    pub(super) fn open_with(
+        &self,
+        model: Option<&Path>,
+        until: Option<StageName>,
+        guidance: impl Fn(StageName) -> Option<f64>,
+        progress: &Progress,
+    ) -> Result<Studio> {
         let mut studio = Studio::open(model, until, progress)?;
         let model: Vec<StageName> = studio.imagen.stages().iter().map(|info| info.config.stage).collect();
         let last = until.unwrap_or_else(|| studio.imagen.default_until());
@@ -82,6 +93,9 @@ impl Manner {
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
         set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        for stage in model.iter().filter(|_| self.guidance.is_none()) {
+            options.entry(*stage).or_default().guidance = guidance(*stage);
+        }
         options.retain(|stage, _| *stage <= last);
         studio.choose(options)?;
         Ok(studio)

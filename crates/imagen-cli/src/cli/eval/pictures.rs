@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rayon::prelude::*;
 
 use imagen::data::{Example, Source, Split};
-use imagen::eval::{Layout, Summary};
+use imagen::eval::{Extractor, Summary};
 use imagen::image::{DecodeOptions, Picture};
 
 use crate::failure::{Failure, Result};
@@ -15,7 +15,7 @@ use crate::interrupt;
 use crate::progress::Progress;
 
 /// Pictures that are read between two looks at Ctrl-C.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// Parts of a set by name, known to the help and the completions.
 pub(super) fn split_names() -> impl TypedValueParser<Value = Split> {
@@ -41,18 +41,28 @@ pub(super) struct Set<'a> {
 }
 
 impl Set<'_> {
-    /// Its features, summed up.
-    pub(super) fn read(&self, keep_features: bool, progress: &mut Progress) -> Result<Summary> {
-        if self.path.extension().is_some_and(|ending| ending == "safetensors") {
-            return match self.split {
-                None => Ok(Summary::load(self.path)?),
-                Some(_) => Err(Failure::usage(format_args!("{} is a file and has no splits", self.path.display()))
-                    .hint("choose the part when the file is made: imagen eval stats FOLDER --split train -o FILE")),
-            };
+    /// What a file of statistics holds; nothing of pictures, which have to be looked at.
+    pub(super) fn stored(&self) -> Result<Option<Summary>> {
+        if self.path.extension().is_none_or(|ending| ending != "safetensors") {
+            return Ok(None);
         }
+        match self.split {
+            None => Ok(Some(Summary::load(self.path)?)),
+            Some(_) => Err(Failure::usage(format_args!("{} is a file and has no splits", self.path.display()))
+                .hint("choose the part when the file is made: imagen eval stats FOLDER --split train -o FILE")),
+        }
+    }
+
+    /// Its pictures.
+    pub(super) fn source(&self) -> Result<Source> {
         let source = Source::open(self.path)?;
-        let source = self.split.map_or(Ok(source.clone()), |split| source.split(split))?;
-        summarise(&source, &source.examples().iter().collect::<Vec<_>>(), keep_features, progress)
+        Ok(self.split.map_or(Ok(source.clone()), |split| source.split(split))?)
+    }
+
+    /// The features of its pictures, summed up.
+    pub(super) fn read(&self, extractor: &Extractor, keep_features: bool, progress: &mut Progress) -> Result<Summary> {
+        let source = self.source()?;
+        summarise(&source, &source.examples().iter().collect::<Vec<_>>(), extractor, keep_features, progress)
     }
 
     /// What names it.
@@ -66,11 +76,18 @@ impl Set<'_> {
 pub(super) fn summarise(
     source: &Source,
     examples: &[&Example],
+    extractor: &Extractor,
     keep_features: bool,
     progress: &mut Progress,
 ) -> Result<Summary> {
-    let mut summary = Summary::new(keep_features);
-    each(source, examples, progress, Layout::of, |features| Ok(summary.add(&features)?))?;
+    let mut summary = Summary::new(extractor.protocol(), keep_features);
+    chunks(
+        source,
+        examples,
+        progress,
+        |picture| extractor.prepare(picture),
+        |prepared| Ok(summary.add_rows(&extractor.features(&prepared)?)?),
+    )?;
     Ok(summary)
 }
 
@@ -82,14 +99,24 @@ pub(super) fn each<T: Send>(
     make: impl Fn(&Picture) -> imagen::Result<T> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
+    chunks(source, examples, progress, make, |made| made.into_iter().try_for_each(&mut take))
+}
+
+/// The same, taken by chunks, which are cut by position alone.
+pub(super) fn chunks<T: Send>(
+    source: &Source,
+    examples: &[&Example],
+    progress: &mut Progress,
+    make: impl Fn(&Picture) -> imagen::Result<T> + Sync,
+    mut take: impl FnMut(Vec<T>) -> Result<()>,
+) -> Result<()> {
     let mut done = 0;
     for chunk in examples.chunks(CHUNK) {
         if interrupt::requested() {
             return Err(Failure::interrupted(format_args!("{done} of {} pictures were read", examples.len())));
         }
         let read = |example: &&Example| make(&source.picture(example, &DecodeOptions::default())?);
-        let made: Vec<T> = chunk.par_iter().map(read).collect::<imagen::Result<_>>()?;
-        made.into_iter().try_for_each(&mut take)?;
+        take(chunk.par_iter().map(read).collect::<imagen::Result<_>>()?)?;
         done += chunk.len();
         progress.step("read", done as u64, examples.len() as u64, "");
     }

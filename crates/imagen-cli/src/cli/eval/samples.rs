@@ -1,19 +1,21 @@
-//! `imagen eval kid --samples`: what the base of a model draws, measured against held-out pictures, between two marks: other
+//! `--samples` of distances: what the base of a model draws, measured against held-out pictures, between two marks: other
 //! real pictures (nothing that draws this set can be expected to be nearer) and the same network with random weights.
 //!
-//! All three sets have the same number of pictures where the set has enough, because the Fréchet distance depends on it.
+//! All three sets have the same number of pictures where the set has enough, because the distances depend on it.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use imagen::cascade::{Stage, StageName, random_stage, to_pictures, trajectory};
 use imagen::data::{Example, Source, Split};
-use imagen::eval::{self, Layout, Summary};
+use imagen::eval::{Extractor, Protocol, Summary};
+use imagen::image::Picture;
 use imagen::models::unet::Text;
 
+use super::comparison::{Finding, Measure, notes, protocol_json};
 use super::drawing::{Painter, Studio, Subject, choose, subjects};
-use super::{kid, pictures, with_interval};
+use super::pictures::summarise;
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -23,14 +25,24 @@ use crate::progress::Progress;
 struct Row {
     what: &'static str,
     pictures: u64,
-    kid: eval::Kid,
-    frechet: eval::Frechet,
+    findings: Vec<Finding>,
+}
+
+/// What is drawn, and who looks at it.
+pub(super) struct Drawing<'a> {
+    pub(super) data: &'a Path,
+    /// Captions.
+    pub(super) count: usize,
+    pub(super) seed: u64,
+    pub(super) painter: &'a Painter,
+    pub(super) extractor: &'a Extractor,
 }
 
 /// The distances of all sets to the validation pictures.
 pub(super) struct Table {
     data: PathBuf,
     references: u64,
+    protocol: Protocol,
     rows: Vec<Row>,
     seed: u64,
     model: String,
@@ -38,14 +50,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Draws `count` captions of the set with both networks, and compares.
-    pub(super) fn draw(
-        data: &Path,
-        count: usize,
-        seed: u64,
-        painter: &Painter,
-        progress: &mut Progress,
-    ) -> Result<Self> {
+    /// Draws captions of the set with both networks, and measures.
+    pub(super) fn draw(drawing: &Drawing<'_>, measure: &Measure<'_>, progress: &mut Progress) -> Result<Self> {
+        let Drawing { data, count, seed, painter, extractor } = *drawing;
         let source = Source::open(data)?;
         let every: Vec<&Example> = source.examples().iter().collect();
         let chosen = choose(&every, count, seed);
@@ -54,22 +61,22 @@ impl Table {
         source.split(Split::Validation)?;
         let studio = painter.open(StageName::Base, progress)?;
 
-        let references = pictures::summarise(&source, &of_split(Split::Validation), true, progress)?;
+        let references = summarise(&source, &of_split(Split::Validation), extractor, true, progress)?;
         let training = choose(&of_split(Split::Train), subjects.len(), seed);
-        let training = pictures::summarise(&source, &training, true, progress)?;
-        let drawn = draw(&studio, &subjects, progress)?;
-        let untrained = draw_untrained(&studio, &subjects, seed, progress)?;
+        let training = summarise(&source, &training, extractor, true, progress)?;
+        let drawn = draw(&studio, &subjects, extractor, progress)?;
+        let untrained = draw_untrained(&studio, &subjects, seed, extractor, progress)?;
 
         let sets =
             [("training pictures", &training), ("drawn by the model", &drawn), ("untrained network", &untrained)];
         let row = |(what, summary): (&'static str, &Summary)| -> Result<Row> {
-            let (kid, frechet) = (kid::kid(summary, &references, seed)?, eval::frechet(summary, &references)?);
-            Ok(Row { what, pictures: summary.statistics().count(), kid, frechet })
+            Ok(Row { what, pictures: summary.statistics().count(), findings: measure(summary, &references)? })
         };
         let settings = studio.stages[0].1;
         Ok(Self {
             data: data.to_owned(),
             references: references.statistics().count(),
+            protocol: extractor.protocol().clone(),
             rows: sets.into_iter().map(row).collect::<Result<_>>()?,
             seed,
             model: studio.record.name.clone(),
@@ -77,32 +84,19 @@ impl Table {
         })
     }
 
-    /// What to say about small sets.
-    fn note(&self) -> Option<String> {
-        let least = self.rows.iter().map(|row| row.pictures).min()?.min(self.references);
-        let notes = [kid::too_few(least).map(|note| format!("KID: {note}")), super::frechet::too_few(least)];
-        let notes: Vec<String> = notes.into_iter().flatten().collect();
-        (!notes.is_empty()).then(|| notes.join("; "))
-    }
-
     pub(super) fn describe(&self) -> String {
         let mut lines = vec![format!(
-            "distance to the {} validation pictures of {}, features {}",
+            "against the {} validation pictures of {}, features {}",
             self.references,
             self.data.display(),
-            Layout::NAME
+            self.protocol
         )];
-        for Row { what, pictures, kid, frechet } in &self.rows {
-            lines.push(format!(
-                "  {what:<19} {pictures:>5}  KID {}  Frechet distance {}",
-                with_interval(kid.value, Some(kid.interval), 3),
-                with_interval(frechet.distance, frechet.interval, 1)
-            ));
+        for Row { what, pictures, findings } in &self.rows {
+            let numbers = findings.iter().map(|finding| format!("  {} {}", finding.name, finding.describe()));
+            lines.push(format!("  {what:<19} {pictures:>5}{}", numbers.collect::<String>()));
         }
         lines.push(format!(
-            "  captions of both splits, one picture each, none picked; {}; model {}, base: {}; seed {}, plus k for \
-             picture k",
-            Layout::RESIZE,
+            "  captions of both splits, one picture each, none picked; model {}, base: {}; seed {}, plus k for picture k",
             self.model,
             self.settings,
             self.seed
@@ -113,43 +107,54 @@ impl Table {
 
     pub(super) fn to_json(&self) -> Value {
         let row = |row: &Row| {
-            json!({
-                "what": row.what,
-                "pictures": row.pictures,
-                "kid": row.kid.value,
-                "kid_interval": row.kid.interval,
-                "frechet_distance": row.frechet.distance,
-                "frechet_interval": row.frechet.interval,
-            })
+            let mut fields =
+                Map::from_iter([("what".into(), json!(row.what)), ("pictures".into(), json!(row.pictures))]);
+            for finding in &row.findings {
+                fields.insert(finding.key.into(), json!(finding.value));
+                fields.insert(format!("{}_interval", finding.key), json!(finding.interval));
+            }
+            Value::Object(fields)
         };
-        json!({
-            "references": self.references,
-            "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
-            "extractor": Layout::NAME,
-            "extractor_digest": Layout::digest(),
-            "resize": Layout::RESIZE,
-            "model": self.model,
-            "settings": self.settings,
-            "seed": self.seed,
-            "note": self.note(),
-        })
+        let mut fields = Map::from_iter([
+            ("references".into(), json!(self.references)),
+            ("rows".into(), self.rows.iter().map(row).collect()),
+        ]);
+        fields.extend(protocol_json(&self.protocol));
+        fields.extend([
+            ("model".into(), json!(self.model)),
+            ("settings".into(), json!(self.settings)),
+            ("seed".into(), json!(self.seed)),
+            ("note".into(), json!(self.note())),
+        ]);
+        Value::Object(fields)
+    }
+
+    /// What to say about small sets: that of the smallest.
+    fn note(&self) -> Option<String> {
+        self.rows.iter().min_by_key(|row| row.pictures).and_then(|row| notes(&row.findings))
     }
 }
 
-fn draw(studio: &Studio, subjects: &[Subject], progress: &mut Progress) -> Result<Summary> {
-    let mut summary = Summary::new(true);
-    let finished = studio.draw(subjects, progress, |_, picture| Ok(summary.add(&Layout::of(&picture)?)?))?;
+fn draw(studio: &Studio, subjects: &[Subject], extractor: &Extractor, progress: &mut Progress) -> Result<Summary> {
+    let mut summary = Summary::new(extractor.protocol(), true);
+    let finished = studio.draw(subjects, progress, |_, picture| add(&mut summary, extractor, &picture))?;
     if finished < subjects.len() { Err(stopped(finished, subjects.len())) } else { Ok(summary) }
 }
 
 /// The same captions and seeds through the model's base with random weights.
-fn draw_untrained(studio: &Studio, subjects: &[Subject], seed: u64, progress: &mut Progress) -> Result<Summary> {
+fn draw_untrained(
+    studio: &Studio,
+    subjects: &[Subject],
+    seed: u64,
+    extractor: &Extractor,
+    progress: &mut Progress,
+) -> Result<Summary> {
     let config = studio.imagen.stages().swap_remove(0).config;
     let stage = random_stage(&config, seed, &shared::device())?;
-    let mut summary = Summary::new(true);
+    let mut summary = Summary::new(extractor.protocol(), true);
     for (index, subject) in subjects.iter().enumerate() {
         for picture in draw_with(&stage, studio, subject)? {
-            summary.add(&Layout::of(&picture)?)?;
+            add(&mut summary, extractor, &picture)?;
         }
         if interrupt::requested() {
             progress.finish();
@@ -161,8 +166,13 @@ fn draw_untrained(studio: &Studio, subjects: &[Subject], seed: u64, progress: &m
     Ok(summary)
 }
 
+/// Adds the features of a picture.
+fn add(summary: &mut Summary, extractor: &Extractor, picture: &Picture) -> Result<()> {
+    Ok(summary.add_rows(&extractor.features(&[extractor.prepare(picture)?])?)?)
+}
+
 /// One picture of a network that is not the model's.
-fn draw_with(stage: &Stage, studio: &Studio, subject: &Subject) -> Result<Vec<imagen::image::Picture>> {
+fn draw_with(stage: &Stage, studio: &Studio, subject: &Subject) -> Result<Vec<Picture>> {
     let text: Text = studio.imagen.encoder().encode(&[&subject.caption])?.into();
     let mut last = None;
     for step in trajectory(stage, &studio.stages[0].1, &[subject.seed], Some(text), None)? {

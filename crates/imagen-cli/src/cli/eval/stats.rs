@@ -3,19 +3,27 @@
 use std::path::PathBuf;
 
 use imagen::data::Split;
-use imagen::eval::Layout;
 
+use super::features::Features;
 use super::pictures::{Set, split_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
 
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval stats data/cats --split validation -o cats.safetensors
+  imagen eval stats data/coco/val2014 --inception inception.safetensors -o coco.safetensors
+
+The file says what it is under (extractor with a digest of its weights, resize); nothing of another
+protocol is compared with it.";
+
 /// Save what the distances need of a set of pictures
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  imagen eval stats data/cats --split validation -o cats.safetensors")]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Stats {
-    /// A folder of pictures
+    /// A folder of pictures, or a tar shard
     folder: PathBuf,
     /// The part of the set; all of it where absent
     #[arg(long, value_name = "SPLIT", value_parser = split_names())]
@@ -23,15 +31,18 @@ pub(super) struct Stats {
     /// The file to write (.safetensors)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Keep every picture's features too (1280 bytes each): `kid` and intervals need them
-    #[arg(long)]
-    features: bool,
+    /// Keep every picture's features too (1280 bytes each, Inception's 8192): `kid`, `precision-recall` and intervals need
+    /// them
+    #[arg(long = "features")]
+    keep_features: bool,
     /// Overwrite a file that exists
     #[arg(short, long)]
     force: bool,
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    features: Features,
     #[command(flatten)]
     threads: Threads,
 }
@@ -49,14 +60,13 @@ impl Stats {
         interrupt::watch("stopping")?;
         let mut progress = Progress::new(self.quiet);
         let set = Set { path: &self.folder, split: self.split };
-        let summary = set.read(self.features, &mut progress)?;
+        let summary = set.read(&self.features.open()?, self.keep_features, &mut progress)?;
         summary.save(&self.output)?;
         progress.note(format_args!(
-            "{} pictures of {}, features {} ({})",
+            "{} pictures of {}, features {}",
             summary.statistics().count(),
             set.label(),
-            Layout::NAME,
-            Layout::RESIZE
+            summary.protocol()
         ));
         print_line(self.output.display())
     }

@@ -20,7 +20,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
-use imagen::eval::{self, Layout, Summary, wilson};
+use imagen::eval::{self, Extractor, Layout, Protocol as FeatureProtocol, Summary, wilson};
 use imagen::image::{Picture, PngText, grid, png};
 
 use super::drawing::{Studio, Subject, choose, subjects};
@@ -130,7 +130,7 @@ impl Sweep {
         let missing = every.iter().filter(|point| points.get(point).is_none()).count();
         if missing > 0 {
             let small = things.references(&source, &mut progress)?;
-            let real = summarise(&source, &references, true, &mut progress)?;
+            let real = summarise(&source, &references, &Extractor::default(), true, &mut progress)?;
             let common = Common { things: &things, chosen, subjects, small, real };
             for (number, point) in
                 every.iter().enumerate().filter(|(_, point)| points.get(point).is_none()).collect::<Vec<_>>()
@@ -167,11 +167,12 @@ impl Sweep {
         common: &Common<'_>,
         progress: &mut Progress,
     ) -> Result<Measured> {
-        let (mut summary, mut ranks, mut shown) = (Summary::new(true), Vec::new(), Vec::new());
+        let (mut summary, mut ranks, mut shown) =
+            (Summary::new(&FeatureProtocol::layout(), true), Vec::new(), Vec::new());
         let drawn = studio.draw(&common.subjects, progress, |index, picture| {
             let thing = common.things.number(common.chosen[index]);
             ranks.push(common.small.find(&Thumbnail::of(&picture)?, thing)?.rank);
-            summary.add(&Layout::of(&picture)?)?;
+            summary.add_rows(&Layout::of(&picture)?)?;
             if shown.len() < SHOWN {
                 shown.push(picture);
             }

@@ -56,6 +56,29 @@ impl File {
     }
 }
 
+/// A caption and the picture that it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CocoCaption {
+    /// The picture's file name.
+    pub file_name: String,
+    /// The caption, without blanks around it.
+    pub text: String,
+}
+
+/// Every caption of a file, in its order; the pictures need not be there.
+///
+/// # Errors
+/// `Io`; `Data` where the file is none of COCO's, or an annotation is of no image.
+pub fn coco_captions(json: &Path) -> Result<Vec<CocoCaption>> {
+    let File { images, annotations } = File::open(json)?;
+    let names: HashMap<Id, String> = images.into_iter().map(|image| (image.id, image.file_name)).collect();
+    let caption = |Annotation { image_id, caption }| match names.get(&image_id) {
+        Some(file_name) => Ok(CocoCaption { file_name: file_name.clone(), text: caption.trim().to_owned() }),
+        None => Err(Error::data(format!("{}: `images` has no id {image_id:?}, which a caption names", json.display()))),
+    };
+    annotations.into_iter().map(caption).collect()
+}
+
 /// The captions file in a folder of pictures, or in its folder `annotations`.
 pub(super) fn in_folder(folder: &Path, files: &BTreeSet<String>) -> Result<Option<PathBuf>> {
     let found: Vec<&String> =

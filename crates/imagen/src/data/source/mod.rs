@@ -23,6 +23,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+pub use self::coco::{CocoCaption, coco_captions};
 use self::files::{ending, files_below, is_picture};
 use crate::error::{Context, Error, Result};
 use crate::image::{DecodeOptions, Picture, decode};

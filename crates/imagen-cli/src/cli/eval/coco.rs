@@ -1,0 +1,348 @@
+//! `imagen eval coco`: the paper's automatic evaluation (section 4.2, table 1). Captions of COCO drawn by seed, a picture of each,
+//! their distance to the set's own pictures, their CLIP score.
+//!
+//! The manifest is written before the first picture and says what everything depends on; the same command goes on where it
+//! was stopped, and processes share the work by `--shard`. Picture k has the seed plus k, so that who draws it changes
+//! nothing. The folder is a set like any other.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::data::{CocoCaption, Source, coco_captions};
+use imagen::eval::Summary;
+
+use super::captioned::{self, Embedded};
+use super::comparison::{self, Finding};
+use super::drawing::{Painter, Studio, Subject, choose};
+use super::features::Features;
+use super::pictures::Set;
+use super::{clip_score, fid, with_interval};
+use crate::cli::sample::stage_names;
+use crate::failure::{Exit, Failure, Result, print_line};
+use crate::interrupt;
+use crate::output::record::ModelRecord;
+use crate::output::{check_writable, write_file};
+use crate::progress::Progress;
+
+/// The paper's guidance weights of table 1: of the base, and of super-resolution.
+const GUIDANCE: [f64; 2] = [1.35, 8.0];
+const MANIFEST: &str = "coco.json";
+const ROWS: &str = "metadata.jsonl";
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval coco drawn --captions annotations/captions_val2014.json -m models/ours \\
+    --reference val2014 --inception inception.safetensors --clip models/clip-vit-large-patch14
+  imagen eval coco drawn --captions annotations/captions_val2014.json -m models/ours --shard 1/4
+  imagen eval coco drawn --captions annotations/captions_val2014.json -n 10000 --guidance 3,8
+
+The paper's protocol is what stands here by default: 30,000 captions of the validation set of 2014
+at random, 256x256, guidance 1.35 for the base and 8.0 for super-resolution, compared with all
+pictures of the validation set; its ablations take 10,000. Stopped with Ctrl-C or killed, the same
+command goes on. With --shard each process draws its part, on one machine or on several that share
+the folder; the one that finds every picture there measures. The folder may be measured again at
+any time.";
+
+/// The paper's evaluation on COCO: draw captions, then FID and CLIP score
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Coco {
+    /// The folder of the drawn pictures; made where it does not exist
+    folder: PathBuf,
+    /// A captions file of COCO (JSON with images and annotations); its pictures need not be there
+    #[arg(long, value_name = "FILE")]
+    captions: PathBuf,
+    /// Captions, at random, none twice: 30000 as in table 1, 10000 as in the ablations
+    #[arg(short = 'n', long, value_name = "N", default_value = "30000")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(4..=1_000_000))]
+    count: usize,
+    /// Seed of the choice of captions and of the first picture
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+    /// The last stage that draws
+    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "sr256")]
+    until: StageName,
+    /// Draw only every N-th picture, from the I-th on
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// What the pictures are compared with: a folder of the set's own, or a file of `imagen eval stats`
+    #[arg(long, value_name = "FOLDER|FILE")]
+    reference: Option<PathBuf>,
+    /// A folder with a CLIP, for the CLIP score
+    #[arg(long, value_name = "FOLDER")]
+    clip: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    features: Features,
+    #[command(flatten)]
+    painter: Painter,
+}
+
+/// `2/4`: the second of four.
+#[derive(Clone, Copy, Debug)]
+struct Shard {
+    of: usize,
+    /// From 0.
+    at: usize,
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok();
+        match value.split_once('/').and_then(|(at, of)| Some((number(at)?, number(of)?))) {
+            Some((at, of)) if 1 <= at && at <= of => Ok(Self { of, at: at - 1 }),
+            _ => Err("expected I/N with I from 1 to N, e.g. 2/4".into()),
+        }
+    }
+}
+
+/// All that the pictures of a folder depend on.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// The captions file's name, how many captions it holds, and a hash of them.
+    captions: String,
+    captions_there: usize,
+    captions_digest: String,
+    count: usize,
+    seed: u64,
+    model: ModelRecord,
+    stages: Vec<(StageName, SamplingDefaults)>,
+}
+
+/// A picture to draw.
+struct Picture {
+    file: String,
+    subject: Subject,
+    /// The picture whose caption it is.
+    original: String,
+}
+
+impl Coco {
+    pub(super) fn run(self) -> Result<()> {
+        self.painter.manner.threads.apply()?;
+        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
+        let mut progress = Progress::new(self.quiet);
+        let captions = coco_captions(&self.captions)?;
+        let pictures = self.pictures(&captions)?;
+        let [base, super_resolution] = GUIDANCE;
+        let guidance = |stage| Some(if stage == StageName::Base { base } else { super_resolution });
+        let (manner, model) = (&self.painter.manner, self.painter.model.as_deref());
+        let studio = manner.open_with(model, Some(self.until), guidance, &progress)?;
+        let manifest = self.manifest(&captions, &studio);
+        self.begin(&manifest, &pictures)?;
+        let missing = self.draw(&studio, &pictures, &mut progress)?;
+        if missing > 0 {
+            let there = pictures.len() - missing;
+            return print_line(match self.json {
+                true => json!({ "drawn": there, "of": pictures.len(), "protocol": manifest }).to_string(),
+                false => format!(
+                    "{}\n  {there} of {} pictures are there; the others are other shards'",
+                    manifest.describe(),
+                    pictures.len()
+                ),
+            });
+        }
+        self.measure(&manifest, &pictures, &mut progress)
+    }
+
+    /// What to draw, in order.
+    fn pictures(&self, captions: &[CocoCaption]) -> Result<Vec<Picture>> {
+        if captions.len() < self.count {
+            let (there, file) = (captions.len(), self.captions.display());
+            let failure = Failure::usage(format_args!("{file} holds {there} captions, not {}", self.count));
+            return Err(failure.hint(format_args!("draw fewer: --count {there}")));
+        }
+        if self.seed.checked_add(self.count as u64).is_none() {
+            return Err(Failure::usage(format_args!(
+                "--seed {} plus {} pictures is out of range",
+                self.seed, self.count
+            )));
+        }
+        let picture = |(k, CocoCaption { file_name, text }): (usize, CocoCaption)| Picture {
+            file: format!("{k:06}.png"),
+            subject: Subject { caption: text, seed: self.seed + k as u64 },
+            original: file_name,
+        };
+        Ok(choose(captions, self.count, self.seed).into_iter().enumerate().map(picture).collect())
+    }
+
+    fn manifest(&self, captions: &[CocoCaption], studio: &Studio) -> Manifest {
+        let mut hash = Sha256::new();
+        for CocoCaption { file_name, text } in captions {
+            hash.update(format!("{file_name}\0{text}\0"));
+        }
+        Manifest {
+            captions: self.captions.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            captions_there: captions.len(),
+            captions_digest: hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+            count: self.count,
+            seed: self.seed,
+            model: studio.record.clone(),
+            stages: studio.stages.clone(),
+        }
+    }
+
+    /// Makes the folder, or finds it as this command would make it.
+    fn begin(&self, manifest: &Manifest, pictures: &[Picture]) -> Result<()> {
+        fs::create_dir_all(&self.folder).map_err(|e| Failure::io("create the folder", &self.folder, &e))?;
+        check_writable(&self.folder)?;
+        let path = self.folder.join(MANIFEST);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let found: Manifest = serde_json::from_slice(&bytes).map_err(|e| {
+                    let failure =
+                        Failure::new(Exit::Data, format_args!("{} is no manifest of this verb: {e}", path.display()));
+                    failure.hint("choose another folder")
+                })?;
+                if found == *manifest {
+                    return Ok(());
+                }
+                let failure = Failure::usage(format_args!(
+                    "{} was begun otherwise: {}",
+                    self.folder.display(),
+                    found.differs(manifest)
+                ));
+                Err(failure.hint(format_args!("choose another folder; {} says what this one is of", path.display())))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if self.folder.join(ROWS).exists() {
+                    let failure = Failure::usage(format_args!("{} already holds another set", self.folder.display()));
+                    return Err(failure.hint("choose another folder"));
+                }
+                let row = |picture: &Picture| {
+                    let Picture { file, subject: Subject { caption, seed }, original } = picture;
+                    format!("{}\n", json!({ "file_name": file, "text": caption, "seed": seed, "original": original }))
+                };
+                let rows: String = pictures.iter().map(row).collect();
+                let json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
+                // the manifest last: what it says is there then
+                for (path, bytes) in [(self.folder.join(ROWS), rows.as_bytes()), (path, &json)] {
+                    write_file(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
+                }
+                Ok(())
+            }
+            Err(e) => Err(Failure::io("read", &path, &e)),
+        }
+    }
+
+    /// Draws what is missing of this process's share. Returns how many are then missing of all.
+    fn draw(&self, studio: &Studio, pictures: &[Picture], progress: &mut Progress) -> Result<usize> {
+        let missing = |picture: &Picture| !self.folder.join(&picture.file).exists();
+        let ours = |at: usize| self.shard.is_none_or(|shard| at % shard.of == shard.at);
+        let mine: Vec<&Picture> =
+            pictures.iter().enumerate().filter(|(at, picture)| ours(*at) && missing(picture)).map(|(_, p)| p).collect();
+        let subjects: Vec<Subject> = mine.iter().map(|picture| picture.subject.clone()).collect();
+        progress.note(format_args!("{} pictures to draw", subjects.len()));
+        let drawn = studio.draw(&subjects, progress, |at, picture| {
+            studio.save(&self.folder.join(&mine[at].file), &picture, &subjects[at])
+        })?;
+        if drawn < subjects.len() {
+            let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));
+            return Err(failure.hint("the same command goes on"));
+        }
+        Ok(pictures.iter().filter(|picture| missing(picture)).count())
+    }
+
+    /// Distance and score of the finished folder.
+    fn measure(&self, manifest: &Manifest, pictures: &[Picture], progress: &mut Progress) -> Result<()> {
+        let mut lines = vec![manifest.describe()];
+        let mut fields = Map::from_iter([("protocol".into(), json!(manifest))]);
+        let note = "no distance: name what to compare with by --reference";
+        match &self.reference {
+            Some(path) => {
+                let sets = [Set { path: &self.folder, split: None }, Set { path, split: None }];
+                let (summaries, findings) = self.distance(&sets, progress)?;
+                lines.push(comparison::describe(&sets, &summaries, &findings));
+                fields.insert("distance".into(), comparison::to_json(&sets, &summaries, &findings));
+            }
+            None => lines.push(format!("  {note}")),
+        }
+        if let Some(folder) = &self.clip {
+            let embedded = self.embed(folder, pictures, progress)?;
+            let (value, interval) = clip_score::score(&embedded);
+            lines.push(format!("CLIP score: {}\n{}", with_interval(value, interval, 3), embedded.describe()));
+            let mut score = Map::from_iter([("clip_score".into(), json!(value)), ("interval".into(), json!(interval))]);
+            score.extend(embedded.protocol());
+            fields.insert("agreement".into(), Value::Object(score));
+        }
+        print_line(if self.json { Value::Object(fields).to_string() } else { lines.join("\n") })
+    }
+
+    fn distance(&self, sets: &[Set<'_>; 2], progress: &mut Progress) -> Result<([Summary; 2], Vec<Finding>)> {
+        let keep = !self.features.is_inception();
+        let stored = sets[1].stored()?;
+        let extractor = self.features.open()?;
+        if let Some(stored) = &stored {
+            stored.protocol().check_same(extractor.protocol())?;
+        }
+        let drawn = sets[0].read(&extractor, keep, progress)?;
+        let reference = stored.map_or_else(|| sets[1].read(&extractor, keep, progress), Ok)?;
+        let findings = vec![fid::measure(&drawn, &reference)?];
+        Ok(([drawn, reference], findings))
+    }
+
+    /// The pictures of the folder with the captions that they were drawn for.
+    fn embed(&self, clip: &Path, pictures: &[Picture], progress: &mut Progress) -> Result<Embedded> {
+        let clip = captioned::open(clip, progress)?;
+        let source = Source::open(&self.folder)?;
+        let examples: Vec<_> = source.examples().iter().collect();
+        let texts: HashMap<&str, &str> =
+            pictures.iter().map(|picture| (picture.file.as_str(), picture.subject.caption.as_str())).collect();
+        let captions = examples.iter().map(|example| match texts.get(example.name.as_str()) {
+            Some(text) => Ok((*text).to_owned()),
+            None => {
+                let (name, folder) = (&example.name, self.folder.display());
+                let failure =
+                    Failure::new(Exit::Data, format_args!("{name} of {folder} is none of the drawn pictures"));
+                Err(failure.hint("take it away"))
+            }
+        });
+        let captions = captions.collect::<Result<_>>()?;
+        captioned::of_source(&clip, &source, &examples, captions, self.folder.display().to_string(), progress)
+    }
+}
+
+impl Manifest {
+    fn describe(&self) -> String {
+        let stage = |(stage, s): &(StageName, SamplingDefaults)| {
+            format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
+        };
+        let stages: Vec<String> = self.stages.iter().map(stage).collect();
+        format!(
+            "{} of {} captions of {} ({}), one picture each, none picked; model {}: {}; seed {}, plus k for picture k",
+            self.count,
+            self.captions_there,
+            self.captions,
+            self.captions_digest,
+            self.model.name,
+            stages.join(", "),
+            self.seed
+        )
+    }
+
+    /// The keys that another manifest has otherwise.
+    fn differs(&self, other: &Self) -> String {
+        let keys = |manifest: &Self| match serde_json::to_value(manifest) {
+            Ok(Value::Object(map)) => map,
+            _ => Map::new(),
+        };
+        let (ours, theirs) = (keys(self), keys(other));
+        let differing = ours.into_iter().filter(|(key, value)| theirs.get(key) != Some(value));
+        differing.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
+    }
+}

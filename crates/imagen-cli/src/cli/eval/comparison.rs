@@ -1,0 +1,189 @@
+//! What the distances of two sets have in common: which sets, read or drawn, and how a number is told with everything that
+//! it depends on. A verb brings what it measures.
+
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use serde_json::{Map, Value, json};
+
+use imagen::data::Split;
+use imagen::eval::{Interval, Protocol, Summary};
+
+use super::drawing::Painter;
+use super::features::Features;
+use super::pictures::{Set, split_names};
+use super::{samples, with_interval};
+use crate::failure::{Failure, Result, print_line};
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// Which sets are compared.
+#[derive(Debug, clap::Args)]
+pub(super) struct Comparison {
+    /// A folder of pictures, a tar shard, or a file of `imagen eval stats`
+    #[arg(required_unless_present = "samples", conflicts_with = "samples")]
+    a: Option<PathBuf>,
+    /// The set to compare it with
+    #[arg(required_unless_present = "samples", conflicts_with = "samples")]
+    b: Option<PathBuf>,
+    /// The part of A; all of it where absent
+    #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
+    split_a: Option<Split>,
+    /// The part of B; all of it where absent
+    #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
+    split_b: Option<Split>,
+    /// Draw so many captions of --data and compare what comes out
+    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(4..=100_000))]
+    pub(super) samples: Option<usize>,
+    /// The set whose captions are drawn
+    #[arg(long, value_name = "FOLDER", requires = "samples")]
+    data: Option<PathBuf>,
+    /// Seed: of whatever is drawn at random, of the captions, and of the first picture
+    #[arg(short, long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    pub(super) features: Features,
+    #[command(flatten)]
+    pub(super) painter: Painter,
+}
+
+/// Whether single pictures' features are needed beside their statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Memory is not to grow with the number of pictures.
+    No,
+    /// They give an interval, where they are there.
+    Welcome,
+    /// There is no number without them.
+    Needed,
+}
+
+/// A number.
+pub(super) struct Finding {
+    /// What it is called, and its key in JSON.
+    pub(super) name: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: f64,
+    pub(super) interval: Option<Interval>,
+    /// Digits after the point, for people.
+    pub(super) digits: usize,
+    /// How it was computed, with the seed.
+    pub(super) way: String,
+    /// What makes it uncertain.
+    pub(super) note: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn describe(&self) -> String {
+        with_interval(self.value, self.interval, self.digits)
+    }
+}
+
+/// What a verb makes of two sets.
+pub(super) type Measure<'a> = dyn Fn(&Summary, &Summary) -> Result<Vec<Finding>> + 'a;
+
+impl Comparison {
+    /// Reads or draws the sets, measures and prints. Drawn sets keep their features whatever `keep` says.
+    pub(super) fn run(&self, keep: Keep, measure: &Measure<'_>) -> Result<()> {
+        self.painter.manner.threads.apply()?;
+        let mut progress = Progress::new(self.quiet);
+        if let (Some(count), Some(data)) = (self.samples, &self.data) {
+            interrupt::watch("stopping; there is no result without all pictures")?;
+            let extractor = self.features.open()?;
+            let sets = samples::Drawing { data, count, seed: self.seed, painter: &self.painter, extractor: &extractor };
+            let table = samples::Table::draw(&sets, measure, &mut progress)?;
+            return print_line(if self.json { table.to_json().to_string() } else { table.describe() });
+        }
+        interrupt::watch("stopping")?;
+        let (Some(a), Some(b)) = (&self.a, &self.b) else { unreachable!("clap requires both without --samples") };
+        let sets = [Set { path: a, split: self.split_a }, Set { path: b, split: self.split_b }];
+        let summaries = self.read(&sets, keep, &mut progress)?;
+        let findings = measure(&summaries[0], &summaries[1])?;
+        print_line(match self.json {
+            true => to_json(&sets, &summaries, &findings).to_string(),
+            false => describe(&sets, &summaries, &findings),
+        })
+    }
+
+    /// Both sets. Files come first: what cannot be compared is said before minutes of reading.
+    fn read(&self, sets: &[Set<'_>; 2], keep: Keep, progress: &mut Progress) -> Result<[Summary; 2]> {
+        let mut stored = [sets[0].stored()?, sets[1].stored()?];
+        if keep == Keep::Needed {
+            let bare = |s: &Option<Summary>| s.as_ref().is_some_and(|s| s.features().is_none());
+            if let Some((set, _)) = sets.iter().zip(&stored).find(|(_, stored)| bare(stored)) {
+                let failure = Failure::usage(format_args!("{} holds no features of single pictures", set.label()));
+                return Err(failure.hint("make it anew with `imagen eval stats FOLDER --features -o FILE`"));
+            }
+        }
+        if stored.iter().any(Option::is_none) {
+            let extractor = self.features.open()?;
+            for file in stored.iter().flatten() {
+                file.protocol().check_same(extractor.protocol()).map_err(|error| {
+                    Failure::from(error)
+                        .hint("give --inception and --resize as when the file was made, or make it anew")
+                })?;
+            }
+            for (set, stored) in sets.iter().zip(&mut stored).filter(|(_, stored)| stored.is_none()) {
+                *stored = Some(set.read(&extractor, keep != Keep::No, progress)?);
+            }
+        }
+        let [Some(a), Some(b)] = stored else { unreachable!("both were read") };
+        a.protocol().check_same(b.protocol())?;
+        Ok([a, b])
+    }
+}
+
+/// The keys of a number's protocol.
+pub(super) fn protocol_json(protocol: &Protocol) -> Map<String, Value> {
+    match serde_json::to_value(protocol).expect("a protocol is plain data") {
+        Value::Object(map) => map,
+        _ => unreachable!("a protocol is an object"),
+    }
+}
+
+/// The notes of all numbers, with their names where they differ.
+pub(super) fn notes(findings: &[Finding]) -> Option<String> {
+    let first = findings.first()?.note.clone();
+    if findings.iter().all(|finding| finding.note == first) {
+        return first;
+    }
+    let note = |finding: &Finding| finding.note.as_ref().map(|note| format!("{}: {note}", finding.name));
+    Some(findings.iter().filter_map(note).collect::<Vec<_>>().join("; "))
+}
+
+/// Two sets and what was measured of them.
+pub(super) fn to_json(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: &[Finding]) -> Value {
+    let mut fields = Map::new();
+    for finding in findings {
+        fields.insert(finding.key.into(), json!(finding.value));
+        let key = if findings.len() == 1 { "interval".to_owned() } else { format!("{}_interval", finding.key) };
+        fields.insert(key, json!(finding.interval));
+    }
+    fields.insert("way".into(), json!(findings[0].way));
+    fields.extend(protocol_json(summaries[0].protocol()));
+    for (name, (set, summary)) in ["a", "b"].into_iter().zip(sets.iter().zip(summaries)) {
+        fields.insert(name.into(), json!({ "set": set.label(), "pictures": summary.statistics().count() }));
+    }
+    fields.insert("note".into(), json!(notes(findings)));
+    Value::Object(fields)
+}
+
+/// The same for people.
+pub(super) fn describe(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: &[Finding]) -> String {
+    let protocol = summaries[0].protocol();
+    let number = |finding: &Finding| format!("{} ({}): {}", finding.name, protocol.extractor, finding.describe());
+    let mut lines: Vec<String> = findings.iter().map(number).collect();
+    lines.extend(
+        sets.iter().zip(summaries).map(|(set, s)| format!("  {} pictures of {}", s.statistics().count(), set.label())),
+    );
+    lines.push(format!("  {protocol}; {}", findings[0].way));
+    lines.extend(notes(findings).map(|note| format!("  note: {note}")));
+    lines.join("\n")
+}

@@ -1,0 +1,44 @@
+//! `--inception` and `--resize`: which features distances are over.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use imagen::eval::{Extractor, InceptionResize};
+use imagen::models::weights::Weights;
+
+use crate::cli::shared;
+use crate::failure::Result;
+
+/// What looks at pictures.
+#[derive(Debug, clap::Args)]
+pub(super) struct Features {
+    /// Weights of Inception-v3 (.safetensors; tools/inception_weights.py makes them from pytorch-fid's). Without them the
+    /// built-in layout-1 looks at pictures
+    #[arg(long, value_name = "FILE", help_heading = "Features")]
+    inception: Option<PathBuf>,
+    /// How pictures come to Inception's 299x299: as in pytorch-fid (original) or in clean-fid (clean) [default: original]
+    #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = ways())]
+    resize: Option<InceptionResize>,
+}
+
+fn ways() -> impl TypedValueParser<Value = InceptionResize> {
+    PossibleValuesParser::new(InceptionResize::ALL.map(InceptionResize::name)).map(|name| {
+        let way = InceptionResize::ALL.into_iter().find(|way| way.name() == name);
+        way.expect("clap lets no other name through")
+    })
+}
+
+impl Features {
+    /// Whether they are Inception's.
+    pub(super) fn is_inception(&self) -> bool {
+        self.inception.is_some()
+    }
+
+    /// The extractor, with its weights read.
+    pub(super) fn open(&self) -> Result<Extractor> {
+        let Some(file) = &self.inception else { return Ok(Extractor::default()) };
+        let weights = Weights::open(file)?;
+        Ok(Extractor::inception(&weights, self.resize.unwrap_or_default(), &shared::device())?)
+    }
+}

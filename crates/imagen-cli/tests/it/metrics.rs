@@ -1,0 +1,235 @@
+//! Metrics with networks from outside: Inception and CLIP of random weights, and the protocol of COCO.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use imagen::eval::{Clip, clip_score};
+use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
+use imagen::models::inception::Inception;
+use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
+use imagen::rng::Rng;
+
+use crate::refusals::all_refused_after;
+use crate::tiny::{self, Trained};
+use crate::{files, run, succeed};
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&succeed(folder, &[arguments, &["--json", "-q"]].concat())).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// A file of Inception's tensors, random.
+fn inception(path: &Path) {
+    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Inception::tensors()
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, shape))| {
+            let count = shape.iter().product();
+            let (spread, middle) = match () {
+                () if name.ends_with("conv.weight") => {
+                    (5.0 / (shape[1..].iter().product::<usize>() as f32).sqrt(), 0.0)
+                }
+                () if name.ends_with("running_var") || name.ends_with("bn.weight") => (0.5, 1.0),
+                () => (0.4, 0.0),
+            };
+            let uniform = Rng::new(5).fold(at as u64).uniform(count);
+            let values = uniform.into_iter().map(|x| (x - 0.5) * spread + middle).collect();
+            (name, shape, values)
+        })
+        .collect();
+    let named: Vec<NamedTensor<'_>> = tensors
+        .iter()
+        .map(|(name, shape, values)| NamedTensor { name: name.clone(), shape: shape.clone(), values: values.into() })
+        .collect();
+    write_safetensors(path, &named, &Default::default(), Precision::F32).unwrap();
+}
+
+fn clip() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden/clip/tiny")
+}
+
+#[test]
+fn distances_over_inception_are_called_fid_and_are_of_one_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (name, seed) in [("a", "1"), ("b", "2")] {
+        succeed(folder, &["data", "shapes", name, "-n", "5", "--size", "16", "--seed", seed]);
+    }
+    inception(&folder.join("w.safetensors"));
+    let with = |arguments: &[&str]| json(folder, &[arguments, &["--inception", "w.safetensors"]].concat());
+    succeed(folder, &["eval", "stats", "a", "--features", "--inception", "w.safetensors", "-o", "a.safetensors", "-q"]);
+    let fid = with(&["eval", "fid", "a", "b"]);
+    assert!(number(&fid["fid"]) > 0.0 && fid["interval"].is_null() && fid["frechet_distance"].is_null(), "{fid}");
+    assert_eq!(
+        (&fid["extractor"], &fid["features"], &fid["a"]["pictures"]),
+        (&json!("inception-v3"), &json!(2048), &json!(5))
+    );
+    assert!(
+        fid["resize"].as_str().unwrap().starts_with("original") && fid["note"].as_str().unwrap().contains("rank 4"),
+        "{fid}"
+    );
+
+    // a file stands for its folder, and brings the features that an interval needs
+    let of_file = with(&["eval", "fid", "a.safetensors", "b", "--interval"]);
+    assert_eq!((&of_file["fid"], &of_file["extractor_digest"]), (&fid["fid"], &fid["extractor_digest"]));
+    let interval = &of_file["interval"];
+    assert!(
+        number(&interval["low"]) < number(&fid["fid"]) && number(&fid["fid"]) < number(&interval["high"]),
+        "{of_file}"
+    );
+    let clean = with(&["eval", "fid", "a", "b", "--resize", "clean"]);
+    assert_ne!(clean["fid"], fid["fid"]);
+
+    let shares = with(&["eval", "precision-recall", "a.safetensors", "a.safetensors"]);
+    assert_eq!((&shares["precision"], &shares["recall"]), (&json!(1.0), &json!(1.0)), "a set covers itself");
+    let text = succeed(folder, &["eval", "kid", "a.safetensors", "a.safetensors", "-q"]);
+    assert!(text.starts_with("KID (inception-v3): ") && text.contains("original: 299x299"), "{text}");
+
+    all_refused_after(
+        folder,
+        &["eval"],
+        &[
+            (&["fid", "a.safetensors", "b"][..], 2, "--inception"),
+            (&["fid", "a.safetensors", "b", "--inception", "w.safetensors", "--resize", "clean"], 2, "clean-fid"),
+            (&["fid", "a", "b", "--resize", "clean"], 2, "--inception"),
+            (&["fid", "a", "b", "--inception", "a.safetensors"], 4, "Conv2d_1a_3x3.conv.weight"),
+        ],
+    );
+}
+
+/// A set of eight pictures, each with a caption of its own.
+fn captioned(folder: &Path) -> Vec<(Picture, String)> {
+    fs::create_dir_all(folder).unwrap();
+    let words = ["apple", "table", "cats", "dogs", "red", "wooden", "pictures", "see"];
+    let (mut rows, mut all) = (String::new(), Vec::new());
+    for (k, word) in words.iter().enumerate() {
+        let pixels = Rng::new(k as u64).uniform(20 * 30 * 3).into_iter().map(|x| (255.0 * x) as u8).collect();
+        let picture = Picture::new(20, 30, pixels).unwrap();
+        fs::write(folder.join(format!("{k}.png")), png::encode(&picture, &PngText::default()).unwrap()).unwrap();
+        let text = format!("a picture of a {word}");
+        rows.push_str(&format!("{}\n", json!({ "file_name": format!("{k}.png"), "text": text })));
+        all.push((picture, text));
+    }
+    fs::write(folder.join("metadata.jsonl"), rows).unwrap();
+    all
+}
+
+#[test]
+fn clip_scores_and_retrieval_are_those_of_the_library_on_the_same_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = captioned(&folder.path().join("set"));
+    let network = Clip::open(&clip(), &burn::tensor::Device::flex()).unwrap();
+    let (pictures, captions): (Vec<Picture>, Vec<&str>) = set.iter().map(|(p, c)| (p.clone(), c.as_str())).unzip();
+    let cosines: Vec<f64> = network.similarity(&pictures, &captions).unwrap().into_data().iter::<f64>().collect();
+    let expected = (0..8).map(|k| clip_score(cosines[9 * k])).sum::<f64>() / 8.0;
+
+    let clip = clip();
+    let with = |verb: &str, more: &[&str]| {
+        json(folder.path(), &[&["eval", verb, "set", "--clip", clip.to_str().unwrap()], more].concat())
+    };
+    let score = with("clip-score", &[]);
+    assert!((number(&score["clip_score"]) - expected).abs() < 1e-3, "{score}, expected {expected}");
+    assert!(number(&score["interval"]["low"]) < expected && expected < number(&score["interval"]["high"]));
+    assert!(score["extractor"].as_str().unwrap().starts_with("clip-") && score["pictures"] == json!(8), "{score}");
+
+    // among all eight captions the rank is that of the cosines
+    let found = with("retrieval", &["--among", "8"]);
+    let best = |k: &usize| (0..8).all(|other| other == *k || cosines[8 * k + other] < cosines[9 * k]);
+    assert_eq!(found["top_1"]["hits"], json!((0..8).filter(best).count()));
+    assert_eq!((&found["top_1"]["by_chance"], &found["among"]), (&json!(0.125), &json!(8)));
+    let refused = run(folder.path(), &["eval", "retrieval", "set", "--clip", clip.to_str().unwrap(), "-q"]);
+    assert!(refused.code == 2 && refused.stderr.contains("there are 8 different ones"), "{}", refused.stderr);
+}
+
+/// A captions file of eight captions over six pictures, which are drawn in `originals`.
+fn coco(folder: &Path) {
+    fs::create_dir_all(folder.join("originals")).unwrap();
+    let images: Vec<Value> =
+        (0..6).map(|k| json!({ "id": 10 + k, "file_name": format!("{k}.png"), "width": 16 })).collect();
+    for k in 0..6u8 {
+        let picture = Picture::filled(16, 16, [40 * k, 100, 200]);
+        fs::write(folder.join(format!("originals/{k}.png")), png::encode(&picture, &PngText::default()).unwrap())
+            .unwrap();
+    }
+    let annotation = |k: usize| json!({ "id": k, "image_id": 10 + k % 6, "caption": format!("thing number {k} ") });
+    let annotations: Vec<Value> = (0..8).map(annotation).collect();
+    let file = json!({ "info": {}, "images": images, "annotations": annotations });
+    fs::write(folder.join("captions.json"), file.to_string()).unwrap();
+}
+
+#[test]
+fn the_protocol_of_coco_draws_the_same_whole_killed_or_in_shards_and_then_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    coco(folder);
+    tiny::model(&folder.join("m"), &Trained::BOTH);
+    let clip = clip();
+    let command = |to: &'static str| ["eval", "coco", to, "--captions", "captions.json", "-mm", "-n5", "--steps", "20"];
+    let drawn =
+        |of: &str| files(&folder.join(of)).into_iter().filter(|name| name.ends_with(".png")).collect::<Vec<_>>();
+    let same = |other: &str| {
+        assert_eq!(drawn(other).len(), 5, "{other}");
+        for name in drawn(other).into_iter().chain(["coco.json".into(), "metadata.jsonl".into()]) {
+            let read = |of: &str| fs::read(folder.join(of).join(&name)).unwrap();
+            assert!(read(other) == read("whole"), "{other}/{name}");
+        }
+    };
+    let measured = ["--reference", "originals", "--clip", clip.to_str().unwrap()];
+    let report = json(folder, &[&command("whole")[..], &measured].concat());
+    let guidance = |at: usize| number(&report["protocol"]["stages"][at][1]["guidance"]);
+    assert_eq!((guidance(0), guidance(1)), (1.35, 8.0), "the paper's: {report}");
+    assert_eq!((&report["distance"]["a"]["pictures"], &report["distance"]["b"]["pictures"]), (&json!(5), &json!(6)));
+    assert!(number(&report["distance"]["frechet_distance"]) > 0.0 && report["distance"]["fid"].is_null());
+    assert!(
+        report["agreement"]["captions"] == json!(5) && number(&report["agreement"]["clip_score"]) >= 0.0,
+        "{report}"
+    );
+    let picture = decode::open(&folder.join("whole/000000.png"), &DecodeOptions::default()).unwrap();
+    assert_eq!(picture.width(), 32, "through super-resolution");
+    let rows = fs::read_to_string(folder.join("whole/metadata.jsonl")).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert!(rows.iter().enumerate().all(|(k, row)| row["seed"] == json!(k)) && rows.len() == 5);
+    assert_eq!(rows[0]["text"].as_str().unwrap().trim(), rows[0]["text"], "captions are without blanks around them");
+
+    // a finished folder is measured again without drawing, and says the same
+    assert_eq!(json(folder, &[&command("whole")[..], &measured].concat()), report);
+
+    let first = succeed(folder, &[&command("shards")[..], &["--shard", "2/2", "-q"]].concat());
+    assert!(first.contains("2 of 5 pictures are there"), "{first}");
+    assert_eq!(drawn("shards"), ["000001.png", "000003.png"]);
+    succeed(folder, &[&command("shards")[..], &["--shard", "1/2", "-q"]].concat());
+    same("shards");
+
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(command("killed"))
+        .arg("-q")
+        .current_dir(folder)
+        .spawn()
+        .unwrap();
+    while child.try_wait().unwrap().is_none() && !folder.join("killed/000001.png").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = drawn("killed").len();
+    assert!((2..5).contains(&kept), "killed in the middle: {kept} of 5 pictures");
+    succeed(folder, &[&command("killed")[..], &["-q"]].concat());
+    same("killed");
+
+    let refused = run(folder, &[&command("whole")[..], &["-q", "--guidance", "3"]].concat());
+    assert!(refused.code == 2 && refused.stderr.contains("begun otherwise: stages"), "{}", refused.stderr);
+    all_refused_after(
+        folder,
+        &["eval", "coco"],
+        &[
+            (&["x", "--captions", "captions.json", "-mm"][..], 2, "--count 8"),
+            (&["originals", "--captions", "m/text/config.json", "-mm", "-n4"], 3, "images"),
+            (&["x", "--captions", "captions.json", "-mm", "-n4", "--shard", "3/2"], 2, "I/N"),
+        ],
+    );
+}
