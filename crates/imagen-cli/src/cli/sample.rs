@@ -201,8 +201,7 @@ impl Sample {
         let stages = imagen.resolve(&request)?;
         let subjects = subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
-        let (prompts, count) = (request.prompts.len(), request.count);
-        let sheet = self.grid.clone().map(|path| Sheet::plan(path, prompts, count, self.force)).transpose()?;
+        let sheet = self.sheet(request.prompts.len(), request.count)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
             progress.note(format_args!("seed {}", request.seed));
         }
@@ -217,6 +216,11 @@ impl Sample {
             progress,
         }
         .run(&imagen)
+    }
+
+    /// What `--grid` asks for.
+    fn sheet(&self, prompts: usize, count: usize) -> Result<Option<Sheet>> {
+        self.grid.clone().map(|path| Sheet::plan(path, prompts, count, self.force)).transpose()
     }
 
     /// The prompts: arguments, lines of stdin, or the remembered one.

@@ -100,6 +100,17 @@ fn record(path: &Path) -> Value {
 }
 
 #[test]
+fn a_grid_holds_every_picture_of_the_cascade() {
+    let folder = cascade();
+    let drawn = draw(folder.path(), &["a cat", "--count", "2", "--output", "{seed}.png", "--grid", "grid.png"]);
+    assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+    let (grid, one) = (picture(&folder.path().join("grid.png")), picture(&folder.path().join("4.png")));
+    assert_eq!((grid.width(), grid.height()), (2 * (one.width() + 2) + 2, one.height() + 4));
+    let place = grid.crop(one.width() + 4, 2, one.width(), one.height()).unwrap();
+    assert_eq!(place.pixels(), one.pixels());
+}
+
+#[test]
 fn a_prompt_is_drawn_through_both_stages_into_one_picture() {
     let folder = cascade();
     let path = folder.path();

@@ -16,7 +16,7 @@ use imagen::cascade::deepfloyd::{
 };
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
-use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed};
+use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet};
 use crate::cli::plan::{self, deepfloyd::Storages};
 use crate::cli::shared;
 use crate::failure::{Failure, Result, print_line};
@@ -189,10 +189,11 @@ impl Sample {
         plan::deepfloyd::check(&self.memory, &model, &request, storage)?;
         let subjects = self.deepfloyd_subjects(&request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
+        let sheet = self.sheet(request.prompts.len(), request.count)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) {
             progress.note(format_args!("seed {}", request.seed));
         }
-        self.deliver_deepfloyd(&model, request, &subjects, &outputs, progress)
+        self.deliver_deepfloyd(&model, request, &subjects, (&outputs, sheet), progress)
     }
 
     fn deepfloyd_request(&self, prompts: Vec<String>, model: &DeepFloyd) -> Result<IfRequest> {
@@ -267,7 +268,7 @@ impl Sample {
         model: &DeepFloyd,
         request: IfRequest,
         subjects: &[Subject],
-        outputs: &Outputs,
+        (outputs, mut sheet): (&Outputs, Option<Sheet>),
         mut progress: Progress,
     ) -> Result<()> {
         let (clean, strength) = (request.clean, request.start.as_ref().and(request.strength));
@@ -330,6 +331,9 @@ impl Sample {
                         progress.note(format_args!("picture {} is {}", index + 1, record.safety));
                     }
                     self.write_deepfloyd(&record, index, &picture, outputs, &progress)?;
+                    if let Some(sheet) = &mut sheet {
+                        sheet.add(index, picture);
+                    }
                     finished += 1;
                     passed += usize::from(verdict.is_some_and(|verdict| !verdict.withheld()));
                 }
@@ -345,6 +349,8 @@ impl Sample {
             let withheld = finished - passed;
             progress.note(format_args!("the safety checker passed {passed} picture{s} and withheld {withheld}"));
         }
+        let grid = sheet.map(Sheet::write).transpose()?;
+        grid.iter().for_each(|path| progress.note(format_args!("grid: {}", path.display())));
         Ok(())
     }
 
