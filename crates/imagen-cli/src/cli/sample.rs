@@ -10,6 +10,7 @@ mod sheet;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -199,7 +200,7 @@ impl Sample {
         let request = self.request(prompts, remembered.as_ref(), &imagen)?;
         self.memory.check_drawing(plan::drawing_bytes(&files, request.batch as u64, request.until)?)?;
         let stages = imagen.resolve(&request)?;
-        let subjects = subjects(&request);
+        let subjects = subjects(&request.prompts, request.count, request.seed);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
         let sheet = self.sheet(request.prompts.len(), request.count)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
@@ -243,9 +244,7 @@ impl Sample {
     /// Flags over remembered settings over the model's own.
     fn request(&self, prompts: Vec<String>, remembered: Option<&Record>, imagen: &Imagen) -> Result<Request> {
         let seed = self.seed.or(remembered.map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
-        if seed.checked_add(self.count as u64 - 1).is_none() {
-            return Err(Failure::usage(format_args!("--seed {seed} plus --count {} is out of range", self.count)));
-        }
+        check_seeds(seed, self.count)?;
         let until = self.until.or_else(|| remembered.and_then(|r| r.stages.keys().next_back().copied()));
         let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
         let last = until.unwrap_or_else(|| imagen.default_until());
@@ -322,13 +321,7 @@ impl Drawing<'_> {
         for event in imagen.sample(&self.request)? {
             match event? {
                 Event::Step { stage, index, of, pictures, x_hat } => {
-                    let which = match (count, pictures.len()) {
-                        (1, _) => String::new(),
-                        (_, 1) => format!("picture {} of {count}", pictures.start + 1),
-                        _ => format!("pictures {}-{} of {count}", pictures.start + 1, pictures.end),
-                    };
-                    let title = format!("{stage} {which}");
-                    self.progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    self.progress.step(&step_title(stage, &pictures, count), index as u64 + 1, of as u64, "");
                     previews.step(stage, (index, of), &x_hat, Ok)?;
                 }
                 Event::Image { last: true, index, picture, .. } => {
@@ -345,9 +338,7 @@ impl Drawing<'_> {
                 return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
             }
         }
-        let grid = self.sheet.take().map(Sheet::write).transpose()?;
-        grid.iter().for_each(|path| self.progress.note(format_args!("grid: {}", path.display())));
-        Ok(())
+        self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&self.progress))
     }
 
     /// Writes a picture, prints its path or JSON, and how to draw it again.
@@ -412,14 +403,28 @@ impl Drawing<'_> {
     }
 }
 
-/// Every picture of a request in the order of the cascade: prompt by prompt, seeds counting up from the request's.
-fn subjects(request: &Request) -> Vec<Subject> {
-    let one = |(p, k): (usize, usize)| Subject {
-        index: p * request.count + k,
-        prompt: request.prompts[p].clone(),
-        seed: request.seed + k as u64,
-    };
-    (0..request.prompts.len()).flat_map(|p| (0..request.count).map(move |k| (p, k))).map(one).collect()
+/// Every picture of a command in the order of the cascade: prompt by prompt, seeds counting up from the first.
+fn subjects(prompts: &[String], count: usize, seed: u64) -> Vec<Subject> {
+    let one =
+        |(p, k): (usize, usize)| Subject { index: p * count + k, prompt: prompts[p].clone(), seed: seed + k as u64 };
+    (0..prompts.len()).flat_map(|p| (0..count).map(move |k| (p, k))).map(one).collect()
+}
+
+/// What the progress of a step is called: the stage, and which of all pictures where there are several.
+fn step_title(stage: StageName, pictures: &Range<usize>, count: usize) -> String {
+    match (count, pictures.len()) {
+        (1, _) => stage.to_string(),
+        (_, 1) => format!("{stage} picture {} of {count}", pictures.start + 1),
+        _ => format!("{stage} pictures {}-{} of {count}", pictures.start + 1, pictures.end),
+    }
+}
+
+/// Fails where the last picture's seed would be none.
+fn check_seeds(seed: u64, count: usize) -> Result<()> {
+    match seed.checked_add(count as u64 - 1) {
+        Some(_) => Ok(()),
+        None => Err(Failure::usage(format_args!("--seed {seed} plus --count {count} is out of range"))),
+    }
 }
 
 /// Adds stdin's prompts, one a line; empty lines are skipped.

@@ -11,6 +11,8 @@ use imagen::models::weights::{FileBytes, NamedTensor, Precision, Storage, Weight
 use imagen::text::{BertEncoder, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions, load};
 use safetensors::SafeTensors;
 
+use crate::error;
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bert").join(name)
 }
@@ -29,14 +31,6 @@ fn tiny_config() -> BertConfig {
 
 fn values(data: TensorData) -> Vec<f32> {
     data.iter::<f32>().collect()
-}
-
-/// The relative error ‖a − b‖ / ‖b‖.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
-    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -166,22 +160,12 @@ fn ids_that_are_no_batch_too_long_or_unknown_are_errors() {
 
 #[test]
 fn the_tokenizer_gives_the_ids_of_transformers() {
-    #[derive(serde::Deserialize)]
-    struct Pair {
-        caption: String,
-        ids: Vec<u32>,
-    }
-    let pairs: Vec<Pair> = serde_json::from_slice(&std::fs::read(golden("tokens.json")).unwrap()).unwrap();
     let encoder = shipped_encoder();
-    let wrong: Vec<String> = pairs
-        .iter()
-        .filter_map(|pair| {
-            let ids = encoder.tokens(&pair.caption).unwrap();
-            assert_eq!(encoder.token_count(&pair.caption).unwrap(), ids.len());
-            (ids != pair.ids).then(|| format!("{:?}: {ids:?}, expected {:?}", pair.caption, pair.ids))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
+    crate::assert_tokens(&golden("tokens.json"), |caption| {
+        let ids = encoder.tokens(caption).unwrap();
+        assert_eq!(encoder.token_count(caption).unwrap(), ids.len());
+        ids
+    });
 }
 
 /// Stated for the shipped 8- and 16-bit weights: for every caption, also one of almost no text, the cosine per token

@@ -12,6 +12,8 @@ use imagen::models::weights::{Storage, Weights};
 use imagen::text::{ClipTextEncoder, EncoderFiles, TextOptions, load};
 use safetensors::SafeTensors;
 
+use crate::error;
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clip").join(name)
 }
@@ -27,14 +29,6 @@ fn options() -> TextOptions {
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data: TensorData = tensor.into_data();
     data.iter::<f32>().collect()
-}
-
-/// The relative error ‖a − b‖ / ‖b‖.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
-    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
 }
 
 /// The reference's tensors.
@@ -138,21 +132,8 @@ fn pictures_are_prepared_as_with_pillow() {
 
 #[test]
 fn the_tokenizer_of_vocabulary_and_merges_gives_the_ids_of_transformers() {
-    #[derive(serde::Deserialize)]
-    struct Pair {
-        caption: String,
-        ids: Vec<u32>,
-    }
-    let pairs: Vec<Pair> = serde_json::from_slice(&std::fs::read(golden("tokens.json")).unwrap()).unwrap();
     let encoder = ClipTextEncoder::new(&files(), &options(), &Device::flex()).unwrap();
-    let wrong: Vec<String> = pairs
-        .iter()
-        .filter_map(|pair| {
-            let ids = encoder.tokens(&pair.caption).unwrap();
-            (ids != pair.ids).then(|| format!("{:?}: {ids:?}, expected {:?}", pair.caption, pair.ids))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
+    crate::assert_tokens(&golden("tokens.json"), |caption| encoder.tokens(caption).unwrap());
 }
 
 #[test]

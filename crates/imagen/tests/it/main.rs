@@ -15,3 +15,27 @@ mod roberta;
 mod t5;
 mod train;
 mod unet;
+
+/// The relative error ‖a − b‖ / ‖b‖.
+fn error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
+    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
+}
+
+/// Holds the token ids of awkward captions against the reference's, a file of `caption` and `ids`.
+fn assert_tokens(golden: &std::path::Path, tokens: impl Fn(&str) -> Vec<u32>) {
+    #[derive(serde::Deserialize)]
+    struct Pair {
+        caption: String,
+        ids: Vec<u32>,
+    }
+    let pairs: Vec<Pair> = serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
+    let compare = |pair: &Pair| {
+        let ids = tokens(&pair.caption);
+        (ids != pair.ids).then(|| format!("{:?}: {ids:?}, expected {:?}", pair.caption, pair.ids))
+    };
+    let wrong: Vec<String> = pairs.iter().filter_map(compare).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
+}

@@ -29,31 +29,15 @@ fn positions_are_counted_from_behind_the_padding_token() {
     let mask: Vec<bool> = words("mask").into_iter().map(|m| u32::from_le_bytes(m) != 0).collect();
     let expected: Vec<f32> = words("states").into_iter().map(f32::from_le_bytes).collect();
     let found: Vec<f32> = network.forward(&ids, &mask, 3).unwrap().into_data().iter::<f32>().collect();
-    assert_eq!(found.len(), expected.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let difference: f64 = found.iter().zip(&expected).map(|(a, b)| square(a - b)).sum();
-    let error = (difference / expected.iter().map(|&x| square(x)).sum::<f64>()).sqrt();
+    let error = crate::error(&found, &expected);
     assert!(error <= 1e-5, "relative error {error:e}");
 }
 
 #[test]
 fn the_tokenizer_of_vocabulary_and_merges_gives_the_ids_of_transformers() {
-    #[derive(serde::Deserialize)]
-    struct Pair {
-        caption: String,
-        ids: Vec<u32>,
-    }
-    let pairs: Vec<Pair> = serde_json::from_slice(&std::fs::read(golden("tokens.json")).unwrap()).unwrap();
     let options = TextOptions { max_length: 20, ..TextOptions::default() };
     let encoder = BertEncoder::new(files(), &options, &Device::flex()).unwrap();
-    let wrong: Vec<String> = pairs
-        .iter()
-        .filter_map(|pair| {
-            let ids = encoder.tokens(&pair.caption).unwrap();
-            (ids != pair.ids).then(|| format!("{:?}: {ids:?}, expected {:?}", pair.caption, pair.ids))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
+    crate::assert_tokens(&golden("tokens.json"), |caption| encoder.tokens(caption).unwrap());
     assert_eq!(encoder.encode(&["a red apple", ""]).unwrap().sequence.dims()[2], 24);
     let too_long = TextOptions { max_length: 21, ..TextOptions::default() };
     assert_eq!(load(files(), &too_long, &Device::flex()).err().expect("refused").kind(), ErrorKind::Usage);

@@ -13,6 +13,8 @@ use imagen::rng::Rng;
 use imagen::text::{EncoderFiles, Padding, T5Encoder, TextEncoder, TextOptions, load};
 use safetensors::SafeTensors;
 
+use crate::error;
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/t5").join(name)
 }
@@ -34,14 +36,6 @@ fn encoder(name: &str, max_length: usize, padding: Padding) -> T5Encoder {
 
 fn values(data: TensorData) -> Vec<f32> {
     data.iter::<f32>().collect()
-}
-
-/// The relative error ‖a − b‖ / ‖b‖.
-fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
-    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
 }
 
 /// Ids, mask, states and the batch size of a case.

@@ -2,20 +2,15 @@
 
 use serde_json::json;
 
+use super::Wanted;
 use crate::failure::{Result, print_line};
-use crate::hub::{Cached, Remote, RepoName, Settings, Variant, choose, size};
+use crate::hub::{Cached, Remote, Settings, choose, size};
 
 /// Say what a published model consists of and what pulling it would fetch
 #[derive(Debug, clap::Args)]
 pub(super) struct Info {
-    /// The model, OWNER/NAME
-    name: RepoName,
-    /// A branch, tag or commit
-    #[arg(long, value_name = "REVISION", default_value = "main")]
-    revision: String,
-    /// Which precision, where several are published
-    #[arg(long, value_enum, default_value_t)]
-    variant: Variant,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -23,16 +18,16 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
-        let listing = Remote::open(settings)?.listing(&self.name, &self.revision)?;
-        let choice = choose(&listing.files, self.variant);
-        let here = Cached::new(settings, self.name.clone()).snapshot(&listing.commit);
+        let listing = Remote::open(settings)?.listing(&self.wanted.name, &self.wanted.revision)?;
+        let choice = choose(&listing.files, self.wanted.variant);
+        let here = Cached::new(settings, self.wanted.name.clone()).snapshot(&listing.commit);
         let there = |file: &str| here.as_ref().is_some_and(|folder| folder.join(file).exists());
         let licence = listing.licence.as_deref().unwrap_or("not stated");
         if self.json {
             let file =
                 |file: &crate::hub::File| json!({ "name": file.name, "bytes": file.size, "cached": there(&file.name) });
             return print_line(json!({
-                "name": self.name.as_str(),
+                "name": self.wanted.name.as_str(),
                 "commit": listing.commit,
                 "licence": licence,
                 "gated": listing.gated,
@@ -44,7 +39,7 @@ impl Info {
         let gated = if listing.gated { ", gated: it has to be agreed to on its page" } else { "" };
         let mut lines = vec![format!(
             "{} at {}; licence: {licence}{gated}",
-            self.name,
+            self.wanted.name,
             &listing.commit[..listing.commit.len().min(12)]
         )];
         for file in &choice.files {

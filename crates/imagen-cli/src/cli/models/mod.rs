@@ -8,7 +8,7 @@ mod rm;
 mod verify;
 
 use crate::failure::{Failure, Result};
-use crate::hub::{Cached, RepoName, Settings};
+use crate::hub::{Cached, RepoName, Settings, Variant};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,19 @@ enum Verb {
     Verify(verify::Verify),
     Rm(rm::Rm),
     Convert(convert::Convert),
+}
+
+/// A published model, as the hub is asked for it.
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// The model, OWNER/NAME
+    name: RepoName,
+    /// A branch, tag or commit
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    revision: String,
+    /// Which precision, where several are published
+    #[arg(long, value_enum, default_value_t)]
+    variant: Variant,
 }
 
 impl Models {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::Wanted;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::hub::{Cached, Damage, Remote, RepoName, Settings, Shown, Variant, choose, size};
+use crate::hub::{Cached, Damage, Remote, Settings, Shown, choose, size};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -14,14 +15,8 @@ use crate::progress::Progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  imagen models pull google/t5-v1_1-small")]
 pub(super) struct Pull {
-    /// The model, OWNER/NAME
-    name: RepoName,
-    /// A branch, tag or commit
-    #[arg(long, value_name = "REVISION", default_value = "main")]
-    revision: String,
-    /// Which precision, where several are published
-    #[arg(long, value_enum, default_value_t)]
-    variant: Variant,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Only say what would be fetched
     #[arg(long)]
     dry_run: bool,
@@ -32,22 +27,22 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
-        let model = Cached::new(settings, self.name.clone());
+        let model = Cached::new(settings, self.wanted.name.clone());
         if settings.offline {
-            let Some(folder) = model.snapshot(&self.revision) else {
+            let Some(folder) = model.snapshot(&self.wanted.revision) else {
                 let failure =
-                    Failure::usage(format_args!("{} is not in the cache, and HF_HUB_OFFLINE is set", self.name));
+                    Failure::usage(format_args!("{} is not in the cache, and HF_HUB_OFFLINE is set", self.wanted.name));
                 return Err(failure.hint("unset HF_HUB_OFFLINE to fetch it"));
             };
             return print_line(folder.display());
         }
         let mut progress = Progress::new(self.quiet);
         let remote = Remote::open(settings)?;
-        let listing = remote.listing(&self.name, &self.revision)?;
-        let choice = choose(&listing.files, self.variant);
+        let listing = remote.listing(&self.wanted.name, &self.wanted.revision)?;
+        let choice = choose(&listing.files, self.wanted.variant);
         if !choice.files.iter().any(|file| file.name.ends_with(".safetensors")) && !choice.pickled.is_empty() {
             let message =
-                format_args!("{} has no safetensors, only pickled weights ({})", self.name, choice.pickled[0]);
+                format_args!("{} has no safetensors, only pickled weights ({})", self.wanted.name, choice.pickled[0]);
             let failure = Failure::new(Exit::Model, message);
             return Err(failure
                 .hint("pickled files can run code and are never read; look for a safetensors revision or conversion"));
@@ -59,7 +54,7 @@ impl Pull {
         let licence = listing.licence.as_deref().unwrap_or("not stated");
         progress.note(format_args!(
             "{} at {}: {} in {} files, {} of them to fetch; licence: {licence}",
-            self.name,
+            self.wanted.name,
             &listing.commit[..listing.commit.len().min(12)],
             size(choice.bytes()),
             choice.files.len(),
@@ -80,15 +75,17 @@ impl Pull {
                 let failure = Failure::interrupted(format_args!("{number} of {} files were fetched", missing.len()));
                 return Err(failure.hint("give the same command again to go on"));
             }
-            let path = remote.fetch(&self.name, &listing.commit, file, &mut shown)?;
+            let path = remote.fetch(&self.wanted.name, &listing.commit, file, &mut shown)?;
             check(&path, &file.name)?;
             shown.finished(file.size);
         }
         progress.finish();
-        model.point(&self.revision, &listing.commit)?;
+        model.point(&self.wanted.revision, &listing.commit)?;
         match model.snapshot(&listing.commit) {
             Some(folder) => print_line(folder.display()),
-            None => Err(Failure::new(Exit::Model, format_args!("{} has no file that this program reads", self.name))),
+            None => {
+                Err(Failure::new(Exit::Model, format_args!("{} has no file that this program reads", self.wanted.name)))
+            }
         }
     }
 }

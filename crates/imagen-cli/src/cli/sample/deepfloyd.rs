@@ -16,7 +16,7 @@ use imagen::cascade::deepfloyd::{
 };
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
-use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet};
+use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet, check_seeds, step_title, subjects};
 use crate::cli::plan::{self, deepfloyd::Storages};
 use crate::cli::shared;
 use crate::failure::{Failure, Result, print_line};
@@ -187,7 +187,7 @@ impl Sample {
         }
         let request = self.deepfloyd_request(prompts, &model)?;
         plan::deepfloyd::check(&self.memory, &model, &request, storage)?;
-        let subjects = self.deepfloyd_subjects(&request);
+        let subjects = subjects(&request.prompts, request.count, request.seed);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
         let sheet = self.sheet(request.prompts.len(), request.count)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) {
@@ -199,9 +199,7 @@ impl Sample {
     fn deepfloyd_request(&self, prompts: Vec<String>, model: &DeepFloyd) -> Result<IfRequest> {
         let args = &self.deepfloyd;
         let seed = self.seed.unwrap_or(Seed::Random).get();
-        if seed.checked_add(self.count as u64 - 1).is_none() {
-            return Err(Failure::usage(format_args!("--seed {seed} plus --count {} is out of range", self.count)));
-        }
+        check_seeds(seed, self.count)?;
         if self.steps.is_some() && args.timesteps.is_some() {
             return Err(Failure::usage("--steps and --timesteps both say which steps are run"));
         }
@@ -254,15 +252,6 @@ impl Sample {
         Ok(request)
     }
 
-    fn deepfloyd_subjects(&self, request: &IfRequest) -> Vec<Subject> {
-        let one = |(p, k): (usize, usize)| Subject {
-            index: p * request.count + k,
-            prompt: request.prompts[p].clone(),
-            seed: request.seed + k as u64,
-        };
-        (0..request.prompts.len()).flat_map(|p| (0..request.count).map(move |k| (p, k))).map(one).collect()
-    }
-
     fn deliver_deepfloyd(
         &self,
         model: &DeepFloyd,
@@ -299,13 +288,7 @@ impl Sample {
         for event in model.sample(request)? {
             match event? {
                 IfEvent::Step { stage, index, of, pictures, x_hat } => {
-                    let which = match (count, pictures.len()) {
-                        (1, _) => String::new(),
-                        (_, 1) => format!("picture {} of {count}", pictures.start + 1),
-                        _ => format!("pictures {}-{} of {count}", pictures.start + 1, pictures.end),
-                    };
-                    let title = format!("{stage} {which}");
-                    progress.step(title.trim_end(), index as u64 + 1, of as u64, "");
+                    progress.step(&step_title(stage, &pictures, count), index as u64 + 1, of as u64, "");
                     let check = |picture| model.check(picture).map(|(picture, _)| picture);
                     previews.step(stage, (index, of), &x_hat, check)?;
                 }
@@ -349,9 +332,7 @@ impl Sample {
             let withheld = finished - passed;
             progress.note(format_args!("the safety checker passed {passed} picture{s} and withheld {withheld}"));
         }
-        let grid = sheet.map(Sheet::write).transpose()?;
-        grid.iter().for_each(|path| progress.note(format_args!("grid: {}", path.display())));
-        Ok(())
+        sheet.map_or(Ok(()), |sheet| sheet.write(&progress))
     }
 
     fn write_deepfloyd(

@@ -8,6 +8,7 @@ use imagen::image::{Picture, PngText, grid, png};
 
 use crate::failure::{Failure, Result};
 use crate::output::{check_writable, folder_of, write_file};
+use crate::progress::Progress;
 
 /// Pixels between two pictures.
 const GAP: usize = 2;
@@ -46,13 +47,14 @@ impl Sheet {
         self.pictures.insert(index, picture);
     }
 
-    /// Writes what there is; the path.
-    pub(super) fn write(self) -> Result<PathBuf> {
+    /// Writes what there is, and says where.
+    pub(super) fn write(self, progress: &Progress) -> Result<()> {
         let pictures: Vec<Picture> = self.pictures.into_values().collect();
         let sheet = grid(&pictures, self.columns, GAP, BACKGROUND)?;
         let bytes = png::encode(&sheet, &PngText::default())?;
         write_file(&self.path, &bytes).map_err(|e| Failure::io("write", &self.path, &e))?;
-        Ok(self.path)
+        progress.note(format_args!("grid: {}", self.path.display()));
+        Ok(())
     }
 }
 
