@@ -110,7 +110,7 @@ impl Linear {
         let Self { rows, c, k } = *self;
         expect_len("x", x, rows * c);
         expect_len("y", y, rows * k);
-        let epilogue = Epilogue { bias, residual, scale };
+        let epilogue = Epilogue::new(bias, residual, scale);
         epilogue.check(rows, k);
         epilogue
     }
@@ -229,7 +229,7 @@ impl Kernel for AddProducts<'_> {
 }
 
 /// `y = epilogue(x packed)` for x `[rows, c]`, y `[rows, k]`.
-fn product(
+pub(crate) fn product(
     isa: Isa,
     x: &[f32],
     rows: usize,

@@ -1,12 +1,14 @@
 //! Doubling by repetition, by channels that become pixels, and halving by averages, forward and backward, on
-//! `[n, h, w, c]`; [`Bilinear`] for any size.
+//! `[n, h, w, c]`; [`Bilinear`] for any size, [`Pool3x3`] for windows that overlap.
 //!
 //! h and w are always those of the forward pass's input. Halving ignores an odd last row or column (its gradient
 //! is zero).
 
 mod bilinear;
+mod windows;
 
 pub use bilinear::Bilinear;
+pub use windows::{Pool3x3, Pooling};
 
 use crate::expect_len;
 use crate::isa::{Isa, Kernel};

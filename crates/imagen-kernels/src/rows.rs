@@ -7,20 +7,34 @@ use crate::pool::{Shared, for_each};
 use crate::scratch;
 use crate::simd::Simd;
 
-/// What is done to a result before it is stored: `(y + bias + residual) * scale`.
+/// What is done to a result before it is stored: `(y + bias + residual) * scale`, and nothing below `least`.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Option<&'a [f32]>,
     pub(crate) scale: f32,
+    /// 0 for a rectified result.
+    pub(crate) least: f32,
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
     /// Leaves the result as it is.
-    pub(crate) const NONE: Epilogue<'static> = Epilogue { bias: None, residual: None, scale: 1.0 };
+    pub(crate) const NONE: Epilogue<'static> = Epilogue::new(None, None, 1.0);
+
+    /// `(y + bias + residual) * scale`.
+    pub(crate) const fn new(bias: Option<&'a [f32]>, residual: Option<&'a [f32]>, scale: f32) -> Self {
+        Self { bias, residual, scale, least: f32::NEG_INFINITY }
+    }
+
+    /// What is done once everything is added up; what is not a number stays so.
+    #[inline(always)]
+    pub(crate) fn end<V: Simd>(&self, y: V) -> V {
+        // SAFETY: V is of the instruction set that the caller runs on.
+        unsafe { V::splat(self.least).max(y * V::splat(self.scale)) }
+    }
 
     pub(crate) fn is_none(&self) -> bool {
-        self.bias.is_none() && self.residual.is_none() && self.scale == 1.0
+        self.bias.is_none() && self.residual.is_none() && self.scale == 1.0 && self.least == f32::NEG_INFINITY
     }
 
     /// Checks lengths against `rows` rows of `k` columns.
@@ -64,7 +78,7 @@ impl Kernel for FinishRow<'_> {
                 if let Some(residual) = self.epilogue.residual {
                     y = y + V::load_up_to(residual.as_ptr().add(self.row * self.k + q), n);
                 }
-                (y * V::splat(self.epilogue.scale)).store_up_to(self.to.add(q), n);
+                self.epilogue.end(y).store_up_to(self.to.add(q), n);
             }
             q += V::LANES;
         }

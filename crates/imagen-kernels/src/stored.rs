@@ -114,7 +114,7 @@ impl StoredLinear {
     ) {
         expect_len("x", x, rows * self.c);
         expect_len("y", y, rows * self.k);
-        let epilogue = Epilogue { bias, residual, scale };
+        let epilogue = Epilogue::new(bias, residual, scale);
         epilogue.check(rows, self.k);
         match self.format {
             Format::F32 => self.product::<F32>(rows, x, epilogue, y),

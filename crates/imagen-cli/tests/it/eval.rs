@@ -102,6 +102,42 @@ fn a_file_of_statistics_stands_for_its_folder() {
 }
 
 #[test]
+fn statistics_go_on_after_a_kill_and_come_out_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    succeed(folder, &["data", "shapes", "set", "--count", "1500", "--size", "16"]);
+    let stats = |to: &'static str| ["eval", "stats", "set", "--features", "-o", to];
+    succeed(folder, &[&stats("straight.safetensors")[..], &["-q"]].concat());
+    let unfinished = folder.join("killed.unfinished.safetensors");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(stats("killed.safetensors"))
+        .args(["-q", "--threads", "1"])
+        .current_dir(folder)
+        .spawn()
+        .unwrap();
+    while child.try_wait().unwrap().is_none() && !unfinished.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(unfinished.exists() && !folder.join("killed.safetensors").exists(), "killed in the middle");
+    let refused = run(folder, &["eval", "kid", "killed.unfinished.safetensors", "set"]);
+    assert!(refused.code == 4 && refused.stderr.contains("not read to its end"), "{}", refused.stderr);
+
+    // another set under the same name of the file is begun anew
+    succeed(folder, &["data", "shapes", "other", "--count", "40", "--size", "16", "--seed", "9"]);
+    fs::copy(&unfinished, folder.join("other.unfinished.safetensors")).unwrap();
+    let other = run(folder, &["eval", "stats", "other", "--features", "-o", "other.safetensors"]);
+    assert!(other.code == 0 && !other.stderr.contains("going on"), "{}", other.stderr);
+
+    let end = run(folder, &stats("killed.safetensors"));
+    assert!(end.code == 0 && end.stderr.contains("going on after"), "{}", end.stderr);
+    assert!(!unfinished.exists());
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    assert!(read("straight.safetensors") == read("killed.safetensors"));
+}
+
+#[test]
 fn recovery_draws_each_caption_once_and_keeps_what_can_be_drawn_again() {
     let folder = tempfile::tempdir().unwrap();
     people(folder.path());

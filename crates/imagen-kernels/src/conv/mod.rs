@@ -8,7 +8,7 @@
 //! | stride 1, few outputs | `shifted`: one product with all nine taps as columns, then a sum of shifted results |
 //! | the rest | `patches`: neighbourhoods are copied into rows, then one product |
 //!
-//! [`StoredConv`] has weights in f16, bf16 or int8, for inference.
+//! [`StoredConv`] has weights in f16, bf16 or int8, for inference; [`Conv2d`] any window, for inference too.
 //!
 //! Prepared weights of F(4x4) are four times as large as the plain ones. Where few pixels share weights that no cache
 //! holds, reading them is what the time goes into, and [`Conv3x3::prepare`] takes the algorithm that reads least.
@@ -19,6 +19,7 @@
 mod patches;
 mod shifted;
 mod stored;
+mod window;
 mod winograd;
 
 use crate::expect_len;
@@ -28,6 +29,7 @@ use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Aligned};
 use patches::Neighbourhood;
 pub use stored::StoredConv;
+pub use window::{Conv2d, PreparedConv2d};
 use winograd::{F2, F4, Source, Weights};
 
 /// A 3x3 convolution, padding 1: x `[n, h, w, c]`, w `[3, 3, c, k]`, y `[n, oh, ow, k]`.
@@ -319,7 +321,7 @@ impl Conv3x3 {
         let pixels = self.n * self.out_h() * self.out_w();
         expect_len("x", x, self.n * self.h * self.w * self.c);
         expect_len("y", y, pixels * self.k);
-        let epilogue = Epilogue { bias, residual, scale };
+        let epilogue = Epilogue::new(bias, residual, scale);
         epilogue.check(pixels, self.k);
         epilogue
     }

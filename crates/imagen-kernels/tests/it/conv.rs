@@ -1,7 +1,7 @@
 //! The convolution against seven nested loops.
 
 use crate::support::{Random, assert_close, blank, on_every_isa};
-use imagen_kernels::conv::{Algorithm, Conv3x3, StoredConv};
+use imagen_kernels::conv::{Algorithm, Conv2d, Conv3x3, StoredConv};
 use imagen_kernels::stored::{Weights, quantize_rows};
 
 /// Calls `f(x index, w index, y index)` for every multiplication of the convolution.
@@ -95,6 +95,80 @@ fn forward_is_the_convolution() {
                     assert_close(&format!("{algorithm:?}, {what}"), &y, &full, BOUND);
                 }
             }
+        });
+    }
+}
+
+#[test]
+fn any_window_is_its_convolution() {
+    let of = |[n, h, w]: [usize; 3], [c, k]: [usize; 2], window, stride, padding| Conv2d {
+        n,
+        h,
+        w,
+        c,
+        k,
+        window,
+        stride,
+        padding,
+    };
+    let shapes = [
+        // with Winograd's algorithm, padded and not; one smaller than its window
+        of([2, 9, 14], [16, 24], [3, 3], 1, [0, 0]),
+        of([1, 19, 3], [40, 150], [3, 3], 1, [0, 0]),
+        of([1, 7, 6], [16, 16], [3, 3], 1, [1, 1]),
+        of([1, 2, 9], [16, 16], [3, 3], 1, [0, 0]),
+        // as a matrix
+        of([2, 5, 7], [20, 33], [1, 1], 1, [0, 0]),
+        // the rest
+        of([2, 13, 12], [3, 32], [3, 3], 2, [0, 0]),
+        of([1, 9, 11], [24, 18], [1, 7], 1, [0, 3]),
+        of([1, 9, 11], [24, 18], [7, 1], 1, [3, 0]),
+        of([1, 8, 5], [12, 20], [5, 5], 1, [2, 2]),
+        of([1, 10, 11], [5, 4], [4, 2], 3, [1, 0]),
+        of([1, 6, 6], [7, 9], [1, 1], 2, [0, 0]),
+        of([0, 6, 6], [16, 16], [3, 3], 1, [0, 0]),
+    ];
+    for (seed, conv) in shapes.into_iter().enumerate() {
+        let Conv2d { n, h, w, c, k, window: [rows, columns], stride, padding: [top, left] } = conv;
+        let mut random = Random::new(300 + seed as u64);
+        let [oh, ow] = conv.out();
+        let (x, weights) = (random.numbers(n * h * w * c), random.numbers(rows * columns * c * k));
+        let bias = random.numbers(k);
+        let mut expected: Vec<f64> = (0..n * oh * ow * k).map(|o| f64::from(bias[o % k])).collect();
+        for (o, y) in expected.iter_mut().enumerate() {
+            let (out, ko) = (o / k, o % k);
+            for (r, s) in (0..rows).flat_map(|r| (0..columns).map(move |s| (r, s))) {
+                let i = (out / ow % oh * stride + r).wrapping_sub(top);
+                let j = (out % ow * stride + s).wrapping_sub(left);
+                if i < h && j < w {
+                    let pixel = &x[((out / ow / oh * h + i) * w + j) * c..][..c];
+                    let tap = (0..c).map(|q| weights[((r * columns + s) * c + q) * k + ko]);
+                    *y += pixel.iter().zip(tap).map(|(x, w)| f64::from(*x) * f64::from(w)).sum::<f64>();
+                }
+            }
+        }
+        let rectified: Vec<f64> = expected.iter().map(|y| y.max(0.0)).collect();
+        on_every_isa(|isa| {
+            let prepared = conv.prepare(&weights);
+            for (rectify, expected) in [(false, &expected), (true, &rectified)] {
+                let mut y = blank(expected.len());
+                conv.forward(&x, &prepared, Some(&bias), rectify, &mut y);
+                assert_close(&format!("{conv:?} on {isa:?}"), &y, expected, BOUND);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_so_when_rectified() {
+    for (c, window) in [(16, [3, 3]), (3, [3, 3]), (16, [1, 1])] {
+        let conv = Conv2d { n: 1, h: 6, w: 6, c, k: 16, window, stride: 1, padding: [0, 0] };
+        let [oh, ow] = conv.out();
+        on_every_isa(|isa| {
+            let prepared = conv.prepare(&vec![1.0; window[0] * window[1] * c * 16]);
+            let mut y = blank(oh * ow * 16);
+            conv.forward(&vec![f32::NAN; 36 * c], &prepared, None, true, &mut y);
+            assert!(y.iter().all(|y| y.is_nan()), "{conv:?} on {isa:?}");
         });
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::support::{Random, assert_close, blank, on_every_isa};
 use imagen_kernels::resample::{
-    Bilinear, average_pool2, average_pool2_backward, pixel_shuffle, pixel_shuffle_backward, upsample2,
-    upsample2_backward,
+    Bilinear, Pool3x3, Pooling, average_pool2, average_pool2_backward, pixel_shuffle, pixel_shuffle_backward,
+    upsample2, upsample2_backward,
 };
 
 #[test]
@@ -50,6 +50,39 @@ fn resampling_and_its_gradients_match_the_definition() {
             average_pool2_backward(&small, n, h, w, c, &mut gx);
             assert_close(&what, &gx, &down_back, 1e-6);
         });
+    }
+}
+
+#[test]
+fn windows_are_pooled_by_their_definition() {
+    let mut random = Random::new(37);
+    for (n, h, w, c) in [(0, 4, 4, 3), (1, 1, 1, 5), (2, 3, 8, 19), (1, 7, 6, 32), (1, 2, 5, 4)] {
+        let x = random.numbers(n * h * w * c);
+        for (pooling, stride) in [(Pooling::Mean, 1), (Pooling::Largest, 1), (Pooling::Largest, 2), (Pooling::Mean, 2)]
+        {
+            let pool = Pool3x3 { n, h, w, c, pooling, stride };
+            let [oh, ow] = pool.out();
+            let inside = if stride == 2 { 0 } else { 1 };
+            let mut expected = Vec::new();
+            for o in 0..n * oh * ow * c {
+                let (q, j, i, p) = (o % c, o / c % ow, o / c / ow % oh, o / c / ow / oh);
+                let taps = (0..9).map(|tap| {
+                    ((i * stride + tap / 3).wrapping_sub(inside), (j * stride + tap % 3).wrapping_sub(inside))
+                });
+                let seen =
+                    taps.filter(|&(y, x)| y < h && x < w).map(|(i, j)| f64::from(x[((p * h + i) * w + j) * c + q]));
+                let seen: Vec<f64> = seen.collect();
+                expected.push(match pooling {
+                    Pooling::Mean => seen.iter().sum::<f64>() / seen.len() as f64,
+                    Pooling::Largest => seen.into_iter().fold(f64::NEG_INFINITY, f64::max),
+                });
+            }
+            on_every_isa(|isa| {
+                let mut y = blank(expected.len());
+                pool.forward(&x, &mut y);
+                assert_close(&format!("{pool:?} on {isa:?}"), &y, &expected, 1e-6);
+            });
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The file is a safetensors: `mean` f64 `[d]`, `scatter` f64 `[d, d]` (sum of products of deviations, so that files can be
 //! merged exactly) and, where kept, `features` f32 `[n, d]`. Its header is the protocol: the extractor, with a digest of its
-//! definition or weights, and the resize. Statistics of another protocol are never compared.
+//! definition or weights, and the resize. Statistics of another protocol are never compared. A file of a set that was not read
+//! to its end says so in its header (`imagen.unfinished`) and is no statistics of the set.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,6 +20,7 @@ const EXTRACTOR: &str = "imagen.extractor";
 const DIGEST: &str = "imagen.extractor_digest";
 const RESIZE: &str = "imagen.resize";
 const COUNT: &str = "imagen.count";
+const UNFINISHED: &str = "imagen.unfinished";
 
 /// Features of a set of pictures, summed up.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +95,18 @@ impl Summary {
     /// # Errors
     /// `Io` where the system refuses.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.write(path, None)
+    }
+
+    /// Writes what was read so far of the set that `set` stands for: pictures by their number and order, and where they are.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_unfinished(&self, path: &Path, set: &str) -> Result<()> {
+        self.write(path, Some(set))
+    }
+
+    fn write(&self, path: &Path, unfinished: Option<&str>) -> Result<()> {
         let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (mean, scatter) = (bytes(self.statistics.mean()), bytes(self.statistics.scatter()));
         let (count, dim) = (self.statistics.count() as usize, self.protocol.features);
@@ -104,23 +118,41 @@ impl Summary {
         if let Some(features) = &self.features {
             tensors.push(tensor("features", vec![count, dim], Content::F32(features)));
         }
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             (FORMAT.to_owned(), "1".to_owned()),
             (EXTRACTOR.to_owned(), self.protocol.extractor.clone()),
             (DIGEST.to_owned(), self.protocol.digest.clone()),
             (RESIZE.to_owned(), self.protocol.resize.clone()),
             (COUNT.to_owned(), count.to_string()),
         ]);
+        metadata.extend(unfinished.map(|set| (UNFINISHED.to_owned(), set.to_owned())));
         write_raw(path, tensors, &metadata)
     }
 
     /// Reads a file that [`Self::save`] wrote.
     ///
     /// # Errors
-    /// `Io`; `Model` where it is damaged, no statistics, or of an extractor that this program does not have.
+    /// `Io`; `Model` where it is damaged, no statistics, unfinished, or of an extractor that this program does not have.
     pub fn load(path: &Path) -> Result<Self> {
         let weights = Weights::open(path)?;
+        if weights.metadata().contains_key(UNFINISHED) {
+            return Err(Error::model(format!(
+                "{}: the set was not read to its end; the `imagen eval stats` that began it goes on with it",
+                path.display()
+            )));
+        }
         Self::parse(&weights).context(|| path.display().to_string())
+    }
+
+    /// Reads a file that [`Self::save_unfinished`] wrote, with what it said the set was.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; `Model` where the file is a finished one.
+    pub fn load_unfinished(path: &Path) -> Result<(Self, String)> {
+        let weights = Weights::open(path)?;
+        let set = weights.metadata().get(UNFINISHED).cloned();
+        let set = set.ok_or_else(|| Error::model(format!("{} is not of an unfinished set", path.display())))?;
+        Ok((Self::parse(&weights).context(|| path.display().to_string())?, set))
     }
 
     fn parse(weights: &Weights) -> Result<Self> {

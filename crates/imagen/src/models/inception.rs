@@ -8,12 +8,11 @@
 //! Deliberately not here: the classifier (`fc` in the file is passed over), training, and how pictures come to 299×299,
 //! which is part of what a distance is (`eval::Extractor`).
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
-use rayon::prelude::*;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::nn::ops;
+use crate::nn::ops::{self, Pooling};
 
 /// What batch normalisation adds to the variance.
 const EPSILON: f32 = 1e-3;
@@ -249,7 +248,9 @@ impl Way {
     /// What leaves the branch: one map, or two where it forks.
     fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let x = match self.pool {
-            Some(kind) => pool(x, kind),
+            Some(Pool::Mean) => ops::pool3x3(x, Pooling::Mean, 1),
+            Some(Pool::Largest) => ops::pool3x3(x, Pooling::Largest, 1),
+            Some(Pool::Halve) => ops::pool3x3(x, Pooling::Largest, 2),
             None => x,
         };
         let (along, last) = self.convolutions.split_at(self.convolutions.len() - if self.fork { 2 } else { 0 });
@@ -287,45 +288,8 @@ impl Convolution {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        activation::relu(ops::conv2d(x, self.weight.clone(), self.bias.clone(), self.stride, self.padding))
+        ops::conv2d(x, self.weight.clone(), self.bias.clone(), self.stride, self.padding, true)
     }
-}
-
-/// Pools 3×3 windows; those at the border hold what of the picture is in them.
-fn pool(x: Tensor<4>, kind: Pool) -> Tensor<4> {
-    let ([n, h, w, c], device) = (x.dims(), x.device());
-    let (oh, ow) = if kind == Pool::Halve { ((h - 3) / 2 + 1, (w - 3) / 2 + 1) } else { (h, w) };
-    // the rows or columns of a window
-    let window = |at: usize, size: usize| match kind {
-        Pool::Halve => 2 * at..2 * at + 3,
-        _ => at.saturating_sub(1)..(at + 2).min(size),
-    };
-    let x = numbers(x);
-    let mut y = vec![0.0; n * oh * ow * c];
-    y.par_chunks_mut(ow * c).enumerate().for_each(|(line, y)| {
-        let (picture, rows) = (line / oh, window(line % oh, h));
-        for (column, y) in y.chunks_exact_mut(c).enumerate() {
-            let columns = window(column, w);
-            y.fill(if kind == Pool::Mean { 0.0 } else { f32::NEG_INFINITY });
-            let pixels = rows.clone().flat_map(|row| columns.clone().map(move |column| (row, column)));
-            for (row, column) in pixels {
-                let x = &x[((picture * h + row) * w + column) * c..][..c];
-                match kind {
-                    Pool::Mean => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
-                    _ => y.iter_mut().zip(x).for_each(|(y, x)| *y = y.max(*x)),
-                }
-            }
-            if kind == Pool::Mean {
-                let count = (rows.len() * columns.len()) as f32;
-                y.iter_mut().for_each(|y| *y /= count);
-            }
-        }
-    });
-    Tensor::from_data(TensorData::new(y, [n, oh, ow, c]), &device)
-}
-
-fn numbers(x: Tensor<4>) -> Vec<f32> {
-    x.into_data().iter::<f32>().collect()
 }
 
 const VECTORS: [&str; 4] = ["bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"];

@@ -17,7 +17,7 @@ use imagen_kernels::{elementwise, optimizer, resample};
 use tracing::trace_span;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, keeps_weights};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling, keeps_weights};
 use super::{StoredConv, StoredLinear};
 
 mod autodiff;
@@ -297,8 +297,12 @@ impl NetworkOps for Flex {
         frozen::gated_gelu_tanh(a, b)
     }
 
-    fn convolution(x: T, w: T, b: T, stride: usize, pad_h: usize, pad_w: usize) -> T {
-        frozen::conv2d(x, w, b, stride, [pad_h, pad_w])
+    fn convolution(x: T, w: T, b: T, stride: usize, pad_h: usize, pad_w: usize, rectified: bool) -> T {
+        frozen::conv2d(x, w, b, stride, [pad_h, pad_w], rectified)
+    }
+
+    fn pool3x3(x: T, pooling: Pooling, stride: usize) -> T {
+        frozen::pool3x3(x, pooling, stride)
     }
 
     fn upsample2(x: T) -> T {

@@ -5,7 +5,7 @@
 
 use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
 
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
 use super::reference;
 use super::{StoredConv, StoredLinear};
 
@@ -163,8 +163,13 @@ pub trait NetworkOps: Backend {
         stride: usize,
         pad_h: usize,
         pad_w: usize,
+        rectified: bool,
     ) -> FloatTensor<Self> {
-        reference::conv2d::<Self>(x, w, b, stride, [pad_h, pad_w])
+        reference::convolution::<Self>(x, w, b, stride, [pad_h, pad_w], rectified)
+    }
+    /// See [`super::ops::pool3x3`].
+    fn pool3x3(x: FloatTensor<Self>, pooling: Pooling, stride: usize) -> FloatTensor<Self> {
+        reference::pool3x3::<Self>(x, pooling, stride)
     }
     /// See [`super::ops::upsample2`].
     fn upsample2(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -13,6 +13,7 @@ use tracing::trace_span;
 
 pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
+pub use imagen_kernels::resample::Pooling;
 
 use super::extension::{BlockParameters, Maybe, NetworkOps};
 use super::{StoredConv, StoredLinear, reference};
@@ -313,15 +314,36 @@ pub fn gated_gelu_tanh<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> 
     })
 }
 
-/// A convolution with any window, zero padding `[top and bottom, left and right]`: `conv(x, w) + b`.
+/// A convolution with any window, zero padding `[top and bottom, left and right]`: `conv(x, w) + b`, and `max(0, ·)` of it if
+/// `rectified`.
 ///
 /// `x [n, h, w, c]`, `w [kh, kw, c, k]`, `b [k]`, result `[n, (h + 2·pad − kh)/stride + 1, .., k]`.
-pub fn conv2d(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
+pub fn conv2d(
+    x: Tensor<4>,
+    w: Tensor<4>,
+    b: Tensor<1>,
+    stride: usize,
+    padding: [usize; 2],
+    rectified: bool,
+) -> Tensor<4> {
     let _span = trace_span!("conv2d", x = ?x.dims(), w = ?w.dims(), stride).entered();
     let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(match defined() {
-        true => reference::conv2d::<Dispatch>(x, w, b, stride, padding),
-        false => <Dispatch as NetworkOps>::convolution(x, w, b, stride, padding[0], padding[1]),
+        true => reference::convolution::<Dispatch>(x, w, b, stride, padding, rectified),
+        false => <Dispatch as NetworkOps>::convolution(x, w, b, stride, padding[0], padding[1], rectified),
+    })
+}
+
+/// Pools 3×3 windows: with stride 1 those around every pixel, which hold what of the picture is in them; with stride 2 those
+/// inside the picture.
+///
+/// `x [n, h, w, c]`, result `[n, h, w, c]` or `[n, (h − 3)/2 + 1, .., c]`.
+pub fn pool3x3(x: Tensor<4>, pooling: Pooling, stride: usize) -> Tensor<4> {
+    let _span = trace_span!("pool3x3", x = ?x.dims(), ?pooling, stride).entered();
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match defined() {
+        true => reference::pool3x3::<Dispatch>(x, pooling, stride),
+        false => <Dispatch as NetworkOps>::pool3x3(x, pooling, stride),
     })
 }
 

@@ -6,7 +6,7 @@ use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
 
 use super::extension::BlockParameters;
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
+use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
 use super::{StoredConv, StoredLinear};
 
 const EPS: f32 = 1e-5;
@@ -53,6 +53,28 @@ pub(super) fn conv2d<B: Backend>(
     let w = B::float_permute(w, &[3, 2, 0, 1]); // [k, c, kh, kw]
     let y = B::conv2d(x, w, Some(b), ConvOptions::new([stride, stride], padding, [1, 1], 1));
     B::float_permute(y, &[0, 2, 3, 1]) // [n, h, w, k]
+}
+
+pub(super) fn convolution<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: FloatTensor<B>,
+    stride: usize,
+    padding: [usize; 2],
+    rectified: bool,
+) -> FloatTensor<B> {
+    let y = conv2d::<B>(x, w, b, stride, padding);
+    if rectified { B::relu(y) } else { y }
+}
+
+pub(super) fn pool3x3<B: Backend>(x: FloatTensor<B>, pooling: Pooling, stride: usize) -> FloatTensor<B> {
+    let x = B::float_permute(x, &[0, 3, 1, 2]); // [n, c, h, w]
+    let padding = [usize::from(stride == 1); 2];
+    let y = match pooling {
+        Pooling::Mean => B::avg_pool2d(x, [3, 3], [stride, stride], padding, false, false),
+        Pooling::Largest => B::max_pool2d(x, [3, 3], [stride, stride], padding, [1, 1], false),
+    };
+    B::float_permute(y, &[0, 2, 3, 1])
 }
 
 pub(super) fn group_norm<B: Backend>(

@@ -171,6 +171,7 @@ pub(super) fn of_source(
     chunks(
         source,
         examples,
+        0,
         progress,
         |picture| clip.prepare(std::slice::from_ref(picture)),
         |prepared| {

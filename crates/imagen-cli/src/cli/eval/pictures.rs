@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use imagen::data::{Example, Source, Split};
 use imagen::eval::{Extractor, Summary};
@@ -16,6 +17,8 @@ use crate::progress::Progress;
 
 /// Pictures that are read between two looks at Ctrl-C.
 const CHUNK: usize = 32;
+/// Pictures between two writes of what was summed up, of whole chunks.
+const SAVE_EVERY: u64 = 8 * CHUNK as u64;
 
 /// Parts of a set by name, known to the help and the completions.
 pub(super) fn split_names() -> impl TypedValueParser<Value = Split> {
@@ -65,11 +68,68 @@ impl Set<'_> {
         summarise(&source, &source.examples().iter().collect::<Vec<_>>(), extractor, keep_features, progress)
     }
 
+    /// As [`Self::read`], so that it goes on where it was stopped: what was summed up is written to `file` now and then and
+    /// when reading ends early. The file of another set, extractor or choice of features is begun anew.
+    pub(super) fn read_with(
+        &self,
+        file: &Path,
+        extractor: &Extractor,
+        keep_features: bool,
+        progress: &mut Progress,
+    ) -> Result<Summary> {
+        let source = self.source()?;
+        let examples: Vec<&Example> = source.examples().iter().collect();
+        let set = listing(&source);
+        let fits = |(summary, of): &(Summary, String)| {
+            let count = summary.statistics().count() as usize;
+            *of == set
+                && summary.protocol() == extractor.protocol()
+                && summary.features().is_some() == keep_features
+                && count.is_multiple_of(CHUNK)
+                && count <= examples.len()
+        };
+        let mut summary = match Summary::load_unfinished(file).ok().filter(fits) {
+            Some((summary, _)) => summary,
+            None => Summary::new(extractor.protocol(), keep_features),
+        };
+        let there = summary.statistics().count();
+        if there > 0 {
+            progress.note(format_args!("going on after {there} of {} pictures ({})", examples.len(), file.display()));
+        }
+        let now_and_then = |summary: &Summary| match summary.statistics().count().is_multiple_of(SAVE_EVERY) {
+            true => Ok(summary.save_unfinished(file, &set)?),
+            false => Ok(()),
+        };
+        if let Err(failure) = summarise_on(&mut summary, &source, &examples, extractor, progress, now_and_then) {
+            let count = summary.statistics().count();
+            if count > there {
+                summary.save_unfinished(file, &set)?;
+            }
+            return Err(match count {
+                0 => failure,
+                _ => failure.hint("what was read is kept: the same command goes on from there"),
+            });
+        }
+        Ok(summary)
+    }
+
     /// What names it.
     pub(super) fn label(&self) -> String {
         let part = self.split.map(|split| format!(" ({})", split_name(split))).unwrap_or_default();
         format!("{}{part}", self.path.display())
     }
+}
+
+/// A digest of what tells a set from others: its place, and names and order of its pictures.
+fn listing(source: &Source) -> String {
+    let place = source.folder().canonicalize().unwrap_or_else(|_| source.folder().to_owned());
+    let mut hash = Sha256::new();
+    hash.update(place.as_os_str().as_encoded_bytes());
+    for example in source.examples() {
+        hash.update([0]);
+        hash.update(&example.name);
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// The features of these pictures of a set.
@@ -81,14 +141,25 @@ pub(super) fn summarise(
     progress: &mut Progress,
 ) -> Result<Summary> {
     let mut summary = Summary::new(extractor.protocol(), keep_features);
-    chunks(
-        source,
-        examples,
-        progress,
-        |picture| extractor.prepare(picture),
-        |prepared| Ok(summary.add_rows(&extractor.features(&prepared)?)?),
-    )?;
+    summarise_on(&mut summary, source, examples, extractor, progress, |_| Ok(()))?;
     Ok(summary)
+}
+
+/// Goes on with a summary that holds the first of these pictures; `after` looks at it after every [`CHUNK`] of them.
+fn summarise_on(
+    summary: &mut Summary,
+    source: &Source,
+    examples: &[&Example],
+    extractor: &Extractor,
+    progress: &mut Progress,
+    mut after: impl FnMut(&Summary) -> Result<()>,
+) -> Result<()> {
+    let there = summary.statistics().count() as usize;
+    let add = |prepared: Vec<_>| {
+        summary.add_rows(&extractor.features(&prepared)?)?;
+        after(summary)
+    };
+    chunks(source, examples, there, progress, |picture| extractor.prepare(picture), add)
 }
 
 /// Reads pictures in parallel, makes something of each, and takes the results in order.
@@ -99,19 +170,19 @@ pub(super) fn each<T: Send>(
     make: impl Fn(&Picture) -> imagen::Result<T> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    chunks(source, examples, progress, make, |made| made.into_iter().try_for_each(&mut take))
+    chunks(source, examples, 0, progress, make, |made| made.into_iter().try_for_each(&mut take))
 }
 
-/// The same, taken by chunks, which are cut by position alone.
+/// The same for all but the first `done`, taken by chunks, which are cut by position alone if `done` is of whole chunks.
 pub(super) fn chunks<T: Send>(
     source: &Source,
     examples: &[&Example],
+    mut done: usize,
     progress: &mut Progress,
     make: impl Fn(&Picture) -> imagen::Result<T> + Sync,
     mut take: impl FnMut(Vec<T>) -> Result<()>,
 ) -> Result<()> {
-    let mut done = 0;
-    for chunk in examples.chunks(CHUNK) {
+    for chunk in examples[done..].chunks(CHUNK) {
         if interrupt::requested() {
             return Err(Failure::interrupted(format_args!("{done} of {} pictures were read", examples.len())));
         }

@@ -1,5 +1,6 @@
 //! `imagen eval stats`: the features of a set, summed up in a file, so that it is read once.
 
+use std::fs;
 use std::path::PathBuf;
 
 use imagen::data::Split;
@@ -7,7 +8,7 @@ use imagen::data::Split;
 use super::features::Features;
 use super::pictures::{Set, split_names};
 use crate::cli::shared::Threads;
-use crate::failure::{Failure, Result, print_line};
+use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -17,7 +18,7 @@ Examples:
   imagen eval stats data/coco/val2014 --inception inception.safetensors -o coco.safetensors
 
 The file says what it is under (extractor with a digest of its weights, resize); nothing of another
-protocol is compared with it.";
+protocol is compared with it. Stopped or killed, the same command goes on where it was.";
 
 /// Save what the distances need of a set of pictures
 #[derive(Debug, clap::Args)]
@@ -57,11 +58,17 @@ impl Stats {
             return Err(failure.hint("choose another --output, or overwrite it with --force"));
         }
         self.threads.apply()?;
-        interrupt::watch("stopping")?;
+        interrupt::watch("stopping; what was read is kept")?;
         let mut progress = Progress::new(self.quiet);
         let set = Set { path: &self.folder, split: self.split };
-        let summary = set.read(&self.features.open()?, self.keep_features, &mut progress)?;
+        let unfinished = self.output.with_extension("unfinished.safetensors");
+        let summary = set.read_with(&unfinished, &self.features.open()?, self.keep_features, &mut progress)?;
         summary.save(&self.output)?;
+        if unfinished.exists() {
+            fs::remove_file(&unfinished).map_err(|e| {
+                Failure::new(Exit::Runtime, format_args!("cannot remove {}: {e}", unfinished.display()))
+            })?;
+        }
         progress.note(format_args!(
             "{} pictures of {}, features {}",
             summary.statistics().count(),

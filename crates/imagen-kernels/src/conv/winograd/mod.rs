@@ -21,6 +21,7 @@ mod transform;
 mod weights;
 
 pub(super) use gradient::grad_weight;
+pub(super) use tiles::Tiling;
 pub(super) use transform::{F2, F4};
 pub(super) use weights::Weights;
 
@@ -31,7 +32,7 @@ use crate::pool::{Shared, for_each, threads};
 use crate::rows::Epilogue;
 use crate::scratch;
 use std::marker::PhantomData;
-use tiles::{InputTiles, Layout, OutputTiles, Tiling};
+use tiles::{InputTiles, Layout, OutputTiles};
 use transform::Transform;
 use weights::WeightTransform;
 
@@ -99,8 +100,19 @@ pub(super) fn forward<T: Transform>(
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
-    let (c, k) = (conv.c, conv.k);
-    let tiling = Tiling::new::<T>(conv);
+    forward_on::<T>(isa, Tiling::new::<T>(conv), (conv.c, conv.k), x, source, epilogue, y);
+}
+
+/// The same for any tiling.
+pub(super) fn forward_on<T: Transform>(
+    isa: Isa,
+    tiling: Tiling,
+    (c, k): (usize, usize),
+    x: &[f32],
+    source: Source<'_>,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
     if tiling.count == 0 {
         return;
     }

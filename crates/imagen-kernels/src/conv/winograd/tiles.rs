@@ -16,10 +16,14 @@ use std::ops::Range;
 /// Numbers in a cache line: what one [`prefetch`] asks for.
 const LINE: usize = 16;
 
-/// A batch of pictures `[n, h, w]` cut into tiles.
-pub(super) struct Tiling {
+/// The results of a convolution of a batch of pictures `[n, h, w]`, cut into tiles.
+pub(in crate::conv) struct Tiling {
     h: usize,
     w: usize,
+    /// Zeros around a picture: 0 or 1.
+    padding: usize,
+    /// Height and width of the results.
+    out: (usize, usize),
     /// Tiles in a column and in a row of a picture.
     rows: usize,
     columns: usize,
@@ -29,8 +33,15 @@ pub(super) struct Tiling {
 
 impl Tiling {
     pub(super) fn new<T: Transform>(conv: &Conv3x3) -> Self {
-        let (rows, columns) = (conv.h.div_ceil(T::OUT), conv.w.div_ceil(T::OUT));
-        Self { h: conv.h, w: conv.w, rows, columns, count: conv.n * rows * columns }
+        Self::padded::<T>(conv.n, (conv.h, conv.w), 1)
+    }
+
+    /// Of a convolution with so many zeros around each picture.
+    pub(in crate::conv) fn padded<T: Transform>(n: usize, (h, w): (usize, usize), padding: usize) -> Self {
+        let out = |size: usize| (size + 2 * padding).saturating_sub(2);
+        let out = (out(h), out(w));
+        let (rows, columns) = (out.0.div_ceil(T::OUT), out.1.div_ceil(T::OUT));
+        Self { h, w, padding, out, rows, columns, count: n * rows * columns }
     }
 
     /// Picture, first row and first column of the outputs of a tile.
@@ -151,7 +162,8 @@ impl<T: Transform> Kernel for InputTiles<'_, T> {
         // SAFETY: by the contract.
         let pixels = |tile: usize| unsafe {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
-            let corner = (picture, y0 as isize - 1, x0 as isize - 1);
+            let padding = self.tiling.padding as isize;
+            let corner = (picture, y0 as isize - padding, x0 as isize - padding);
             self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr())
         };
         let mut next = pixels(self.tiles.start);
@@ -177,7 +189,7 @@ impl<T: Transform> Kernel for InputTiles<'_, T> {
     }
 }
 
-/// y = (A^T M A + bias + residual) * scale for some tiles and outputs `first..first + n` of k.
+/// y = epilogue(A^T M A) for some tiles and outputs `first..first + n` of k.
 ///
 /// Contract: `m` is readable at `xi * plane + tile * row` for n numbers in whole vectors, tiles counted from the
 /// first; `y` is writable for the batch with k channels; the epilogue was checked against it.
@@ -203,7 +215,7 @@ impl<T: Transform> OutputTiles<'_, T> {
         // The next tile's pixels, mostly.
         if q.is_multiple_of(LINE) {
             for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
-                let at = (pixel + i * self.tiling.w + j + T::OUT) * self.k + self.first + q;
+                let at = (pixel + i * self.tiling.out.1 + j + T::OUT) * self.k + self.first + q;
                 prefetch(self.y.wrapping_add(at));
                 if let Some(residual) = self.epilogue.residual {
                     prefetch(residual.as_ptr().wrapping_add(at));
@@ -228,16 +240,15 @@ impl<T: Transform> OutputTiles<'_, T> {
                 Some(bias) => V::load_up_to(bias.as_ptr().add(self.first + q), n),
                 None => zero,
             };
-            let scale = V::splat(self.epilogue.scale);
             for i in 0..rows {
                 let outputs = T::output(half[i]);
                 for j in 0..columns {
-                    let at = (pixel + i * self.tiling.w + j) * self.k + self.first + q;
+                    let at = (pixel + i * self.tiling.out.1 + j) * self.k + self.first + q;
                     let mut y = outputs[j] + bias;
                     if let Some(residual) = self.epilogue.residual {
                         y = y + V::load_up_to(residual.as_ptr().add(at), n);
                     }
-                    (y * scale).store_up_to(self.y.add(at), n);
+                    self.epilogue.end(y).store_up_to(self.y.add(at), n);
                 }
             }
         }
@@ -249,7 +260,7 @@ impl<T: Transform> Kernel for OutputTiles<'_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let Tiling { h, w, .. } = *self.tiling;
+        let (h, w) = self.tiling.out;
         for tile in self.tiles.clone() {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile);
             let (rows, columns) = (T::OUT.min(h - y0), T::OUT.min(w - x0));

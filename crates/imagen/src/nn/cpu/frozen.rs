@@ -3,13 +3,15 @@
 //!
 //! They are never recorded: a tracked tensor takes the definition in `reference` instead.
 
-use imagen_kernels::biased_attention::BiasedAttention;
-use imagen_kernels::elementwise;
-use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::RmsNorm;
-use rayon::prelude::*;
+use std::sync::Mutex;
 
-use super::{T, contiguous, conv_output, conv_shape, dims, filled, pool, recycle, slice, transformed};
+use imagen_kernels::biased_attention::BiasedAttention;
+use imagen_kernels::conv::{Conv2d, PreparedConv2d};
+use imagen_kernels::elementwise;
+use imagen_kernels::norm::RmsNorm;
+use imagen_kernels::resample::{Pool3x3, Pooling};
+
+use super::{Keeper, T, contiguous, dims, filled, kept, recycle, slice};
 use crate::nn::{StoredConv, StoredLinear};
 
 pub(super) fn stored_linear(x: T, w: &StoredLinear, bias: Option<T>, residual: Option<T>) -> T {
@@ -64,88 +66,26 @@ pub(super) fn gated_gelu_tanh(a: T, b: T) -> T {
     y
 }
 
-/// 3×3 windows with padding 1 have a kernel of their own, 1×1 ones are a matrix; the others are cut out into rows, some rows
-/// of pixels at a time, and multiplied.
-pub(super) fn conv2d(x: T, w: T, b: T, stride: usize, padding: [usize; 2]) -> T {
-    /// Numbers of windows that are in memory at once.
-    const CUT_OUT: usize = 1 << 22;
+/// The convolutions of frozen networks.
+static WINDOWS: Keeper<Conv2d, PreparedConv2d> = Mutex::new(Vec::new());
+
+pub(super) fn conv2d(x: T, w: T, b: T, stride: usize, padding: [usize; 2], rectified: bool) -> T {
     let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
-    let ([n, high, wide, c], [kh, kw, _, k]) = (dims(&x), dims(&w));
-    if [kh, kw] == [3, 3] && padding == [1, 1] && stride <= 2 {
-        let shape = conv_shape(&x, &w, stride);
-        let prepared = transformed(shape, &w);
-        let y = filled(conv_output(&shape), |y| {
-            shape.forward_prepared(slice(&x), &prepared, Some(slice(&b)), None, 1.0, y);
-        });
-        recycle(x);
-        return y;
-    }
-    let windows = Windows { high, wide, c, kh, kw, stride, padding };
-    let ([oh, ow], width) = (windows.output(), kh * kw * c);
-    let y = filled([n, oh, ow, k], |y| {
-        if [kh, kw, stride] == [1, 1, 1] && padding == [0, 0] {
-            return Linear { rows: n * oh * ow, c, k }.forward(slice(&x), slice(&w), Some(slice(&b)), None, 1.0, y);
-        }
-        let lines = (CUT_OUT / (ow * width).max(1)).clamp(1, oh.max(1));
-        let mut rows = pool::take(lines * ow * width);
-        for (x, y) in slice(&x).chunks_exact((high * wide * c).max(1)).zip(y.chunks_exact_mut((oh * ow * k).max(1))) {
-            for (i, y) in y.chunks_mut(lines * ow * k).enumerate() {
-                let count = y.len() / k;
-                windows.cut(x, i * lines, &mut rows[..count * width]);
-                let linear = Linear { rows: count, c: width, k };
-                linear.forward(&rows[..count * width], slice(&w), Some(slice(&b)), None, 1.0, y);
-            }
-        }
-        pool::give(rows);
-    });
+    let ([n, h, wide, c], [rows, columns, _, k]) = (dims(&x), dims(&w));
+    let conv = Conv2d { n, h, w: wide, c, k, window: [rows, columns], stride, padding };
+    let prepared = kept(&WINDOWS, Conv2d { n: 0, h: 0, w: 0, ..conv }, &w, || conv.prepare(slice(&w)));
+    let [oh, ow] = conv.out();
+    let y = filled([n, oh, ow, k], |y| conv.forward(slice(&x), &prepared, Some(slice(&b)), rectified, y));
     recycle(x);
     y
 }
 
-/// The windows of a convolution over one picture `[high, wide, c]`.
-struct Windows {
-    high: usize,
-    wide: usize,
-    c: usize,
-    kh: usize,
-    kw: usize,
-    stride: usize,
-    padding: [usize; 2],
-}
-
-impl Windows {
-    /// Height and width of the output.
-    fn output(&self) -> [usize; 2] {
-        let out = |size: usize, window: usize, pad: usize| {
-            (size + 2 * pad).checked_sub(window).map_or(0, |rest| rest / self.stride + 1)
-        };
-        [out(self.high, self.kh, self.padding[0]), out(self.wide, self.kw, self.padding[1])]
-    }
-
-    /// The windows of the output's rows from `first` on, as many as `to` holds: `[pixels, kh, kw, c]`.
-    fn cut(&self, x: &[f32], first: usize, to: &mut [f32]) {
-        let Self { high, wide, c, kh, kw, stride, padding: [top, left] } = *self;
-        let [_, ow] = self.output();
-        to.par_chunks_mut(ow * kh * kw * c).enumerate().for_each(|(line, to)| {
-            for (column, window) in to.chunks_exact_mut(kh * kw * c).enumerate() {
-                for (i, row) in window.chunks_exact_mut(kw * c).enumerate() {
-                    let y = ((first + line) * stride + i).wrapping_sub(top);
-                    if y >= high {
-                        row.fill(0.0);
-                        continue;
-                    }
-                    // columns from..until of the window lie inside the picture
-                    let start = column * stride;
-                    let from = left.saturating_sub(start).min(kw);
-                    let until = (wide + left).saturating_sub(start).clamp(from, kw);
-                    row[..from * c].fill(0.0);
-                    row[until * c..].fill(0.0);
-                    if from < until {
-                        let at = (y * wide + start + from - left) * c;
-                        row[from * c..until * c].copy_from_slice(&x[at..][..(until - from) * c]);
-                    }
-                }
-            }
-        });
-    }
+pub(super) fn pool3x3(x: T, pooling: Pooling, stride: usize) -> T {
+    let x = contiguous(x);
+    let [n, h, w, c] = dims(&x);
+    let pool = Pool3x3 { n, h, w, c, pooling, stride };
+    let [oh, ow] = pool.out();
+    let y = filled([n, oh, ow, c], |y| pool.forward(slice(&x), y));
+    recycle(x);
+    y
 }

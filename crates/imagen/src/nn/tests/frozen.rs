@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::*;
+use crate::nn::ops::Pooling;
 use crate::nn::{StoredConv, StoredLinear, StoredWeights, quantize_rows};
 
 #[test]
@@ -116,13 +117,27 @@ fn a_convolution_with_any_window_is_its_definition() {
             ([4, 2], [1, 0]),
         ];
         let ([kh, kw], padding) = windows[sizes.pick(0, windows.len() - 1)];
-        let (n, c, k, stride) = (sizes.pick(1, 2), sizes.pick(1, 9), sizes.pick(1, 9), sizes.pick(1, 3));
+        let (n, c, k, stride) = (sizes.pick(1, 2), sizes.pick(1, 20), sizes.pick(1, 20), sizes.pick(1, 3));
+        let rectified = sizes.coin();
         let (h, w) = (sizes.pick(kh.max(2) - padding[0], 12), sizes.pick(kw.max(2) - padding[1], 12));
         let (x, weight, b) = (inputs.draw([n, h, w, c]), inputs.draw([kh, kw, c, k]), inputs.draw([k]));
         if fast {
-            return ops::conv2d(x, weight, b, stride, padding);
+            return ops::conv2d(x, weight, b, stride, padding, rectified);
         }
         let (x, weight, b) = (x.into_dispatch(), weight.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(reference::conv2d::<Dispatch>(x, weight, b, stride, padding))
+        Tensor::from_dispatch(reference::convolution::<Dispatch>(x, weight, b, stride, padding, rectified))
+    });
+}
+
+#[test]
+fn pooled_windows_are_their_definition() {
+    same("pool3x3", |inputs, sizes, fast| {
+        let pooling = if sizes.coin() { Pooling::Mean } else { Pooling::Largest };
+        let (stride, n, c) = (sizes.pick(1, 2), sizes.pick(1, 2), sizes.pick(1, 20));
+        let x = inputs.draw([n, sizes.pick(3, 9), sizes.pick(3, 9), c]);
+        if fast {
+            return ops::pool3x3(x, pooling, stride);
+        }
+        Tensor::from_dispatch(reference::pool3x3::<Dispatch>(x.into_dispatch(), pooling, stride))
     });
 }
