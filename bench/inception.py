@@ -69,7 +69,7 @@ def peer(folder, mode, threads):
     if mode == "channels_last":
         model = model.to(memory_format=torch.channels_last)
     begun = time.perf_counter()
-    path = str(folder / "pictures")
+    path = str(folder / "pictures" / "images")
     mean, covariance = fid_score.compute_statistics_of_path(path, model, 50, 2048, "cpu", min(threads, 8))
     seconds = time.perf_counter() - begun
     numpy.savez(folder / "peer.npz", mu=mean, sigma=covariance)
@@ -93,7 +93,7 @@ def apart(folder):
     from safetensors.numpy import load_file
 
     theirs, ours = numpy.load(folder / "peer.npz"), load_file(folder / "here.safetensors")
-    count = len(list((folder / "pictures").glob("*.png")))
+    count = len(list((folder / "pictures" / "images").glob("*.png")))
     covariance = ours["scatter"] / (count - 1)
     far = lambda a, b: numpy.linalg.norm(a - b) / numpy.linalg.norm(b)
     return far(ours["mean"], theirs["mu"]), far(covariance, theirs["sigma"])

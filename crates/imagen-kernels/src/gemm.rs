@@ -93,6 +93,20 @@ macro_rules! with_rows {
     };
 }
 
+/// `body` for each row r below `$rows`, at most 14, one after the other. A loop over all 14 is not always unrolled by the compiler, and
+/// sums that a loop indexes live in memory.
+macro_rules! each_row {
+    ($rows:ident, |$r:ident| $body:expr) => {
+        each_row!(@ $rows, $r, $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $rows:ident, $r:ident, $body:expr; $($number:literal)*) => {
+        $(if $number < $rows {
+            let $r: usize = $number;
+            $body;
+        })*
+    };
+}
+
 impl Gemm {
     /// The whole product; rows and columns of A are `ROW` and `COL` apart where those are not 0.
     #[inline(always)]
@@ -166,28 +180,21 @@ impl Gemm {
             let first = j * 2 * lanes;
             let width = self.n - first;
             let c = self.c.add(i * self.c_row + first);
-            // One loop for each case, so that each unrolls and the sums stay in registers.
             if width < N * lanes {
-                for r in 0..R {
-                    for n in 0..N {
-                        let (c, width) = (c.wrapping_add(r * self.c_row + n * lanes), width.saturating_sub(n * lanes));
-                        let old = if self.accumulate { V::load_up_to(c, width) } else { zero };
-                        (sums[r][n] + old).store_up_to(c, width);
-                    }
-                }
+                each_row!(R, |r| for n in 0..N {
+                    let (c, width) = (c.wrapping_add(r * self.c_row + n * lanes), width.saturating_sub(n * lanes));
+                    let old = if self.accumulate { V::load_up_to(c, width) } else { zero };
+                    (sums[r][n] + old).store_up_to(c, width);
+                });
             } else if self.accumulate {
-                for r in 0..R {
-                    for n in 0..N {
-                        let c = c.add(r * self.c_row + n * lanes);
-                        (sums[r][n] + V::load(c)).store(c);
-                    }
-                }
+                each_row!(R, |r| for n in 0..N {
+                    let c = c.add(r * self.c_row + n * lanes);
+                    (sums[r][n] + V::load(c)).store(c);
+                });
             } else {
-                for r in 0..R {
-                    for n in 0..N {
-                        sums[r][n].store(c.add(r * self.c_row + n * lanes));
-                    }
-                }
+                each_row!(R, |r| for n in 0..N {
+                    sums[r][n].store(c.add(r * self.c_row + n * lanes));
+                });
             }
         }
     }
@@ -212,12 +219,12 @@ unsafe fn steps<V: Simd, const N: usize, const R: usize, const S: usize>(
             for n in 0..N {
                 columns[n] = V::load(b.add((step * 2 + n) * V::LANES));
             }
-            for r in 0..R {
+            each_row!(R, |r| {
                 let x = V::splat(*a[r / 3].add(r % 3 * a_row + step * a_col));
                 for n in 0..N {
                     sums[r][n] = x.mul_add(columns[n], sums[r][n]);
                 }
-            }
+            });
         }
     }
 }
