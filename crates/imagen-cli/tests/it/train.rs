@@ -30,6 +30,15 @@ fn a_run_becomes_a_model_that_draws() {
     assert!(result.stderr.contains("next: imagen export run --model FOLDER"), "{}", result.stderr);
     let text = tiny::text_encoder();
     let text = text.to_str().unwrap();
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(tiny::text_encoder().join(file), other.join(file)).unwrap();
+    }
+    fs::write(other.join("config.json"), fs::read_to_string(other.join("config.json")).unwrap() + "\n").unwrap();
+    let refused = run(folder.path(), &["export", "run", "--model", "m", "--text-encoder", "other"]);
+    assert!(refused.code == 4 && refused.stderr.contains("--text-encoder"), "{}", refused.stderr);
+    assert!(!folder.path().join("m").exists(), "nothing was written for it");
     let exported = succeed(folder.path(), &["export", "run", "--model", "m", "--text-encoder", text]);
     assert_eq!(exported, "m/base.safetensors\n");
     succeed(folder.path(), &["sample", "a red circle", "-mm", "-s1"]);

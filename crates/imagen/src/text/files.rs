@@ -181,6 +181,11 @@ impl EncoderFiles {
         })
     }
 
+    /// Whether an encoder of this identity ([`TextEncoder::identity`](super::TextEncoder::identity)) was made of these files.
+    pub(crate) fn are_of(&self, identity: &str) -> bool {
+        identity.contains(&format!("-{:016x}-", self.hash()))
+    }
+
     /// A hash of all contents in their order.
     pub(super) fn hash(&self) -> u64 {
         /// Bytes that are in memory at once: weights may be larger than it is.

@@ -59,8 +59,8 @@ pub(super) fn write_averaged(
 /// Copies a run's weights into a model folder as one of its stages, and the text encoder where it has none yet.
 ///
 /// # Errors
-/// `Model` where the run has not written the stage yet, or the folder holds another text encoder; `Usage` where there is no
-/// such average; `Io`.
+/// `Model` where the run has not written the stage yet, was trained with another text encoder than `text`, or the folder holds
+/// another one; `Usage` where there is no such average; `Io`.
 pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) -> Result<PathBuf> {
     let recipe = Recipe::read(&run.join("recipe.toml"))?;
     let stage = recipe.stage.stage;
@@ -80,6 +80,14 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
         Choice::Average(name) => Some(checkpoint::average(&state_path(run), name).context(in_run)?),
         _ => None,
     };
+    if !text.are_of(&file.text_encoder) {
+        return Err(Error::model(format!(
+            "{} was trained with the text encoder {}, and {} holds another: name the folder of that one with --text-encoder",
+            in_run(),
+            file.text_encoder,
+            text.label()
+        )));
+    }
     copy_encoder(model, text)?;
     let to = model.join(format!("{stage}.safetensors"));
     match average {
