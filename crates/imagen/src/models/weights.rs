@@ -49,8 +49,8 @@ pub struct KeptSize {
     pub numbers: u64,
     /// Bytes of all.
     pub bytes: u64,
-    /// Bytes of the largest.
-    pub largest: u64,
+    /// Bytes beside them while the largest is read: it as it is in the file, twice, and widened where it is converted.
+    pub reading: u64,
 }
 
 /// A safetensors file whose header is read.
@@ -251,7 +251,8 @@ impl Weights {
             };
             size.numbers += numbers as u64;
             size.bytes += bytes as u64;
-            size.largest = size.largest.max(bytes as u64);
+            let widened = if storage == Storage::Stored { 0 } else { 4 * numbers };
+            size.reading = size.reading.max((2 * entry.range.len() + widened + bytes) as u64);
         }
         size
     }

@@ -127,6 +127,10 @@ fn transformed(shape: Conv3x3, w: &T) -> Arc<conv::Prepared> {
 /// Weights that a training step keeps for all of its passes (`ops::keeping_weights`), forward and back.
 static OF_THE_STEP: [Keeper<Conv3x3, conv::Prepared>; 2] = [const { Mutex::new(Vec::new()) }; 2];
 
+pub(super) fn release_buffers() {
+    pool::clear();
+}
+
 pub(super) fn forget_step_weights() {
     OF_THE_STEP.iter().for_each(|all| all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear());
 }

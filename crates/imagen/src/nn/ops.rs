@@ -82,6 +82,12 @@ pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
     with(&KEEPING, f)
 }
 
+/// Gives the memory back that operations keep for the next ones, up to half a gibibyte: between networks whose maps have
+/// other sizes.
+pub fn release_buffers() {
+    super::cpu::release_buffers();
+}
+
 /// Whether [`keeping_weights`] runs on this thread.
 pub(super) fn keeps_weights() -> bool {
     KEEPING.get()

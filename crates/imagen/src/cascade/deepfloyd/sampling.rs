@@ -19,6 +19,7 @@ use crate::cascade::sampling::to_pictures;
 use crate::diffusion::noise;
 use crate::error::{Context, Error, Result};
 use crate::image::{Filter, FloatPicture, Picture};
+use crate::nn::ops;
 use crate::rng::Rng;
 
 /// What happens while a request is drawn.
@@ -154,8 +155,9 @@ impl<'a> IfSampling<'a> {
             }
             self.stage += 1;
             self.next = 0;
-            // the old network goes before the new one comes
+            // the old network goes before the new one comes, with what its maps were in
             self.network = None;
+            ops::release_buffers();
             self.low = std::mem::take(&mut self.drawn);
         }
         let (name, options) = self.stages[self.stage].clone();
@@ -213,6 +215,7 @@ impl<'a> IfSampling<'a> {
         if last && self.next == self.pictures() {
             // the network goes before the safety checker comes
             self.network = None;
+            ops::release_buffers();
         }
         for (i, (picture, index)) in to_pictures(&z)?.into_iter().zip(pictures).enumerate() {
             let (picture, verdict) = self.model.check(picture)?;

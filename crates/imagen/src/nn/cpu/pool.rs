@@ -58,6 +58,11 @@ impl Pool {
             length.waiting.push(buffer);
         }
     }
+
+    fn clear(&mut self) {
+        self.waiting = 0;
+        self.lengths.values_mut().for_each(|length| length.waiting = Vec::new());
+    }
 }
 
 /// `len` numbers of any value: the caller writes every one.
@@ -73,6 +78,11 @@ pub(super) fn give(buffer: Vec<f32>) {
     if buffer.len() >= SHORTEST {
         pool().give(buffer);
     }
+}
+
+/// Gives all buffers that wait back to the allocator.
+pub(super) fn clear() {
+    pool().clear();
 }
 
 /// Lets go of a tensor; its buffer is kept unless somebody else still holds it.
@@ -123,6 +133,18 @@ mod tests {
         pool.give(vec![1.0; SHORTEST]);
         assert_eq!(pool.take(SHORTEST), Some(vec![1.0; SHORTEST]));
         assert_eq!(pool.waiting, 0);
+    }
+
+    #[test]
+    fn what_waits_can_be_let_go_of() {
+        let mut pool = Pool::default();
+        pool.take(5000);
+        pool.give(vec![0.0; 5000]);
+        pool.clear();
+        assert_eq!(pool.waiting, 0);
+        assert!(pool.take(5000).is_none(), "nothing waits");
+        pool.give(vec![1.0; 5000]);
+        assert_eq!(pool.take(5000), Some(vec![1.0; 5000]), "it keeps again");
     }
 
     #[test]
