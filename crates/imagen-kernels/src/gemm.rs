@@ -93,8 +93,8 @@ macro_rules! with_rows {
     };
 }
 
-/// `body` for each row r below `$rows`, at most 14, one after the other. A loop over all 14 is not always unrolled by the compiler, and
-/// sums that a loop indexes live in memory.
+/// `$body` for each row below `$rows`, at most 14, one after the other. A loop over all 14 is not always unrolled by
+/// the compiler, and sums that a loop indexes live in memory.
 macro_rules! each_row {
     ($rows:ident, |$r:ident| $body:expr) => {
         each_row!(@ $rows, $r, $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13)

@@ -10,7 +10,7 @@ use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
 use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
-use crate::{files, run, succeed};
+use crate::{files, kill_once_there, run, succeed};
 
 /// The sets `a` and `b` of plain shapes, drawn alike, and `grey`, which has nothing of them.
 fn sets() -> TempDir {
@@ -109,17 +109,7 @@ fn statistics_go_on_after_a_kill_and_come_out_the_same() {
     let stats = |to: &'static str| ["eval", "stats", "set", "--features", "-o", to];
     succeed(folder, &[&stats("straight.safetensors")[..], &["-q"]].concat());
     let unfinished = folder.join("killed.unfinished.safetensors");
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
-        .args(stats("killed.safetensors"))
-        .args(["-q", "--threads", "1"])
-        .current_dir(folder)
-        .spawn()
-        .unwrap();
-    while child.try_wait().unwrap().is_none() && !unfinished.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_once_there(folder, &[&stats("killed.safetensors")[..], &["-q", "--threads", "1"]].concat(), &unfinished);
     assert!(unfinished.exists() && !folder.join("killed.safetensors").exists(), "killed in the middle");
     let refused = run(folder, &["eval", "kid", "killed.unfinished.safetensors", "set"]);
     assert!(refused.code == 4 && refused.stderr.contains("not read to its end"), "{}", refused.stderr);

@@ -43,6 +43,20 @@ fn run(folder: &Path, arguments: &[&str]) -> Finished {
     finish(imagen(folder).args(arguments))
 }
 
+/// Runs the program and kills it (SIGKILL) as soon as `file` is there.
+fn kill_once_there(folder: &Path, arguments: &[&str], file: &Path) {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(arguments)
+        .current_dir(folder)
+        .spawn()
+        .unwrap();
+    while child.try_wait().unwrap().is_none() && !file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 fn finish(command: &mut Command) -> Finished {
     let output = command.output().unwrap();
     Finished {

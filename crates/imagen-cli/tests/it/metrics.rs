@@ -13,7 +13,7 @@ use imagen::rng::Rng;
 
 use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
-use crate::{files, run, succeed};
+use crate::{files, kill_once_there, run, succeed};
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&succeed(folder, &[arguments, &["--json", "-q"]].concat())).unwrap()
@@ -205,17 +205,7 @@ fn the_protocol_of_coco_draws_the_same_whole_killed_or_in_shards_and_then_measur
     succeed(folder, &[&command("shards")[..], &["--shard", "1/2", "-q"]].concat());
     same("shards");
 
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
-        .args(command("killed"))
-        .arg("-q")
-        .current_dir(folder)
-        .spawn()
-        .unwrap();
-    while child.try_wait().unwrap().is_none() && !folder.join("killed/000001.png").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_once_there(folder, &[&command("killed")[..], &["-q"]].concat(), &folder.join("killed/000001.png"));
     let kept = drawn("killed").len();
     assert!((2..5).contains(&kept), "killed in the middle: {kept} of 5 pictures");
     succeed(folder, &[&command("killed")[..], &["-q"]].concat());

@@ -83,6 +83,9 @@ pub enum Algorithm {
 /// Multiply-adds that take as long as reading one weight from memory; measured as 20 to 40 on two AVX2 cores.
 const READ: usize = 30;
 
+/// Below so many channels Winograd's transforms cost more than they save.
+const FEW: usize = 12;
+
 /// Weights from this many on, as multiplied, do not stay in a cache from one call to the next.
 const UNCACHED: usize = 1 << 22;
 
@@ -219,8 +222,6 @@ impl Conv3x3 {
     }
 
     fn algorithm(&self) -> Algorithm {
-        // Below so many channels the transforms cost more than they save.
-        const FEW: usize = 12;
         let Self { h, w, c, k, stride, .. } = *self;
         match () {
             () if stride == 1 && c >= FEW && k >= FEW && h.max(w) <= 2 => Algorithm::Winograd2,

@@ -1,5 +1,6 @@
 //! Convolutions with any window, stride and padding, for inference, with the rectifier that mostly follows them.
 
+use super::FEW;
 use super::patches::{self, Neighbourhood, Target};
 use super::winograd::{self, F4, Source, Tiling, Weights};
 use crate::gemm::{self, packed_len};
@@ -7,9 +8,6 @@ use crate::isa::Isa;
 use crate::rows::Epilogue;
 use crate::scratch::Aligned;
 use crate::{expect_len, linear};
-
-/// Below so many channels Winograd's transforms cost more than they save.
-const FEW: usize = 12;
 
 /// A convolution: x `[n, h, w, c]`, w `[rows, columns, c, k]`, y `[n, oh, ow, k]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +33,7 @@ pub struct Conv2d {
 /// Weights in the form that a [`Conv2d`] reads; independent of n, h and w.
 pub struct PreparedConv2d {
     isa: Isa,
-    /// With n, h and w of 0.
+    /// [`Conv2d::of_any_pictures`].
     of: Conv2d,
     data: Aligned,
 }
@@ -53,6 +51,11 @@ impl Conv2d {
             (size + 2 * padding).checked_sub(window).map_or(0, |rest| rest / self.stride + 1)
         };
         [out(self.h, self.window[0], self.padding[0]), out(self.w, self.window[1], self.padding[1])]
+    }
+
+    /// The same with n, h and w of 0: what its weights are prepared for.
+    pub fn of_any_pictures(&self) -> Self {
+        Self { n: 0, h: 0, w: 0, ..*self }
     }
 
     /// The weights transformed or packed once.
@@ -73,7 +76,7 @@ impl Conv2d {
             gemm::pack(isa, w, rows * columns * c, k, &mut data);
             data
         };
-        PreparedConv2d { isa, of: Self { n: 0, h: 0, w: 0, ..*self }, data }
+        PreparedConv2d { isa, of: self.of_any_pictures(), data }
     }
 
     /// `y = conv(x, w) + bias`, and `max(y, 0)` if `rectified`.
@@ -85,7 +88,7 @@ impl Conv2d {
         let grid @ (oh, ow) = self.out().into();
         expect_len("x", x, n * h * width * c);
         expect_len("y", y, n * oh * ow * k);
-        assert!(w.of == Self { n: 0, h: 0, w: 0, ..*self }, "the weights were prepared for {w:?}, this is {self:?}");
+        assert!(w.of == self.of_any_pictures(), "the weights were prepared for {w:?}, this is {self:?}");
         let least = if rectified { 0.0 } else { f32::NEG_INFINITY };
         let epilogue = Epilogue { least, ..Epilogue::new(bias, None, 1.0) };
         epilogue.check(n * oh * ow, k);

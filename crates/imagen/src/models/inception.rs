@@ -46,16 +46,15 @@ const fn column(c: usize, k: usize, high: usize) -> Shape {
     Shape(c, k, [high, 1], 1, [high / 2, 0])
 }
 
-/// What pools 3×3 windows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Pool {
-    /// Their mean, same size.
-    Mean,
-    /// Their largest number, same size.
-    Largest,
-    /// Their largest number, half the size.
-    Halve,
-}
+/// What pools 3×3 windows, and their distance.
+type Pool = (Pooling, usize);
+
+/// Their mean, same size.
+const MEAN: Pool = (Pooling::Mean, 1);
+/// Their largest number, same size.
+const LARGEST: Pool = (Pooling::Largest, 1);
+/// Their largest number, half the size.
+const HALVE: Pool = (Pooling::Largest, 2);
 
 /// A way through a block: its convolutions one after the other, by name; with a fork at the end, the last two side by side.
 struct Branch {
@@ -79,7 +78,7 @@ fn pooled<const N: usize>(pool: Pool, convolutions: [(&'static str, Shape); N]) 
 /// The blocks in their order, each a name in front of its branches' names.
 fn plan() -> Vec<(&'static str, Vec<Branch>)> {
     let stem = |name, shape| ("", vec![branch([(name, shape)])]);
-    let halve = || ("", vec![pooled(Pool::Halve, [])]);
+    let halve = || ("", vec![pooled(HALVE, [])]);
     let a = |name, c, pool| {
         let small = branch([("branch1x1", one(c, 64))]);
         let five = Shape(48, 64, [5, 5], 1, [2, 2]);
@@ -89,7 +88,7 @@ fn plan() -> Vec<(&'static str, Vec<Branch>)> {
             ("branch3x3dbl_2", three(64, 96)),
             ("branch3x3dbl_3", three(96, 96)),
         ]);
-        (name, vec![small, wide, double, pooled(Pool::Mean, [("branch_pool", one(c, pool))])])
+        (name, vec![small, wide, double, pooled(MEAN, [("branch_pool", one(c, pool))])])
     };
     let c = |name, n| {
         let single =
@@ -101,7 +100,7 @@ fn plan() -> Vec<(&'static str, Vec<Branch>)> {
             ("branch7x7dbl_4", column(n, n, 7)),
             ("branch7x7dbl_5", row(n, 192, 7)),
         ]);
-        let pool = pooled(Pool::Mean, [("branch_pool", one(768, 192))]);
+        let pool = pooled(MEAN, [("branch_pool", one(768, 192))]);
         (name, vec![branch([("branch1x1", one(768, 192))]), single, double, pool])
     };
     let e = |name, c, pool| {
@@ -121,7 +120,7 @@ fn plan() -> Vec<(&'static str, Vec<Branch>)> {
     let b = vec![
         branch([("branch3x3", half(288, 384))]),
         branch([("branch3x3dbl_1", one(288, 64)), ("branch3x3dbl_2", three(64, 96)), ("branch3x3dbl_3", half(96, 96))]),
-        pooled(Pool::Halve, []),
+        pooled(HALVE, []),
     ];
     let d = vec![
         branch([("branch3x3_1", one(768, 192)), ("branch3x3_2", half(192, 320))]),
@@ -131,7 +130,7 @@ fn plan() -> Vec<(&'static str, Vec<Branch>)> {
             ("branch7x7x3_3", column(192, 192, 7)),
             ("branch7x7x3_4", half(192, 192)),
         ]),
-        pooled(Pool::Halve, []),
+        pooled(HALVE, []),
     ];
     vec![
         stem("Conv2d_1a_3x3", half(3, 32)),
@@ -150,8 +149,8 @@ fn plan() -> Vec<(&'static str, Vec<Branch>)> {
         c("Mixed_6d.", 160),
         c("Mixed_6e.", 192),
         ("Mixed_7a.", d),
-        e("Mixed_7b.", 1280, Pool::Mean),
-        e("Mixed_7c.", 2048, Pool::Largest),
+        e("Mixed_7b.", 1280, MEAN),
+        e("Mixed_7c.", 2048, LARGEST),
     ]
 }
 
@@ -248,9 +247,7 @@ impl Way {
     /// What leaves the branch: one map, or two where it forks.
     fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let x = match self.pool {
-            Some(Pool::Mean) => ops::pool3x3(x, Pooling::Mean, 1),
-            Some(Pool::Largest) => ops::pool3x3(x, Pooling::Largest, 1),
-            Some(Pool::Halve) => ops::pool3x3(x, Pooling::Largest, 2),
+            Some((pooling, stride)) => ops::pool3x3(x, pooling, stride),
             None => x,
         };
         let (along, last) = self.convolutions.split_at(self.convolutions.len() - if self.fork { 2 } else { 0 });

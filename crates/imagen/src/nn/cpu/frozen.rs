@@ -73,7 +73,7 @@ pub(super) fn conv2d(x: T, w: T, b: T, stride: usize, padding: [usize; 2], recti
     let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
     let ([n, h, wide, c], [rows, columns, _, k]) = (dims(&x), dims(&w));
     let conv = Conv2d { n, h, w: wide, c, k, window: [rows, columns], stride, padding };
-    let prepared = kept(&WINDOWS, Conv2d { n: 0, h: 0, w: 0, ..conv }, &w, || conv.prepare(slice(&w)));
+    let prepared = kept(&WINDOWS, conv.of_any_pictures(), &w, || conv.prepare(slice(&w)));
     let [oh, ow] = conv.out();
     let y = filled([n, oh, ow, k], |y| conv.forward(slice(&x), &prepared, Some(slice(&b)), rectified, y));
     recycle(x);
