@@ -5,15 +5,15 @@
 CHECKPOINT is a `.pt`, `.pth`, `.ckpt` or `.bin` file: a state dict, or a dictionary that holds one, as training programs
 leave it (`model`, `state_dict`, `ema`, ... ; `--take` says which, `a.b` goes deeper). imagen-pytorch's checkpoints are
 known by their names: of several weights the moving averages are taken where there are any, and the settings go into the
-header, so that `imagen models convert` can say what they are.
+header, so that `imagen models convert` knows what they are.
 
 The file is read with `weights_only`, which builds tensors and plain containers and runs no code of the file. Tensors that
 share memory are written once each; what is no tensor of numbers is left out and listed. Next:
 
   a text encoder (T5, BERT, RoBERTa, CLIP)   OUT is its model.safetensors, beside config.json and the tokenizer
   a network of DeepFloyd IF                  OUT is unet/diffusion_pytorch_model.safetensors
-  a U-Net of this program's own layout       imagen models convert OUT --stage stage.json --model FOLDER
-  imagen-pytorch                             imagen models convert OUT says why none of its U-Nets can be carried over
+  a U-Net of this program's own layout       imagen models convert OUT --recipe RECIPE --model FOLDER
+  imagen-pytorch                             imagen models convert OUT --model FOLDER --text-encoder T5
 
 Needs torch and safetensors. Tested with torch 2.15 and imagen-pytorch 2.1.
 """
@@ -61,6 +61,11 @@ def plain(value):
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
+def steps(value):
+    """How often each U-Net was trained."""
+    return value.tolist() if isinstance(value, torch.Tensor) else None
+
+
 def averaged(state):
     """imagen-pytorch's moving averages (`0.ema_model.*`) under the names of the weights (`unets.0.*`)."""
     names = {name: name.replace(".ema_model.", ".", 1) for name in state if ".ema_model." in name}
@@ -87,7 +92,7 @@ def main():
         header["imagen.source"] = "imagen-pytorch"
         header["imagen.settings"] = json.dumps(plain({
             "version": checkpoint.get("version"), "type": checkpoint.get("imagen_type"),
-            "parameters": checkpoint.get("imagen_params"),
+            "parameters": checkpoint.get("imagen_params"), "steps": steps(checkpoint.get("steps")),
         }))
     else:
         state, where = find(checkpoint, args.take)

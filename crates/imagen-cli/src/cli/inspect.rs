@@ -60,9 +60,9 @@ impl Inspect {
             None => look_at_model(&shared::model_files(None)?),
             Some(path) if path.is_dir() => look_at_model(&ModelFiles::Folder(path.to_owned())),
             Some(path) if path.extension().is_some_and(|e| e == "toml") => {
-                Ok((path.display().to_string(), vec![Inspected::new(Recipe::read(path)?.stage, None)?]))
+                Ok((path.display().to_string(), vec![Inspected::of_recipe(Recipe::read(path)?.stage)]))
             }
-            Some(path) => Ok((path.display().to_string(), vec![Inspected::of_file(&open(path)?)?])),
+            Some(path) => Ok((path.display().to_string(), vec![Inspected::of_file(&open(path)?)])),
         }
     }
 }
@@ -78,7 +78,7 @@ fn look_at_model(files: &ModelFiles) -> Result<(String, Vec<Inspected>)> {
     let mut stages = Vec::new();
     for name in StageName::ALL {
         if let Some(file) = files.stage(name)? {
-            stages.push(Inspected::of_file(&file)?);
+            stages.push(Inspected::of_file(&file));
         }
     }
     if stages.is_empty() {
@@ -91,13 +91,13 @@ fn look_at_model(files: &ModelFiles) -> Result<(String, Vec<Inspected>)> {
 }
 
 impl Inspected {
-    fn new(config: StageConfig, trained: Option<(Record, usize)>) -> Result<Self> {
-        let levels = cost(&config.unet, config.size);
-        Ok(Self { config, trained, levels })
+    fn of_recipe(config: StageConfig) -> Self {
+        Self { levels: cost(&config.unet, config.size), config, trained: None }
     }
 
-    fn of_file(file: &StageFile) -> Result<Self> {
-        Self::new(file.config.clone(), Some((file.record.clone(), file.bytes())))
+    fn of_file(file: &StageFile) -> Self {
+        let trained = Some((file.record.clone(), file.bytes()));
+        Self { config: file.config.clone(), trained, levels: file.cost() }
     }
 
     /// Parameters, multiply-adds, activation bytes of all levels together.

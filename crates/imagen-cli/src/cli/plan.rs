@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use imagen::cascade::deepfloyd::DeepFloyd;
-use imagen::cascade::{ModelFiles, StageConfig, StageName};
-use imagen::models::unet::{LevelCost, cost};
+use imagen::cascade::{ModelFiles, StageFile, StageName};
+use imagen::models::unet::{Layout, LevelCost};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
@@ -194,8 +194,8 @@ fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
     let (mut estimates, mut built) = (Vec::new(), 0);
     for name in StageName::ALL {
         if let Some(file) = files.stage(name)? {
-            estimates.push(drawing_stage(&file.config, batch, built, rate));
-            built += network_bytes(&file.config).iter().sum::<u64>();
+            estimates.push(drawing_stage(&file, batch, built, rate));
+            built += network_bytes(&file).iter().sum::<u64>();
         }
     }
     if estimates.is_empty() {
@@ -204,25 +204,29 @@ fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
     Ok(estimates)
 }
 
-/// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most).
-fn network_bytes(config: &StageConfig) -> [u64; 2] {
-    let weights = 4 * cost(&config.unet, config.size).iter().map(|level| level.parameters).sum::<u64>();
+/// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most). A
+/// converted stage keeps its own as the file has them.
+fn network_bytes(file: &StageFile) -> [u64; 2] {
+    if file.config.unet.layout == Layout::ImagenPytorch {
+        return [file.bytes() as u64, 0];
+    }
+    let weights = 4 * file.cost().iter().map(|level| level.parameters).sum::<u64>();
     [weights, weights * 5 / 2]
 }
 
 /// Drawing with one stage: its weights, the maps of one evaluation, and `built` bytes of the stages before it, which stay.
-fn drawing_stage(config: &StageConfig, batch: u64, built: u64, rate: f64) -> Estimate {
+fn drawing_stage(file: &StageFile, batch: u64, built: u64, rate: f64) -> Estimate {
     /// With its text encoder and the mapped files.
     const PROGRAM: u64 = 220 << 20;
     const WORKING_MAPS: u64 = 6;
-    let levels = cost(&config.unet, config.size);
+    let (config, levels) = (&file.config, file.cost());
     let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
     let guided = config.unet.text_dim > 0 && config.sampling.guidance != 1.0;
     let at_once = batch * if guided { 2 } else { 1 };
     let largest = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
     // a skip waits for each level on its way down, of at most the largest size
     let skips = config.unet.levels.len() as u64;
-    let [weights, transformed] = network_bytes(config);
+    let [weights, transformed] = network_bytes(file);
     let memory = vec![
         ("weights".to_owned(), weights),
         ("weights, transformed".to_owned(), transformed),
@@ -232,7 +236,7 @@ fn drawing_stage(config: &StageConfig, batch: u64, built: u64, rate: f64) -> Est
     ];
     let multiply_adds = at_once * sum(|level| level.multiply_adds);
     Estimate {
-        title: format!("drawing {batch} with {}, {} parameters", config.stage, count(weights / 4)),
+        title: format!("drawing {batch} with {}, {} parameters", config.stage, count(sum(|level| level.parameters))),
         bytes: memory.iter().map(|(_, bytes)| bytes).sum(),
         memory,
         work: (

@@ -15,8 +15,9 @@ use serde_json::Value;
 use super::config::{StageConfig, StageName};
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
-use crate::models::unet::{Unet, cost};
-use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Weights};
+use crate::models::imagen_pytorch::{self, ImagenPytorchUnet};
+use crate::models::unet::{Layout, LevelCost, Unet, cost};
+use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
 use crate::nn::{self, Init};
 use crate::rng::Rng;
 use crate::text::EncoderFiles;
@@ -207,14 +208,28 @@ impl StageFile {
         self.weights.size()
     }
 
+    /// What its network costs.
+    pub fn cost(&self) -> Vec<LevelCost> {
+        match self.config.unet.layout {
+            Layout::ImagenPytorch => imagen_pytorch::cost(&self.config.unet, &self.weights, self.config.size),
+            Layout::Adm | Layout::Efficient => cost(&self.config.unet, self.config.size),
+        }
+    }
+
     /// The network with these weights.
     ///
     /// # Errors
     /// `Model` naming every missing or mis-shaped tensor.
     pub fn build(&self, device: &Device) -> Result<Stage> {
         let build = || {
+            if self.config.unet.layout == Layout::ImagenPytorch {
+                self.weights.verify()?;
+                let unet = self.config.unet.clone();
+                let unet = ImagenPytorchUnet::new(unet, &self.weights, "", Storage::Stored, device)?;
+                return Ok(Stage::converted(self.config.clone(), unet));
+            }
             // before anything is allocated: a description may claim a network of any size
-            let parameters: u64 = cost(&self.config.unet, self.config.size).iter().map(|row| row.parameters).sum();
+            let parameters: u64 = self.cost().iter().map(|row| row.parameters).sum();
             if parameters > self.bytes() as u64 {
                 return Err(Error::model(format!(
                     "the description speaks of {parameters} parameters, but the file has only {} bytes",
@@ -289,15 +304,19 @@ pub fn write_stage(path: &Path, config: &StageConfig, record: &Record, text_enco
         .into_iter()
         .map(|(name, t)| NamedTensor { name, shape: t.shape, values: Cow::Owned(t.values) })
         .collect();
-    let metadata = HashMap::from([
+    weights::write_safetensors(path, &tensors, &header(config, record, text_encoder), Precision::F16)
+}
+
+/// What a stage's file says of it.
+pub(super) fn header(config: &StageConfig, record: &Record, text_encoder: &str) -> HashMap<String, String> {
+    HashMap::from([
         (FORMAT.to_owned(), "1".to_owned()),
         (CONFIG.to_owned(), serde_json::to_string(config).expect("a description is plain data")),
         (STEP.to_owned(), record.step.to_string()),
         (STATUS.to_owned(), record.status.to_string()),
         (HISTORY.to_owned(), serde_json::to_string(&record.history).expect("a history is plain data")),
         (ENCODER.to_owned(), text_encoder.to_owned()),
-    ]);
-    weights::write_safetensors(path, &tensors, &metadata, Precision::F16)
+    ])
 }
 
 /// A network of this description with random weights; for tests and measurements.

@@ -68,6 +68,17 @@ pub enum NullText {
     Empty,
 }
 
+/// How a low-resolution picture becomes as large as the pictures of the stage that it conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enlargement {
+    /// Linear interpolation, pixel centres at half-integers, edges held.
+    #[default]
+    Bilinear,
+    /// Every pixel becomes a square.
+    Nearest,
+}
+
 /// How a stage likes to be sampled; each value can be overridden.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -108,6 +119,12 @@ pub struct StageConfig {
     /// and sampling refuses what lies beyond. The paper's is 1 (figure A.32).
     #[serde(default = "strongest", skip_serializing_if = "is_strongest")]
     pub max_aug_level: AugLevel,
+    /// The schedule that says how much noise an augmentation level is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aug_schedule: NoiseSchedule,
+    /// How the low-resolution picture is enlarged before it is noised.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub enlargement: Enlargement,
     /// Whether it runs only where a request names it or a later stage: a large enlargement that not everyone waits for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_request: bool,
@@ -131,6 +148,10 @@ impl Default for SamplingDefaults {
 
 fn strongest() -> AugLevel {
     AugLevel::MAX
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_strongest(level: &AugLevel) -> bool {

@@ -224,10 +224,11 @@ pub fn trajectory<'a>(
     let keys = |stream: u64| -> Vec<Rng> { seeds.iter().map(|seed| key(*seed).fold(stream)).collect() };
     let device = stage.device();
     let low_resolution = low_resolution.map(|low| {
-        let levels = vec![options.aug_level; seeds.len()];
+        let level = options.aug_level.log_snr(config.aug_schedule);
         let _span = debug_span!("enlarge and noise the low resolution").entered();
-        let picture = augment(upsample(low, config.size), &levels, &keys(stream::AUGMENTATION));
-        LowResolution { picture, log_snr: vec![options.aug_level.log_snr().get(); seeds.len()] }
+        let enlarged = upsample(low, config.size, config.enlargement);
+        let picture = augment(enlarged, &vec![level; seeds.len()], &keys(stream::AUGMENTATION));
+        LowResolution { picture, log_snr: vec![level.get(); seeds.len()] }
     });
     let conditions = Conditions {
         text,

@@ -9,7 +9,8 @@ use tracing::debug_span;
 
 use super::config::{NullText, StageConfig};
 use crate::diffusion::{Guidance, LogSnr, Thresholding};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::models::imagen_pytorch::ImagenPytorchUnet;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 
 /// A network with its description.
@@ -17,7 +18,15 @@ use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 pub struct Stage {
     /// What it is.
     pub config: StageConfig,
-    unet: Unet,
+    network: Network,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a cascade has three of them")]
+enum Network {
+    Own(Unet),
+    /// Converted, and frozen.
+    ImagenPytorch(ImagenPytorchUnet),
 }
 
 /// What a batch of pictures is drawn under.
@@ -70,17 +79,34 @@ impl NullText {
 impl Stage {
     /// A stage from its parts.
     pub fn new(config: StageConfig, unet: Unet) -> Self {
-        Self { config, unet }
+        Self { config, network: Network::Own(unet) }
+    }
+
+    /// A stage of imagen-pytorch.
+    pub(super) fn converted(config: StageConfig, unet: ImagenPytorchUnet) -> Self {
+        Self { config, network: Network::ImagenPytorch(unet) }
     }
 
     /// Where its weights are.
     pub fn device(&self) -> Device {
-        self.unet.devices().into_iter().next().unwrap_or_default()
+        match &self.network {
+            Network::Own(unet) => unet.devices().into_iter().next().unwrap_or_default(),
+            Network::ImagenPytorch(unet) => unet.device().clone(),
+        }
     }
 
-    /// Its network.
-    pub fn unet(&self) -> &Unet {
-        &self.unet
+    /// Its network, as far as it can be trained.
+    ///
+    /// # Errors
+    /// `Usage` where it was converted from imagen-pytorch.
+    pub fn unet(&self) -> Result<&Unet> {
+        match &self.network {
+            Network::Own(unet) => Ok(unet),
+            Network::ImagenPytorch(_) => Err(Error::usage(format!(
+                "stage {} was converted from imagen-pytorch: it can be drawn from, but neither trained nor measured",
+                self.config.stage
+            ))),
+        }
     }
 
     /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ.
@@ -100,19 +126,19 @@ impl Stage {
     fn guided(&self, z: Tensor<4>, log_snr: LogSnr, c: &Conditions) -> Result<Tensor<4>> {
         let n = z.dims()[0];
         let (Some(text), false) = (&c.text, c.guidance.is_none()) else {
-            return self.predict(z, log_snr, c.text.clone(), c.low_resolution.clone());
+            return self.predict(z, log_snr, c.text.clone(), &vec![false; n], c.low_resolution.clone());
         };
         let twice = |t: &Tensor<4>| Tensor::cat(vec![t.clone(), t.clone()], 0);
         let text = Text {
             sequence: Tensor::cat(vec![text.sequence.clone(), text.sequence.clone()], 0),
             mask: Tensor::cat(vec![text.mask.clone(), text.mask.clone()], 0),
         };
-        let text = self.config.null_text.replace(&self.unet, text, &[vec![false; n], vec![true; n]].concat());
+        let dropped = [vec![false; n], vec![true; n]].concat();
         let low = c.low_resolution.as_ref().map(|low| LowResolution {
             picture: twice(&low.picture),
             log_snr: [low.log_snr.clone(), low.log_snr.clone()].concat(),
         });
-        let both = self.predict(twice(&z), log_snr, Some(text), low)?;
+        let both = self.predict(twice(&z), log_snr, Some(text), &dropped, low)?;
         let conditional = both.clone().narrow(0, 0, n);
         Ok(c.guidance.combine(conditional, both.narrow(0, n, n)))
     }
@@ -122,9 +148,19 @@ impl Stage {
         z: Tensor<4>,
         log_snr: LogSnr,
         text: Option<Text>,
+        dropped: &[bool],
         low_resolution: Option<LowResolution>,
     ) -> Result<Tensor<4>> {
         let log_snr = vec![log_snr.get(); z.dims()[0]];
-        self.unet.forward(z, &Conditioning { log_snr, text, low_resolution })
+        match &self.network {
+            Network::Own(unet) => {
+                let replace = |text| match dropped.contains(&true) {
+                    true => self.config.null_text.replace(unet, text, dropped),
+                    false => text,
+                };
+                unet.forward(z, &Conditioning { log_snr, text: text.map(replace), low_resolution })
+            }
+            Network::ImagenPytorch(unet) => unet.forward(z, &Conditioning { log_snr, text, low_resolution }, dropped),
+        }
     }
 }

@@ -1,16 +1,21 @@
-//! Bilinear enlargement of the low-resolution condition, before it is noised (A6; the paper does not name the filter).
+//! Enlargement of the low-resolution condition, before it is noised (A6; the paper does not name the filter).
 //!
 //! Two small matrix products, so that it runs on every device and training and sampling cannot differ.
 
 use burn::tensor::{Tensor, TensorData};
 
-/// `[n, h, w, c]` → `[n, side·h/w.., side, c]`: both sides grow by `side / w`, pixel centres at half-integers, edges held.
-pub fn upsample(x: Tensor<4>, side: usize) -> Tensor<4> {
+use super::config::Enlargement;
+
+/// `[n, h, w, c]` → `[n, side·h/w.., side, c]`: both sides grow by `side / w`.
+pub fn upsample(x: Tensor<4>, side: usize, enlargement: Enlargement) -> Tensor<4> {
     let [n, h, w, c] = x.dims();
     let device = x.device();
     let to = |length: usize| length * side / w;
     let matrix = |length: usize| {
-        let values = interpolation(length, to(length));
+        let values = match enlargement {
+            Enlargement::Bilinear => interpolation(length, to(length)),
+            Enlargement::Nearest => weights(length, to(length), |i| (i * length / to(length)) as f64),
+        };
         Tensor::<2>::from_data(TensorData::new(values, [to(length), length]), &device).unsqueeze::<3>()
     };
     let y = matrix(h).matmul(x.reshape([n, h, w * c])); // [n, h', w*c]
@@ -58,13 +63,20 @@ mod tests {
     fn a_ramp_stays_a_ramp_between_its_held_edges() {
         let ramp: Vec<f32> = (0..4).flat_map(|_| [0.0, 1.0, 2.0, 3.0]).collect();
         let x = Tensor::<4>::from_data(TensorData::new(ramp, [1, 4, 4, 1]), &Device::flex());
-        let y: Vec<f32> = upsample(x, 8).into_data().try_to_vec().unwrap();
+        let y: Vec<f32> = upsample(x, 8, Enlargement::Bilinear).into_data().try_to_vec().unwrap();
         let expected = [0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.0];
         for row in y.chunks(8) {
             for (got, want) in row.iter().zip(expected) {
                 assert!((got - want).abs() < 1e-6, "{row:?}");
             }
         }
+    }
+
+    #[test]
+    fn every_pixel_becomes_a_square() {
+        let x = Tensor::<4>::from_data(TensorData::new(vec![0.0f32, 1.0, 2.0, 3.0], [1, 2, 2, 1]), &Device::flex());
+        let y: Vec<f32> = upsample(x, 4, Enlargement::Nearest).into_data().try_to_vec().unwrap();
+        assert_eq!(y, [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0], [2.0, 2.0, 3.0, 3.0]].concat());
     }
 
     #[test]

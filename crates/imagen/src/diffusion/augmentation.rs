@@ -2,8 +2,8 @@
 //!
 //! The picture that conditions a super-resolution stage is corrupted like in the forward process, and the stage is told
 //! how strongly. In training each picture gets a level of its own; in sampling the level is the user's and the noise
-//! is added once, not at each step. The paper does not say which schedule maps the level to α and σ: here it is the
-//! cosine schedule at t = level, whatever the stage's own schedule. Resizing the picture is not done here.
+//! is added once, not at each step. The paper does not say which schedule maps the level to α and σ: unless a stage says
+//! otherwise it is the cosine schedule at t = level, whatever the stage's own schedule. Resizing the picture is not done here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,21 +45,20 @@ impl AugLevel {
         self.0
     }
 
-    /// The noise level: the cosine schedule at t = level.
-    pub fn log_snr(self) -> LogSnr {
-        NoiseSchedule::Cosine.log_snr(Time::new(self.0).expect("both lie in [0, 1]"))
+    /// The noise level: the schedule at t = level.
+    pub fn log_snr(self, schedule: NoiseSchedule) -> LogSnr {
+        schedule.log_snr(Time::new(self.0).expect("both lie in [0, 1]"))
     }
 }
 
-/// The low-resolution pictures `[n, h, w, c]` under the noise of their levels, one per picture or one for all; the noise
-/// of each is that of its key.
+/// The low-resolution pictures `[n, h, w, c]` under noise of these levels, one per picture or one for all; the noise of each
+/// is that of its key.
 ///
 /// # Panics
 /// If there is not one key per picture, or if there are neither one nor n levels.
-pub fn augment(x: Tensor<4>, levels: &[AugLevel], keys: &[Rng]) -> Tensor<4> {
+pub fn augment(x: Tensor<4>, levels: &[LogSnr], keys: &[Rng]) -> Tensor<4> {
     let eps = noise(keys, x.dims(), &x.device());
-    let levels: Vec<LogSnr> = levels.iter().map(|level| level.log_snr()).collect();
-    diffuse(x, eps, &levels)
+    diffuse(x, eps, levels)
 }
 
 impl TryFrom<f64> for AugLevel {
@@ -99,7 +98,7 @@ mod tests {
     fn augmented(level: f64) -> Vec<f32> {
         let keys = [Rng::new(1).fold(0), Rng::new(1).fold(1)];
         let x = Tensor::full([2, 16, 16, 3], 0.5, &Device::flex());
-        augment(x, &[AugLevel::new(level).unwrap()], &keys).into_data().try_to_vec().unwrap()
+        augment(x, &[AugLevel::new(level).unwrap().log_snr(NoiseSchedule::Cosine)], &keys).into_data().try_to_vec().unwrap()
     }
 
     #[test]
@@ -115,13 +114,13 @@ mod tests {
 
     #[test]
     fn the_levels_between_keep_the_variance() {
-        let level = AugLevel::new(0.3).unwrap();
+        let level = AugLevel::new(0.3).unwrap().log_snr(NoiseSchedule::Cosine);
         let values = augmented(0.3);
         let n = values.len() as f64;
         let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
         let variance = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n;
-        assert!((mean - 0.5 * level.log_snr().alpha()).abs() < 0.05, "{mean}");
-        assert!((variance - level.log_snr().sigma_squared()).abs() < 0.03, "{variance}");
+        assert!((mean - 0.5 * level.alpha()).abs() < 0.05, "{mean}");
+        assert!((variance - level.sigma_squared()).abs() < 0.03, "{variance}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl LogSnr {
     }
 }
 
-/// The choice of λ(t). Written `cosine`, `linear`, `shifted-cosine` or `shifted-cosine:-2`.
+/// The choice of λ(t). Written `cosine`, `linear`, `shifted-cosine`, `shifted-cosine:-2`, `crowson-cosine` or `crowson-linear`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum NoiseSchedule {
@@ -119,6 +119,11 @@ pub enum NoiseSchedule {
         /// a once both are averaged to the same size.
         shift: f64,
     },
+    /// α² = cos²(((t + s)/(1 + s))·π/2) with s = 0.008, as it stands: at t = 0 there is a trace of noise (λ = 8.8). Katherine
+    /// Crowson's v-diffusion and after it imagen-pytorch have it. Not in the paper.
+    CrowsonCosine,
+    /// α² = e^−B with B = 1e-4 + 10 t²: an approximation of `Linear`, from the same place.
+    CrowsonLinear,
 }
 
 /// 2 ln(32/64): a picture of 64 pixels is treated as one of 32.
@@ -133,10 +138,19 @@ const COSINE_SWEEP: f64 = 1.0 / 1.008 * FRAC_PI_2;
 /// B = LINEAR_START·t + LINEAR_RISE·t².
 const LINEAR_START: f64 = 0.1;
 const LINEAR_RISE: f64 = 9.95;
+/// B = CROWSON_LINEAR_START + CROWSON_LINEAR_RISE·t².
+const CROWSON_LINEAR_START: f64 = 1e-4;
+const CROWSON_LINEAR_RISE: f64 = 10.0;
 
 impl NoiseSchedule {
     /// Every schedule.
-    pub const ALL: [Self; 3] = [Self::Cosine, Self::Linear, Self::ShiftedCosine { shift: SHIFT }];
+    pub const ALL: [Self; 5] = [
+        Self::Cosine,
+        Self::Linear,
+        Self::ShiftedCosine { shift: SHIFT },
+        Self::CrowsonCosine,
+        Self::CrowsonLinear,
+    ];
 
     /// λ at time t: strictly decreasing, within ±[`LogSnr::LIMIT`].
     pub fn log_snr(self, time: Time) -> LogSnr {
@@ -158,6 +172,11 @@ impl NoiseSchedule {
             // α²/σ² = e^−B / (1 − e^−B) = 1 / (e^B − 1).
             Self::Linear => -(t * (LINEAR_START + t * LINEAR_RISE)).exp_m1().ln(),
             Self::ShiftedCosine { shift } => Self::Cosine.unlimited(t).0 + shift,
+            Self::CrowsonCosine => {
+                let cos = ((1.0 - t) * COSINE_SWEEP).sin();
+                2.0 * (cos / (t * COSINE_SWEEP + COSINE_START).sin()).ln()
+            }
+            Self::CrowsonLinear => -(CROWSON_LINEAR_START + CROWSON_LINEAR_RISE * t * t).exp_m1().ln(),
         })
     }
 
@@ -170,6 +189,11 @@ impl NoiseSchedule {
                 2.0 * b / (LINEAR_START + (LINEAR_START * LINEAR_START + 4.0 * LINEAR_RISE * b).sqrt())
             }
             Self::ShiftedCosine { shift } => Self::Cosine.inverse(LogSnr(level.0 - shift)),
+            Self::CrowsonCosine => ((-level.0 / 2.0).exp().atan() - COSINE_START) / COSINE_SWEEP,
+            Self::CrowsonLinear => {
+                let b = (-level.0).exp().ln_1p();
+                ((b - CROWSON_LINEAR_START).max(0.0) / CROWSON_LINEAR_RISE).sqrt()
+            }
         }
     }
 }
@@ -179,6 +203,8 @@ impl fmt::Display for NoiseSchedule {
         match *self {
             Self::Cosine => f.pad("cosine"),
             Self::Linear => f.pad("linear"),
+            Self::CrowsonCosine => f.pad("crowson-cosine"),
+            Self::CrowsonLinear => f.pad("crowson-linear"),
             Self::ShiftedCosine { shift } => names::write(f, SHIFTED_COSINE, shift, SHIFT),
         }
     }

@@ -5,6 +5,8 @@ pub mod clip;
 pub mod if_unet;
 pub mod inception;
 pub mod t5;
+mod frozen;
+pub mod imagen_pytorch;
 mod tokens;
 pub mod unet;
 pub mod weights;

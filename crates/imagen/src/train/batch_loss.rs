@@ -13,7 +13,7 @@ use super::recipe::Recipe;
 use super::state::{GradientSum, TrainState};
 use crate::cascade::{StageConfig, upsample};
 use crate::data::{Batch, Pixels, Source};
-use crate::diffusion::{AugLevel, Loss, Objective, Time, TimeSampling, augment};
+use crate::diffusion::{AugLevel, LogSnr, Loss, Objective, Time, TimeSampling, augment};
 use crate::error::{Error, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::nn::{self, ops};
@@ -197,9 +197,10 @@ pub(super) fn low_resolution(
     part: Range<usize>,
 ) -> LowResolution {
     let [level, noise] = keys.map(|key| part.clone().map(move |i| key.fold(i as u64)));
-    let levels: Vec<AugLevel> = level.map(|key| AugLevel::draw(key, stage.max_aug_level)).collect();
-    let picture = augment(upsample(low, side), &levels, &noise.collect::<Vec<_>>());
-    LowResolution { picture, log_snr: levels.iter().map(|level| level.log_snr().get()).collect() }
+    let draw = |key| AugLevel::draw(key, stage.max_aug_level).log_snr(stage.aug_schedule);
+    let levels: Vec<LogSnr> = level.map(draw).collect();
+    let picture = augment(upsample(low, side, stage.enlargement), &levels, &noise.collect::<Vec<_>>());
+    LowResolution { picture, log_snr: levels.into_iter().map(LogSnr::get).collect() }
 }
 
 /// The first parameter that holds a number that is not finite.

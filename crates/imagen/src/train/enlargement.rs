@@ -153,7 +153,7 @@ pub(super) fn measure(
     // the network is run on windows: its stage is one of that size
     let mut config = stage.config.clone();
     (config.size, config.low_size) = (side, Some(low_side));
-    let stage = Stage::new(config, stage.unet().clone());
+    let stage = Stage::new(config, stage.unet()?.clone());
     let sampling = stage.config.sampling;
     let steps_each = sampling.steps as u64;
     let known = AUG_LEVELS.iter().map(|level| AugLevel::new(*level)).collect::<Result<Vec<_>>>()?;

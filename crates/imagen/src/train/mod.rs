@@ -218,14 +218,14 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         if save || draw || probing.is_some() || validating.is_some() {
             let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
             let write =
-                |path: &Path, state: &TrainState| write_averaged(path, recipe, state, stage.unet(), encoder.identity());
+                |path: &Path, state: &TrainState| write_averaged(path, recipe, state, stage.unet()?, encoder.identity());
             if let Some(probe) = probing {
-                let report = probe.measure(stage.unet(), state.step)?;
+                let report = probe.measure(stage.unet()?, state.step)?;
                 log.probe(&report)?;
                 stop |= observe(&TrainEvent::Probe(report)).is_break();
             }
             if let Some(validation) = validating {
-                let (loss, best) = validation.run(stage.unet(), &mut state)?;
+                let (loss, best) = validation.run(stage.unet()?, &mut state)?;
                 if best {
                     write(&best_path(&run.folder, recipe.stage.stage), &state)?;
                 }

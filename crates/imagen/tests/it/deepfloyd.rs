@@ -4,57 +4,12 @@ mod damaged;
 mod drawing;
 mod networks;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors};
+pub(super) use crate::error;
+pub(super) use crate::golden::{Golden, numbers};
 
 pub(super) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/if").join(name)
 }
 
-/// Shape and values of everything that diffusers left behind.
-pub(super) struct Golden(HashMap<String, (Vec<usize>, Vec<f32>)>);
-
-impl Golden {
-    pub(super) fn open() -> Self {
-        let bytes = std::fs::read(golden("golden.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-            let words = view.data().as_chunks().0.iter().copied();
-            let values = match view.dtype() {
-                Dtype::F32 => words.map(f32::from_le_bytes).collect(),
-                Dtype::I32 => words.map(|word| i32::from_le_bytes(word) as f32).collect(),
-                other => panic!("{name} is {other:?}"),
-            };
-            (name, (view.shape().to_vec(), values))
-        };
-        Self(file.tensors().into_iter().map(tensor).collect())
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    pub(super) fn values(&self, name: &str) -> &[f32] {
-        &self.0.get(name).unwrap_or_else(|| panic!("{name} is not in the golden file")).1
-    }
-
-    pub(super) fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let values = self.values(name).to_vec();
-        Tensor::from_data(TensorData::new(values, self.0[name].0.clone()), &Device::flex())
-    }
-}
-
-pub(super) fn numbers<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
-    x.clone().into_data().try_to_vec().unwrap()
-}
-
-/// The relative error ‖a − b‖ / ‖b‖.
-pub(super) fn error(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
-    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
-}

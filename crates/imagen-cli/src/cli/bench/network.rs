@@ -126,7 +126,7 @@ impl Network {
             Err(_) => return Err(Failure::usage(format_args!("there is no network {what}")).hint(help())),
         };
         let stage = file.build(device)?;
-        Ok(Self { name: what.to_owned(), config: file.config, trained: Some(stage.unet().clone()), crop: None })
+        Ok(Self { name: what.to_owned(), config: file.config, trained: Some(stage.unet()?.clone()), crop: None })
     }
 }
 
@@ -145,6 +145,8 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         parameterization: Parameterization::V,
         null_text: Default::default(),
         max_aug_level: AugLevel::MAX,
+        aug_schedule: NoiseSchedule::default(),
+        enlargement: Default::default(),
         on_request: false,
         sampling: SamplingDefaults::default(),
     }

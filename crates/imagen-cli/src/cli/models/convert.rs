@@ -1,43 +1,48 @@
-//! `imagen models convert`: weights that came from PyTorch become a stage of a model folder, or it is said why they cannot.
+//! `imagen models convert`: weights that came from PyTorch become stages of a model folder, or it is said why they cannot.
 //!
-//! The file is what `tools/pytorch_to_safetensors.py` writes. A state dict of this program's own U-Net is carried over whole.
-//! imagen-pytorch's U-Nets are other networks, whose weights would mean nothing in this one: nothing of them is written, and
-//! what stands in the way is listed.
+//! The file is what `tools/pytorch_to_safetensors.py` writes. A state dict of this program's own U-Net is carried over whole,
+//! and so are the stages of imagen-pytorch, which are networks of their own and can be drawn from.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use burn::tensor::Device;
+use serde_json::{Map, Value};
 
-use imagen::cascade::{Record, from_state_dict, write_stage};
+use imagen::cascade::{Record, from_state_dict, imagen_pytorch, write_stage};
 use imagen::models::weights::Weights;
-use imagen::text::{self, TextOptions};
+use imagen::text::{self, EncoderFiles, TextOptions};
 use imagen::train::{Recipe, copy_encoder};
 
 use crate::cli::shared::{self, TextEncoder};
 use crate::failure::{Exit, Failure, Result, print_line};
 
-/// Turn weights that came from PyTorch into a stage of a model folder
+/// Turn weights that came from PyTorch into stages of a model folder
 ///
-/// Reads what tools/pytorch_to_safetensors.py wrote; pickled files are never read. The U-Net must be one of this program's, as
-/// the recipe describes it, under PyTorch's names and axes.
+/// Reads what tools/pytorch_to_safetensors.py wrote; pickled files are never read. A checkpoint of imagen-pytorch brings all
+/// its stages and, where its model was made from a configuration, its settings; any other file is one U-Net of this program,
+/// as the recipe describes it, under PyTorch's names and axes.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  imagen models convert base-pt.safetensors --recipe recipes/shapes/base.toml --model models/shapes"
-)]
+#[command(after_help = "Examples:\n  \
+    imagen models convert base-pt.safetensors --recipe recipes/shapes/base.toml --model models/shapes\n  \
+    imagen models convert checkpoint.safetensors --model models/mine --text-encoder t5-v1_1-base\n\n\
+    Settings of imagen-pytorch are the arguments of its class Imagen as JSON:\n  \
+    {\"image_sizes\": [64, 256], \"timesteps\": 1000, \"pred_objectives\": [\"noise\", \"v\"]}")]
 pub(in crate::cli) struct Convert {
     /// The state dict, as safetensors
     file: PathBuf,
+    /// The model folder; made where there is none, other stages in it stay
+    #[arg(long, value_name = "FOLDER")]
+    model: PathBuf,
     /// A recipe whose [stage] describes the network
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// The model folder; made where there is none, other stages in it stay
-    #[arg(long, value_name = "FOLDER")]
-    model: Option<PathBuf>,
+    /// Settings of imagen-pytorch that the checkpoint does not bring
+    #[arg(long, value_name = "JSON-FILE")]
+    settings: Option<PathBuf>,
     /// What the names of the network's tensors begin with
     #[arg(long, value_name = "TEXT", default_value = "")]
     prefix: String,
-    /// Training steps that the weights have seen
+    /// Training steps that the weights have seen, where the file does not say
     #[arg(long, value_name = "N", default_value = "1")]
     steps: u64,
     #[command(flatten)]
@@ -47,101 +52,62 @@ pub(in crate::cli) struct Convert {
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let weights = Weights::open(&self.file)?;
-        if let Some(units) = foreign(&weights) {
-            return Err(self.refuse(&weights, &units));
+        let device = shared::device();
+        if imagen_pytorch::is_checkpoint(&weights) {
+            return self.imagen_pytorch(&weights, &device);
         }
-        let (Some(recipe), Some(model)) = (&self.recipe, &self.model) else {
-            let failure =
-                Failure::usage("--recipe and --model are needed: what the network is, and where the stage goes");
+        let Some(recipe) = &self.recipe else {
+            let failure = Failure::usage("--recipe is needed: what the network is");
             return Err(failure.hint("a recipe's [stage] describes a network, as in recipes/"));
         };
         let config = Recipe::read(recipe)?.stage;
-        let device = shared::device();
         let unet = from_state_dict(&config.unet, &weights, &self.prefix, &device)?;
-        let files = self.text_encoder.files()?;
-        let encoder = text::load(files.clone(), &TextOptions::default(), &device)?;
-        if config.unet.text_dim > 0 && encoder.dim() != config.unet.text_dim {
-            let (gives, takes) = (encoder.dim(), config.unet.text_dim);
-            let message = format!(
-                "the text encoder gives vectors of {gives} numbers, and the network takes {takes} (unet.text_dim)"
-            );
-            return Err(Failure::new(Exit::Model, message).hint("name the right one with --text-encoder"));
-        }
-        copy_encoder(model, &files)?;
-        let path = model.join(format!("{}.safetensors", config.stage));
-        write_stage(&path, &config, &Record::of_steps(self.steps), encoder.identity(), &unet)?;
+        let (files, identity) = self.encoder(config.unet.text_dim, &device)?;
+        copy_encoder(&self.model, &files)?;
+        let path = self.model.join(format!("{}.safetensors", config.stage));
+        write_stage(&path, &config, &Record::of_steps(self.steps), &identity, &unet)?;
         print_line(path.display())
     }
 
-    /// What an imagen-pytorch checkpoint holds, and why it stays there.
-    fn refuse(&self, weights: &Weights, units: &BTreeMap<String, Vec<String>>) -> Failure {
-        let mut lines = vec![format!(
-            "{} holds {} U-Nets of imagen-pytorch, which are other networks than this program's; nothing was written",
-            self.file.display(),
-            units.len()
-        )];
-        for (unit, names) in units {
-            let has = |part: &str| names.iter().any(|name| name.contains(part));
-            let numbers: usize = names
-                .iter()
-                .filter_map(|name| weights.shape(&format!("{unit}.{name}")))
-                .map(|s| s.iter().product::<usize>())
-                .sum();
-            let found: Vec<&str> = OBSTACLES.iter().filter(|(part, _)| has(part)).map(|(_, why)| *why).collect();
-            lines.push(format!(
-                "  {unit}: {} tensors, {} parameters, none of them carried over: {}",
-                names.len(),
-                crate::system::count(numbers as u64),
-                found.join("; ")
-            ));
+    /// Every stage that a checkpoint of imagen-pytorch holds.
+    fn imagen_pytorch(&self, weights: &Weights, device: &Device) -> Result<()> {
+        if self.recipe.is_some() {
+            let failure = Failure::usage("--recipe does not go with a checkpoint of imagen-pytorch, whose networks are its own");
+            return Err(failure.hint("leave it out; what the checkpoint does not say goes into --settings"));
         }
-        let settings: Value = weights
-            .metadata()
-            .get("imagen.settings")
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        if let Some(parameters) = settings.get("parameters").and_then(Value::as_object) {
-            let known = [
-                "image_sizes",
-                "text_encoder_name",
-                "noise_schedules",
-                "pred_objectives",
-                "timesteps",
-                "cond_drop_prob",
-            ];
-            let said = parameters.iter().filter(|(key, _)| known.contains(&key.as_str()));
-            let said: Vec<String> = said.map(|(key, value)| format!("{key} {value}")).collect();
-            if !said.is_empty() {
-                lines.push(format!("  its settings, for a recipe: {}", said.join(", ")));
-            }
+        let settings = self.settings.as_deref().map(read_settings).transpose()?;
+        let stages = imagen_pytorch::read(weights, settings.as_ref())?;
+        let text_dim = stages.iter().map(|stage| stage.config.unet.text_dim).max().unwrap_or(0);
+        let (files, identity) = self.encoder(text_dim, device)?;
+        copy_encoder(&self.model, &files)?;
+        for stage in &stages {
+            let path = self.model.join(format!("{}.safetensors", stage.config.stage));
+            stage.write(weights, &path, stage.steps.unwrap_or(self.steps).max(1), &identity, device)?;
+            print_line(path.display())?;
         }
-        Failure::new(Exit::Model, lines.join("\n"))
-            .hint("train a network of this program on the same pictures; its T5 encoder can be used as it is (--text-encoder)")
+        Ok(())
+    }
+
+    /// The text encoder's files and identity, if its vectors have the width that the networks take.
+    fn encoder(&self, text_dim: usize, device: &Device) -> Result<(EncoderFiles, String)> {
+        let files = self.text_encoder.files()?;
+        let encoder = text::load(files.clone(), &TextOptions::default(), device)?;
+        if text_dim > 0 && encoder.dim() != text_dim {
+            let message = format!(
+                "the text encoder gives vectors of {} numbers, and the network takes {text_dim} (unet.text_dim)",
+                encoder.dim()
+            );
+            return Err(Failure::new(Exit::Model, message).hint("name the right one with --text-encoder"));
+        }
+        Ok((files, encoder.identity().to_owned()))
     }
 }
 
-/// A part of the names in imagen-pytorch's U-Nets, and what it is that this program's have not.
-const OBSTACLES: [(&str, &str); 8] = [
-    ("init_conv.convs.", "a first convolution of several window sizes"),
-    (
-        "block1.norm.gamma",
-        "norms over the channels of a pixel where this program's are over groups of channels and all pixels",
-    ),
-    ("to_time_hiddens.0.weights", "noise levels as learned sinusoids"),
-    ("null_kv", "attention with one head of keys and values, normalised, and a learned empty key"),
-    ("attn_pool.latents", "text pooled by a perceiver"),
-    ("gca.", "blocks scaled by their whole map"),
-    ("cross_attn", "attention to the text within residual blocks"),
-    ("to_text_non_attn_cond", "another path from the text to the blocks' embedding"),
-];
-
-/// The tensors of each `unets.N` of imagen-pytorch, where the file is one of its checkpoints.
-fn foreign(weights: &Weights) -> Option<BTreeMap<String, Vec<String>>> {
-    let mut units: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in weights.names() {
-        if let Some((number, rest)) = name.strip_prefix("unets.").and_then(|rest| rest.split_once('.')) {
-            units.entry(format!("unets.{number}")).or_default().push(rest.to_owned());
-        }
-    }
-    (!units.is_empty()).then_some(units)
+fn read_settings(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::new(Exit::Model, format_args!("cannot read {}: {e}", path.display())))?;
+    serde_json::from_str(&text).map_err(|e| {
+        let failure = Failure::usage(format_args!("{} is no JSON object: {e}", path.display()));
+        failure.hint("expected the arguments of imagen-pytorch's class Imagen, such as {\"image_sizes\": [64, 256]}")
+    })
 }

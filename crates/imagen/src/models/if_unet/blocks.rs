@@ -7,7 +7,7 @@
 use burn::tensor::Tensor;
 
 use super::config::{IfUnetConfig, TEXT_GROUPS};
-use super::layers::{Conv, GroupNorm, Linear, Loader, Pair};
+use crate::models::frozen::{Conv, GroupNorm, Linear, Loader, Pair};
 use crate::error::Result;
 use crate::nn::ops::{self, Activation};
 

@@ -10,7 +10,6 @@
 mod blocks;
 mod config;
 mod cost;
-mod layers;
 
 use burn::tensor::{Device, Tensor};
 use tracing::debug_span;
@@ -21,7 +20,7 @@ use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::{ops, timestep_embedding};
 use blocks::{Attention, Resample, ResnetBlock};
-use layers::{Conv, GroupNorm, LayerNorm, Linear, Loader, Pair, activate};
+use super::frozen::{Conv, GroupNorm, LayerNorm, Linear, Loader, Pair, activate};
 
 /// The network of one stage.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ pub struct LowResolution {
 
 impl Conditioning {
     /// `Usage` unless there is one of everything for each of `n` pictures of `h`×`w`.
-    pub(super) fn check(&self, [n, h, w]: [usize; 3]) -> Result<()> {
+    pub(in crate::models) fn check(&self, [n, h, w]: [usize; 3]) -> Result<()> {
         let each = |what: &str, count: usize| match count == n {
             true => Ok(()),
             false => Err(Error::usage(format!("{count} {what} for {n} pictures"))),

@@ -159,7 +159,11 @@ pub(crate) fn write_late(path: &Path, tensors: Vec<LateTensor<'_>>, metadata: &H
 }
 
 /// [`write_raw`] with a checksum.
-fn write_checked(path: &Path, mut raw: Vec<RawTensor<'_>>, metadata: &HashMap<String, String>) -> Result<()> {
+pub(crate) fn write_checked(
+    path: &Path,
+    mut raw: Vec<RawTensor<'_>>,
+    metadata: &HashMap<String, String>,
+) -> Result<()> {
     widest_first(&mut raw);
     let mut checksum = Checksum(crc32fast::Hasher::new());
     raw.iter().try_for_each(|t| t.content.write_to(&mut checksum)).expect("a checksum can always be written to");

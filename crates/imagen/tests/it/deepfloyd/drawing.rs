@@ -22,7 +22,7 @@ fn process() -> Ddpm {
 
 #[test]
 fn the_table_is_that_of_diffusers() {
-    assert_eq!(process().alphas_cumprod(), Golden::open().values("alphas_cumprod"));
+    assert_eq!(process().alphas_cumprod(), Golden::open(&golden("")).values("alphas_cumprod"));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn noise_of(golden: &Golden, run: &str) -> Noise {
 
 /// A run of a stage with diffusers' noise.
 fn run(stage: &str, name: &str, options: &IfOptions, low: Option<Tensor<4>>, start: Option<Start>) -> Vec<IfStep> {
-    let golden_file = Golden::open();
+    let golden_file = Golden::open(&golden(""));
     let folder = StageFolder::open(&golden(stage)).unwrap();
     let built = Rc::new(folder.build(Storage::Stored, &Device::flex()).unwrap());
     let texts =
@@ -97,7 +97,7 @@ fn options(timesteps: &str, guidance: f64, noise_level: usize) -> IfOptions {
 /// Every step of both stages: the scheduler alone on diffusers' inputs, and in the run.
 #[test]
 fn every_step_is_that_of_diffusers() {
-    let golden = Golden::open();
+    let golden = Golden::open(&golden(""));
     for (stage, name, timesteps, guidance) in [("one", "draw", "leading:6", 7.0), ("two", "enlarge", "leading:4", 4.0)]
     {
         let low = (stage == "two").then(|| golden.tensor("draw.picture"));
@@ -132,7 +132,7 @@ fn every_step_is_that_of_diffusers() {
 /// Finished pictures of every kind of run.
 #[test]
 fn finished_pictures_are_those_of_diffusers() {
-    let golden = Golden::open();
+    let golden = Golden::open(&golden(""));
     let picture = |name: &str| golden.tensor::<4>(name);
     let start = |of: &str, strength, mask: Option<&str>| {
         let mask = mask.map(|mask| golden.tensor::<4>(mask).repeat_dim(0, 2));
@@ -167,7 +167,7 @@ fn captions_are_cleaned_as_those_of_the_training() {
 }
 
 fn embeddings(device: &Device) -> Embeddings {
-    let golden = Golden::open();
+    let golden = Golden::open(&golden(""));
     let empty = golden.tensor::<3>("negative_prompt_embeds").narrow(0, 0, 1).to_device(device);
     Embeddings::new(golden.tensor("prompt_embeds"), empty).unwrap()
 }

@@ -17,7 +17,7 @@ fn network(stage: &str) -> IfUnet {
 /// Both networks at three times: on the kernels and by the operations' definitions.
 #[test]
 fn both_networks_predict_what_diffusers_predicts() {
-    let golden = Golden::open();
+    let golden = Golden::open(&golden(""));
     for (stage, noise_level) in [("one", None), ("two", Some(250.0))] {
         let network = network(stage);
         let text = network.text(golden.tensor("prompt_embeds")).unwrap();
@@ -74,7 +74,7 @@ fn published_configurations_have_the_published_numbers_of_parameters() {
 
 #[test]
 fn a_picture_that_does_not_fit_is_refused() {
-    let golden = Golden::open();
+    let golden = Golden::open(&golden(""));
     let network = network("one");
     let text = network.text(golden.tensor("prompt_embeds")).unwrap();
     let x = golden.tensor::<4>("unet.one.x");

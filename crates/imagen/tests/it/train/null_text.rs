@@ -37,6 +37,8 @@ fn stage(null_text: NullText) -> Stage {
         parameterization: Parameterization::V,
         null_text,
         max_aug_level: AugLevel::MAX,
+        aug_schedule: Default::default(),
+        enlargement: Default::default(),
         on_request: false,
         sampling: SamplingDefaults::default(),
     };
@@ -64,7 +66,7 @@ fn the_unconditional_prediction_is_that_of_the_null_text() {
         };
         for tokens in [1, 4] {
             let text = Text { sequence: normal(2, [2, tokens, D]), mask: Tensor::ones([2, tokens], &Device::flex()) };
-            let null = match stage.unet().null_text() {
+            let null = match stage.unet().unwrap().null_text() {
                 None => Text { sequence: text.sequence.zeros_like(), mask: text.mask.clone() },
                 Some(null) => Text {
                     sequence: null.unsqueeze_dim::<3>(0).repeat_dim(0, 2),

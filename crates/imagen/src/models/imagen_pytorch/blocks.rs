@@ -1,0 +1,132 @@
+//! The residual block of imagen-pytorch: RMS norms over the channels of a pixel, attention to the conditions between its two
+//! convolutions, and a factor for each channel that its whole map decides.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{sigmoid, silu, softmax};
+
+use super::attention::CrossAttention;
+use crate::error::Result;
+use crate::models::frozen::{Conv, Linear, Loader};
+use crate::nn::ops;
+
+/// What is added to a mean of squares: the package divides by a norm of at least 1e-12.
+pub(super) const EPSILON: f32 = 1e-26;
+
+/// `conv(silu(norm(x)·(1 + scale) + shift))`.
+#[derive(Debug)]
+pub(super) struct Block {
+    gamma: Tensor<1>,
+    conv: Conv,
+}
+
+impl Block {
+    pub(super) fn load(loader: &mut Loader<'_>, name: &str, from: usize, to: usize) -> Result<Self> {
+        Ok(Self {
+            gamma: loader.tensor(format!("{name}.norm.gamma"), [from, 1, 1])?.reshape([from]),
+            conv: loader.conv(&format!("{name}.project"), from, to)?,
+        })
+    }
+
+    /// `x [n, h, w, from]`, `film [n, 2 from]` (scale, shift) → `[n, h, w, to]`.
+    pub(super) fn forward(&self, x: Tensor<4>, film: Option<Tensor<2>>) -> Tensor<4> {
+        self.conv.forward(self.activated(x, film))
+    }
+
+    fn activated(&self, x: Tensor<4>, film: Option<Tensor<2>>) -> Tensor<4> {
+        let [n, _, _, c] = x.dims();
+        let y = ops::rms_norm(x, self.gamma.clone(), EPSILON);
+        let y = match film {
+            Some(film) => {
+                let part = |from: usize| film.clone().narrow(1, from, c).reshape([n, 1, 1, c]);
+                y * part(0).add_scalar(1.0) + part(c)
+            }
+            None => y,
+        };
+        silu(y)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ResnetBlock {
+    modulation: Linear,
+    block1: Block,
+    cross_attention: Option<CrossAttention>,
+    block2: Block,
+    global_context: Option<GlobalContext>,
+    shortcut: Option<Linear>,
+}
+
+impl ResnetBlock {
+    /// From `from` to `to` channels; what the file has of the optional parts is taken.
+    pub(super) fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        [from, to, embedding, conditions]: [usize; 4],
+    ) -> Result<Self> {
+        let part = |part: &str| format!("{name}.{part}");
+        let has = |loader: &Loader<'_>, tensor: &str| loader.shape(&part(tensor)).is_some();
+        let attends = has(loader, "cross_attn.to_q.weight");
+        let looks_at_all = has(loader, "gca.to_k.weight");
+        Ok(Self {
+            modulation: loader.linear(&part("time_mlp.1"), embedding, 2 * to)?,
+            block1: Block::load(loader, &part("block1"), from, to)?,
+            cross_attention: attends
+                .then(|| CrossAttention::load(loader, &part("cross_attn"), to, conditions))
+                .transpose()?,
+            block2: Block::load(loader, &part("block2"), to, to)?,
+            global_context: looks_at_all.then(|| GlobalContext::load(loader, &part("gca"), to)).transpose()?,
+            shortcut: (from != to).then(|| loader.pointwise(&part("res_conv"), from, to)).transpose()?,
+        })
+    }
+
+    /// `x [n, h, w, from]`, `time [n, e]` activated, `context [n, t, c]` → `[n, h, w, to]`.
+    pub(super) fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: Option<&Tensor<3>>) -> Tensor<4> {
+        let film = self.modulation.forward(time.clone());
+        let mut h = self.block1.forward(x.clone(), None);
+        if let (Some(attention), Some(context)) = (&self.cross_attention, context) {
+            let [n, height, width, c] = h.dims();
+            h = attention.forward(h.reshape([n, height * width, c]), context.clone()).reshape([n, height, width, c]);
+        }
+        let shortcut = match &self.shortcut {
+            Some(matrix) => matrix.forward(x),
+            None => x,
+        };
+        let h = self.block2.activated(h, Some(film));
+        match &self.global_context {
+            None => self.block2.conv.forward_onto(h, shortcut, 1.0),
+            Some(context) => {
+                let h = self.block2.conv.forward(h);
+                let factor = context.forward(&h);
+                h * factor + shortcut
+            }
+        }
+    }
+}
+
+/// A factor for each channel, from a mean of the map whose weights the map decides.
+#[derive(Debug)]
+struct GlobalContext {
+    weight: Linear,
+    hidden: Linear,
+    factor: Linear,
+}
+
+impl GlobalContext {
+    fn load(loader: &mut Loader<'_>, name: &str, c: usize) -> Result<Self> {
+        let hidden = (c / 2).max(3);
+        Ok(Self {
+            weight: loader.pointwise(&format!("{name}.to_k"), c, 1)?,
+            hidden: loader.pointwise(&format!("{name}.net.0"), c, hidden)?,
+            factor: loader.pointwise(&format!("{name}.net.2"), hidden, c)?,
+        })
+    }
+
+    /// `[n, h, w, c]` → `[n, 1, 1, c]`.
+    fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
+        let [n, h, w, c] = x.dims();
+        let pixels = x.clone().reshape([n, h * w, c]);
+        let weights = softmax(self.weight.forward(pixels.clone()).reshape([n, 1, h * w]), 2);
+        let mean = weights.matmul(pixels).reshape([n, c]);
+        sigmoid(self.factor.forward(silu(self.hidden.forward(mean)))).reshape([n, 1, 1, c])
+    }
+}

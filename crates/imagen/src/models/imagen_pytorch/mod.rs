@@ -1,0 +1,391 @@
+//! The U-Nets of imagen-pytorch (its releases with RMS norms over channels), so that what was trained with it can be drawn here.
+//!
+//! The weights keep that package's names and layouts. Its checkpoints need not say which options a network was made with, but
+//! the names and shapes of the tensors do, all but one (whether long skips are scaled); [`describe`] reads them. The network
+//! is frozen: it maps a noised picture, its log-SNR, the text and, in later stages, the noised enlargement with its log-SNR
+//! to a prediction; what that means is not its business.
+//!
+//! Not here, and refused by name: networks of videos, linear attention, pictures as conditions, conditioning on the last
+//! estimate, and releases whose blocks have GroupNorm.
+
+mod attention;
+mod blocks;
+mod conditions;
+mod cost;
+mod describe;
+
+use burn::tensor::{Device, Tensor};
+use tracing::debug_span;
+
+pub use cost::cost;
+pub use describe::describe;
+
+use super::frozen::{Conv, LayerNorm, Linear, Loader, Window};
+use super::unet::{Conditioning, Layout, SkipScale, UnetConfig};
+use super::weights::{Storage, Weights};
+use crate::error::{Error, Result};
+use crate::nn::ops;
+use attention::Transformer;
+use blocks::{Block, ResnetBlock};
+use conditions::{NoiseLevel, TextConditions};
+
+/// The network of one stage.
+#[derive(Debug)]
+pub struct ImagenPytorchUnet {
+    config: UnetConfig,
+    device: Device,
+    noise_level: NoiseLevel,
+    low_noise_level: Option<NoiseLevel>,
+    text: Option<TextConditions>,
+    norm_conditions: LayerNorm,
+    /// Windows of several sizes, whose outputs follow each other.
+    first: Vec<Window>,
+    first_block: Option<ResnetBlock>,
+    /// Finest first.
+    down: Vec<Down>,
+    middle: [ResnetBlock; 2],
+    middle_attention: Option<Transformer>,
+    /// Deepest first.
+    up: Vec<Up>,
+    /// One for the output of each level of the way up, where these are joined to the last.
+    joined: Vec<Block>,
+    /// Whether the first convolution's output is joined to the last level's.
+    input_residual: bool,
+    last_block: Option<ResnetBlock>,
+    last: Window,
+}
+
+#[derive(Debug)]
+struct Down {
+    before: Option<Window>,
+    block: ResnetBlock,
+    blocks: Vec<ResnetBlock>,
+    attention: Option<Transformer>,
+    after: Option<After>,
+}
+
+/// How the way down leaves a level.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a handful of them")]
+enum After {
+    Halve(Window),
+    /// The deepest level: a convolution and a matrix, added.
+    Widen(Conv, Linear),
+}
+
+#[derive(Debug)]
+struct Up {
+    block: ResnetBlock,
+    blocks: Vec<ResnetBlock>,
+    attention: Option<Transformer>,
+    double: Option<Double>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a handful of them")]
+enum Double {
+    SubPixel(Linear),
+    Nearest(Conv),
+}
+
+impl ImagenPytorchUnet {
+    /// The network whose tensors' names begin with `prefix`, which [`describe`] describes so; its matrices and convolutions
+    /// are kept as `storage` says.
+    ///
+    /// # Errors
+    /// `Model` where tensors are missing, of another shape, not of this network, or not finite.
+    pub fn new(
+        config: UnetConfig,
+        weights: &Weights,
+        prefix: &str,
+        storage: Storage,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut loader = Loader::under(prefix, weights, storage, device);
+        let unet = Self::load(config, &mut loader, device)?;
+        let listed: std::collections::BTreeSet<&str> = loader.listed.iter().map(|(name, _)| name.as_str()).collect();
+        let own = weights.names().filter(|name| name.starts_with(prefix));
+        let extra: Vec<String> =
+            own.filter(|name| !listed.contains(name)).take(8).map(|name| format!("`{name}`")).collect();
+        if !extra.is_empty() {
+            return Err(Error::model(format!(
+                "{}: {} have no place in this network of imagen-pytorch",
+                weights.label(),
+                extra.join(", ")
+            )));
+        }
+        Ok(unet)
+    }
+
+    fn load(config: UnetConfig, loader: &mut Loader<'_>, device: &Device) -> Result<Self> {
+        debug_assert_eq!(config.layout, Layout::ImagenPytorch);
+        let has = |loader: &Loader<'_>, name: &str| loader.shape(name).is_some();
+        let (embedding, channels, levels) = (config.embedding, config.channels, config.levels.len());
+        let conditions = config.text_width;
+        let pictures = config.image_channels;
+        let input = pictures * if config.low_resolution { 2 } else { 1 };
+        let first_width: usize = describe::first_windows(loader).iter().map(|window| window.1).sum();
+        let first: Result<Vec<Window>> = describe::first_windows(loader)
+            .into_iter()
+            .map(|(name, width, side)| loader.window(&name, [input, width, side]))
+            .collect();
+        let memory_efficient = has(loader, "init_resnet_block.block1.project.weight");
+        let first_block = memory_efficient
+            .then(|| ResnetBlock::load(loader, "init_resnet_block", [first_width, first_width, embedding, conditions]));
+        let mut down = Vec::new();
+        let mut skips = Vec::new();
+        let mut width = first_width;
+        for (i, level) in config.levels.iter().enumerate() {
+            let name = format!("downs.{i}");
+            let before = memory_efficient
+                .then(|| loader.from_four_pixels(&format!("{name}.0.1"), width, level.channels))
+                .transpose()?;
+            let inner = if memory_efficient { level.channels } else { width };
+            let sizes = [inner, inner, embedding, conditions];
+            let block = ResnetBlock::load(loader, &format!("{name}.1"), sizes)?;
+            let blocks: Result<Vec<_>> =
+                (0..level.blocks).map(|j| ResnetBlock::load(loader, &format!("{name}.2.{j}"), sizes)).collect();
+            let attention = Transformer::load(loader, &format!("{name}.3"), inner, Some(conditions))?;
+            let after = match (memory_efficient, i + 1 == levels) {
+                (true, _) => None,
+                (false, false) => {
+                    Some(After::Halve(loader.from_four_pixels(&format!("{name}.4.1"), inner, level.channels)?))
+                }
+                (false, true) => Some(After::Widen(
+                    loader.conv(&format!("{name}.4.fns.0"), inner, level.channels)?,
+                    loader.pointwise(&format!("{name}.4.fns.1"), inner, level.channels)?,
+                )),
+            };
+            skips.push(inner);
+            down.push(Down { before, block, blocks: blocks?, attention, after });
+            width = level.channels;
+        }
+        let mut middle = |name: &str| ResnetBlock::load(loader, name, [width, width, embedding, conditions]);
+        let middle = [middle("mid_block1")?, middle("mid_block2")?];
+        let middle_attention = Transformer::load(loader, "mid_attn", width, None)?;
+        let (mut up, mut outputs) = (Vec::new(), Vec::new());
+        for (j, (level, skip)) in config.levels.iter().zip(&skips).rev().enumerate() {
+            let name = format!("ups.{j}");
+            let to = level.channels;
+            let sizes = [to + skip, to, embedding, conditions];
+            let block = ResnetBlock::load(loader, &format!("{name}.0"), sizes)?;
+            let blocks: Result<Vec<_>> =
+                (0..level.blocks).map(|k| ResnetBlock::load(loader, &format!("{name}.1.{k}"), sizes)).collect();
+            let attention = Transformer::load(loader, &format!("{name}.2"), to, Some(conditions))?;
+            let next = if j + 1 < levels { config.levels[levels - 2 - j].channels } else { first_width };
+            let (sub_pixel, nearest) = (format!("{name}.3.net.0"), format!("{name}.3.1"));
+            let double = match j + 1 < levels || memory_efficient {
+                false => None,
+                true if has(loader, &format!("{sub_pixel}.weight")) => {
+                    Some(Double::SubPixel(loader.before_pixel_shuffle(&sub_pixel, to, next)?))
+                }
+                true => Some(Double::Nearest(loader.conv(&nearest, to, next)?)),
+            };
+            outputs.push(to);
+            width = if double.is_some() { next } else { to };
+            up.push(Up { block, blocks: blocks?, attention, double });
+        }
+        let joined = if has(loader, "upsample_combiner.fmap_convs.0.project.weight") { outputs } else { Vec::new() };
+        let joined: Vec<Block> = joined
+            .into_iter()
+            .enumerate()
+            .map(|(i, from)| Block::load(loader, &format!("upsample_combiner.fmap_convs.{i}"), from, channels))
+            .collect::<Result<_>>()?;
+        width += joined.len() * channels;
+        let [last_width, _, last_side] = describe::last_convolution(loader)?;
+        let has_last_block = has(loader, "final_res_block.block1.project.weight");
+        let from = match loader.shape("final_res_block.block1.project.weight") {
+            Some(&[_, from, ..]) => from,
+            _ => last_width - if config.low_resolution { pictures } else { 0 },
+        };
+        let input_residual = from == width + first_width;
+        if input_residual {
+            width += first_width;
+        }
+        let last_block = has_last_block
+            .then(|| ResnetBlock::load(loader, "final_res_block", [width, channels, embedding, conditions]));
+        if has_last_block {
+            width = channels;
+        }
+        let last_input = width + if config.low_resolution { pictures } else { 0 };
+        let last = loader.window("final_conv", [last_input, pictures, last_side])?;
+        Ok(Self {
+            device: device.clone(),
+            noise_level: NoiseLevel::load(loader, "to_time", embedding, conditions)?,
+            low_noise_level: (config.low_resolution)
+                .then(|| NoiseLevel::load(loader, "to_lowres_time", embedding, conditions))
+                .transpose()?,
+            text: TextConditions::load(loader, &config)?,
+            norm_conditions: loader.layer_norm("norm_cond", conditions)?,
+            first: first?,
+            first_block: first_block.transpose()?,
+            down,
+            middle,
+            middle_attention,
+            up,
+            joined,
+            input_residual,
+            last_block: last_block.transpose()?,
+            last,
+            config,
+        })
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The prediction `[n, h, w, c]` for noised pictures `z [n, h, w, c]`; `dropped` says which pictures' texts the network's
+    /// own stand-in replaces.
+    ///
+    /// # Errors
+    /// `Usage` where the sides are no multiples of the network's granularity, or a condition is missing, not wanted or of
+    /// another size than `z`; `Model` where the text's vectors have another width.
+    pub fn forward(&self, z: Tensor<4>, conditioning: &Conditioning, dropped: &[bool]) -> Result<Tensor<4>> {
+        let [n, h, w, _] = z.dims();
+        let unit = self.config.granularity();
+        if h % unit != 0 || w % unit != 0 || h * w == 0 {
+            return Err(Error::usage(format!("a picture of {w}×{h}: this network needs sides divisible by {unit}")));
+        }
+        conditioning.check([n, h, w])?;
+        let (time, context) = debug_span!("embed conditions").in_scope(|| self.embed(conditioning, dropped))?;
+        let low = conditioning.low_resolution.as_ref().map(|low| low.picture.clone());
+        let input = match &low {
+            Some(low) => ops::concat(z, low.clone()),
+            None => z,
+        };
+        let span = debug_span!("first convolution");
+        let mut x = span.in_scope(|| {
+            let maps = self.first.iter().map(|window| window.forward(input.clone()));
+            maps.reduce(ops::concat).expect("there is a first convolution")
+        });
+        let input_residual = self.input_residual.then(|| x.clone());
+        if let Some(block) = &self.first_block {
+            x = block.forward(x, &time, None);
+        }
+        let mut skips = Vec::new();
+        for (i, level) in self.down.iter().enumerate() {
+            let _span = debug_span!("down", level = i).entered();
+            x = level.forward(x, &time, &context, &mut skips);
+        }
+        x = debug_span!("middle").in_scope(|| {
+            let x = self.middle[0].forward(x, &time, Some(&context));
+            let x = self.middle_attention.as_ref().map_or_else(|| x.clone(), |layer| layer.forward(x.clone(), None));
+            self.middle[1].forward(x, &time, Some(&context))
+        });
+        let mut outputs = Vec::new();
+        for (j, level) in self.up.iter().enumerate() {
+            let _span = debug_span!("up", level = self.up.len() - 1 - j).entered();
+            let (output, next) = level.forward(x, &time, &context, self.long_skips(), &mut skips);
+            if !self.joined.is_empty() {
+                outputs.push(output);
+            }
+            x = next;
+        }
+        let _span = debug_span!("head").entered();
+        for (block, mut map) in self.joined.iter().zip(outputs) {
+            while map.dims()[1] < h {
+                map = ops::upsample2(map);
+            }
+            x = ops::concat(x, block.forward(map, None));
+        }
+        if let Some(residual) = input_residual {
+            x = ops::concat(x, residual);
+        }
+        if let Some(block) = &self.last_block {
+            x = block.forward(x, &time, None);
+        }
+        if let Some(low) = low {
+            x = ops::concat(x, low);
+        }
+        Ok(self.last.forward(x))
+    }
+
+    /// Factor of a long skip where it is joined.
+    fn long_skips(&self) -> f32 {
+        if self.config.skip_scale == SkipScale::Long { std::f32::consts::FRAC_1_SQRT_2 } else { 1.0 }
+    }
+
+    /// The vector of every block, activated, `[n, e]`, and the sequence to which pictures attend, `[n, t, c]`.
+    fn embed(&self, conditioning: &Conditioning, dropped: &[bool]) -> Result<(Tensor<2>, Tensor<3>)> {
+        let (mut time, mut context) = self.noise_level.forward(&conditioning.log_snr, &self.device);
+        match (&self.low_noise_level, &conditioning.low_resolution) {
+            (Some(level), Some(low)) => {
+                let (vector, tokens) = level.forward(&low.log_snr, &self.device);
+                time = time + vector;
+                context = Tensor::cat(vec![context, tokens], 1);
+            }
+            (None, None) => {}
+            (Some(_), None) => return Err(Error::usage("a super-resolution network needs a low-resolution picture")),
+            (None, Some(_)) => return Err(Error::usage("this network takes no low-resolution picture")),
+        }
+        if let (Some(layers), Some(text)) = (&self.text, &conditioning.text) {
+            let (tokens, vector) = layers.forward(text, dropped)?;
+            time = time + vector;
+            context = Tensor::cat(vec![context, tokens], 1);
+        }
+        Ok((burn::tensor::activation::silu(time), self.norm_conditions.forward(context)))
+    }
+}
+
+impl Down {
+    fn forward(
+        &self,
+        x: Tensor<4>,
+        time: &Tensor<2>,
+        context: &Tensor<3>,
+        skips: &mut Vec<Tensor<4>>,
+    ) -> Tensor<4> {
+        let mut x = match &self.before {
+            Some(halve) => halve.forward(x),
+            None => x,
+        };
+        x = self.block.forward(x, time, Some(context));
+        for block in &self.blocks {
+            x = block.forward(x, time, None);
+            skips.push(x.clone());
+        }
+        if let Some(attention) = &self.attention {
+            x = attention.forward(x, Some(context));
+        }
+        skips.push(x.clone());
+        match &self.after {
+            None => x,
+            Some(After::Halve(halve)) => halve.forward(x),
+            Some(After::Widen(conv, matrix)) => conv.forward_onto(x.clone(), matrix.forward(x), 1.0),
+        }
+    }
+}
+
+impl Up {
+    /// The level's output before and after it is doubled.
+    fn forward(
+        &self,
+        x: Tensor<4>,
+        time: &Tensor<2>,
+        context: &Tensor<3>,
+        scale: f32,
+        skips: &mut Vec<Tensor<4>>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let mut join = |x: Tensor<4>| {
+            let skip = skips.pop().expect("the way down leaves one skip for each block of the way up");
+            ops::concat(x, if scale == 1.0 { skip } else { skip.mul_scalar(scale) })
+        };
+        let mut x = self.block.forward(join(x), time, Some(context));
+        for block in &self.blocks {
+            x = block.forward(join(x), time, None);
+        }
+        if let Some(attention) = &self.attention {
+            x = attention.forward(x, Some(context));
+        }
+        let doubled = match &self.double {
+            None => x.clone(),
+            Some(Double::SubPixel(matrix)) => {
+                ops::pixel_shuffle(burn::tensor::activation::silu(matrix.forward(x.clone())))
+            }
+            Some(Double::Nearest(conv)) => conv.forward(ops::upsample2(x.clone())),
+        };
+        (x, doubled)
+    }
+}
