@@ -171,8 +171,8 @@ pub(super) fn drawing_bytes(files: &ModelFiles, batch: u64, until: Option<StageN
     let (mut most, mut built) = (0, 0);
     for name in StageName::ALL.into_iter().filter(|name| until.is_none_or(|until| *name <= until)) {
         if let Some(file) = files.stage(name)? {
-            most = most.max(drawing_stage(&file.config, batch, built, 1.0).bytes);
-            built += network_bytes(&file.config).iter().sum::<u64>();
+            most = most.max(drawing_stage(&file, batch, built, 1.0).bytes);
+            built += network_bytes(&file).iter().sum::<u64>();
         }
     }
     Ok(most)

@@ -82,28 +82,84 @@ fn a_state_dict_of_this_u_net_becomes_the_same_stage() {
     assert!(!files(path).contains(&"other".to_owned()));
 }
 
+/// The checkpoint of imagen-pytorch that the library's tests hold against the package, made for the text encoder here.
+fn imagen_pytorch(path: &Path, with_settings: bool) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden/imagen_pytorch/model.safetensors");
+    let weights = Weights::open(&golden).unwrap();
+    let tensor = |name: &str| {
+        let shape = weights.shape(name).unwrap().to_vec();
+        if name.ends_with("text_to_cond.weight") {
+            let values = (0..shape[0] * 384).map(|i| (i as f32 * 0.7).sin() * 0.05).collect();
+            return NamedTensor { name: name.into(), shape: vec![shape[0], 384], values };
+        }
+        let values = weights.tensor_f32(name, &shape).unwrap();
+        NamedTensor { name: name.into(), shape, values: values.into() }
+    };
+    let tensors: Vec<_> = weights.names().map(tensor).collect();
+    let settings = weights.metadata()["imagen.settings"].as_str();
+    let header: &[(&str, &str)] = if with_settings { &[("imagen.settings", settings)] } else { &[] };
+    write(path, &tensors, header);
+}
+
 #[test]
-fn checkpoints_of_imagen_pytorch_are_refused_with_what_stands_in_the_way() {
+fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let tensor = |name: &str| NamedTensor { name: name.into(), shape: vec![2, 3], values: vec![0.5; 6].into() };
-    let tensors = [
-        tensor("unets.0.init_conv.convs.0.weight"),
-        tensor("unets.0.mid_block1.block1.norm.gamma"),
-        tensor("unets.1.mid_attn.layers.0.0.null_kv"),
-    ];
-    let settings = r#"{"type":"original","parameters":{"image_sizes":[64,256],"noise_schedules":["cosine"]}}"#;
-    write(&path.join("l.safetensors"), &tensors, &[("imagen.source", "imagen-pytorch"), ("imagen.settings", settings)]);
-    let refused = run(path, &["models", "convert", "l.safetensors"]);
-    assert_eq!((refused.code, refused.stdout.as_str()), (4, ""), "{}", refused.stderr);
-    for words in [
-        "l.safetensors holds 2 U-Nets of imagen-pytorch",
-        "unets.0: 2 tensors, 12 parameters, none of them carried over: a first convolution of several window sizes; norms over",
-        "unets.1: 1 tensors, 6 parameters, none of them carried over: attention with one head of keys and values",
-        "image_sizes [64,256], noise_schedules [\"cosine\"]",
-        "hint: ",
-    ] {
-        assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    imagen_pytorch(&path.join("l.safetensors"), true);
+    let text = tiny::text_encoder();
+    let convert = ["models", "convert", "l.safetensors", "--text-encoder", text.to_str().unwrap(), "--model"];
+    let converted = succeed(path, &[&convert[..], &["m", "--steps", "12"]].concat());
+    assert_eq!(converted, "m/base.safetensors\nm/sr256.safetensors\n");
+
+    for (name, steps) in [("a.png", "2"), ("b.png", "2"), ("c.png", "3")] {
+        succeed(path, &["sample", "a red apple", "--model", "m", "-q", "-s7", "--steps", steps, "-o", name]);
     }
-    assert_eq!(files(path), ["l.safetensors"]);
+    let pixels = |name| imagen::image::decode::open(&path.join(name), &Default::default()).unwrap();
+    assert_eq!((pixels("a.png").width(), pixels("a.png").height()), (32, 32));
+    assert_eq!(pixels("a.png"), pixels("b.png"));
+    assert_ne!(pixels("a.png"), pixels("c.png"));
+
+    let inspected = succeed(path, &["inspect", "m"]);
+    for words in ["base: 16×16 pixels, trained for 12 steps", "crowson-cosine schedule", "sr256: 16×16 to 32×32 pixels"]
+    {
+        assert!(inspected.contains(words), "{words}: {inspected}");
+    }
+    assert!(succeed(path, &["plan", "m"]).contains("drawing 1 with base"));
+
+    // its networks are not trained here, and the encoder must be the one that they were trained with
+    let refused = run(path, &["bench", "--network", "m/base.safetensors"]);
+    assert!(refused.stderr.contains("stage base was converted from imagen-pytorch"), "{}", refused.stderr);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden/imagen_pytorch/model.safetensors");
+    let refused = run(path, &["models", "convert", golden.to_str().unwrap(), "--model", "n"]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("384 numbers, and the network takes 12"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("was trained with google/t5-v1_1-small"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_a_checkpoint_of_imagen_pytorch_does_not_say_comes_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    imagen_pytorch(&path.join("l.safetensors"), false);
+    let text = tiny::text_encoder();
+    let convert = ["models", "convert", "l.safetensors", "--text-encoder", text.to_str().unwrap(), "--model", "m"];
+    let refused = |more: &[&str], code: i32, words: &[&str]| {
+        let refused = run(path, &[&convert[..], more].concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (code, ""), "{}", refused.stderr);
+        for words in words {
+            assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+        }
+        assert_eq!(files(path).iter().filter(|file| file.contains("m/")).count(), 0);
+    };
+    refused(&[], 2, &["give image_sizes, a list of 2", "--settings"]);
+    std::fs::write(path.join("s.json"), r#"{"image_sizes": [16, 32], "pred_objectives": "flow"}"#).unwrap();
+    refused(&["--settings", "s.json"], 2, &["pred_objectives = \"flow\": expected noise, x_start or v"]);
+    std::fs::write(path.join("list.json"), "[16, 32]").unwrap();
+    refused(&["--settings", "list.json"], 2, &["list.json is no JSON object", "hint: expected the arguments"]);
+    refused(&["--settings", "none.json"], 4, &["cannot read none.json"]);
+    refused(&["--recipe", "base.toml"], 2, &["--recipe does not go with a checkpoint of imagen-pytorch"]);
+
+    std::fs::write(path.join("s.json"), r#"{"image_sizes": [16, 32], "timesteps": [4, 3]}"#).unwrap();
+    succeed(path, &[&convert[..], &["--settings", "s.json"]].concat());
+    assert!(succeed(path, &["inspect", "m"]).contains("ddpm, 4 steps"));
 }

@@ -34,6 +34,8 @@ pub struct ConvertedStage {
     pub config: StageConfig,
     /// Steps that it was trained for, where the checkpoint says so.
     pub steps: Option<u64>,
+    /// The name of the text encoder that it was trained with, where the settings say so.
+    pub text_encoder: Option<String>,
     prefix: String,
 }
 
@@ -101,7 +103,11 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
         if unet.low_resolution != (i > 0) {
             return Err(Error::model(format!(
                 "{label}: {prefix} {}",
-                if i > 0 { "takes no low-resolution picture, which a later stage must" } else { "enlarges, and is the first" }
+                if i > 0 {
+                    "takes no low-resolution picture, which a later stage must"
+                } else {
+                    "enlarges, and is the first"
+                }
             )));
         }
         let size = settings.size(i, count)?;
@@ -132,7 +138,8 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
         };
         config.validate()?;
         let steps = saved.steps.as_ref().and_then(|steps| steps.get(i)).map(|steps| *steps as u64);
-        stages.push(ConvertedStage { config, steps, prefix });
+        let text_encoder = settings.0.get("text_encoder_name").and_then(Value::as_str).map(str::to_owned);
+        stages.push(ConvertedStage { config, steps, text_encoder, prefix });
     }
     Ok(stages)
 }

@@ -76,7 +76,10 @@ mod tests {
     fn every_pixel_becomes_a_square() {
         let x = Tensor::<4>::from_data(TensorData::new(vec![0.0f32, 1.0, 2.0, 3.0], [1, 2, 2, 1]), &Device::flex());
         let y: Vec<f32> = upsample(x, 4, Enlargement::Nearest).into_data().try_to_vec().unwrap();
-        assert_eq!(y, [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0], [2.0, 2.0, 3.0, 3.0]].concat());
+        assert_eq!(
+            y,
+            [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0], [2.0, 2.0, 3.0, 3.0]].concat()
+        );
     }
 
     #[test]

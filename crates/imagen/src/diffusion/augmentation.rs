@@ -98,7 +98,10 @@ mod tests {
     fn augmented(level: f64) -> Vec<f32> {
         let keys = [Rng::new(1).fold(0), Rng::new(1).fold(1)];
         let x = Tensor::full([2, 16, 16, 3], 0.5, &Device::flex());
-        augment(x, &[AugLevel::new(level).unwrap().log_snr(NoiseSchedule::Cosine)], &keys).into_data().try_to_vec().unwrap()
+        augment(x, &[AugLevel::new(level).unwrap().log_snr(NoiseSchedule::Cosine)], &keys)
+            .into_data()
+            .try_to_vec()
+            .unwrap()
     }
 
     #[test]

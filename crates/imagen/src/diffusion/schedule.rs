@@ -144,13 +144,8 @@ const CROWSON_LINEAR_RISE: f64 = 10.0;
 
 impl NoiseSchedule {
     /// Every schedule.
-    pub const ALL: [Self; 5] = [
-        Self::Cosine,
-        Self::Linear,
-        Self::ShiftedCosine { shift: SHIFT },
-        Self::CrowsonCosine,
-        Self::CrowsonLinear,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Cosine, Self::Linear, Self::ShiftedCosine { shift: SHIFT }, Self::CrowsonCosine, Self::CrowsonLinear];
 
     /// λ at time t: strictly decreasing, within ±[`LogSnr::LIMIT`].
     pub fn log_snr(self, time: Time) -> LogSnr {

@@ -276,7 +276,12 @@ pub(in crate::models) struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(in crate::models) fn forward(&self, x: Tensor<4>, film: Option<Tensor<2>>, activation: Activation) -> Tensor<4> {
+    pub(in crate::models) fn forward(
+        &self,
+        x: Tensor<4>,
+        film: Option<Tensor<2>>,
+        activation: Activation,
+    ) -> Tensor<4> {
         ops::group_norm(x, self.weight.clone(), self.bias.clone(), film, self.groups, activation)
     }
 }

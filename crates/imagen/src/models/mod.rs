@@ -2,11 +2,11 @@
 
 pub mod bert;
 pub mod clip;
+mod frozen;
 pub mod if_unet;
+pub mod imagen_pytorch;
 pub mod inception;
 pub mod t5;
-mod frozen;
-pub mod imagen_pytorch;
 mod tokens;
 pub mod unet;
 pub mod weights;

@@ -217,8 +217,9 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         let validating = validation.as_ref().filter(|_| due(config.validate_every));
         if save || draw || probing.is_some() || validating.is_some() {
             let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
-            let write =
-                |path: &Path, state: &TrainState| write_averaged(path, recipe, state, stage.unet()?, encoder.identity());
+            let write = |path: &Path, state: &TrainState| {
+                write_averaged(path, recipe, state, stage.unet()?, encoder.identity())
+            };
             if let Some(probe) = probing {
                 let report = probe.measure(stage.unet()?, state.step)?;
                 log.probe(&report)?;

@@ -12,4 +12,3 @@ pub(super) use crate::golden::{Golden, numbers};
 pub(super) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/if").join(name)
 }
-

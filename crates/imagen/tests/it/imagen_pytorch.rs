@@ -37,9 +37,12 @@ fn log_snr(golden: &Golden, name: &str) -> Vec<f64> {
 #[test]
 fn networks_of_every_option_compute_what_the_package_computes() {
     let golden = Golden::open(&folder());
-    for (file, i, name, scaled) in
-        [("model", 0, "model.0", true), ("model", 1, "model.1", true), ("base", 0, "base", false), ("sr", 0, "sr", true)]
-    {
+    for (file, i, name, scaled) in [
+        ("model", 0, "model.0", true),
+        ("model", 1, "model.1", true),
+        ("base", 0, "base", false),
+        ("sr", 0, "sr", true),
+    ] {
         let (weights, prefix) = (open(file), format!("unets.{i}."));
         let config = describe(&weights, &prefix, scaled).unwrap();
         assert_eq!(config.skip_scale == SkipScale::Long, scaled);
@@ -115,9 +118,8 @@ fn a_cascade_takes_the_same_steps_under_the_same_noise() {
         };
         let steps = config.sampling.steps;
         assert_eq!(steps, expected.dims()[0]);
-        let level = |k: usize| -> LogSnr {
-            config.schedule.log_snr(Time::new((steps - k) as f64 / steps as f64).unwrap())
-        };
+        let level =
+            |k: usize| -> LogSnr { config.schedule.log_snr(Time::new((steps - k) as f64 / steps as f64).unwrap()) };
         let mut z = noise.next().unwrap();
         for k in 0..steps {
             let x_hat = stage.denoise(z.clone(), level(k), &conditions).unwrap();
@@ -169,7 +171,10 @@ fn the_settings_are_the_packages_or_its_defaults() {
 fn what_cannot_be_drawn_from_is_refused_with_its_reason() {
     let given = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
     for (settings, words) in [
-        (given("pred_objectives", json!(["noise", "score"])), "pred_objectives = \"score\": expected noise, x_start or v"),
+        (
+            given("pred_objectives", json!(["noise", "score"])),
+            "pred_objectives = \"score\": expected noise, x_start or v",
+        ),
         (given("noise_schedules", json!("sigmoid")), "noise_schedules = \"sigmoid\": expected cosine or linear"),
         (given("image_sizes", json!([16, 24])), "low_size that divides size"),
         (given("image_sizes", json!([17, 34])), "size = 17"),
@@ -194,7 +199,8 @@ fn what_cannot_be_drawn_from_is_refused_with_its_reason() {
         header.insert("a.number".into(), json!({"dtype": "F32", "shape": [1], "data_offsets": [end, end + 4]}));
         change(&mut header);
         let header = Value::Object(header).to_string();
-        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..], &[0; 4]].concat();
+        let file =
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..], &[0; 4]].concat();
         let weights = Weights::from_bytes(file, "damaged").unwrap();
         let config = describe(&weights, "unets.0.", false)?;
         ImagenPytorchUnet::new(config, &weights, "unets.0.", Storage::Stored, &Default::default()).map(drop)
@@ -205,7 +211,11 @@ fn what_cannot_be_drawn_from_is_refused_with_its_reason() {
     };
     damaged(&|_| ()).unwrap();
     for (from, to, words) in [
-        ("mid_block1.time_mlp.1.bias", "mid_block1.time_mlp.1.shift", "`unets.0.mid_block1.time_mlp.1.bias` is missing"),
+        (
+            "mid_block1.time_mlp.1.bias",
+            "mid_block1.time_mlp.1.shift",
+            "`unets.0.mid_block1.time_mlp.1.bias` is missing",
+        ),
         ("norm_cond.weight", "norm_cond.g", "`unets.0.norm_cond.weight` is missing"),
         ("downs.0.1.block1.norm.gamma", "downs.0.1.block1.groupnorm.weight", "its blocks have GroupNorm"),
         ("init_conv.weight", "init_conv.temporal_conv.weight", "it draws videos"),

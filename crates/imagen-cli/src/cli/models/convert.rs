@@ -26,7 +26,9 @@ use crate::failure::{Exit, Failure, Result, print_line};
     imagen models convert base-pt.safetensors --recipe recipes/shapes/base.toml --model models/shapes\n  \
     imagen models convert checkpoint.safetensors --model models/mine --text-encoder t5-v1_1-base\n\n\
     Settings of imagen-pytorch are the arguments of its class Imagen as JSON:\n  \
-    {\"image_sizes\": [64, 256], \"timesteps\": 1000, \"pred_objectives\": [\"noise\", \"v\"]}")]
+    {\"image_sizes\": [64, 256], \"timesteps\": 1000, \"pred_objectives\": [\"noise\", \"v\"]}\n\n\
+    Its models draw with as many steps as they were given timesteps, mostly 1000; fifty of another\n\
+    sampler come near that: imagen sample --sampler dpm++2m --steps 50")]
 pub(in crate::cli) struct Convert {
     /// The state dict, as safetensors
     file: PathBuf,
@@ -49,6 +51,8 @@ pub(in crate::cli) struct Convert {
     text_encoder: TextEncoder,
 }
 
+const ENCODER_HINT: &str = "name the right one with --text-encoder";
+
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let weights = Weights::open(&self.file)?;
@@ -62,7 +66,8 @@ impl Convert {
         };
         let config = Recipe::read(recipe)?.stage;
         let unet = from_state_dict(&config.unet, &weights, &self.prefix, &device)?;
-        let (files, identity) = self.encoder(config.unet.text_dim, &device)?;
+        let encoder = self.encoder(config.unet.text_dim, &device);
+        let (files, identity) = encoder.map_err(|failure| failure.hint(ENCODER_HINT))?;
         copy_encoder(&self.model, &files)?;
         let path = self.model.join(format!("{}.safetensors", config.stage));
         write_stage(&path, &config, &Record::of_steps(self.steps), &identity, &unet)?;
@@ -72,13 +77,23 @@ impl Convert {
     /// Every stage that a checkpoint of imagen-pytorch holds.
     fn imagen_pytorch(&self, weights: &Weights, device: &Device) -> Result<()> {
         if self.recipe.is_some() {
-            let failure = Failure::usage("--recipe does not go with a checkpoint of imagen-pytorch, whose networks are its own");
+            let failure =
+                Failure::usage("--recipe does not go with a checkpoint of imagen-pytorch, whose networks are its own");
             return Err(failure.hint("leave it out; what the checkpoint does not say goes into --settings"));
         }
         let settings = self.settings.as_deref().map(read_settings).transpose()?;
-        let stages = imagen_pytorch::read(weights, settings.as_ref())?;
+        let stages = imagen_pytorch::read(weights, settings.as_ref()).map_err(|e| {
+            Failure::from(e).hint("what the checkpoint does not say of itself goes into a JSON file: --settings FILE")
+        })?;
         let text_dim = stages.iter().map(|stage| stage.config.unet.text_dim).max().unwrap_or(0);
-        let (files, identity) = self.encoder(text_dim, device)?;
+        let (files, identity) = self.encoder(text_dim, device).map_err(|failure| {
+            match stages.iter().find_map(|stage| stage.text_encoder.as_ref()) {
+                Some(name) => {
+                    failure.hint(format_args!("it was trained with {name}: name its folder with --text-encoder"))
+                }
+                None => failure.hint(ENCODER_HINT),
+            }
+        })?;
         copy_encoder(&self.model, &files)?;
         for stage in &stages {
             let path = self.model.join(format!("{}.safetensors", stage.config.stage));
@@ -97,7 +112,7 @@ impl Convert {
                 "the text encoder gives vectors of {} numbers, and the network takes {text_dim} (unet.text_dim)",
                 encoder.dim()
             );
-            return Err(Failure::new(Exit::Model, message).hint("name the right one with --text-encoder"));
+            return Err(Failure::new(Exit::Model, message));
         }
         Ok((files, encoder.identity().to_owned()))
     }

@@ -7,8 +7,8 @@
 use burn::tensor::Tensor;
 
 use super::config::{IfUnetConfig, TEXT_GROUPS};
-use crate::models::frozen::{Conv, GroupNorm, Linear, Loader, Pair};
 use crate::error::Result;
+use crate::models::frozen::{Conv, GroupNorm, Linear, Loader, Pair};
 use crate::nn::ops::{self, Activation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

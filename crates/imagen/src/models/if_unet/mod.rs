@@ -16,11 +16,11 @@ use tracing::debug_span;
 
 pub use config::{IfLevel, IfUnetConfig};
 
+use super::frozen::{Conv, GroupNorm, LayerNorm, Linear, Loader, Pair, activate};
 use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::{ops, timestep_embedding};
 use blocks::{Attention, Resample, ResnetBlock};
-use super::frozen::{Conv, GroupNorm, LayerNorm, Linear, Loader, Pair, activate};
 
 /// The network of one stage.
 #[derive(Debug)]

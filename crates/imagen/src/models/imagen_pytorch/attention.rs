@@ -30,7 +30,9 @@ impl Directions {
         };
         let (width, all) = (shape("q_scale")?, shape("to_q.weight")?);
         if all % width != 0 {
-            return Err(Error::model(format!("`{name}.to_q.weight` has {all} rows, which heads of {width} do not divide")));
+            return Err(Error::model(format!(
+                "`{name}.to_q.weight` has {all} rows, which heads of {width} do not divide"
+            )));
         }
         let q: Tensor<1> = loader.vector(format!("{name}.q_scale"), width)?;
         // the norm's result is √width times as long as a unit vector, for both; softmax divides by √width once

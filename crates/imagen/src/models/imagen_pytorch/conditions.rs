@@ -130,8 +130,7 @@ impl TextConditions {
         }
         let mean = tokens.clone().mean_dim(1).reshape([n, width]);
         let vector = self.second.forward(silu(self.first.forward(self.norm.forward(mean))));
-        let vector =
-            vector * kept.clone() + self.null_vector.clone() * kept.mul_scalar(-1.0).add_scalar(1.0);
+        let vector = vector * kept.clone() + self.null_vector.clone() * kept.mul_scalar(-1.0).add_scalar(1.0);
         Ok((tokens, vector))
     }
 }

@@ -2,16 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::models::frozen::Loader;
-use crate::models::unet::{
-    Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig,
-};
+use crate::models::unet::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
 use crate::models::weights::{Storage, Weights};
 
 /// Parts of names that tell of networks that are not these.
 const OTHERS: [(&str, &str); 6] = [
     ("dummy_parameter", "it is a placeholder that draws nothing (NullUnet)"),
     ("temporal", "it draws videos (Unet3D)"),
-    (".groupnorm.", "its blocks have GroupNorm, as releases before 2.0 had; load it with a newer release and save it again"),
+    (
+        ".groupnorm.",
+        "its blocks have GroupNorm, as releases before 2.0 had; load it with a newer release and save it again",
+    ),
     (".to_q.1.weight", "it has linear attention (use_linear_attn)"),
     ("downs.0.0.convs.", "its maps are halved by windows of several sizes (cross_embed_downsample)"),
     ("downs.0.4.convs.", "its maps are halved by windows of several sizes (cross_embed_downsample)"),

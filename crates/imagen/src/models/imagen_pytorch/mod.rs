@@ -94,13 +94,7 @@ impl ImagenPytorchUnet {
     ///
     /// # Errors
     /// `Model` where tensors are missing, of another shape, not of this network, or not finite.
-    pub fn new(
-        config: UnetConfig,
-        weights: &Weights,
-        prefix: &str,
-        storage: Storage,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn new(config: UnetConfig, weights: &Weights, prefix: &str, storage: Storage, device: &Device) -> Result<Self> {
         let mut loader = Loader::under(prefix, weights, storage, device);
         let unet = Self::load(config, &mut loader, device)?;
         let listed: std::collections::BTreeSet<&str> = loader.listed.iter().map(|(name, _)| name.as_str()).collect();
@@ -330,13 +324,7 @@ impl ImagenPytorchUnet {
 }
 
 impl Down {
-    fn forward(
-        &self,
-        x: Tensor<4>,
-        time: &Tensor<2>,
-        context: &Tensor<3>,
-        skips: &mut Vec<Tensor<4>>,
-    ) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
         let mut x = match &self.before {
             Some(halve) => halve.forward(x),
             None => x,
