@@ -59,7 +59,8 @@ impl Isa {
         }
     }
 
-    /// The instruction set that a call from this thread uses: the forced one, else the fastest available.
+    /// The instruction set that a call from this thread uses: the forced one, else the fastest available that the variable
+    /// `IMAGEN_MAX_ISA` (`avx512`, `avx2`, `neon` or `portable`, read once) allows.
     pub fn current() -> Isa {
         static BEST: AtomicU8 = AtomicU8::new(0);
         if let Some(isa) = FORCED.get() {
@@ -67,12 +68,19 @@ impl Isa {
         }
         match BEST.load(Ordering::Relaxed) {
             0 => {
-                let best = Isa::available()[0];
+                let most = std::env::var("IMAGEN_MAX_ISA").ok().and_then(|name| Isa::named(&name));
+                let allowed = most.map_or(0, |most| most as usize);
+                let best = Isa::ALL[allowed..].iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Portable);
                 BEST.store(best as u8 + 1, Ordering::Relaxed);
                 best
             }
             known => Isa::ALL[usize::from(known) - 1],
         }
+    }
+
+    /// The instruction set of a name, as [`Isa::current`] reads it.
+    fn named(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| format!("{isa:?}").eq_ignore_ascii_case(name))
     }
 
     /// Runs `f` with all kernel calls of this thread on `self`; for tests and measurements.

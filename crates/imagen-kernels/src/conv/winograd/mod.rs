@@ -6,8 +6,9 @@
 //!
 //! Two schedules. *By tiles*, for few channels: a thread takes a few tiles through all three steps, V and M stay in
 //! its cache; U is read again for every block. *By panels*, for many: V of many tiles is made first; then a thread
-//! takes one panel of outputs of a block of tiles through the other two steps, and makes the part of U that it needs
-//! on the way if the weights are not prepared; U and M never go to memory.
+//! takes one panel of outputs of a block of tiles through the other two steps. If the weights are not prepared, U is made
+//! once for several blocks; for a single one, or where it would be too large, each block makes the part that it needs
+//! on the way. M never goes to memory.
 //!
 //! The gradient of the weights (`gradient`) is the exact adjoint; that of the input is a convolution with flipped
 //! weights.
@@ -42,6 +43,8 @@ const CACHE: usize = 1 << 19;
 const ROUND: usize = 24 << 20;
 /// Tiles of one unit of work in the schedule by panels.
 const BLOCK: usize = 112;
+/// Numbers of U that are kept in memory for the blocks of one call.
+const KEPT: usize = 24 << 20;
 /// Output channels of one unit of work: some panels on every instruction set.
 const COLUMNS: usize = 32;
 /// Input channels whose U is made at a time.
@@ -126,16 +129,16 @@ pub(super) fn forward_on<T: Transform>(
         }
     }
     let call = Call { isa, c, k, tiling, x, zeros: &zeros, epilogue };
-    if !few(c, k) {
-        return call.by_panels::<T>(source, y);
-    }
+    let many = !few(c, k);
     match source {
-        Source::Prepared(u) => call.by_tiles::<T>(u, y),
-        Source::Weights(weights) => {
+        Source::Weights(weights) if !many || (call.tiling.count > BLOCK && weights_len::<T>(isa, c, k) <= KEPT) => {
             let mut u = scratch::take(weights_len::<T>(isa, c, k));
             transform_weights::<T>(isa, weights, c, k, &mut u);
-            call.by_tiles::<T>(&u, y);
+            let prepared = Source::Prepared(&u);
+            if many { call.by_panels::<T>(prepared, y) } else { call.by_tiles::<T>(&u, y) }
         }
+        Source::Prepared(u) if !many => call.by_tiles::<T>(u, y),
+        _ => call.by_panels::<T>(source, y),
     }
 }
 
