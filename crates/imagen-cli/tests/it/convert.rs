@@ -83,7 +83,7 @@ fn a_state_dict_of_this_u_net_becomes_the_same_stage() {
 }
 
 /// The checkpoint of imagen-pytorch that the library's tests hold against the package, made for the text encoder here.
-fn imagen_pytorch(path: &Path, with_settings: bool) {
+fn imagen_pytorch(path: &Path, with_settings: bool, steps: &str) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden/imagen_pytorch/model.safetensors");
     let weights = Weights::open(&golden).unwrap();
     let tensor = |name: &str| {
@@ -97,7 +97,8 @@ fn imagen_pytorch(path: &Path, with_settings: bool) {
     };
     let tensors: Vec<_> = weights.names().map(tensor).collect();
     let settings = weights.metadata()["imagen.settings"].as_str();
-    let header: &[(&str, &str)] = if with_settings { &[("imagen.settings", settings)] } else { &[] };
+    let settings = settings.replacen("\"steps\": null", &format!("\"steps\": {steps}"), 1);
+    let header: &[(&str, &str)] = if with_settings { &[("imagen.settings", &settings)] } else { &[] };
     write(path, &tensors, header);
 }
 
@@ -105,7 +106,7 @@ fn imagen_pytorch(path: &Path, with_settings: bool) {
 fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    imagen_pytorch(&path.join("l.safetensors"), true);
+    imagen_pytorch(&path.join("l.safetensors"), true, "null");
     let text = tiny::text_encoder();
     let convert = ["models", "convert", "l.safetensors", "--text-encoder", text.to_str().unwrap(), "--model"];
     let converted = succeed(path, &[&convert[..], &["m", "--steps", "12"]].concat());
@@ -126,6 +127,11 @@ fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
     }
     assert!(succeed(path, &["plan", "m"]).contains("drawing 1 with base"));
 
+    // what the package has not trained is left out
+    imagen_pytorch(&path.join("l.safetensors"), true, "[30, 0]");
+    assert_eq!(succeed(path, &[&convert[..], &["half"]].concat()), "half/base.safetensors\n");
+    assert!(succeed(path, &["inspect", "half"]).contains("base: 16×16 pixels, trained for 30 steps"));
+
     // its networks are not trained here, and the encoder must be the one that they were trained with
     let refused = run(path, &["bench", "--network", "m/base.safetensors"]);
     assert!(refused.stderr.contains("stage base was converted from imagen-pytorch"), "{}", refused.stderr);
@@ -140,7 +146,7 @@ fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
 fn what_a_checkpoint_of_imagen_pytorch_does_not_say_comes_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    imagen_pytorch(&path.join("l.safetensors"), false);
+    imagen_pytorch(&path.join("l.safetensors"), false, "null");
     let text = tiny::text_encoder();
     let convert = ["models", "convert", "l.safetensors", "--text-encoder", text.to_str().unwrap(), "--model", "m"];
     let refused = |more: &[&str], code: i32, words: &[&str]| {

@@ -45,7 +45,7 @@ pub(in crate::cli) struct Convert {
     #[arg(long, value_name = "TEXT", default_value = "")]
     prefix: String,
     /// Training steps that the weights have seen, where the file does not say
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     #[command(flatten)]
     text_encoder: TextEncoder,
@@ -81,6 +81,11 @@ impl Convert {
                 Failure::usage("--recipe does not go with a checkpoint of imagen-pytorch, whose networks are its own");
             return Err(failure.hint("leave it out; what the checkpoint does not say goes into --settings"));
         }
+        if !self.prefix.is_empty() {
+            return Err(Failure::usage(
+                "--prefix does not go with a checkpoint of imagen-pytorch, which says what is what",
+            ));
+        }
         let settings = self.settings.as_deref().map(read_settings).transpose()?;
         let stages = imagen_pytorch::read(weights, settings.as_ref()).map_err(|e| {
             Failure::from(e).hint("what the checkpoint does not say of itself goes into a JSON file: --settings FILE")
@@ -96,8 +101,12 @@ impl Convert {
         })?;
         copy_encoder(&self.model, &files)?;
         for stage in &stages {
+            if stage.steps == Some(0) {
+                eprintln!("stage {} has not been trained and is left out", stage.config.stage);
+                continue;
+            }
             let path = self.model.join(format!("{}.safetensors", stage.config.stage));
-            stage.write(weights, &path, stage.steps.unwrap_or(self.steps).max(1), &identity, device)?;
+            stage.write(weights, &path, stage.steps.unwrap_or(self.steps), &identity, device)?;
             print_line(path.display())?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What a network of imagen-pytorch costs, from the shapes of its tensors: parameters, and multiply-adds of convolutions and
 //! matrices over pixels. Attention's products and what works on conditions alone are left out.
 
-use crate::models::unet::{Layout, LevelCost, UnetConfig};
+use crate::models::unet::{Layout, Level, LevelCost, UnetConfig};
 use crate::models::weights::Weights;
 
 /// One row for each level and one for the rest, as [`crate::models::unet::cost`] has them, of a network with pictures of this
@@ -10,11 +10,16 @@ pub fn cost(config: &UnetConfig, weights: &Weights, side: usize) -> Vec<LevelCos
     debug_assert_eq!(config.layout, Layout::ImagenPytorch);
     let memory_efficient = weights.shape("init_resnet_block.block1.project.weight").is_some();
     let levels = config.levels.len();
-    let row = |name: String, side: usize| LevelCost { name, side, ..LevelCost::default() };
+    let row = |name: String, side: usize, channels: usize| {
+        let largest_map_bytes = (4 * side * side * channels) as u64;
+        LevelCost { name, side, largest_map_bytes, ..LevelCost::default() }
+    };
     let side_of = |level: usize| side >> (level + usize::from(memory_efficient));
-    let mut rows: Vec<LevelCost> = (0..levels).map(|i| row(format!("level {i}"), side_of(i))).collect();
-    rows.push(row("pictures".into(), side));
-    rows.push(row("conditions".into(), 0));
+    // a level's widest map is joined to a skip as wide
+    let level = |(i, level): (usize, &Level)| row(format!("level {i}"), side_of(i), 2 * level.channels);
+    let mut rows: Vec<LevelCost> = config.levels.iter().enumerate().map(level).collect();
+    rows.push(row("pictures".into(), side, 2 * config.channels));
+    rows.push(row("conditions".into(), 0, 0));
     for name in weights.names() {
         let shape = weights.shape(name).unwrap_or(&[]);
         let numbers: u64 = shape.iter().product::<usize>() as u64;
@@ -33,7 +38,14 @@ pub fn cost(config: &UnetConfig, weights: &Weights, side: usize) -> Vec<LevelCos
             && name.ends_with(".weight")
             && !["time_mlp", "to_context", "cross_attn.to_kv", ".gca.net"].iter().any(|part| name.contains(part));
         if over_pixels {
-            row.multiply_adds += (row.side * row.side) as u64 * numbers;
+            let pixels = (row.side * row.side) as u64;
+            // what leaves a level with half or twice its side works there
+            let pixels = match name.split('.').collect::<Vec<_>>()[..] {
+                ["downs", _, "4", "1", _] => pixels / 4,
+                ["ups", _, "3", "1", _] => 4 * pixels,
+                _ => pixels,
+            };
+            row.multiply_adds += pixels * numbers;
         }
     }
     rows
