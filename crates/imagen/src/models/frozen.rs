@@ -120,7 +120,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A 1×1 convolution of the four channels that 2×2 pixels of a channel become, as one of stride 2.
-    pub(in crate::models) fn from_four_pixels(&mut self, name: &str, c: usize, k: usize) -> Result<Window> {
+    pub(in crate::models) fn four_pixels(&mut self, name: &str, c: usize, k: usize) -> Result<Window> {
         let shape = [k, 4 * c, 1, 1];
         // [k, c, 2·2, 1, 1]
         let read = |source: &Weights, name: &str| Ok(turned(&source.tensor_f32(name, &shape)?, k, c, 4));

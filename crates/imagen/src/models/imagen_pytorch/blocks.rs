@@ -7,10 +7,33 @@ use burn::tensor::activation::{sigmoid, silu, softmax};
 use super::attention::CrossAttention;
 use crate::error::Result;
 use crate::models::frozen::{Conv, Linear, Loader};
+use crate::models::unet::UnetConfig;
 use crate::nn::ops;
 
 /// What is added to a mean of squares: the package divides by a norm of at least 1e-12.
 pub(super) const EPSILON: f32 = 1e-26;
+
+/// What the conditions of every block have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Width of the vector of noise levels and text.
+    pub(super) embedding: usize,
+    /// Width of the tokens that are attended to.
+    pub(super) conditions: usize,
+}
+
+impl Sizes {
+    /// A block that not every network has.
+    pub(super) fn block_if_there(
+        self,
+        loader: &mut Loader<'_>,
+        name: &str,
+        channels: [usize; 2],
+    ) -> Result<Option<ResnetBlock>> {
+        let there = loader.shape(&format!("{name}.block1.project.weight")).is_some();
+        there.then(|| ResnetBlock::load(loader, name, channels, self)).transpose()
+    }
+}
 
 /// `conv(silu(norm(x)·(1 + scale) + shift))`.
 #[derive(Debug)]
@@ -25,6 +48,16 @@ impl Block {
             gamma: loader.tensor(format!("{name}.norm.gamma"), [from, 1, 1])?.reshape([from]),
             conv: loader.conv(&format!("{name}.project"), from, to)?,
         })
+    }
+
+    /// One for the output of each level of the way up, deepest first, where the network joins these.
+    pub(super) fn load_joined(loader: &mut Loader<'_>, config: &UnetConfig) -> Result<Vec<Self>> {
+        let name = |i: usize| format!("upsample_combiner.fmap_convs.{i}");
+        if loader.shape(&format!("{}.project.weight", name(0))).is_none() {
+            return Ok(Vec::new());
+        }
+        let levels = config.levels.iter().rev().enumerate();
+        levels.map(|(i, level)| Self::load(loader, &name(i), level.channels, config.channels)).collect()
     }
 
     /// `x [n, h, w, from]`, `film [n, 2 from]` (scale, shift) → `[n, h, w, to]`.
@@ -61,7 +94,8 @@ impl ResnetBlock {
     pub(super) fn load(
         loader: &mut Loader<'_>,
         name: &str,
-        [from, to, embedding, conditions]: [usize; 4],
+        [from, to]: [usize; 2],
+        Sizes { embedding, conditions }: Sizes,
     ) -> Result<Self> {
         let part = |part: &str| format!("{name}.{part}");
         let has = |loader: &Loader<'_>, tensor: &str| loader.shape(&part(tensor)).is_some();

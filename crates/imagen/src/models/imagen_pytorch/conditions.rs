@@ -5,6 +5,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::attention::{Directions, FeedForward, halves};
+use super::blocks::Sizes;
 use crate::error::{Error, Result};
 use crate::models::frozen::{LayerNorm, Linear, Loader};
 use crate::models::unet::{Text, UnetConfig};
@@ -21,7 +22,11 @@ pub(super) struct NoiseLevel {
 }
 
 impl NoiseLevel {
-    pub(super) fn load(loader: &mut Loader<'_>, name: &str, embedding: usize, width: usize) -> Result<Self> {
+    pub(super) fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        Sizes { embedding, conditions: width }: Sizes,
+    ) -> Result<Self> {
         let rows = |tensor: &str| {
             let rows = loader.shape(tensor).and_then(|shape| shape.first().copied());
             rows.ok_or_else(|| Error::model(format!("`{tensor}` is missing")))

@@ -21,12 +21,12 @@ pub use cost::cost;
 pub use describe::describe;
 
 use super::frozen::{Conv, LayerNorm, Linear, Loader, Window};
-use super::unet::{Conditioning, Layout, SkipScale, UnetConfig};
+use super::unet::{Conditioning, Layout, Level, SkipScale, UnetConfig};
 use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::ops;
 use attention::Transformer;
-use blocks::{Block, ResnetBlock};
+use blocks::{Block, ResnetBlock, Sizes};
 use conditions::{NoiseLevel, TextConditions};
 
 /// The network of one stage.
@@ -82,7 +82,6 @@ struct Up {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a handful of them")]
 enum Double {
     SubPixel(Linear),
     Nearest(Conv),
@@ -113,114 +112,65 @@ impl ImagenPytorchUnet {
 
     fn load(config: UnetConfig, loader: &mut Loader<'_>, device: &Device) -> Result<Self> {
         debug_assert_eq!(config.layout, Layout::ImagenPytorch);
-        let has = |loader: &Loader<'_>, name: &str| loader.shape(name).is_some();
-        let (embedding, channels, levels) = (config.embedding, config.channels, config.levels.len());
-        let conditions = config.text_width;
-        let pictures = config.image_channels;
-        let input = pictures * if config.low_resolution { 2 } else { 1 };
-        let first_width: usize = describe::first_windows(loader).iter().map(|window| window.1).sum();
-        let first: Result<Vec<Window>> = describe::first_windows(loader)
-            .into_iter()
-            .map(|(name, width, side)| loader.window(&name, [input, width, side]))
-            .collect();
-        let memory_efficient = has(loader, "init_resnet_block.block1.project.weight");
-        let first_block = memory_efficient
-            .then(|| ResnetBlock::load(loader, "init_resnet_block", [first_width, first_width, embedding, conditions]));
-        let mut down = Vec::new();
-        let mut skips = Vec::new();
-        let mut width = first_width;
+        let (channels, pictures, conditions) = (config.channels, config.image_channels, config.text_width);
+        let sizes = Sizes { embedding: config.embedding, conditions };
+        let low = if config.low_resolution { pictures } else { 0 };
+        let windows = describe::first_windows(loader);
+        let first_width = windows.iter().map(|window| window.1).sum();
+        let first: Result<Vec<Window>> =
+            windows.iter().map(|(name, width, side)| loader.window(name, [pictures + low, *width, *side])).collect();
+        let first_block = sizes.block_if_there(loader, "init_resnet_block", [first_width, first_width])?;
+        // each level's maps before it and within it
+        let (mut width, mut skips, mut down) = (first_width, Vec::new(), Vec::new());
         for (i, level) in config.levels.iter().enumerate() {
-            let name = format!("downs.{i}");
-            let before = memory_efficient
-                .then(|| loader.from_four_pixels(&format!("{name}.0.1"), width, level.channels))
-                .transpose()?;
-            let inner = if memory_efficient { level.channels } else { width };
-            let sizes = [inner, inner, embedding, conditions];
-            let block = ResnetBlock::load(loader, &format!("{name}.1"), sizes)?;
-            let blocks: Result<Vec<_>> =
-                (0..level.blocks).map(|j| ResnetBlock::load(loader, &format!("{name}.2.{j}"), sizes)).collect();
-            let attention = Transformer::load(loader, &format!("{name}.3"), inner, Some(conditions))?;
-            let after = match (memory_efficient, i + 1 == levels) {
-                (true, _) => None,
-                (false, false) => {
-                    Some(After::Halve(loader.from_four_pixels(&format!("{name}.4.1"), inner, level.channels)?))
-                }
-                (false, true) => Some(After::Widen(
-                    loader.conv(&format!("{name}.4.fns.0"), inner, level.channels)?,
-                    loader.pointwise(&format!("{name}.4.fns.1"), inner, level.channels)?,
-                )),
-            };
-            skips.push(inner);
-            down.push(Down { before, block, blocks: blocks?, attention, after });
+            let halves_first = first_block.is_some();
+            let deepest = i + 1 == config.levels.len();
+            skips.push(if halves_first { level.channels } else { width });
+            down.push(Down::load(loader, &format!("downs.{i}"), level, width, sizes, [halves_first, deepest])?);
             width = level.channels;
         }
-        let mut middle = |name: &str| ResnetBlock::load(loader, name, [width, width, embedding, conditions]);
-        let middle = [middle("mid_block1")?, middle("mid_block2")?];
+        let middle = [
+            ResnetBlock::load(loader, "mid_block1", [width; 2], sizes)?,
+            ResnetBlock::load(loader, "mid_block2", [width; 2], sizes)?,
+        ];
         let middle_attention = Transformer::load(loader, "mid_attn", width, None)?;
-        let (mut up, mut outputs) = (Vec::new(), Vec::new());
-        for (j, (level, skip)) in config.levels.iter().zip(&skips).rev().enumerate() {
-            let name = format!("ups.{j}");
-            let to = level.channels;
-            let sizes = [to + skip, to, embedding, conditions];
-            let block = ResnetBlock::load(loader, &format!("{name}.0"), sizes)?;
-            let blocks: Result<Vec<_>> =
-                (0..level.blocks).map(|k| ResnetBlock::load(loader, &format!("{name}.1.{k}"), sizes)).collect();
-            let attention = Transformer::load(loader, &format!("{name}.2"), to, Some(conditions))?;
-            let next = if j + 1 < levels { config.levels[levels - 2 - j].channels } else { first_width };
-            let (sub_pixel, nearest) = (format!("{name}.3.net.0"), format!("{name}.3.1"));
-            let double = match j + 1 < levels || memory_efficient {
-                false => None,
-                true if has(loader, &format!("{sub_pixel}.weight")) => {
-                    Some(Double::SubPixel(loader.before_pixel_shuffle(&sub_pixel, to, next)?))
-                }
-                true => Some(Double::Nearest(loader.conv(&nearest, to, next)?)),
-            };
-            outputs.push(to);
-            width = if double.is_some() { next } else { to };
-            up.push(Up { block, blocks: blocks?, attention, double });
+        let mut up = Vec::new();
+        for (j, skip) in skips.into_iter().rev().enumerate() {
+            let i = config.levels.len() - 1 - j;
+            let next = if i > 0 { config.levels[i - 1].channels } else { first_width };
+            let doubles = i > 0 || first_block.is_some();
+            let next = doubles.then_some(next);
+            up.push(Up::load(loader, &format!("ups.{j}"), &config.levels[i], skip, sizes, next)?);
+            width = next.unwrap_or(config.levels[i].channels);
         }
-        let joined = if has(loader, "upsample_combiner.fmap_convs.0.project.weight") { outputs } else { Vec::new() };
-        let joined: Vec<Block> = joined
-            .into_iter()
-            .enumerate()
-            .map(|(i, from)| Block::load(loader, &format!("upsample_combiner.fmap_convs.{i}"), from, channels))
-            .collect::<Result<_>>()?;
+        let joined = Block::load_joined(loader, &config)?;
         width += joined.len() * channels;
-        let [last_width, _, last_side] = describe::last_convolution(loader)?;
-        let has_last_block = has(loader, "final_res_block.block1.project.weight");
+        let [last_width, _, side] = describe::last_convolution(loader)?;
+        // what comes before the last convolution, or before the block in front of it
         let from = match loader.shape("final_res_block.block1.project.weight") {
             Some(&[_, from, ..]) => from,
-            _ => last_width - if config.low_resolution { pictures } else { 0 },
+            _ => last_width - low.min(last_width),
         };
         let input_residual = from == width + first_width;
-        if input_residual {
-            width += first_width;
-        }
-        let last_block = has_last_block
-            .then(|| ResnetBlock::load(loader, "final_res_block", [width, channels, embedding, conditions]));
-        if has_last_block {
-            width = channels;
-        }
-        let last_input = width + if config.low_resolution { pictures } else { 0 };
-        let last = loader.window("final_conv", [last_input, pictures, last_side])?;
+        width += if input_residual { first_width } else { 0 };
+        let last_block = sizes.block_if_there(loader, "final_res_block", [width, channels])?;
+        let width = if last_block.is_some() { channels } else { width };
         Ok(Self {
             device: device.clone(),
-            noise_level: NoiseLevel::load(loader, "to_time", embedding, conditions)?,
-            low_noise_level: (config.low_resolution)
-                .then(|| NoiseLevel::load(loader, "to_lowres_time", embedding, conditions))
-                .transpose()?,
+            noise_level: NoiseLevel::load(loader, "to_time", sizes)?,
+            low_noise_level: (low > 0).then(|| NoiseLevel::load(loader, "to_lowres_time", sizes)).transpose()?,
             text: TextConditions::load(loader, &config)?,
             norm_conditions: loader.layer_norm("norm_cond", conditions)?,
             first: first?,
-            first_block: first_block.transpose()?,
+            first_block,
             down,
             middle,
             middle_attention,
             up,
             joined,
             input_residual,
-            last_block: last_block.transpose()?,
-            last,
+            last_block,
+            last: loader.window("final_conv", [width + low, pictures, side])?,
             config,
         })
     }
@@ -324,6 +274,34 @@ impl ImagenPytorchUnet {
 }
 
 impl Down {
+    /// From `width` channels; whether its maps are halved first and not last, and whether none is coarser.
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        level: &Level,
+        width: usize,
+        sizes: Sizes,
+        [halves_first, deepest]: [bool; 2],
+    ) -> Result<Self> {
+        let to = level.channels;
+        let halve = |loader: &mut Loader<'_>, part: &str| loader.four_pixels(&format!("{name}.{part}"), width, to);
+        let before = halves_first.then(|| halve(loader, "0.1")).transpose()?;
+        let inner = if halves_first { to } else { width };
+        let block = ResnetBlock::load(loader, &format!("{name}.1"), [inner; 2], sizes)?;
+        let blocks: Result<Vec<_>> =
+            (0..level.blocks).map(|j| ResnetBlock::load(loader, &format!("{name}.2.{j}"), [inner; 2], sizes)).collect();
+        let attention = Transformer::load(loader, &format!("{name}.3"), inner, Some(sizes.conditions))?;
+        let after = match [halves_first, deepest] {
+            [true, _] => None,
+            [false, false] => Some(After::Halve(halve(loader, "4.1")?)),
+            [false, true] => {
+                let conv = loader.conv(&format!("{name}.4.fns.0"), inner, to)?;
+                Some(After::Widen(conv, loader.pointwise(&format!("{name}.4.fns.1"), inner, to)?))
+            }
+        };
+        Ok(Self { before, block, blocks: blocks?, attention, after })
+    }
+
     fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
         let mut x = match &self.before {
             Some(halve) => halve.forward(x),
@@ -347,6 +325,32 @@ impl Down {
 }
 
 impl Up {
+    /// With skips of `skip` channels; its output is doubled in size with `next` channels.
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        level: &Level,
+        skip: usize,
+        sizes: Sizes,
+        next: Option<usize>,
+    ) -> Result<Self> {
+        let to = level.channels;
+        let block = ResnetBlock::load(loader, &format!("{name}.0"), [to + skip, to], sizes)?;
+        let blocks: Result<Vec<_>> = (0..level.blocks)
+            .map(|k| ResnetBlock::load(loader, &format!("{name}.1.{k}"), [to + skip, to], sizes))
+            .collect();
+        let attention = Transformer::load(loader, &format!("{name}.2"), to, Some(sizes.conditions))?;
+        let sub_pixel = format!("{name}.3.net.0");
+        let double = match next {
+            None => None,
+            Some(next) if loader.shape(&format!("{sub_pixel}.weight")).is_some() => {
+                Some(Double::SubPixel(loader.before_pixel_shuffle(&sub_pixel, to, next)?))
+            }
+            Some(next) => Some(Double::Nearest(loader.conv(&format!("{name}.3.1"), to, next)?)),
+        };
+        Ok(Self { block, blocks: blocks?, attention, double })
+    }
+
     /// The level's output before and after it is doubled.
     fn forward(
         &self,
