@@ -6,7 +6,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::weights::{Storage, Weights};
 use crate::nn::ops::{self, Activation};
 use crate::nn::{StoredConv, StoredLinear, StoredWeights};
@@ -38,6 +38,15 @@ impl<'a> Loader<'a> {
     /// The shape that a tensor has in the file; nothing where there is none.
     pub(in crate::models) fn shape(&self, name: &str) -> Option<&'a [usize]> {
         self.source?.shape(&format!("{}{name}", self.prefix))
+    }
+
+    /// How many rows a tensor has in the file.
+    ///
+    /// # Errors
+    /// `Model` where there are none.
+    pub(in crate::models) fn rows(&self, name: &str) -> Result<usize> {
+        let rows = self.shape(name).and_then(|shape| shape.first().copied()).filter(|rows| *rows > 0);
+        rows.ok_or_else(|| Error::model(format!("`{}{name}` is missing or empty", self.prefix)))
     }
 
     /// What `read` reads, or nothing where this walk only lists.

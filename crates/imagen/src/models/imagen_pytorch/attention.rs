@@ -23,12 +23,7 @@ pub(super) struct Directions {
 impl Directions {
     /// Heads and their width are what `q_scale` and `to_q` say.
     pub(super) fn load(loader: &mut Loader<'_>, name: &str) -> Result<Self> {
-        let shape = |part: &str| {
-            let tensor = format!("{name}.{part}");
-            let rows = loader.shape(&tensor).and_then(|shape| shape.first().copied());
-            rows.filter(|rows| *rows > 0).ok_or_else(|| Error::model(format!("`{tensor}` is missing or empty")))
-        };
-        let (width, all) = (shape("q_scale")?, shape("to_q.weight")?);
+        let (width, all) = (loader.rows(&format!("{name}.q_scale"))?, loader.rows(&format!("{name}.to_q.weight"))?);
         if all % width != 0 {
             return Err(Error::model(format!(
                 "`{name}.to_q.weight` has {all} rows, which heads of {width} do not divide"
@@ -213,7 +208,7 @@ pub(super) struct FeedForward {
 impl FeedForward {
     pub(super) fn load(loader: &mut Loader<'_>, name: &str, c: usize) -> Result<Self> {
         let first = format!("{name}.1");
-        let hidden = loader.shape(&format!("{first}.weight")).and_then(|shape| shape.first().copied()).unwrap_or(2 * c);
+        let hidden = loader.rows(&format!("{first}.weight"))?;
         Ok(Self {
             norm: loader.scaled_norm(&format!("{name}.0"), c)?,
             first: loader.matrix(&first, c, hidden)?,

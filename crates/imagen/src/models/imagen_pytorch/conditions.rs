@@ -27,12 +27,8 @@ impl NoiseLevel {
         name: &str,
         Sizes { embedding, conditions: width }: Sizes,
     ) -> Result<Self> {
-        let rows = |tensor: &str| {
-            let rows = loader.shape(tensor).and_then(|shape| shape.first().copied());
-            rows.ok_or_else(|| Error::model(format!("`{tensor}` is missing")))
-        };
         let (frequencies, tokens) = (format!("{name}_hiddens.0.weights"), format!("{name}_tokens.0"));
-        let (count, outputs) = (rows(&frequencies)?, rows(&format!("{tokens}.weight"))?);
+        let (count, outputs) = (loader.rows(&frequencies)?, loader.rows(&format!("{tokens}.weight"))?);
         Ok(Self {
             frequencies: loader.vector(frequencies, count)?.into_data().try_to_vec().unwrap_or_default(),
             hidden: loader.linear(&format!("{name}_hiddens.1"), 2 * count + 1, embedding)?,
@@ -151,23 +147,21 @@ struct Perceiver {
 
 impl Perceiver {
     fn load(loader: &mut Loader<'_>, name: &str, width: usize) -> Result<Self> {
-        let rows = |loader: &Loader<'_>, tensor: &str| {
-            loader.shape(&format!("{name}.{tensor}")).and_then(|shape| shape.first().copied())
-        };
-        let count = |loader: &Loader<'_>, tensor: &str| {
-            rows(loader, tensor).ok_or_else(|| Error::model(format!("`{name}.{tensor}` is missing")))
-        };
-        let (places, latents) = (count(loader, "pos_emb.weight")?, count(loader, "latents")?);
+        let has = |loader: &Loader<'_>, tensor: &str| loader.shape(&format!("{name}.{tensor}")).is_some();
+        let places = loader.rows(&format!("{name}.pos_emb.weight"))?;
+        let latents = loader.rows(&format!("{name}.latents"))?;
         let position: Tensor<2> = loader.tensor(format!("{name}.pos_emb.weight"), [places, width])?;
         let latents: Tensor<2> = loader.tensor(format!("{name}.latents"), [latents, width])?;
         let from_mean = "to_latents_from_mean_pooled_seq";
-        let mean = rows(loader, &format!("{from_mean}.1.weight")).map(|outputs| {
+        let mean = has(loader, &format!("{from_mean}.1.weight")).then(|| {
+            let matrix = format!("{name}.{from_mean}.1");
+            let outputs = loader.rows(&format!("{matrix}.weight"))?;
             let norm = loader.scaled_norm(&format!("{name}.{from_mean}.0"), width)?;
-            Ok((norm, loader.linear(&format!("{name}.{from_mean}.1"), width, outputs)?))
+            Ok((norm, loader.linear(&matrix, width, outputs)?))
         });
         let mean = mean.transpose()?;
         let mut layers = Vec::new();
-        while rows(loader, &format!("layers.{}.0.to_q.weight", layers.len())).is_some() {
+        while has(loader, &format!("layers.{}.0.to_q.weight", layers.len())) {
             let layer = format!("{name}.layers.{}", layers.len());
             let attention = PerceiverAttention::load(loader, &format!("{layer}.0"), width)?;
             layers.push((attention, FeedForward::load(loader, &format!("{layer}.1"), width)?));

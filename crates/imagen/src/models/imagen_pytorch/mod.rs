@@ -137,9 +137,10 @@ impl ImagenPytorchUnet {
         let mut up = Vec::new();
         for (j, skip) in skips.into_iter().rev().enumerate() {
             let i = config.levels.len() - 1 - j;
-            let next = if i > 0 { config.levels[i - 1].channels } else { first_width };
-            let doubles = i > 0 || first_block.is_some();
-            let next = doubles.then_some(next);
+            let next = match i {
+                0 => first_block.is_some().then_some(first_width),
+                _ => Some(config.levels[i - 1].channels),
+            };
             up.push(Up::load(loader, &format!("ups.{j}"), &config.levels[i], skip, sizes, next)?);
             width = next.unwrap_or(config.levels[i].channels);
         }
@@ -215,7 +216,10 @@ impl ImagenPytorchUnet {
         }
         x = debug_span!("middle").in_scope(|| {
             let x = self.middle[0].forward(x, &time, Some(&context));
-            let x = self.middle_attention.as_ref().map_or_else(|| x.clone(), |layer| layer.forward(x.clone(), None));
+            let x = match &self.middle_attention {
+                Some(layer) => layer.forward(x, None),
+                None => x,
+            };
             self.middle[1].forward(x, &time, Some(&context))
         });
         let mut outputs = Vec::new();
