@@ -118,6 +118,8 @@ impl Gemm {
             let narrow = self.n - j * 2 * V::LANES <= V::LANES;
             // A panel of one vector has room for twice the rows.
             let most = match (V::ISA, narrow) {
+                // Rows at any distance: more do not leave registers for their addresses.
+                (Isa::Avx512, false) if ROW == 0 => 12,
                 (Isa::Avx512, _) => 14,
                 (Isa::Avx2, false) => 6,
                 (Isa::Avx2, true) => 12,

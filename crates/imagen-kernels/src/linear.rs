@@ -1,15 +1,15 @@
 //! Linear layers, which are also 1x1 convolutions: `y = (x w + bias + residual) * scale` and its gradients.
 //!
 //! A product reads packed weights. Packing moves each weight three times, which many rows hide and few do not: weights
-//! that stay the same can be kept packed ([`Linear::prepare`]), and for a handful of rows they are read where they lie.
+//! that stay the same can be kept packed ([`Linear::prepare`]), and for few rows they are packed in the cache, block by block.
 
-use crate::gemm::{Gemm, pack, pack_transposed, packed_len};
-use crate::isa::{Isa, Kernel};
+use crate::gemm::{Gemm, PackPanel, PackTransposedPanel, ROW, pack, pack_transposed, packed_len};
+use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow, Outer, column_sums};
 use crate::scratch::Aligned;
-use crate::simd::Simd;
 use crate::{expect_len, scratch};
+use std::ops::Range;
 
 /// A linear layer: x `[rows, c]`, w `[c, k]`, y `[rows, k]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,8 +38,8 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Linear {
-    /// Most rows for which [`Linear::forward`] reads the weights where they lie.
-    pub const FEW_ROWS: usize = 8;
+    /// Most rows for which [`Linear::forward`] and [`Linear::grad_input`] pack the weights block by block.
+    pub const FEW_ROWS: usize = 16;
 
     /// `y = (x w + bias + residual) * scale`; bias `[k]`, residual `[rows, k]`.
     ///
@@ -59,11 +59,16 @@ impl Linear {
         expect_len("w", w, c * k);
         let isa = Isa::current();
         if rows <= Self::FEW_ROWS {
-            return few_rows(isa, self, x, w, epilogue, y);
+            let pack = |depths: Range<usize>, column: usize, to: *mut f32| {
+                let (b, k) = (w[depths.start * k..].as_ptr(), depths.len());
+                // SAFETY: rows of w; a panel of the block.
+                unsafe { isa.run(PackPanel { b, row: self.k, k, n: self.k, column, to }) };
+            };
+            return few_rows(isa, x, [rows, c, k], 256, pack, epilogue, false, y);
         }
         let mut packed = scratch::take(packed_len(isa, c, k));
         pack(isa, w, c, k, &mut packed);
-        product(isa, x, rows, c, k, &packed, epilogue, y);
+        product(isa, x, rows, c, k, &packed, epilogue, false, y);
     }
 
     /// Packs weights `[c, k]` once, for any number of products.
@@ -95,7 +100,7 @@ impl Linear {
         let Self { rows, c, k } = *self;
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         assert!((w.c, w.k) == (c, k), "the weights were packed for {w:?}, the layer is {self:?}");
-        product(w.isa, x, rows, c, k, &w.data, epilogue, y);
+        product(w.isa, x, rows, c, k, &w.data, epilogue, false, y);
     }
 
     #[track_caller]
@@ -120,14 +125,34 @@ impl Linear {
     /// # Panics
     /// If a slice does not have the length of its shape.
     pub fn grad_input(&self, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+        self.grad_input_onto(gy, w, false, gx);
+    }
+
+    /// `gx += gy w^T`: of an input that has a gradient already.
+    ///
+    /// # Panics
+    /// If a slice does not have the length of its shape.
+    pub fn add_grad_input(&self, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+        self.grad_input_onto(gy, w, true, gx);
+    }
+
+    fn grad_input_onto(&self, gy: &[f32], w: &[f32], accumulate: bool, gx: &mut [f32]) {
         let Self { rows, c, k } = *self;
         expect_len("gy", gy, rows * k);
         expect_len("w", w, c * k);
         expect_len("gx", gx, rows * c);
         let isa = Isa::current();
+        if rows <= Self::FEW_ROWS {
+            let pack = |depths: Range<usize>, first: usize, to: *mut f32| {
+                let (x, k) = (w[depths.start..].as_ptr(), depths.len());
+                // SAFETY: columns of w; a panel of the block.
+                unsafe { isa.run(PackTransposedPanel { x, row: self.k, k, n: c, first, to }) };
+            };
+            return few_rows(isa, gy, [rows, k, c], 64, pack, Epilogue::NONE, accumulate, gx);
+        }
         let mut packed = scratch::take(packed_len(isa, k, c));
         pack_transposed(isa, w, c, k, &mut packed);
-        product(isa, gy, rows, k, c, &packed, Epilogue::NONE, gx);
+        product(isa, gy, rows, k, c, &packed, Epilogue::NONE, accumulate, gx);
     }
 
     /// `gw = x^T gy`, and the column sums of gy in `gb` `[k]`.
@@ -148,87 +173,58 @@ impl Linear {
     }
 }
 
-/// `y = epilogue(x w)` for few rows: the weights pass once, in long stretches, as memory likes it.
-fn few_rows(isa: Isa, linear: &Linear, x: &[f32], w: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
-    /// Columns of one unit of work: their sums stay in the first-level cache.
-    const COLUMNS: usize = 256;
-    let Linear { rows, c, k } = *linear;
+/// `y = epilogue(x B)`, or `+=` if `accumulate`, for few rows of x: a block of B (depth x width) is packed into the cache
+/// right before it is used, so that B passes once. `pack` packs some depths of the panel that begins at a column; a unit of
+/// work takes `wide` columns, whole panels on every instruction set.
+fn few_rows(
+    isa: Isa,
+    x: &[f32],
+    [rows, depth, width]: [usize; 3],
+    wide: usize,
+    pack: impl Fn(Range<usize>, usize, *mut f32) + Sync,
+    epilogue: Epilogue<'_>,
+    accumulate: bool,
+    y: &mut [f32],
+) {
+    let panel = isa.panel();
     let to = Shared::new(y);
-    for_each(k.div_ceil(COLUMNS), |i| {
-        let column = i * COLUMNS;
-        let n = COLUMNS.min(k - column);
-        let part = Epilogue { bias: epilogue.bias.map(|b| &b[column..column + n]), ..epilogue };
-        // SAFETY: columns column..column + n of the weights and of every row of y; units of work do not overlap.
-        unsafe {
-            let y = to.get().add(column);
-            isa.run(AddProducts { x, rows, c, w: w.as_ptr().wrapping_add(column), row: k, n, y });
-            for r in 0..rows {
-                let residual = part.residual.map(|x| &x[r * k + column..][..n]);
-                let y = y.add(r * k);
-                isa.run(FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { residual, ..part } });
+    for_each(width.div_ceil(wide), |i| {
+        let column = i * wide;
+        let n = wide.min(width - column);
+        let mut packed = scratch::take(ROW * wide);
+        // Rows of x and y are often a power of two apart, and would keep each other out of the cache.
+        let (mut part, mut sums) = (scratch::take(rows * ROW), scratch::take(rows * wide));
+        // SAFETY: columns column..column + n of every row of y; units of work do not overlap.
+        let y = |r: usize| unsafe { to.get().add(r * width + column) };
+        sums.fill(0.0);
+        for r in (0..rows).filter(|_| accumulate) {
+            // SAFETY: as above.
+            unsafe { sums.as_mut_ptr().add(r * wide).copy_from_nonoverlapping(y(r), n) };
+        }
+        for p in (0..depth).step_by(ROW) {
+            let depths = p..depth.min(p + ROW);
+            for (r, row) in part.chunks_exact_mut(ROW).enumerate() {
+                row[..depths.len()].copy_from_slice(&x[r * depth..][depths.clone()]);
             }
+            for j in (0..n).step_by(panel) {
+                pack(depths.clone(), column + j, packed[j * depths.len()..].as_mut_ptr());
+            }
+            let (k, a, b, c) = (depths.len(), part.as_ptr(), packed.as_ptr(), sums.as_mut_ptr());
+            let (b_panel, c_row, accumulate) = (k * panel, wide, true);
+            // SAFETY: the operands were made above.
+            unsafe { isa.run(Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate }) };
+        }
+        for r in 0..rows {
+            let bias = epilogue.bias.map(|b| &b[column..column + n]);
+            let residual = epilogue.residual.map(|x| &x[r * width + column..][..n]);
+            let (from, epilogue) = (&sums[r * wide], Epilogue { bias, residual, ..epilogue });
+            // SAFETY: n numbers of the sums and of a row of y.
+            unsafe { isa.run(FinishRow { from, to: y(r), row: 0, k: n, epilogue }) };
         }
     });
 }
 
-/// `y = x w` for x `[rows, c]` and n columns of w and y, whose rows are `row` apart.
-///
-/// Contract: w and y are valid as stated.
-struct AddProducts<'a> {
-    x: &'a [f32],
-    rows: usize,
-    c: usize,
-    w: *const f32,
-    row: usize,
-    n: usize,
-    y: *mut f32,
-}
-
-impl Kernel for AddProducts<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        /// Rows of w that are read side by side.
-        const DEPTH: usize = 4;
-        // SAFETY: by the contract; partial vectors touch what is left of the n columns only.
-        unsafe {
-            for r in 0..self.rows {
-                std::slice::from_raw_parts_mut(self.y.add(r * self.row), self.n).fill(0.0);
-            }
-            for p in (0..self.c).step_by(DEPTH) {
-                let depth = DEPTH.min(self.c - p);
-                let w = self.w.add(p * self.row);
-                for r in 0..self.rows {
-                    let (x, y) = (&self.x[r * self.c + p..][..depth], self.y.add(r * self.row));
-                    let factors: [V; DEPTH] = std::array::from_fn(|d| V::splat(x.get(d).copied().unwrap_or(0.0)));
-                    let mut q = 0;
-                    if depth == DEPTH {
-                        while q + V::LANES <= self.n {
-                            let mut sum = V::load(y.add(q));
-                            for (d, &factor) in factors.iter().enumerate() {
-                                sum = factor.mul_add(V::load(w.add(d * self.row + q)), sum);
-                            }
-                            sum.store(y.add(q));
-                            q += V::LANES;
-                        }
-                    }
-                    while q < self.n {
-                        let n = self.n - q;
-                        let mut sum = V::load_up_to(y.add(q), n);
-                        for (d, &factor) in factors.iter().enumerate().take(depth) {
-                            sum = factor.mul_add(V::load_up_to(w.add(d * self.row + q), n), sum);
-                        }
-                        sum.store_up_to(y.add(q), n);
-                        q += V::LANES;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `y = epilogue(x packed)` for x `[rows, c]`, y `[rows, k]`.
+/// `y = epilogue(x packed)` for x `[rows, c]`, y `[rows, k]`; the product is added to what y holds if `accumulate`.
 pub(crate) fn product(
     isa: Isa,
     x: &[f32],
@@ -237,6 +233,7 @@ pub(crate) fn product(
     k: usize,
     packed: &[f32],
     epilogue: Epilogue<'_>,
+    accumulate: bool,
     y: &mut [f32],
 ) {
     const BLOCK: usize = 48;
@@ -278,7 +275,7 @@ pub(crate) fn product(
                 b_panel: c * panel,
                 c: y,
                 c_row: k,
-                accumulate: false,
+                accumulate,
             }
             .run_deep(isa);
             if !epilogue.is_none() {

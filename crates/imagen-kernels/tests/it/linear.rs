@@ -16,6 +16,8 @@ fn forward_and_gradients_are_the_matrix_products() {
         (3, 0, 4),
         (8, 37, 515),
         (9, 37, 515),
+        (15, 35, 2100),
+        (17, 37, 515),
     ];
     shapes.extend((0..10).map(|_| (random.pick(1, 200), random.pick(1, 90), random.pick(1, 90))));
     for (rows, c, k) in shapes {
@@ -50,6 +52,10 @@ fn forward_and_gradients_are_the_matrix_products() {
             let mut actual = blank(rows * c);
             linear.grad_input(&gy, &w, &mut actual);
             assert_close(&format!("gx, {what}"), &actual, &gx, 2e-6);
+            actual.copy_from_slice(&x);
+            linear.add_grad_input(&gy, &w, &mut actual);
+            let sum: Vec<f64> = gx.iter().zip(&x).map(|(gx, x)| gx + f64::from(*x)).collect();
+            assert_close(&format!("gx onto another, {what}"), &actual, &sum, 2e-6);
             let (mut actual, mut bias) = (blank(c * k), blank(k));
             linear.grad_weight(&x, &gy, &mut actual, Some(&mut bias));
             assert_close(&format!("gw, {what}"), &actual, &gw, 2e-6);

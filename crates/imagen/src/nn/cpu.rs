@@ -26,6 +26,7 @@ mod pool;
 mod residual;
 
 use pool::recycle;
+use residual::Block;
 
 const EPS: f32 = 1e-5;
 
@@ -199,6 +200,14 @@ fn packed(linear: Linear, w: &T) -> Option<Arc<linear::Prepared>> {
     felt.then(|| kept(&MATRICES, Linear { rows: 1, ..linear }, w, || linear.prepare(slice(w))))
 }
 
+/// A product of inference.
+fn multiply(linear: Linear, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
+    match packed(linear, w) {
+        Some(w) => linear.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y),
+        None => linear.forward(x, slice(w), Some(slice(bias)), residual, scale, y),
+    }
+}
+
 /// `(a, b)` widths and the shape of their concatenation.
 fn concat_shape(a: &T, b: &T) -> (usize, usize, Shape) {
     let mut shape = a.layout().shape().clone();
@@ -230,18 +239,9 @@ impl NetworkOps for Flex {
         y
     }
 
-    fn residual_block(
-        x: T,
-        film: T,
-        shortcut: Maybe<Self>,
-        p: BlockParameters<Self>,
-        groups1: usize,
-        groups2: usize,
-        activation: Activation,
-        scale: f32,
-    ) -> T {
-        let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2];
-        residual::infer(x, film, shortcut.into_option(), parameters, [groups1, groups2], activation, scale)
+    fn residual_block(x: T, film: T, p: BlockParameters<Self>) -> T {
+        let (tensors, numbers) = residual::parts(p);
+        residual::infer(x, film, Block::new(tensors, numbers))
     }
 
     fn layer_norm(x: T, gamma: T, beta: T) -> T {
@@ -265,11 +265,7 @@ impl NetworkOps for Flex {
     fn dense(x: T, w: T, b: T, residual: Maybe<Self>, scale: f32) -> T {
         let (x, w, b, r) = (contiguous(x), contiguous(w), contiguous(b), residual.into_option().map(contiguous));
         let (linear, shape) = linear_shape(&x, &w);
-        let (packed, residual) = (packed(linear, &w), r.as_ref().map(slice));
-        let y = filled(shape, |y| match packed {
-            Some(w) => linear.forward_prepared(slice(&x), &w, Some(slice(&b)), residual, scale, y),
-            None => linear.forward(slice(&x), slice(&w), Some(slice(&b)), residual, scale, y),
-        });
+        let y = filled(shape, |y| multiply(linear, slice(&x), &w, &b, r.as_ref().map(slice), scale, y));
         [Some(x), r].into_iter().flatten().for_each(recycle);
         y
     }

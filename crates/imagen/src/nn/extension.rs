@@ -31,6 +31,20 @@ impl<B: Backend> Maybe<B> {
     }
 }
 
+/// What [`super::ops::residual_block`] adds to its branch.
+#[derive(ExtensionType)]
+pub enum Shortcut<B: Backend> {
+    /// Its input.
+    Input,
+    /// Its input times a matrix.
+    Projected {
+        /// The matrix.
+        weight: FloatTensor<B>,
+        /// Its bias.
+        bias: FloatTensor<B>,
+    },
+}
+
 /// The parameters of [`super::ops::residual_block`].
 #[derive(ExtensionType)]
 pub struct BlockParameters<B: Backend> {
@@ -50,6 +64,17 @@ pub struct BlockParameters<B: Backend> {
     pub weight2: FloatTensor<B>,
     /// Bias of the second convolution.
     pub bias2: FloatTensor<B>,
+    /// The shortcut.
+    #[extension_type]
+    pub shortcut: Shortcut<B>,
+    /// Groups of the two norms.
+    pub groups: [usize; 2],
+    /// What follows both norms.
+    pub activation: Activation,
+    /// Factor of the shortcut.
+    pub shortcut_scale: f32,
+    /// Factor of the sum.
+    pub scale: f32,
 }
 
 /// The coarse operations; shapes and meaning are documented on their wrappers in [`super::ops`].
@@ -81,15 +106,9 @@ pub trait NetworkOps: Backend {
     fn residual_block(
         x: FloatTensor<Self>,
         film: FloatTensor<Self>,
-        #[extension_type] shortcut: Maybe<Self>,
         #[extension_type] parameters: BlockParameters<Self>,
-        groups1: usize,
-        groups2: usize,
-        activation: Activation,
-        scale: f32,
     ) -> FloatTensor<Self> {
-        let groups = [groups1, groups2];
-        reference::residual_block::<Self>(x, film, shortcut.into_option(), parameters, groups, activation, scale)
+        reference::residual_block::<Self>(x, film, parameters)
     }
     /// See [`super::ops::layer_norm`].
     fn layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>) -> FloatTensor<Self> {

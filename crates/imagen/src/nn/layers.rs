@@ -90,6 +90,11 @@ impl Linear {
         Self { weight: init.weights([c, k], c, gain), bias: init.constant(k, 0.0) }
     }
 
+    /// Weights and bias.
+    pub fn parameters(&self) -> (Tensor<2>, Tensor<1>) {
+        (self.weight.val(), self.bias.val())
+    }
+
     /// `x·W + b`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::linear(x, self.weight.val(), self.bias.val(), None, 1.0)

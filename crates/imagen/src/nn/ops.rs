@@ -15,7 +15,7 @@ pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
 pub use imagen_kernels::resample::Pooling;
 
-use super::extension::{BlockParameters, Maybe, NetworkOps};
+use super::extension::{BlockParameters, Maybe, NetworkOps, Shortcut};
 use super::{StoredConv, StoredLinear, reference};
 
 /// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
@@ -163,21 +163,21 @@ pub struct ResidualBlock {
     pub groups: [usize; 2],
     /// What follows both norms.
     pub activation: Activation,
+    /// Weights `[c, k]` and bias `[k]` of the shortcut; absent where the shortcut is x itself (c = k).
+    pub shortcut: Option<(Tensor<2>, Tensor<1>)>,
+    /// Factor of the shortcut.
+    pub shortcut_scale: f32,
+    /// Factor of the sum.
+    pub scale: f32,
 }
 
-/// `(conv2(act(GN2(conv1(act(GN1(x)))·(1 + scale) + shift)) + shortcut) · scale` in one operation, which keeps two maps
-/// for the way back instead of four and lets the gradient of `x` arise in one place.
+/// `(conv2(act(GN2(conv1(act(GN1(x)))·(1 + γ) + β)) + (x·W + b)·shortcut_scale) · scale` in one operation, which keeps two
+/// maps for the way back instead of four and lets the gradient of `x` arise in one place.
 ///
-/// `x [n, h, w, c]`, `film [n, 2k]`, `shortcut [n, h, w, k]` or x itself where absent (c = k), result `[n, h, w, k]`.
-pub fn residual_block(
-    x: Tensor<4>,
-    film: Tensor<2>,
-    shortcut: Option<Tensor<4>>,
-    block: ResidualBlock,
-    scale: f32,
-) -> Tensor<4> {
+/// `x [n, h, w, c]`, `film [n, 2k]` (γ, β), result `[n, h, w, k]`.
+pub fn residual_block(x: Tensor<4>, film: Tensor<2>, block: ResidualBlock) -> Tensor<4> {
     let _span = trace_span!("residual_block", x = ?x.dims(), k = block.bias2.dims()[0]).entered();
-    let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2, weight2, bias2, groups, activation } = block;
+    let ResidualBlock { norm1: [gamma1, beta1], weight1, bias1, norm2, weight2, bias2, .. } = block;
     let [gamma2, beta2] = norm2;
     let parameters = BlockParameters {
         gamma1: gamma1.into_dispatch(),
@@ -188,13 +188,19 @@ pub fn residual_block(
         beta2: beta2.into_dispatch(),
         weight2: weight2.into_dispatch(),
         bias2: bias2.into_dispatch(),
+        shortcut: match block.shortcut {
+            Some((weight, bias)) => Shortcut::Projected { weight: weight.into_dispatch(), bias: bias.into_dispatch() },
+            None => Shortcut::Input,
+        },
+        groups: block.groups,
+        activation: block.activation,
+        shortcut_scale: block.shortcut_scale,
+        scale: block.scale,
     };
-    let (x, film, shortcut) = (x.into_dispatch(), film.into_dispatch(), inner(shortcut));
-    Tensor::from_dispatch(if defined() {
-        reference::residual_block::<Dispatch>(x, film, shortcut, parameters, groups, activation, scale)
-    } else {
-        let shortcut = Maybe::from_option(shortcut);
-        <Dispatch as NetworkOps>::residual_block(x, film, shortcut, parameters, groups[0], groups[1], activation, scale)
+    let (x, film) = (x.into_dispatch(), film.into_dispatch());
+    Tensor::from_dispatch(match defined() {
+        true => reference::residual_block::<Dispatch>(x, film, parameters),
+        false => <Dispatch as NetworkOps>::residual_block(x, film, parameters),
     })
 }
 

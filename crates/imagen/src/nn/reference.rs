@@ -5,7 +5,7 @@
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
 
-use super::extension::BlockParameters;
+use super::extension::{BlockParameters, Shortcut};
 use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
 use super::{StoredConv, StoredLinear};
 
@@ -111,16 +111,17 @@ pub(super) fn group_norm<B: Backend>(
 pub(super) fn residual_block<B: Backend>(
     x: FloatTensor<B>,
     film: FloatTensor<B>,
-    shortcut: Option<FloatTensor<B>>,
     p: BlockParameters<B>,
-    groups: [usize; 2],
-    activation: Activation,
-    scale: f32,
 ) -> FloatTensor<B> {
-    let h = group_norm::<B>(x.clone(), p.gamma1, p.beta1, None, groups[0], activation);
+    let h = group_norm::<B>(x.clone(), p.gamma1, p.beta1, None, p.groups[0], p.activation);
     let h = conv3x3::<B>(h, p.weight1, p.bias1, None, 1, 1.0);
-    let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), groups[1], activation);
-    conv3x3::<B>(h, p.weight2, p.bias2, Some(shortcut.unwrap_or(x)), 1, scale)
+    let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), p.groups[1], p.activation);
+    let shortcut = match p.shortcut {
+        Shortcut::Input => x,
+        Shortcut::Projected { weight, bias } => linear::<B>(x, weight, bias, None, 1.0),
+    };
+    let shortcut = B::float_mul_scalar(shortcut, p.shortcut_scale.into());
+    conv3x3::<B>(h, p.weight2, p.bias2, Some(shortcut), 1, p.scale)
 }
 
 pub(super) fn layer_norm<B: Backend>(x: FloatTensor<B>, gamma: FloatTensor<B>, beta: FloatTensor<B>) -> FloatTensor<B> {

@@ -158,7 +158,7 @@ fn residual_block_is_its_definition() {
         let activation = sizes.activation();
         let k = if own { c } else { groups[1] * sizes.pick(2, 9) };
         let (x, film) = (inputs.draw([n, h, w, c]), inputs.draw([n, 2 * k]));
-        let shortcut = (!own).then(|| inputs.draw([n, h, w, k]));
+        let shortcut = (!own).then(|| (inputs.draw([c, k]), inputs.draw([k])));
         let block = ops::ResidualBlock {
             norm1: [inputs.draw([c]), inputs.draw([c])],
             weight1: inputs.draw([3, 3, c, k]),
@@ -168,10 +168,12 @@ fn residual_block_is_its_definition() {
             bias2: inputs.draw([k]),
             groups,
             activation,
+            shortcut,
+            shortcut_scale: if sizes.coin() { 1.0 } else { 0.8 },
+            scale: if sizes.coin() { 1.0 } else { 0.6 },
         };
-        let scale = if sizes.coin() { 1.0 } else { 0.6 };
         if fast {
-            return ops::residual_block(x, film, shortcut, block, scale);
+            return ops::residual_block(x, film, block);
         }
         let h = reference::group_norm::<Dispatch>(
             x.clone().into_dispatch(),
@@ -186,8 +188,15 @@ fn residual_block_is_its_definition() {
         let [gamma2, beta2] = block.norm2.map(Tensor::into_dispatch);
         let h = reference::group_norm::<Dispatch>(h, gamma2, beta2, Some(film.into_dispatch()), groups[1], activation);
         let (w2, b2) = (block.weight2.into_dispatch(), block.bias2.into_dispatch());
-        let residual = shortcut.unwrap_or(x).into_dispatch();
-        Tensor::from_dispatch(reference::conv3x3::<Dispatch>(h, w2, b2, Some(residual), 1, scale))
+        let shortcut = match block.shortcut {
+            Some((weight, bias)) => {
+                let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+                Tensor::from_dispatch(reference::linear::<Dispatch>(x, weight, bias, None, 1.0))
+            }
+            None => x,
+        };
+        let residual = (shortcut * block.shortcut_scale).into_dispatch();
+        Tensor::from_dispatch(reference::conv3x3::<Dispatch>(h, w2, b2, Some(residual), 1, block.scale))
     });
 }
 
@@ -205,9 +214,12 @@ fn a_recomputed_residual_block_has_the_same_gradients() {
             bias2: inputs.draw([16]),
             groups: [3, 4],
             activation: Activation::Silu,
+            shortcut: Some((inputs.draw([12, 16]), inputs.draw([16]))),
+            shortcut_scale: 1.0,
+            scale: 0.7,
         };
-        let (x, film, shortcut) = (inputs.draw([2, 9, 8, 12]), inputs.draw([2, 32]), inputs.draw([2, 9, 8, 16]));
-        let forward = || ops::residual_block(x, film, Some(shortcut), block, 0.7);
+        let (x, film) = (inputs.draw([2, 9, 8, 12]), inputs.draw([2, 32]));
+        let forward = || ops::residual_block(x, film, block);
         let y = if recompute { ops::recomputing(forward) } else { forward() };
         let found = (y.clone() * normal(Rng::new(22), y.dims(), &device)).sum().backward();
         (numbers(y), inputs.gradients.iter().map(|g| g(&found)).collect::<Vec<_>>())

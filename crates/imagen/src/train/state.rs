@@ -16,6 +16,8 @@ use super::freeze;
 use super::optimizer::{Moments, Optimizer, UpdateStep};
 use super::recipe::Recipe;
 use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
+use tracing::debug_span;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::Unet;
 use crate::nn::{self, Init, ops};
@@ -254,6 +256,7 @@ impl TrainState {
     /// The state is moved through, so that every tensor has one owner and is updated in place.
     #[must_use]
     pub fn updated(mut self, gradients: GradientSum, lr: f64, scale: f64) -> Self {
+        let _span = debug_span!("update").entered();
         self.step += 1;
         self.log.skipped_in_a_row = 0;
         let step = UpdateStep { lr, scale, number: self.step - self.log.skipped };

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
+use tracing::debug_span;
 
 use imagen::cascade::{SamplingDefaults, StageConfig, StageFile, StageName};
 use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization, weighted_loss};
@@ -390,7 +391,7 @@ impl Work for Training {
         let loss = weighted_loss(prediction, self.target.clone(), &vec![1.0; self.about.options.batch]).mean;
         self.losses.push(loss.clone().into_scalar::<f32>());
         let mut gradients = GradientSum::default();
-        gradients.add(&state.unet, &loss.backward());
+        gradients.add(&state.unet, &debug_span!("backward").in_scope(|| loss.backward()));
         self.state = Some(state.updated(gradients, LR, 1.0));
         Ok(())
     }

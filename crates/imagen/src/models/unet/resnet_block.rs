@@ -76,9 +76,7 @@ impl ResnetBlock {
         };
         let film = self.modulation.forward(embedding.clone());
         if self.resample.is_none() {
-            let own = self.shortcut.is_some() || self.shortcut_scale != 1.0;
-            let shortcut = own.then(|| self.shortcut(x.clone()));
-            return ops::residual_block(x, film, shortcut, self.parameters(), self.sum_scale);
+            return ops::residual_block(x, film, self.parameters());
         }
         let h = self.conv1.forward(resample(self.norm1.forward_silu(x.clone(), None)));
         let h = self.norm2.forward_silu(h, Some(film));
@@ -97,7 +95,18 @@ impl ResnetBlock {
     fn parameters(&self) -> ops::ResidualBlock {
         let ((norm1, groups1), (norm2, groups2)) = (self.norm1.parameters(), self.norm2.parameters());
         let ((weight1, bias1), (weight2, bias2)) = (self.conv1.parameters(), self.conv2.parameters());
-        let (groups, activation) = ([groups1, groups2], ops::Activation::Silu);
-        ops::ResidualBlock { norm1, weight1, bias1, norm2, weight2, bias2, groups, activation }
+        ops::ResidualBlock {
+            norm1,
+            weight1,
+            bias1,
+            norm2,
+            weight2,
+            bias2,
+            groups: [groups1, groups2],
+            activation: ops::Activation::Silu,
+            shortcut: self.shortcut.as_ref().map(Linear::parameters),
+            shortcut_scale: self.shortcut_scale,
+            scale: self.sum_scale,
+        }
     }
 }

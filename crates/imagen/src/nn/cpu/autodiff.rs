@@ -9,8 +9,10 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
 use burn::tensor::{DType, Shape};
 use imagen_kernels::{elementwise, resample};
+use tracing::trace_span;
 
 use super::pool::{self, Saved, recycle};
+use super::residual::Block;
 use super::{
     BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
     convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice,
@@ -27,11 +29,15 @@ pub(super) type BackwardFn<const N: usize> = dyn Fn([bool; N], T) -> [Option<T>;
 struct Node;
 
 #[derive(Clone)]
-struct Closure<const N: usize>(Arc<BackwardFn<N>>);
+struct Closure<const N: usize> {
+    /// Of the operation.
+    name: &'static str,
+    run: Arc<BackwardFn<N>>,
+}
 
 impl<const N: usize> std::fmt::Debug for Closure<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Closure")
+        f.write_str(self.name)
     }
 }
 
@@ -40,8 +46,9 @@ impl<const N: usize> Backward<Flex, N> for Node {
 
     fn backward(self, ops: Ops<Closure<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
+        let _span = trace_span!("back", through = ops.state.name, dy = ?dy.layout().shape().to_vec()).entered();
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        for (parent, gradient) in ops.parents.into_iter().zip((ops.state.0)(wanted, dy)) {
+        for (parent, gradient) in ops.parents.into_iter().zip((ops.state.run)(wanted, dy)) {
             match (parent, gradient) {
                 (Some(parent), Some(gradient)) => grads.register::<Flex>(parent.id, gradient),
                 (None, Some(gradient)) => recycle(gradient),
@@ -51,8 +58,10 @@ impl<const N: usize> Backward<Flex, N> for Node {
     }
 }
 
-/// Records one operation. `forward` returns the output and its backward pass; `untracked` runs when no input is tracked.
+/// Records one operation under a name that the trace shows on the way back. `forward` returns the output and its backward
+/// pass; `untracked` runs when no input is tracked.
 fn record<C: CheckpointStrategy, const N: usize>(
+    name: &'static str,
     inputs: [Option<Tracked<C>>; N],
     forward: impl FnOnce([Option<T>; N]) -> (T, Arc<BackwardFn<N>>),
     untracked: impl FnOnce([Option<T>; N]) -> T,
@@ -64,7 +73,7 @@ fn record<C: CheckpointStrategy, const N: usize>(
     match Node.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (y, backward) = forward(primitives.map(|t| t.map(contiguous)));
-            prep.finish(Closure(backward), y)
+            prep.finish(Closure { name, run: backward }, y)
         }
         OpsKind::UnTracked(prep) => prep.finish(untracked(primitives)),
     }
@@ -76,11 +85,13 @@ fn present<const N: usize>(inputs: [Option<T>; N]) -> [T; N] {
 
 /// Records an operation of one input; `backward` keeps what it needs of the input, and turns dy into dx.
 fn record_one<C: CheckpointStrategy, B: Fn(T) -> T + Send + Sync + 'static>(
+    name: &'static str,
     x: Tracked<C>,
     forward: fn(T) -> T,
     backward: impl FnOnce(&T) -> B,
 ) -> Tracked<C> {
     record::<C, 1>(
+        name,
         [Some(x)],
         |inputs| {
             let [x] = present(inputs);
@@ -125,9 +136,13 @@ fn affine_gradients(
     input: impl FnOnce(&[f32], &T, &mut [f32]),
     weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
 ) -> [Option<T>; 4] {
-    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx)));
+    let dx = want_x.then(|| {
+        let _span = trace_span!("gradient of input").entered();
+        filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx))
+    });
     let (mut dw, mut db) = (None, None);
     if want_w || want_b {
+        let _span = trace_span!("gradient of weights").entered();
         let mut bias = vec![0.0; k];
         dw = Some(filled(w.layout().shape().clone(), |dw| weight(slice(x), slice(&dy), dw, &mut bias)));
         db = Some(tensor(bias, Shape::from([k])));
@@ -145,6 +160,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         scale: f32,
     ) -> Tracked<C> {
         record::<C, 4>(
+            "conv3x3",
             [Some(x), Some(w), Some(b), residual.into_option()],
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
@@ -178,6 +194,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         activation: Activation,
     ) -> Tracked<C> {
         record::<C, 4>(
+            "group_norm",
             [Some(x), Some(gamma), Some(beta), film.into_option()],
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
@@ -217,36 +234,26 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         )
     }
 
-    fn residual_block(
-        x: Tracked<C>,
-        film: Tracked<C>,
-        shortcut: Maybe<Self>,
-        p: BlockParameters<Self>,
-        groups1: usize,
-        groups2: usize,
-        activation: Activation,
-        scale: f32,
-    ) -> Tracked<C> {
-        let parameters = [p.gamma1, p.beta1, p.weight1, p.bias1, p.gamma2, p.beta2, p.weight2, p.bias2].map(Some);
-        let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = parameters;
-        record::<C, 11>(
-            [Some(x), Some(film), shortcut.into_option(), gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2],
-            |[x, film, shortcut, parameters @ ..]| {
+    fn residual_block(x: Tracked<C>, film: Tracked<C>, p: BlockParameters<Self>) -> Tracked<C> {
+        let (tensors, numbers) = residual::parts(p);
+        let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2, weight, bias] = tensors;
+        record::<C, 12>(
+            "residual_block",
+            [Some(x), Some(film), gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2, weight, bias],
+            |[x, film, tensors @ ..]| {
                 let [x, film] = present([x, film]);
-                residual::forward(x, film, shortcut, present(parameters), [groups1, groups2], activation, scale)
+                residual::forward(x, film, Block::new(tensors, numbers))
             },
-            |[x, film, shortcut, parameters @ ..]| {
+            |[x, film, tensors @ ..]| {
                 let [x, film] = present([x, film]);
-                let [gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2] = present(parameters);
-                let p = BlockParameters { gamma1, beta1, weight1, bias1, gamma2, beta2, weight2, bias2 };
-                let shortcut = Maybe::from_option(shortcut);
-                <Flex as NetworkOps>::residual_block(x, film, shortcut, p, groups1, groups2, activation, scale)
+                residual::infer(x, film, Block::new(tensors, numbers))
             },
         )
     }
 
     fn layer_norm(x: Tracked<C>, gamma: Tracked<C>, beta: Tracked<C>) -> Tracked<C> {
         record::<C, 3>(
+            "layer_norm",
             [Some(x), Some(gamma), Some(beta)],
             |inputs| {
                 let [x, gamma, beta] = present(inputs);
@@ -271,6 +278,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
 
     fn attention(q: Tracked<C>, kv: Tracked<C>, mask: Maybe<Self>, heads: usize) -> Tracked<C> {
         record::<C, 3>(
+            "attention",
             [Some(q), Some(kv), mask.into_option()],
             |[q, kv, mask]| {
                 let [q, kv] = present([q, kv]);
@@ -300,6 +308,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
 
     fn dense(x: Tracked<C>, w: Tracked<C>, b: Tracked<C>, residual: Maybe<Self>, scale: f32) -> Tracked<C> {
         record::<C, 4>(
+            "dense",
             [Some(x), Some(w), Some(b), residual.into_option()],
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
@@ -325,7 +334,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
     }
 
     fn gelu(x: Tracked<C>) -> Tracked<C> {
-        record_one::<C, _>(x, <Flex as NetworkOps>::gelu, |x| {
+        record_one::<C, _>("gelu", x, <Flex as NetworkOps>::gelu, |x| {
             let x = Saved::from(x.clone());
             move |dy| {
                 let mut dx = owned(dy);
@@ -336,17 +345,19 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
     }
 
     fn upsample2(x: Tracked<C>) -> Tracked<C> {
-        record_one::<C, _>(x, <Flex as NetworkOps>::upsample2, |x| resampled(dims(x), resample::upsample2_backward))
+        record_one::<C, _>("upsample2", x, <Flex as NetworkOps>::upsample2, |x| {
+            resampled(dims(x), resample::upsample2_backward)
+        })
     }
 
     fn average_pool2(x: Tracked<C>) -> Tracked<C> {
-        record_one::<C, _>(x, <Flex as NetworkOps>::average_pool2, |x| {
+        record_one::<C, _>("average_pool2", x, <Flex as NetworkOps>::average_pool2, |x| {
             resampled(dims(x), resample::average_pool2_backward)
         })
     }
 
     fn pixel_shuffle(x: Tracked<C>) -> Tracked<C> {
-        record_one::<C, _>(x, <Flex as NetworkOps>::pixel_shuffle, |x| {
+        record_one::<C, _>("pixel_shuffle", x, <Flex as NetworkOps>::pixel_shuffle, |x| {
             let [n, h, w, c4] = dims(x);
             move |dy| {
                 let dx = filled([n, h, w, c4], |dx| {
@@ -360,6 +371,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
 
     fn concat(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
         record::<C, 2>(
+            "concat",
             [Some(a), Some(b)],
             |inputs| {
                 let [a, b] = present(inputs);
@@ -382,6 +394,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
 
     fn add_scaled(a: Tracked<C>, b: Tracked<C>, scale: f32) -> Tracked<C> {
         record::<C, 2>(
+            "add_scaled",
             [Some(a), Some(b)],
             |inputs| {
                 let [a, b] = present(inputs);
