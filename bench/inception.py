@@ -120,6 +120,8 @@ def main():
     if not set(modes) <= set(MODES):
         parser.error(f"--modes {args.modes}: expected some of {', '.join(MODES)}")
     seconds, peaks = {}, {}
+    # first, so that the statistics that the last round leaves are of all pictures
+    small = here(args.folder, args.program, "tenth", args.threads)["peak"]
     for _ in range(args.rounds):
         for who in ["here", *modes]:
             if who == "here":
@@ -129,8 +131,6 @@ def main():
                 out = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
             seconds.setdefault(who, []).append(out["seconds"])
             peaks[who] = max(peaks.get(who, 0), out["peak"])
-    small = here(args.folder, args.program, "tenth", args.threads)["peak"]
-    here(args.folder, args.program, "pictures", args.threads)
     mean, covariance = apart(args.folder)
     median = {who: statistics.median(times) for who, times in seconds.items()}
     best = min(modes, key=median.get)

@@ -165,7 +165,7 @@ impl Linear {
         expect_len("gy", gy, rows * k);
         expect_len("gw", gw, c * k);
         let isa = Isa::current();
-        Outer { rows, m: c, n: k, a: x, a_row: c, b: gy, b_row: k, accumulate: false }.run(isa, gw);
+        Outer { rows, m: c, n: k, a: x, b: gy }.run(isa, gw);
         if let Some(gb) = gb {
             expect_len("gb", gb, k);
             column_sums(isa, gy, rows, k, gb);

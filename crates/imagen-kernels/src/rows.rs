@@ -1,7 +1,7 @@
 //! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
 //! and products that sum over rows (weight gradients).
 
-use crate::gemm::{DEPTH, Gemm, PackPanel};
+use crate::gemm::{DEPTH, Gemm, PackPanel, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::scratch;
@@ -193,6 +193,48 @@ impl Kernel for CopyRows {
     }
 }
 
+/// `to (m x n) = A^T B` for so few columns that parts of the rows can have sums of their own, which are added in order.
+///
+/// `left(first, count, room)` gives A's rows `first..first + count`, next to each other: where they lie, or in `room` for
+/// at most [`DEPTH`] of them.
+pub(crate) fn outer_in_parts(
+    isa: Isa,
+    [rows, m, n]: [usize; 3],
+    b: &[f32],
+    to: &mut [f32],
+    left: impl Fn(usize, usize, &mut [f32]) -> *const f32 + Sync,
+) {
+    assert!(b.len() >= rows * n && to.len() >= m * n, "operands of outer_in_parts");
+    if rows == 0 {
+        return to[..m * n].fill(0.0);
+    }
+    let panel = isa.panel();
+    let part = rows.div_ceil((rows / 512).clamp(1, 16)).next_multiple_of(DEPTH);
+    let parts = rows.div_ceil(part);
+    let mut sums = scratch::take(parts * m * n);
+    sums.fill(0.0);
+    let all = Shared::new(&mut sums);
+    for_each(parts, |i| {
+        let mut room = scratch::take(DEPTH * m);
+        let mut packed = scratch::take(packed_len(isa, DEPTH, n));
+        for first in (i * part..rows.min((i + 1) * part)).step_by(DEPTH) {
+            let k = DEPTH.min(rows - first);
+            let a = left(first, k, &mut room);
+            // SAFETY: rows first..first + k of both, room for a packed block; each part has its own sums.
+            unsafe {
+                for column in (0..n).step_by(panel) {
+                    let (b, to) = (b.as_ptr().add(first * n), packed.as_mut_ptr().add(column * k));
+                    isa.run(PackPanel { b, row: n, k, n, column, to });
+                }
+                let (b, c) = (packed.as_ptr(), all.get().add(i * m * n));
+                let (b_panel, accumulate) = (k * panel, true);
+                isa.run(Gemm { m, k, n, a, a_row: 1, a_col: m, b, b_panel, c, c_row: n, accumulate });
+            }
+        }
+    });
+    add_parts(isa, &sums, m * n, parts, &mut to[..m * n]);
+}
+
 /// Numbers of B that one pass of [`Outer`] packs, unless its depth would fall below [`DEPTH`].
 const OUTER_PACKED: usize = 1 << 16;
 
@@ -200,29 +242,28 @@ const OUTER_PACKED: usize = 1 << 16;
 const OUTER_BLOCK: usize = 24;
 
 /// Most rows that one pass of [`Outer`] packs.
-pub(crate) const OUTER_ROWS: usize = 2048;
+const OUTER_ROWS: usize = 2048;
 
-/// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns, `a_row` apart) and B (n columns, `b_row` apart).
-///
-/// The caller may feed the rows in several calls (`accumulate`).
+/// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns) and B (n columns).
 pub(crate) struct Outer<'a> {
     pub(crate) rows: usize,
     pub(crate) m: usize,
     pub(crate) n: usize,
     pub(crate) a: &'a [f32],
-    pub(crate) a_row: usize,
     pub(crate) b: &'a [f32],
-    pub(crate) b_row: usize,
-    pub(crate) accumulate: bool,
 }
 
 impl Outer<'_> {
     pub(crate) fn run(self, isa: Isa, c: &mut [f32]) {
-        let Self { rows, m, n, a_row, b_row, .. } = self;
-        assert!(m <= a_row && n <= b_row && c.len() >= m * n, "operands of Outer");
-        assert!(rows == 0 || (self.a.len() >= (rows - 1) * a_row + m && self.b.len() >= (rows - 1) * b_row + n));
-        if rows == 0 && !self.accumulate {
-            c[..m * n].fill(0.0);
+        let Self { rows, m, n, .. } = self;
+        assert!(self.a.len() >= rows * m && self.b.len() >= rows * n && c.len() >= m * n, "operands of Outer");
+        /// Most numbers of C of which every part of many rows may have its own.
+        const FEW: usize = 1 << 15;
+        if rows == 0 || (m * n <= FEW && rows >= 1024) {
+            // SAFETY: row `first` of A; its columns lie next to each other.
+            return outer_in_parts(isa, [rows, m, n], self.b, c, |first, _, _| unsafe {
+                self.a.as_ptr().add(first * m)
+            });
         }
         let panel = isa.panel();
         let panels = n.div_ceil(panel);
@@ -241,13 +282,12 @@ impl Outer<'_> {
                 let (p, k) = (part * 128, 128.min(rows - part * 128));
                 // SAFETY: rows p..p + k of panel j; parts do not overlap.
                 unsafe {
-                    let b = self.b.as_ptr().add((first + p) * b_row);
+                    let b = self.b.as_ptr().add((first + p) * n);
                     let to = to.get().add((j * rows + p) * panel);
-                    isa.run(PackPanel { b, row: b_row, k, n, column: j * panel, to });
+                    isa.run(PackPanel { b, row: n, k, n, column: j * panel, to });
                 }
             });
             let c = Shared::new(c);
-            let accumulate = self.accumulate || first > 0;
             for_each(blocks, |i| {
                 let r = i * OUTER_BLOCK;
                 let m = OUTER_BLOCK.min(m - r);
@@ -258,11 +298,11 @@ impl Outer<'_> {
                     let k = DEPTH.min(rows - p);
                     // SAFETY: rows p..p + k and columns r..r + m of A; blocks of C do not overlap.
                     unsafe {
-                        let x = self.a.as_ptr().add((first + p) * a_row + r);
+                        let x = self.a.as_ptr().add((first + p) * self.m + r);
                         isa.run(CopyRows {
                             x,
                             rows: k,
-                            row: a_row,
+                            row: self.m,
                             k: m,
                             to: columns.as_mut_ptr(),
                             to_row: OUTER_BLOCK,
@@ -278,7 +318,7 @@ impl Outer<'_> {
                             b_panel: rows * panel,
                             c: c.get().add(r * n),
                             c_row: n,
-                            accumulate: accumulate || p > 0,
+                            accumulate: first + p > 0,
                         });
                     }
                 }

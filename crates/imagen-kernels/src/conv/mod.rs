@@ -130,6 +130,10 @@ impl Conv3x3 {
     pub fn prepare_as(&self, algorithm: Algorithm, w: &[f32]) -> Prepared {
         self.check_stride();
         expect_len("w", w, 9 * self.c * self.k);
+        self.prepare_from(algorithm, Weights::Plain(w))
+    }
+
+    fn prepare_from(&self, algorithm: Algorithm, weights: Weights<'_>) -> Prepared {
         assert!(
             self.stride == 1 || algorithm == Algorithm::Direct,
             "{algorithm:?} needs stride 1, not {}",
@@ -137,7 +141,7 @@ impl Conv3x3 {
         );
         let isa = Isa::current();
         let mut data = Aligned::new(self.prepared_len(isa, algorithm));
-        self.prepare_into(isa, algorithm, w, &mut data);
+        self.prepare_into(isa, algorithm, weights, &mut data);
         Prepared { algorithm, isa, c: self.c, k: self.k, stride: self.stride, data }
     }
 
@@ -185,9 +189,8 @@ impl Conv3x3 {
         let Self { c, k, stride, .. } = *self;
         assert!(stride == 1, "the data gradient of stride {stride} reads the weights as they are");
         expect_len("w", w, 9 * c * k);
-        let mut flipped = scratch::take(9 * c * k);
-        patches::flip(w, k, c, &mut flipped);
-        Self { c: k, k: c, ..*self }.prepare(&flipped)
+        let back = Self { c: k, k: c, ..*self };
+        back.prepare_from(back.prepared_algorithm(), Weights::Flipped(w))
     }
 
     /// [`Conv3x3::grad_input`] with weights from [`Conv3x3::prepare_flipped`].
@@ -260,33 +263,32 @@ impl Conv3x3 {
         }
     }
 
-    fn prepare_into(&self, isa: Isa, algorithm: Algorithm, w: &[f32], to: &mut [f32]) {
+    fn prepare_into(&self, isa: Isa, algorithm: Algorithm, weights: Weights<'_>, to: &mut [f32]) {
         let Self { c, k, .. } = *self;
-        match algorithm {
-            Algorithm::Winograd4 => winograd::transform_weights::<F4>(isa, Weights::Plain(w), c, k, to),
-            Algorithm::Winograd2 => winograd::transform_weights::<F2>(isa, Weights::Plain(w), c, k, to),
-            Algorithm::Shifted => shifted::prepare(isa, w, c, k, to),
-            Algorithm::Direct => gemm::pack(isa, w, 9 * c, k, to),
+        match (algorithm, weights) {
+            (Algorithm::Winograd4, _) => winograd::transform_weights::<F4>(isa, weights, c, k, to),
+            (Algorithm::Winograd2, _) => winograd::transform_weights::<F2>(isa, weights, c, k, to),
+            (Algorithm::Shifted, Weights::Plain(w)) => shifted::prepare(isa, w, c, k, to),
+            (Algorithm::Direct, Weights::Plain(w)) => gemm::pack(isa, w, 9 * c, k, to),
+            (_, Weights::Flipped(w)) => {
+                let mut flipped = scratch::take(9 * c * k);
+                patches::flip(w, c, k, &mut flipped);
+                self.prepare_into(isa, algorithm, Weights::Plain(&flipped), to);
+            }
+            (_, Weights::Stored(_)) => unreachable!("stored weights go through `StoredConv`"),
         }
     }
 
     /// A convolution whose weights are used this once.
     fn run_once(&self, isa: Isa, x: &[f32], weights: Weights<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
-        let Self { c, k, .. } = *self;
         let algorithm = self.algorithm();
-        match (algorithm, weights) {
-            (Algorithm::Winograd4, _) => winograd::forward::<F4>(isa, self, x, Source::Weights(weights), epilogue, y),
-            (Algorithm::Winograd2, _) => winograd::forward::<F2>(isa, self, x, Source::Weights(weights), epilogue, y),
-            (_, Weights::Plain(w)) => {
+        match algorithm {
+            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, Source::Weights(weights), epilogue, y),
+            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, Source::Weights(weights), epilogue, y),
+            _ => {
                 let mut prepared = scratch::take(self.prepared_len(isa, algorithm));
-                self.prepare_into(isa, algorithm, w, &mut prepared);
+                self.prepare_into(isa, algorithm, weights, &mut prepared);
                 self.run(isa, algorithm, x, &prepared, epilogue, y);
-            }
-            (_, Weights::Stored(_)) => unreachable!("stored weights go through `StoredConv`"),
-            (_, Weights::Flipped(w)) => {
-                let mut flipped = scratch::take(9 * c * k);
-                patches::flip(w, c, k, &mut flipped);
-                self.run_once(isa, x, Weights::Plain(&flipped), epilogue, y);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::Conv3x3;
 use crate::gemm::{DEPTH, Gemm, PackTransposedPanel, pack, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, FinishRow};
+use crate::rows::{Epilogue, FinishRow, outer_in_parts};
 use crate::scratch;
 use crate::simd::Simd;
 
@@ -231,8 +231,8 @@ pub(super) fn product(
     });
 }
 
-/// The gradient of the weights: for each tap, the transposed rows that it sees times gy. A unit of work is a tap (a
-/// row of three taps if there are few channels) and some outputs; it copies what it needs for itself, by blocks of pixels.
+/// The gradient of the weights: for each tap, the transposed rows that it sees times gy. A unit of work is a tap and some
+/// outputs; it copies what it needs for itself, by blocks of pixels. Few channels take [`products`].
 pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     /// Bytes of copied rows at a time.
     const CACHE: usize = 1 << 18;
@@ -244,32 +244,33 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
     if pixels == 0 {
         return gw.fill(0.0);
     }
+    if c < 16 {
+        return products(isa, Neighbourhood::of_input(conv, grid), x, gy, k, gw);
+    }
     let panel = isa.panel();
     let mut packed = scratch::take(packed_len(isa, pixels, k));
     pack(isa, gy, pixels, k, &mut packed);
-    let columns = if c < 16 { 3 } else { 1 };
-    let width = columns * c;
-    let block = (CACHE / (4 * width) / DEPTH).max(1) * DEPTH;
+    let block = (CACHE / (4 * c) / DEPTH).max(1) * DEPTH;
     let spans = k.div_ceil(SPAN);
     let to = Shared::new(gw);
-    for_each(9 / columns * spans, |i| {
-        let (tap, first_output) = (i / spans * columns, i % spans * SPAN);
+    for_each(9 * spans, |i| {
+        let (tap, first_output) = (i / spans, i % spans * SPAN);
         let (r, s) = (tap / 3, tap % 3);
         let (top, left) = (r as isize - 1, s as isize - 1);
-        let near = Neighbourhood { top, left, rows: 1, columns, ..Neighbourhood::of_input(conv, grid) };
-        let mut rows = scratch::take(block.min(pixels) * width);
+        let near = Neighbourhood { top, left, rows: 1, columns: 1, ..Neighbourhood::of_input(conv, grid) };
+        let mut rows = scratch::take(block.min(pixels) * c);
         for first in (0..pixels).step_by(block) {
             let count = block.min(pixels - first);
-            // SAFETY: the scratch holds `block` rows; the taps of one unit follow each other in gw.
+            // SAFETY: the scratch holds `block` rows; units have a tap or outputs of their own.
             unsafe {
                 isa.run(Fill { near, x: x.as_ptr(), first, count, to: rows.as_mut_ptr() });
                 Gemm {
-                    m: width,
+                    m: c,
                     k: count,
                     n: SPAN.min(k - first_output),
                     a: rows.as_ptr(),
                     a_row: 1,
-                    a_col: width,
+                    a_col: c,
                     b: packed.as_ptr().add(first_output * pixels + first * panel),
                     b_panel: pixels * panel,
                     c: to.get().add(tap * c * k + first_output),
@@ -279,6 +280,17 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
                 .run_deep(isa);
             }
         }
+    });
+}
+
+/// Transposed neighbourhoods in `x` times the rows of `y` `[pixels, n]`, `to` `[near.len(), n]`, for short rows.
+pub(super) fn products(isa: Isa, near: Neighbourhood, x: &[f32], y: &[f32], n: usize, to: &mut [f32]) {
+    let (width, pixels) = (near.len(), y.len() / n.max(1));
+    outer_in_parts(isa, [pixels, width, n], y, to, |first, count, rows| {
+        let (x, to) = (x.as_ptr(), rows.as_mut_ptr());
+        // SAFETY: pixels of the batch; the rows have room for them.
+        unsafe { isa.run(Fill { near, x, first, count, to }) };
+        to
     });
 }
 

@@ -8,7 +8,7 @@ use super::patches::{self, Neighbourhood};
 use crate::gemm::{self, Gemm};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, OUTER_ROWS, Outer};
+use crate::rows::Epilogue;
 use crate::scratch;
 
 /// Output rows of one unit of work; one more is computed on either side.
@@ -84,27 +84,16 @@ pub(super) fn forward(isa: Isa, conv: &Conv3x3, x: &[f32], weights: &[f32], epil
     });
 }
 
-/// The gradient of the weights: x transposed times the neighbourhoods of gy, in which tap (r, s) is at
-/// (2 - r, 2 - s).
+/// The gradient of the weights: the neighbourhoods of gy, in which tap (r, s) is at (2 - r, 2 - s), transposed, times x.
 pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
-    let Conv3x3 { n, h, w, c, k, .. } = *conv;
+    let Conv3x3 { h, w, c, k, .. } = *conv;
     let near = Neighbourhood::of_input(&Conv3x3 { c: k, ..*conv }, (h, w));
-    let width = near.len();
-    let pixels = n * h * w;
-    let mut rows = scratch::take(OUTER_ROWS.min(pixels) * width);
-    let mut sums = scratch::take(c * width);
-    sums.fill(0.0);
-    let mut first = 0;
-    while first < pixels {
-        let count = OUTER_ROWS.min(pixels - first);
-        patches::fill(isa, near, gy, first, count, &mut rows);
-        let x = &x[first * c..];
-        Outer { rows: count, m: c, n: width, a: x, a_row: c, b: &rows, b_row: width, accumulate: first > 0 }
-            .run(isa, &mut sums);
-        first += count;
-    }
+    let mut sums = scratch::take(near.len() * c);
+    patches::products(isa, near, gy, x, c, &mut sums);
     for (i, row) in gw.chunks_exact_mut(k.max(1)).enumerate() {
         let (tap, channel) = (i / c, i % c);
-        row.copy_from_slice(&sums[channel * width + (8 - tap) * k..][..k]);
+        for (output, to) in row.iter_mut().enumerate() {
+            *to = sums[((8 - tap) * k + output) * c + channel];
+        }
     }
 }

@@ -136,22 +136,51 @@ pub(super) fn forget_step_weights() {
     OF_THE_STEP.iter().for_each(|all| all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear());
 }
 
-/// A convolution that is recorded.
-fn convolve(shape: Conv3x3, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
-    if keeps_weights() {
-        let w = kept_convolution(&OF_THE_STEP[0], shape, w, Conv3x3::prepare);
-        return shape.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y);
+/// The pass that a recorded convolution's weights are for.
+#[derive(Clone, Copy)]
+enum Way {
+    Forward,
+    Back,
+}
+
+/// The weights of a recorded convolution, transformed, where that is done once for several calls: those of a step, or
+/// `calls` in a row.
+fn of_step(shape: Conv3x3, w: &T, way: Way, calls: usize) -> Option<Arc<conv::Prepared>> {
+    let (keeper, prepare): (_, Prepare) = match way {
+        Way::Forward => (&OF_THE_STEP[0], Conv3x3::prepare),
+        Way::Back if shape.stride == 1 => (&OF_THE_STEP[1], Conv3x3::prepare_flipped),
+        Way::Back => return None,
+    };
+    match keeps_weights() {
+        true => Some(kept_convolution(keeper, shape, w, prepare)),
+        false => (calls > 1).then(|| Arc::new(prepare(&shape, slice(w)))),
     }
-    shape.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
+}
+
+/// A convolution, with weights transformed before or now.
+fn convolve(
+    shape: Conv3x3,
+    x: &[f32],
+    w: &T,
+    prepared: Option<&conv::Prepared>,
+    bias: &T,
+    residual: Option<&[f32]>,
+    scale: f32,
+    y: &mut [f32],
+) {
+    match prepared {
+        Some(w) => shape.forward_prepared(x, w, Some(slice(bias)), residual, scale, y),
+        None => shape.forward(x, slice(w), Some(slice(bias)), residual, scale, y),
+    }
 }
 
 /// The gradient of a convolution's input.
-fn convolve_back(shape: Conv3x3, dy: &[f32], w: &T, dx: &mut [f32]) {
-    if keeps_weights() && shape.stride == 1 {
-        let w = kept_convolution(&OF_THE_STEP[1], shape, w, Conv3x3::prepare_flipped);
-        return shape.grad_input_prepared(dy, &w, dx);
+fn convolve_back(shape: Conv3x3, dy: &[f32], w: &T, prepared: Option<&conv::Prepared>, dx: &mut [f32]) {
+    let _span = trace_span!("gradient of input", ?shape).entered();
+    match prepared {
+        Some(w) => shape.grad_input_prepared(dy, w, dx),
+        None => shape.grad_input(dy, slice(w), dx),
     }
-    shape.grad_input(dy, slice(w), dx);
 }
 
 fn conv_shape(x: &T, w: &T, stride: usize) -> Conv3x3 {

@@ -150,7 +150,11 @@ impl Call<'_> {
     fn by_tiles<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
         let Self { isa, c, k, ref tiling, z_row, .. } = *self;
         let block = (2 * CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH).min(tiling.count);
-        let parts = (tiling.count / (2 * block)).clamp(1, 16);
+        // Parts for every thread as soon as there is something to share out; cut by shape alone.
+        let parts = match tiling.count / block {
+            0..=1 => 1,
+            blocks => (blocks / 2).clamp(4, 16),
+        };
         let part = tiling.count.div_ceil(parts);
         let (layout, z_plane) = (Layout::new::<T>(c, block, CHUNK), block * z_row + SKEW);
         let (u_row, u_plane) = (z_row, c * z_row + SKEW);

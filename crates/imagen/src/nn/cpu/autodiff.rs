@@ -14,9 +14,9 @@ use tracing::trace_span;
 use super::pool::{self, Saved, recycle};
 use super::residual::Block;
 use super::{
-    BlockParameters, Maybe, NetworkOps, T, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
-    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, owned, residual, slice,
-    tensor,
+    BlockParameters, Maybe, NetworkOps, T, Way, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
+    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, of_step, owned, residual,
+    slice, tensor,
 };
 use crate::nn::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 
@@ -136,10 +136,7 @@ fn affine_gradients(
     input: impl FnOnce(&[f32], &T, &mut [f32]),
     weight: impl FnOnce(&[f32], &[f32], &mut [f32], &mut [f32]),
 ) -> [Option<T>; 4] {
-    let dx = want_x.then(|| {
-        let _span = trace_span!("gradient of input").entered();
-        filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx))
-    });
+    let dx = want_x.then(|| filled(x.layout().shape().clone(), |dx| input(slice(&dy), w, dx)));
     let (mut dw, mut db) = (None, None);
     if want_w || want_b {
         let _span = trace_span!("gradient of weights").entered();
@@ -165,12 +162,16 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
                 let shape = conv_shape(&x, &w, stride);
+                let prepared = of_step(shape, &w, Way::Forward, 1);
                 let y = filled(conv_output(&shape), |y| {
-                    convolve(shape, slice(&x), &w, &b, r.as_ref().map(slice), scale, y);
+                    let residual = r.as_ref().map(slice);
+                    convolve(shape, slice(&x), &w, prepared.as_deref(), &b, residual, scale, y);
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| convolve_back(shape, dy, w, dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| {
+                        convolve_back(shape, dy, w, of_step(shape, w, Way::Back, 1).as_deref(), dx);
+                    };
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         shape.grad_weight(x, dy, dw, Some(db));
                     };
@@ -318,7 +319,10 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
                 });
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
-                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| linear.grad_input(dy, slice(w), dx);
+                    let input = |dy: &[f32], w: &T, dx: &mut [f32]| {
+                        let _span = trace_span!("gradient of input").entered();
+                        linear.grad_input(dy, slice(w), dx);
+                    };
                     let weight = |x: &[f32], dy: &[f32], dw: &mut [f32], db: &mut [f32]| {
                         linear.grad_weight(x, dy, dw, Some(db));
                     };
