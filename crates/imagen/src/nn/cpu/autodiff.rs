@@ -1,7 +1,10 @@
 //! Automatic differentiation of the operations: one node each, its backward pass a closure over what it needs.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -41,16 +44,47 @@ impl<const N: usize> std::fmt::Debug for Closure<N> {
     }
 }
 
+thread_local! {
+    /// Nodes of this thread's way back whose gradient came from here and, as far as is known, still waits.
+    static WAITING: RefCell<HashSet<NodeId>> = RefCell::default();
+}
+
+/// Whether no gradient of this node waits that came from here; one does now.
+fn first_gradient(node: NodeId) -> bool {
+    /// Those that the tensor library's own operations take are not heard of again.
+    const MOST: usize = 1 << 12;
+    WAITING.with_borrow_mut(|waiting| {
+        if waiting.len() == MOST {
+            waiting.clear();
+        }
+        waiting.insert(node)
+    })
+}
+
+fn sum(a: T, b: T) -> T {
+    let (mut a, b) = (owned(a), contiguous(b));
+    elementwise::add_assign(a.storage_mut::<f32>(), slice(&b));
+    recycle(b);
+    a
+}
+
 impl<const N: usize> Backward<Flex, N> for Node {
     type State = Closure<N>;
 
     fn backward(self, ops: Ops<Closure<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = contiguous(grads.consume::<Flex>(&ops.node));
+        WAITING.with_borrow_mut(|waiting| waiting.remove(&ops.node.id));
         let _span = trace_span!("back", through = ops.state.name, dy = ?dy.layout().shape().to_vec()).entered();
         let wanted = ops.parents.each_ref().map(Option::is_some);
         for (parent, gradient) in ops.parents.into_iter().zip((ops.state.run)(wanted, dy)) {
             match (parent, gradient) {
-                (Some(parent), Some(gradient)) => grads.register::<Flex>(parent.id, gradient),
+                (Some(parent), Some(gradient)) => {
+                    // The tensor library would add two gradients on one thread and let a buffer go. A leaf keeps its own.
+                    let leaf = parent.parents.is_empty();
+                    let first = leaf || first_gradient(parent.id);
+                    let all = if first { gradient } else { sum(gradient, grads.consume::<Flex>(&parent)) };
+                    grads.register::<Flex>(parent.id, all);
+                }
                 (None, Some(gradient)) => recycle(gradient),
                 (_, None) => {}
             }
