@@ -237,6 +237,11 @@ fn multiply(linear: Linear, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>
     }
 }
 
+/// One that is recorded: the weights are others in the next step.
+fn multiply_once(linear: Linear, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
+    linear.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
+}
+
 /// `(a, b)` widths and the shape of their concatenation.
 fn concat_shape(a: &T, b: &T) -> (usize, usize, Shape) {
     let mut shape = a.layout().shape().clone();

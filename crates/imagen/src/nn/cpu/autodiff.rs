@@ -18,8 +18,8 @@ use super::pool::{self, Saved, recycle};
 use super::residual::Block;
 use super::{
     BlockParameters, Maybe, NetworkOps, T, Way, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
-    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, of_step, owned, residual,
-    slice, tensor,
+    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, multiply_once, of_step,
+    owned, residual, slice, tensor,
 };
 use crate::nn::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
 
@@ -61,13 +61,6 @@ fn first_gradient(node: NodeId) -> bool {
     })
 }
 
-fn sum(a: T, b: T) -> T {
-    let (mut a, b) = (owned(a), contiguous(b));
-    elementwise::add_assign(a.storage_mut::<f32>(), slice(&b));
-    recycle(b);
-    a
-}
-
 impl<const N: usize> Backward<Flex, N> for Node {
     type State = Closure<N>;
 
@@ -82,7 +75,10 @@ impl<const N: usize> Backward<Flex, N> for Node {
                     // The tensor library would add two gradients on one thread and let a buffer go. A leaf keeps its own.
                     let leaf = parent.parents.is_empty();
                     let first = leaf || first_gradient(parent.id);
-                    let all = if first { gradient } else { sum(gradient, grads.consume::<Flex>(&parent)) };
+                    let all = match first {
+                        true => gradient,
+                        false => <Flex as NetworkOps>::add_scaled(gradient, grads.consume::<Flex>(&parent), 1.0),
+                    };
                     grads.register::<Flex>(parent.id, all);
                 }
                 (None, Some(gradient)) => recycle(gradient),
@@ -348,9 +344,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
                 let (linear, shape) = linear_shape(&x, &w);
-                let y = filled(shape, |y| {
-                    linear.forward(slice(&x), slice(&w), Some(slice(&b)), r.as_ref().map(slice), scale, y);
-                });
+                let y = filled(shape, |y| multiply_once(linear, slice(&x), &w, &b, r.as_ref().map(slice), scale, y));
                 let x = Saved::from(x);
                 let backward = move |wanted: [bool; 4], dy: T| {
                     let input = |dy: &[f32], w: &T, dx: &mut [f32]| {

@@ -21,8 +21,8 @@ use super::super::ops::{Activation, recomputes};
 use super::autodiff::BackwardFn;
 use super::pool::{self, Saved, recycle};
 use super::{
-    EPS, T, Way, contiguous, conv_output, conv_shape, convolve, convolve_back, dims, filled, multiply, of_step, owned,
-    slice, tensor, transformed,
+    EPS, T, Way, contiguous, conv_output, conv_shape, convolve, convolve_back, dims, filled, multiply, multiply_once,
+    of_step, owned, slice, tensor, transformed,
 };
 
 /// Numbers of a map of the pictures that are taken at a time; of the shared cache of ordinary processors, a tenth.
@@ -166,11 +166,6 @@ type Prepared<'a> = Option<&'a conv::Prepared>;
 /// A product with a matrix: shape, x, weights, bias, residual, scale, y.
 type Multiply = fn(Linear, &[f32], &T, &T, Option<&[f32]>, f32, &mut [f32]);
 
-/// One that is recorded.
-fn multiply_once(linear: Linear, x: &[f32], w: &T, bias: &T, residual: Option<&[f32]>, scale: f32, y: &mut [f32]) {
-    linear.forward(x, slice(w), Some(slice(bias)), residual, scale, y);
-}
-
 /// The shape of a shortcut's product with `numbers` in its input.
 fn projection(numbers: usize, weight: &T) -> Linear {
     let [c, k] = dims(weight);
@@ -191,23 +186,43 @@ fn sizes(conv: &Conv3x3) -> [usize; 2] {
     [conv.h * conv.w * conv.c, conv.h * conv.w * conv.k]
 }
 
+/// The output, h if it is kept, and the statistics of each portion of the pictures.
+fn run(
+    block: &Block,
+    [x, film]: [&T; 2],
+    prepared: [Prepared<'_>; 2],
+    multiply: Multiply,
+    keeps_h: bool,
+) -> (T, Option<Vec<f32>>, Vec<[GroupStats; 2]>) {
+    let convs = block.convolutions(x);
+    let ([inputs, outputs], k) = (sizes(&convs[0]), convs[0].k);
+    let mut kept = keeps_h.then(|| pool::take(convs[0].n * outputs));
+    let mut stats = Vec::new();
+    let y = filled(conv_output(&convs[1]), |y| {
+        for pictures in portions(&convs[0]) {
+            let [conv1, conv2] = convs.map(|conv| Conv3x3 { n: pictures.len(), ..conv });
+            let (x, film) = (of(&pictures, slice(x), inputs), of(&pictures, slice(film), 2 * k));
+            let mut passing = if keeps_h { Vec::new() } else { pool::take(pictures.len() * outputs) };
+            let h = match &mut kept {
+                Some(all) => of_mut(&pictures, all, outputs),
+                None => &mut passing[..],
+            };
+            let stats1 = block.first_half(conv1, prepared[0], x, h);
+            let y = of_mut(&pictures, y, outputs);
+            let stats2 = block.second_half(conv2, prepared[1], [x, h, film], multiply, y);
+            stats.push([stats1, stats2]);
+            pool::give(passing);
+        }
+    });
+    (y, kept, stats)
+}
+
 /// The output alone.
 pub(super) fn infer(x: T, film: T, block: Block) -> T {
     let (x, film) = (contiguous(x), contiguous(film));
     let convs = block.convolutions(&x);
-    let ([inputs, outputs], k) = (sizes(&convs[0]), convs[0].k);
     let prepared = [0, 1].map(|i| transformed(convs[i], &block.weight[i]));
-    let y = filled(conv_output(&convs[1]), |y| {
-        for pictures in portions(&convs[0]) {
-            let [conv1, conv2] = convs.map(|conv| Conv3x3 { n: pictures.len(), ..conv });
-            let (x, film) = (of(&pictures, slice(&x), inputs), of(&pictures, slice(&film), 2 * k));
-            let mut h = pool::take(pictures.len() * outputs);
-            block.first_half(conv1, Some(&prepared[0]), x, &mut h);
-            let y = of_mut(&pictures, y, outputs);
-            block.second_half(conv2, Some(&prepared[1]), [x, &h, film], multiply, y);
-            pool::give(h);
-        }
-    });
+    let (y, ..) = run(&block, [&x, &film], prepared.each_ref().map(|w| Some(&**w)), multiply, false);
     recycle(x);
     y
 }
@@ -227,25 +242,12 @@ struct Kept {
 /// The output and its backward pass; inputs and gradients are x, film and the block's tensors.
 pub(super) fn forward(x: T, film: T, block: Block) -> (T, Arc<BackwardFn<12>>) {
     let convs = block.convolutions(&x);
-    let ([inputs, outputs], k) = (sizes(&convs[0]), convs[0].k);
     let calls = portions(&convs[0]).count();
     let prepared = [0, 1].map(|i| of_step(convs[i], &block.weight[i], Way::Forward, calls));
-    let [prepared1, prepared2] = prepared.each_ref().map(Option::as_deref);
-    let (mut stats, mut h) = (Vec::new(), pool::take(convs[0].n * outputs));
-    let y = filled(conv_output(&convs[1]), |y| {
-        for pictures in portions(&convs[0]) {
-            let [conv1, conv2] = convs.map(|conv| Conv3x3 { n: pictures.len(), ..conv });
-            let (x, film) = (of(&pictures, slice(&x), inputs), of(&pictures, slice(&film), 2 * k));
-            let h = of_mut(&pictures, &mut h, outputs);
-            let stats1 = block.first_half(conv1, prepared1, x, h);
-            let y = of_mut(&pictures, y, outputs);
-            let stats2 = block.second_half(conv2, prepared2, [x, h, film], multiply_once, y);
-            stats.push([stats1, stats2]);
-        }
-    });
-    // dropped on the way back or here, the map goes back to the pool
-    let h = Saved::from(tensor(h, Shape::from(conv_output(&convs[0]))));
-    let kept = Kept { x: x.into(), film, block, h: (!recomputes()).then_some(h), convs, stats };
+    let prepared = prepared.each_ref().map(Option::as_deref);
+    let (y, h, stats) = run(&block, [&x, &film], prepared, multiply_once, !recomputes());
+    let h = h.map(|h| tensor(h, Shape::from(conv_output(&convs[0]))).into());
+    let kept = Kept { x: x.into(), film, block, h, convs, stats };
     (y, Arc::new(move |_: [bool; 12], dy: T| kept.backward(dy)))
 }
 
