@@ -1,15 +1,19 @@
 //! The thread pool: one `for_each` with dynamic chunks, cheap enough to be called for 20 microseconds of work.
 //!
+//! Every thread has a stretch of the numbers, the same part in each call, and takes from its front; who is done takes from
+//! the end of another's. Calls that go through the same data in the same order so find it in their own core's cache, and
+//! hardly write to what another core's cache has read, which is ten times slower than any other write to a cache.
+//!
 //! Helpers spin for about 50 microseconds after their last job, then park. The caller always works too, and takes
 //! back offers that no helper has picked up yet, so that a helper which the system is slow to wake costs nothing.
 //! One job runs at a time: a caller that finds the pool busy, or is itself part of a job, does its work alone.
-//! There are no task queues, no stealing, no priorities.
+//! There are no task queues and no priorities.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -61,62 +65,99 @@ pub fn for_each(n: usize, f: impl Fn(usize) + Sync) {
         return (0..n).for_each(f);
     }
     match HELPERS.try_lock() {
-        Ok(mut pool) => Job::new(n, &f).run(&mut pool, helpers),
-        Err(TryLockError::Poisoned(pool)) => Job::new(n, &f).run(&mut pool.into_inner(), helpers),
+        Ok(mut pool) => Job::run(n, &f, &mut pool, helpers),
+        Err(TryLockError::Poisoned(pool)) => Job::run(n, &f, &mut pool.into_inner(), helpers),
         Err(TryLockError::WouldBlock) => (0..n).for_each(f),
+    }
+}
+
+/// Numbers that are still to be visited: the first in the lower half, the one after the last in the upper. A cache line each.
+#[repr(align(64))]
+struct Stretch(AtomicU64);
+
+impl Stretch {
+    /// The parts of `0..n` for so many threads.
+    fn parts(n: usize, threads: usize) -> Vec<Self> {
+        let n = u64::from(u32::try_from(n).expect("fewer than 2^32 pieces of work"));
+        let bound = |thread: usize| n * thread as u64 / threads as u64;
+        (0..threads).map(|thread| Self(AtomicU64::new(bound(thread + 1) << 32 | bound(thread)))).collect()
+    }
+
+    fn take(&self, split: impl Fn(u32, u32) -> (u32, u32, u32)) -> Option<usize> {
+        let mut taken = 0;
+        let took = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |both| {
+            let (first, end) = (both as u32, (both >> 32) as u32);
+            (first < end).then(|| {
+                let (first, end, number) = split(first, end);
+                taken = number;
+                u64::from(end) << 32 | u64::from(first)
+            })
+        });
+        took.is_ok().then_some(taken as usize)
+    }
+
+    fn first(&self) -> Option<usize> {
+        self.take(|first, end| (first + 1, end, first))
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.take(|first, end| (first, end - 1, end - 1))
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
 /// One call of `for_each`; lives on the caller's stack until every helper has left it.
 struct Job<'a> {
     f: &'a (dyn Fn(usize) + Sync),
-    next: AtomicUsize,
-    n: usize,
+    /// Of the caller, then of the helpers.
+    stretches: Vec<Stretch>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl<'a> Job<'a> {
-    fn new(n: usize, f: &'a (dyn Fn(usize) + Sync)) -> Self {
-        Self { f, next: AtomicUsize::new(0), n, panic: Mutex::new(None) }
-    }
-
-    fn run(self, pool: &mut Vec<Helper>, helpers: usize) {
+    fn run(n: usize, f: &'a (dyn Fn(usize) + Sync), pool: &mut Vec<Helper>, helpers: usize) {
         while pool.len() < helpers {
-            match Helper::start() {
+            match Helper::start(pool.len() + 1) {
                 Some(helper) => pool.push(helper),
                 None => break, // the system refuses more threads; fewer are slower, not wrong
             }
         }
         let pool = &pool[..helpers.min(pool.len())];
-        let this = (&raw const self).cast::<()>().cast_mut();
+        let job = Job { f, stretches: Stretch::parts(n, pool.len() + 1), panic: Mutex::new(None) };
+        let this = (&raw const job).cast::<()>().cast_mut();
         for helper in pool {
             helper.offer(this);
         }
-        self.work();
+        job.work(0);
         for helper in pool {
             helper.finish(this);
         }
-        let panic = self.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let panic = job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(payload) = panic {
             resume_unwind(payload);
         }
     }
 
-    /// Takes numbers until there are none left; keeps the first panic.
-    fn work(&self) {
+    /// Takes numbers until there are none left, those of stretch number `own` first; keeps the first panic.
+    fn work(&self, own: usize) {
         let outside = INSIDE.replace(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let i = self.next.fetch_add(1, Ordering::Relaxed);
-                if i >= self.n {
-                    break;
-                }
+            let (before, after) = self.stretches.split_at(own);
+            while let Some(i) = after[0].first() {
                 (self.f)(i);
+            }
+            for other in after[1..].iter().chain(before) {
+                while let Some(i) = other.last() {
+                    (self.f)(i);
+                }
             }
         }));
         INSIDE.set(outside);
         if let Err(payload) = result {
-            self.next.store(self.n, Ordering::Relaxed);
+            self.stretches.iter().for_each(Stretch::clear);
             self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(payload);
         }
     }
@@ -124,6 +165,8 @@ impl<'a> Job<'a> {
 
 /// What a helper and the callers share: an offered job, `busy()` while it runs, null when idle.
 struct Slot {
+    /// Number of this helper's stretch in every job.
+    stretch: usize,
     job: AtomicPtr<()>,
     parked: AtomicBool,
 }
@@ -139,8 +182,8 @@ struct Helper {
 }
 
 impl Helper {
-    fn start() -> Option<Self> {
-        let slot = Arc::new(Slot { job: AtomicPtr::new(ptr::null_mut()), parked: AtomicBool::new(false) });
+    fn start(stretch: usize) -> Option<Self> {
+        let slot = Arc::new(Slot { stretch, job: AtomicPtr::new(ptr::null_mut()), parked: AtomicBool::new(false) });
         let its = slot.clone();
         let handle = thread::Builder::new().name("imagen-kernels".into()).spawn(move || its.serve()).ok()?;
         Some(Self { slot, thread: handle.thread().clone() })
@@ -177,7 +220,7 @@ impl Slot {
             if self.job.compare_exchange(job, busy(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 // SAFETY: the slot is busy, so the caller stays in `finish` and the job alive until the store
                 // below; the pointer was made from a `Job` in `Job::run`.
-                unsafe { &*job.cast::<Job<'_>>() }.work();
+                unsafe { &*job.cast::<Job<'_>>() }.work(self.stretch);
                 self.job.store(ptr::null_mut(), Ordering::Release);
             }
         }
