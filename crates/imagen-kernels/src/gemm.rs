@@ -9,7 +9,8 @@
 
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch, prefetch_write};
+use std::ptr;
 
 /// Depth of one pass: a panel of this depth stays in the first-level cache.
 pub(crate) const DEPTH: usize = 256;
@@ -43,9 +44,21 @@ impl Gemm {
     /// `isa` must be available and the contract of [`Gemm`] must hold.
     #[inline(always)]
     pub(crate) unsafe fn run_deep(self, isa: Isa) {
+        // SAFETY: the caller's.
+        unsafe { self.run_deep_onto(isa, ptr::null(), Ahead::NOTHING) }
+    }
+
+    /// As [`Gemm::run_deep`], on top of a row of n numbers, which may be null and goes not together with `accumulate`; asks
+    /// for the memory `ahead`.
+    ///
+    /// # Safety
+    /// As for [`Gemm::run_deep`].
+    #[inline(always)]
+    pub(crate) unsafe fn run_deep_onto(self, isa: Isa, bias: *const f32, ahead: Ahead) {
+        debug_assert!(bias.is_null() || !self.accumulate, "a bias is what sums begin with");
         if self.k == 0 && !self.accumulate {
-            // SAFETY: no depth: C is all zero.
-            return unsafe { isa.run(self) };
+            // SAFETY: no depth: C is the bias, or zero.
+            return unsafe { isa.run(Onto { product: self, bias, ahead }) };
         }
         let mut p = 0;
         while p < self.k {
@@ -58,8 +71,9 @@ impl Gemm {
                 accumulate: self.accumulate || p > 0,
                 ..self
             };
+            let bias = if p == 0 { bias } else { ptr::null() };
             // SAFETY: a slice of the whole product.
-            unsafe { isa.run(part) };
+            unsafe { isa.run(Onto { product: part, bias, ahead: if p == 0 { ahead } else { Ahead::NOTHING } }) };
             p += DEPTH;
         }
     }
@@ -70,14 +84,132 @@ impl Kernel for Gemm {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        assert!(self.a_row == 1 || self.a_col == 1, "A is neither row-major nor column-major");
+        // SAFETY: passed on.
+        unsafe { Onto { product: self, bias: ptr::null(), ahead: Ahead::NOTHING }.run::<V>() };
+    }
+}
+
+/// A product on top of a row of n numbers, which may be null, and what to ask for on the way.
+pub(crate) struct Onto {
+    pub(crate) product: Gemm,
+    pub(crate) bias: *const f32,
+    pub(crate) ahead: Ahead,
+}
+
+/// Memory that will be needed next: it is asked for on the way, a little with every block of a product, so that it arrives
+/// while there is something to multiply.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(crate) read: Region,
+    pub(crate) write: Region,
+}
+
+/// Rows of numbers, `row` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    from: *const f32,
+    row: usize,
+    rows: usize,
+    /// Cache lines of a row.
+    lines: usize,
+}
+
+impl Region {
+    pub(crate) const NONE: Self = Self { from: ptr::null(), row: 0, rows: 0, lines: 0 };
+
+    /// Rows of `n` numbers.
+    pub(crate) fn rows(from: *const f32, row: usize, rows: usize, n: usize) -> Self {
+        Self { from, row, rows, lines: n.div_ceil(LINE) }
+    }
+
+    /// Numbers that follow each other.
+    pub(crate) fn stretch(from: *const f32, n: usize) -> Self {
+        Self { from, row: LINE, rows: n / LINE, lines: 1 }
+    }
+
+    /// The lines, to be taken a few at a time.
+    fn lines(self) -> Lines {
+        Lines { region: self, at: self.from, in_row: self.lines, left: self.rows * self.lines }
+    }
+}
+
+/// The lines of a region that were not asked for yet.
+struct Lines {
+    region: Region,
+    at: *const f32,
+    in_row: usize,
+    left: usize,
+}
+
+impl Lines {
+    #[inline(always)]
+    fn next(&mut self) -> Option<*const f32> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.at;
+        self.in_row -= 1;
+        self.at = at.wrapping_add(LINE);
+        if self.in_row == 0 {
+            self.at = self.at.wrapping_add(self.region.row - self.region.lines * LINE);
+            self.in_row = self.region.lines;
+        }
+        Some(at)
+    }
+}
+
+/// What is asked for with every step of a product.
+struct Asking {
+    read: Lines,
+    write: Lines,
+    /// Lines of each with every step.
+    each: [usize; 2],
+}
+
+impl Asking {
+    fn new(ahead: Ahead, steps: usize) -> Self {
+        let (read, write) = (ahead.read.lines(), ahead.write.lines());
+        let each = [read.left, write.left].map(|lines| lines.div_ceil(steps.max(1)));
+        Self { read, write, each }
+    }
+
+    #[inline(always)]
+    fn step(&mut self) {
+        for _ in 0..self.each[0] {
+            self.read.next().into_iter().for_each(prefetch);
+        }
+        for _ in 0..self.each[1] {
+            self.write.next().into_iter().for_each(prefetch_write);
+        }
+    }
+}
+
+impl Ahead {
+    pub(crate) const NOTHING: Self = Self { read: Region::NONE, write: Region::NONE };
+
+    /// What will be read.
+    pub(crate) fn read(read: Region) -> Self {
+        Self { read, ..Self::NOTHING }
+    }
+}
+
+/// Numbers in a cache line.
+const LINE: usize = 16;
+/// Steps of depth in one round of the inner loop.
+const UNROLL: usize = 4;
+
+impl Kernel for Onto {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Self { product, bias, ahead } = self;
+        assert!(product.a_row == 1 || product.a_col == 1, "A is neither row-major nor column-major");
         // A constant distance between rows needs no address arithmetic in the inner loop.
         // SAFETY: passed on.
         unsafe {
-            match (self.a_row, self.a_col) {
-                (ROW, 1) => self.all::<V, ROW, 1>(),
-                (_, 1) => self.all::<V, 0, 1>(),
-                _ => self.all::<V, 1, 0>(),
+            match (product.a_row, product.a_col) {
+                (ROW, 1) => product.all::<V, ROW, 1>(bias, ahead),
+                (_, 1) => product.all::<V, 0, 1>(bias, ahead),
+                _ => product.all::<V, 1, 0>(bias, ahead),
             }
         }
     }
@@ -85,9 +217,9 @@ impl Kernel for Gemm {
 
 /// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
 macro_rules! with_rows {
-    ($self:ident, $most:ident, $rows:ident, $v:ty, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr; $($r:literal)*) => {
+    ($self:ident, $most:ident, $rows:ident, $v:ty, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr, $bias:expr, $asking:expr; $($r:literal)*) => {
         match $rows {
-            $($r if $most >= $r => $self.block::<$v, $row, $col, $vectors, $r>($i, $j),)*
+            $($r if $most >= $r => $self.block::<$v, $row, $col, $vectors, $r>($i, $j, $bias, $asking),)*
             _ => unreachable!("a group has 1..=most rows"),
         }
     };
@@ -110,11 +242,13 @@ macro_rules! each_row {
 impl Gemm {
     /// The whole product; rows and columns of A are `ROW` and `COL` apart where those are not 0.
     #[inline(always)]
-    unsafe fn all<V: Simd, const ROW: usize, const COL: usize>(&self) {
+    unsafe fn all<V: Simd, const ROW: usize, const COL: usize>(&self, bias: *const f32, ahead: Ahead) {
         if self.m == 0 {
             return;
         }
-        for j in 0..self.n.div_ceil(2 * V::LANES) {
+        let panels = self.n.div_ceil(2 * V::LANES);
+        let mut asking = None;
+        for j in 0..panels {
             let narrow = self.n - j * 2 * V::LANES <= V::LANES;
             // A panel of one vector has room for twice the rows.
             let most = match (V::ISA, narrow) {
@@ -130,15 +264,16 @@ impl Gemm {
             // Rows in nearly equal groups rather than full ones and a small rest.
             let groups = self.m.div_ceil(most);
             let (short, longer) = (self.m / groups, self.m % groups);
+            let asking = asking.get_or_insert_with(|| Asking::new(ahead, panels * groups * (self.k / UNROLL)));
             let mut i = 0;
             for group in 0..groups {
                 let rows = short + usize::from(group < longer);
                 // SAFETY: rows i.. and panel j are inside the product.
                 unsafe {
                     if narrow {
-                        with_rows!(self, most, rows, V, ROW, COL, 1, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, most, rows, V, ROW, COL, 1, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     } else {
-                        with_rows!(self, most, rows, V, ROW, COL, 2, i, j; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, most, rows, V, ROW, COL, 2, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
@@ -152,9 +287,9 @@ impl Gemm {
         &self,
         i: usize,
         j: usize,
+        bias: *const f32,
+        asking: &mut Asking,
     ) {
-        /// Steps of depth in one round of the inner loop.
-        const UNROLL: usize = 4;
         let lanes = V::LANES;
         let a_row = if ROW == 0 { self.a_row } else { ROW };
         let a_col = if COL == 0 { self.a_col } else { COL };
@@ -162,6 +297,15 @@ impl Gemm {
         unsafe {
             let zero = V::splat(0.0);
             let mut sums = [[zero; N]; R];
+            let first = j * 2 * lanes;
+            let width = self.n - first;
+            if !bias.is_null() {
+                let mut row = [zero; N];
+                for n in 0..N {
+                    row[n] = V::load_up_to(bias.wrapping_add(first + n * lanes), width.saturating_sub(n * lanes));
+                }
+                sums = [row; R];
+            }
             // Rows by threes from pointers of their own: their distance fits into the address, so that the loop is
             // multiplications and loads and hardly anything else.
             let mut a = [self.a; 5];
@@ -170,6 +314,7 @@ impl Gemm {
             }
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k / UNROLL {
+                asking.step();
                 steps::<V, N, R, UNROLL>(a, a_row, a_col, b, &mut sums);
                 a = a.map(|a| a.wrapping_add(UNROLL * a_col));
                 b = b.wrapping_add(UNROLL * 2 * lanes);
@@ -179,8 +324,6 @@ impl Gemm {
                 a = a.map(|a| a.wrapping_add(a_col));
                 b = b.wrapping_add(2 * lanes);
             }
-            let first = j * 2 * lanes;
-            let width = self.n - first;
             let c = self.c.add(i * self.c_row + first);
             if width < N * lanes {
                 each_row!(R, |r| for n in 0..N {

@@ -3,13 +3,14 @@
 //! A product reads packed weights. Packing moves each weight three times, which many rows hide and few do not: weights
 //! that stay the same can be kept packed ([`Linear::prepare`]), and for few rows they are packed in the cache, block by block.
 
-use crate::gemm::{Gemm, PackPanel, PackTransposedPanel, ROW, pack, pack_transposed, packed_len};
+use crate::gemm::{Ahead, Gemm, Onto, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, FinishRow, Outer, column_sums};
+use crate::rows::{Epilogue, FinishRow, FinishRows, Outer, column_sums};
 use crate::scratch::Aligned;
 use crate::{expect_len, scratch};
 use std::ops::Range;
+use std::ptr;
 
 /// A linear layer: x `[rows, c]`, w `[c, k]`, y `[rows, k]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +65,11 @@ impl Linear {
                 // SAFETY: rows of w; a panel of the block.
                 unsafe { isa.run(PackPanel { b, row: self.k, k, n: self.k, column, to }) };
             };
-            return few_rows(isa, x, [rows, c, k], 256, pack, epilogue, false, y);
+            let lies = |depths: Range<usize>, columns: Range<usize>| {
+                let from = w.as_ptr().wrapping_add(depths.start * k + columns.start);
+                Region::rows(from, k, depths.len(), columns.len())
+            };
+            return few_rows(isa, x, [rows, c, k], 256, pack, lies, epilogue, false, y);
         }
         let mut packed = scratch::take(packed_len(isa, c, k));
         pack(isa, w, c, k, &mut packed);
@@ -148,7 +153,11 @@ impl Linear {
                 // SAFETY: columns of w; a panel of the block.
                 unsafe { isa.run(PackTransposedPanel { x, row: self.k, k, n: c, first, to }) };
             };
-            return few_rows(isa, gy, [rows, k, c], 64, pack, Epilogue::NONE, accumulate, gx);
+            let lies = |depths: Range<usize>, columns: Range<usize>| {
+                let from = w.as_ptr().wrapping_add(columns.start * k + depths.start);
+                Region::rows(from, k, columns.len(), depths.len())
+            };
+            return few_rows(isa, gy, [rows, k, c], 64, pack, lies, Epilogue::NONE, accumulate, gx);
         }
         let mut packed = scratch::take(packed_len(isa, k, c));
         pack_transposed(isa, w, c, k, &mut packed);
@@ -174,14 +183,15 @@ impl Linear {
 }
 
 /// `y = epilogue(x B)`, or `+=` if `accumulate`, for few rows of x: a block of B (depth x width) is packed into the cache
-/// right before it is used, so that B passes once. `pack` packs some depths of the panel that begins at a column; a unit of
-/// work takes `wide` columns, whole panels on every instruction set.
+/// right before it is used, so that B passes once. `pack` packs some depths of the panel that begins at a column, `lies` says
+/// where some depths of some columns lie; a unit of work takes `wide` columns, whole panels on every instruction set.
 fn few_rows(
     isa: Isa,
     x: &[f32],
     [rows, depth, width]: [usize; 3],
     wide: usize,
     pack: impl Fn(Range<usize>, usize, *mut f32) + Sync,
+    lies: impl Fn(Range<usize>, Range<usize>) -> Region + Sync,
     epilogue: Epilogue<'_>,
     accumulate: bool,
     y: &mut [f32],
@@ -211,8 +221,10 @@ fn few_rows(
             }
             let (k, a, b, c) = (depths.len(), part.as_ptr(), packed.as_ptr(), sums.as_mut_ptr());
             let (b_panel, c_row, accumulate) = (k * panel, wide, true);
+            let product = Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate };
+            let ahead = Ahead::read(lies(depths.end..depth.min(depths.end + ROW), column..column + n));
             // SAFETY: the operands were made above.
-            unsafe { isa.run(Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate }) };
+            unsafe { isa.run(Onto { product, bias: ptr::null(), ahead }) };
         }
         for r in 0..rows {
             let bias = epilogue.bias.map(|b| &b[column..column + n]);
@@ -243,7 +255,7 @@ pub(crate) fn product(
     // Few rows: cut the columns too, so that every thread has work.
     let span = if blocks >= 8 { panels } else { panels.div_ceil(8) }.max(1);
     let spans = panels.div_ceil(span);
-    let to = Shared::new(y);
+    let y = Shared::new(y);
     for_each(blocks * spans, |i| {
         let (first, j) = (i / spans * BLOCK, i % spans * span);
         let m = BLOCK.min(rows - first);
@@ -251,7 +263,6 @@ pub(crate) fn product(
         let n = (k - column).min(span * panel);
         // SAFETY: rows first..first + m of x and y, panels j.. of the weights; blocks of y do not overlap.
         unsafe {
-            let y = to.get().add(first * k + column);
             let (mut a, mut a_row) = (x.as_ptr().add(first * c), c);
             let copy;
             if c.is_multiple_of(512) {
@@ -264,6 +275,15 @@ pub(crate) fn product(
                 copy = rows;
                 a = copy.as_ptr();
             }
+            let bias = epilogue.bias.filter(|_| !accumulate);
+            let next = first + BLOCK;
+            let ahead = match BLOCK.min(rows.saturating_sub(next)) {
+                m if m > 0 && j + 1 == spans => Ahead {
+                    read: Region::stretch(x.as_ptr().wrapping_add(next * c), m * c),
+                    write: Region::stretch(y.get().wrapping_add(next * k), m * k),
+                },
+                _ => Ahead::NOTHING,
+            };
             Gemm {
                 m,
                 k: c,
@@ -273,18 +293,14 @@ pub(crate) fn product(
                 a_col: 1,
                 b: packed.as_ptr().add(j * c * panel),
                 b_panel: c * panel,
-                c: y,
+                c: y.get().add(first * k + column),
                 c_row: k,
                 accumulate,
             }
-            .run_deep(isa);
+            .run_deep_onto(isa, bias.map_or(ptr::null(), |bias| bias[column..].as_ptr()), ahead);
+            let epilogue = Epilogue { bias: epilogue.bias.filter(|_| accumulate), ..epilogue };
             if !epilogue.is_none() {
-                let part = Epilogue { bias: epilogue.bias.map(|b| &b[column..column + n]), ..epilogue };
-                for r in 0..m {
-                    let residual = part.residual.map(|x| &x[(first + r) * k + column..][..n]);
-                    let y = y.add(r * k);
-                    isa.run(FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { residual, ..part } });
-                }
+                isa.run(FinishRows { y: y.get(), first, rows: m, k, column, n, epilogue });
             }
         }
     });

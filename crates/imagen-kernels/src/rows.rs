@@ -85,6 +85,37 @@ impl Kernel for FinishRow<'_> {
     }
 }
 
+/// The epilogue on columns `column..column + n` of some rows of y, k numbers each, from row `first` on.
+///
+/// Contract: `y` is valid for the rows; the epilogue was checked against them.
+pub(crate) struct FinishRows<'a> {
+    pub(crate) y: *mut f32,
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) k: usize,
+    pub(crate) column: usize,
+    pub(crate) n: usize,
+    pub(crate) epilogue: Epilogue<'a>,
+}
+
+impl Kernel for FinishRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Self { k, column, n, epilogue, .. } = self;
+        for row in self.first..self.first + self.rows {
+            let residual = epilogue.residual.map(|x| &x[row * k + column..][..n]);
+            let bias = epilogue.bias.map(|bias| &bias[column..][..n]);
+            // SAFETY: n numbers of a row.
+            unsafe {
+                let y = self.y.add(row * k + column);
+                FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { bias, residual, ..epilogue } }.run::<V>();
+            }
+        }
+    }
+}
+
 /// Adds up the rows of X (rows x k, `row` apart) into `sums` (k numbers), on top of what is there if `accumulate`.
 ///
 /// Contract: x and `sums` are valid as stated.

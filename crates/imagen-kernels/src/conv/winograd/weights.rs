@@ -23,6 +23,17 @@ pub(crate) enum Weights<'a> {
 
 /// Most lanes of a vector: the size of the block in which flipped weights are transposed.
 const LANES: usize = 16;
+/// Input channels whose taps are read together, a tap after the other: the nine taps of a channel are often a large power of
+/// two apart, in one set of the caches, where not even one channel's have room.
+const TOGETHER: usize = 32;
+
+/// Asks for a panel.
+#[inline(always)]
+fn ask<V: Simd>(from: *const f32) {
+    for line in (0..2 * V::LANES).step_by(16) {
+        prefetch(from.wrapping_add(line));
+    }
+}
 
 /// U for some input channels and one panel of outputs.
 ///
@@ -76,55 +87,53 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
         }
     }
 
-    /// Nine blocks of `rows` inputs by `n` outputs, turned the right way round, zero beyond.
+    /// A tap of `rows` inputs and `n` outputs, turned the right way round, zero beyond.
     #[inline(always)]
-    unsafe fn turn<V: Simd>(&self, w: &[f32], first: usize, rows: usize, q: usize, n: usize, to: &mut [f32]) {
-        for tap in 0..9 {
-            let block = &mut to[tap * V::LANES * V::LANES..][..V::LANES * V::LANES];
-            let from = ((8 - tap) * self.k + q) * self.c + first;
-            if rows == V::LANES && n >= V::LANES {
-                // SAFETY: whole blocks inside the tap and the buffer.
-                unsafe { V::transpose(w.as_ptr().add(from), self.c, block.as_mut_ptr(), V::LANES) };
-            } else {
-                block.fill(0.0);
-                for (i, j) in (0..rows).flat_map(|i| (0..n.min(V::LANES)).map(move |j| (i, j))) {
-                    block[i * V::LANES + j] = w[from + j * self.c + i];
-                }
+    unsafe fn turn<V: Simd>(&self, w: &[f32], tap: usize, first: usize, rows: usize, q: usize, n: usize, to: &mut [f32]) {
+        let from = ((8 - tap) * self.k + q) * self.c + first;
+        if rows == V::LANES && n >= V::LANES {
+            // SAFETY: whole blocks inside the tap and the buffer.
+            unsafe { V::transpose(w.as_ptr().add(from), self.c, to.as_mut_ptr(), V::LANES) };
+        } else {
+            to[..V::LANES * V::LANES].fill(0.0);
+            for (i, j) in (0..rows).flat_map(|i| (0..n.min(V::LANES)).map(move |j| (i, j))) {
+                to[i * V::LANES + j] = w[from + j * self.c + i];
             }
         }
     }
 }
 
 impl<T: Transform> WeightTransform<'_, T> {
-    /// Weights as stored. The nine taps of a channel are a large power of two apart, in one set of the caches: each line is
-    /// read once, into a row of its own, and asked for in advance.
+    /// Weights as they lie.
     #[inline(always)]
     unsafe fn plain<V: Simd>(&self, w: &[f32]) {
-        /// Channels between asking and reading.
-        const AHEAD: usize = 8;
         let width = self.k.saturating_sub(self.column);
-        let tap = self.c * self.k;
-        let mut taps = [0.0; 9 * 2 * LANES];
-        for (i, channel) in self.channels.clone().enumerate() {
-            let from = w.as_ptr().wrapping_add(channel * self.k + self.column);
-            // SAFETY: `width` numbers of nine taps exist; a panel in every plane.
+        let mut taps = [0.0; 9 * TOGETHER * 2 * LANES];
+        let start = |channel: usize, t: usize| w.as_ptr().wrapping_add((t * self.c + channel) * self.k + self.column);
+        for first in self.channels.clone().step_by(TOGETHER) {
+            let count = TOGETHER.min(self.channels.end - first);
+            // SAFETY: `width` numbers of nine taps of every channel exist; a panel in every plane.
             unsafe {
                 for t in 0..9 {
-                    let from = from.wrapping_add(t * tap);
-                    prefetch(from.wrapping_add(AHEAD * self.k));
-                    let to = taps.as_mut_ptr().add(t * 2 * V::LANES);
-                    if width >= 2 * V::LANES {
-                        V::load(from).store(to);
-                        V::load(from.add(V::LANES)).store(to.add(V::LANES));
-                    } else {
-                        V::load_up_to(from, width).store(to);
-                        V::load_up_to(from.wrapping_add(V::LANES), width.saturating_sub(V::LANES))
-                            .store(to.add(V::LANES));
+                    let (next, after) = if t < 8 { (first, t + 1) } else { (first + TOGETHER, 0) };
+                    for i in 0..count {
+                        ask::<V>(start(next + i, after));
+                        let (from, to) = (start(first + i, t), taps.as_mut_ptr().add((t * TOGETHER + i) * 2 * V::LANES));
+                        if width >= 2 * V::LANES {
+                            V::load(from).store(to);
+                            V::load(from.add(V::LANES)).store(to.add(V::LANES));
+                        } else {
+                            V::load_up_to(from, width).store(to);
+                            V::load_up_to(from.wrapping_add(V::LANES), width.saturating_sub(V::LANES))
+                                .store(to.add(V::LANES));
+                        }
                     }
                 }
-                for half in [0, V::LANES] {
-                    let to = self.to.add(i * 2 * V::LANES + half);
-                    self.channel::<V>(taps.as_ptr().add(half), 2 * V::LANES, to);
+                for i in 0..count {
+                    for half in [0, V::LANES] {
+                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half);
+                        self.channel::<V>(taps.as_ptr().add(i * 2 * V::LANES + half), TOGETHER * 2 * V::LANES, to);
+                    }
                 }
             }
         }
@@ -165,19 +174,26 @@ impl<T: Transform> WeightTransform<'_, T> {
     /// Weights to be flipped and transposed.
     #[inline(always)]
     unsafe fn flipped<V: Simd>(&self, w: &[f32]) {
-        let mut blocks = [0.0; 9 * LANES * LANES];
+        let mut taps = [0.0; 9 * TOGETHER * LANES];
+        let block = V::LANES * V::LANES;
         for half in [0, V::LANES] {
             let q = self.column + half;
             let n = self.k.saturating_sub(q);
-            for first in self.channels.clone().step_by(V::LANES) {
-                let rows = V::LANES.min(self.channels.end - first);
-                // SAFETY: the block's inputs and outputs exist; a panel in every plane.
-                unsafe {
-                    self.turn::<V>(w, first, rows, q, n, &mut blocks);
-                    for i in 0..rows {
-                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half);
-                        self.channel::<V>(blocks.as_ptr().add(i * V::LANES), V::LANES * V::LANES, to);
+            for first in self.channels.clone().step_by(TOGETHER) {
+                let last = self.channels.end.min(first + TOGETHER);
+                for tap in 0..9 {
+                    for (b, first) in (first..last).step_by(V::LANES).enumerate() {
+                        let to = &mut taps[(tap * TOGETHER / V::LANES + b) * block..];
+                        // SAFETY: the block's inputs and outputs exist.
+                        unsafe { self.turn::<V>(w, tap, first, V::LANES.min(last - first), q, n, to) };
                     }
+                }
+                for i in 0..last - first {
+                    let to = (first - self.channels.start + i) * 2 * V::LANES + half;
+                    // SAFETY: a panel in every plane.
+                    unsafe {
+                        self.channel::<V>(taps.as_ptr().add(i * V::LANES), TOGETHER * V::LANES, self.to.add(to))
+                    };
                 }
             }
         }
