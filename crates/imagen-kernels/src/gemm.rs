@@ -100,7 +100,7 @@ pub(crate) struct Onto {
 /// while there is something to multiply.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    pub(crate) read: Region,
+    pub(crate) read: [Region; 2],
     pub(crate) write: Region,
 }
 
@@ -158,35 +158,37 @@ impl Lines {
 
 /// What is asked for with every step of a product.
 struct Asking {
-    read: Lines,
+    read: [Lines; 2],
     write: Lines,
-    /// Lines of each with every step.
-    each: [usize; 2],
+    /// Lines of each with every step, those to be written last.
+    each: [usize; 3],
 }
 
 impl Asking {
     fn new(ahead: Ahead, steps: usize) -> Self {
-        let (read, write) = (ahead.read.lines(), ahead.write.lines());
-        let each = [read.left, write.left].map(|lines| lines.div_ceil(steps.max(1)));
+        let (read, write) = (ahead.read.map(Region::lines), ahead.write.lines());
+        let each = [read[0].left, read[1].left, write.left].map(|lines| lines.div_ceil(steps.max(1)));
         Self { read, write, each }
     }
 
     #[inline(always)]
     fn step(&mut self) {
-        for _ in 0..self.each[0] {
-            self.read.next().into_iter().for_each(prefetch);
+        for (read, each) in self.read.iter_mut().zip(self.each) {
+            for _ in 0..each {
+                read.next().into_iter().for_each(prefetch);
+            }
         }
-        for _ in 0..self.each[1] {
+        for _ in 0..self.each[2] {
             self.write.next().into_iter().for_each(prefetch_write);
         }
     }
 }
 
 impl Ahead {
-    pub(crate) const NOTHING: Self = Self { read: Region::NONE, write: Region::NONE };
+    pub(crate) const NOTHING: Self = Self { read: [Region::NONE; 2], write: Region::NONE };
 
     /// What will be read.
-    pub(crate) fn read(read: Region) -> Self {
+    pub(crate) fn read(read: [Region; 2]) -> Self {
         Self { read, ..Self::NOTHING }
     }
 }

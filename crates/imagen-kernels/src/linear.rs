@@ -6,7 +6,7 @@
 use crate::gemm::{Ahead, Gemm, Onto, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, FinishRow, FinishRows, Outer, column_sums};
+use crate::rows::{Epilogue, FinishRow, FinishRows, Outer};
 use crate::scratch::Aligned;
 use crate::{expect_len, scratch};
 use std::ops::Range;
@@ -173,12 +173,10 @@ impl Linear {
         expect_len("x", x, rows * c);
         expect_len("gy", gy, rows * k);
         expect_len("gw", gw, c * k);
-        let isa = Isa::current();
-        Outer { rows, m: c, n: k, a: x, b: gy }.run(isa, gw);
-        if let Some(gb) = gb {
+        if let Some(gb) = gb.as_deref() {
             expect_len("gb", gb, k);
-            column_sums(isa, gy, rows, k, gb);
         }
+        Outer { rows, m: c, n: k, a: x, b: gy }.run(Isa::current(), gw, gb);
     }
 }
 
@@ -222,7 +220,7 @@ fn few_rows(
             let (k, a, b, c) = (depths.len(), part.as_ptr(), packed.as_ptr(), sums.as_mut_ptr());
             let (b_panel, c_row, accumulate) = (k * panel, wide, true);
             let product = Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate };
-            let ahead = Ahead::read(lies(depths.end..depth.min(depths.end + ROW), column..column + n));
+            let ahead = Ahead::read([lies(depths.end..depth.min(depths.end + ROW), column..column + n), Region::NONE]);
             // SAFETY: the operands were made above.
             unsafe { isa.run(Onto { product, bias: ptr::null(), ahead }) };
         }
@@ -279,7 +277,7 @@ pub(crate) fn product(
             let next = first + BLOCK;
             let ahead = match BLOCK.min(rows.saturating_sub(next)) {
                 m if m > 0 && j + 1 == spans => Ahead {
-                    read: Region::stretch(x.as_ptr().wrapping_add(next * c), m * c),
+                    read: [Region::stretch(x.as_ptr().wrapping_add(next * c), m * c), Region::NONE],
                     write: Region::stretch(y.get().wrapping_add(next * k), m * k),
                 },
                 _ => Ahead::NOTHING,

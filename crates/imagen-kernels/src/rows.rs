@@ -1,11 +1,12 @@
 //! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
 //! and products that sum over rows (weight gradients).
 
-use crate::gemm::{DEPTH, Gemm, PackPanel, packed_len};
+use crate::gemm::{Ahead, DEPTH, Gemm, Onto, PackPanel, Region, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::scratch;
 use crate::simd::Simd;
+use std::ptr;
 
 /// What is done to a result before it is stored: `(y + bias + residual) * scale`, and nothing below `least`.
 #[derive(Clone, Copy)]
@@ -227,43 +228,66 @@ impl Kernel for CopyRows {
 /// `to (m x n) = A^T B` for so few columns that parts of the rows can have sums of their own, which are added in order.
 ///
 /// `left(first, count, room)` gives A's rows `first..first + count`, next to each other: where they lie, or in `room` for
-/// at most [`DEPTH`] of them.
+/// at most [`DEPTH`] of them; `following(first, count)` says what it will read for them. The sums of B's columns go to `sums`.
 pub(crate) fn outer_in_parts(
     isa: Isa,
     [rows, m, n]: [usize; 3],
     b: &[f32],
     to: &mut [f32],
     left: impl Fn(usize, usize, &mut [f32]) -> *const f32 + Sync,
+    following: impl Fn(usize, usize) -> Region + Sync,
+    sums: Option<&mut [f32]>,
 ) {
+    /// Most numbers of all sums.
+    const MOST: usize = 1 << 19;
+    /// Columns of a unit of work: some panels on every instruction set.
+    const SPAN: usize = 128;
     assert!(b.len() >= rows * n && to.len() >= m * n, "operands of outer_in_parts");
     if rows == 0 {
+        sums.into_iter().for_each(|sums| sums.fill(0.0));
         return to[..m * n].fill(0.0);
     }
     let panel = isa.panel();
-    let part = rows.div_ceil((rows / 512).clamp(1, 16)).next_multiple_of(DEPTH);
+    let most = (MOST / (m * n).max(1)).clamp(1, 16);
+    let part = rows.div_ceil((rows / 512).clamp(1, most)).next_multiple_of(DEPTH);
     let parts = rows.div_ceil(part);
-    let mut sums = scratch::take(parts * m * n);
-    sums.fill(0.0);
-    let all = Shared::new(&mut sums);
-    for_each(parts, |i| {
+    let spans = n.div_ceil(SPAN);
+    // Each part's product, then its sums of columns.
+    let size = m * n + n;
+    let mut all = scratch::take(parts * size);
+    let to_part = Shared::new(&mut all);
+    for_each(parts * spans, |i| {
+        let (i, column) = (i / spans, i % spans * SPAN);
+        let width = SPAN.min(n - column);
         let mut room = scratch::take(DEPTH * m);
-        let mut packed = scratch::take(packed_len(isa, DEPTH, n));
+        let mut packed = scratch::take(packed_len(isa, DEPTH, width));
         for first in (i * part..rows.min((i + 1) * part)).step_by(DEPTH) {
             let k = DEPTH.min(rows - first);
             let a = left(first, k, &mut room);
-            // SAFETY: rows first..first + k of both, room for a packed block; each part has its own sums.
+            // SAFETY: rows first..first + k of both, room for a packed block; each part has its own sums, each unit columns.
             unsafe {
-                for column in (0..n).step_by(panel) {
-                    let (b, to) = (b.as_ptr().add(first * n), packed.as_mut_ptr().add(column * k));
-                    isa.run(PackPanel { b, row: n, k, n, column, to });
+                for j in (0..width).step_by(panel) {
+                    let (b, to) = (b.as_ptr().add(first * n), packed.as_mut_ptr().add(j * k));
+                    isa.run(PackPanel { b, row: n, k, n: column + width, column: column + j, to });
                 }
-                let (b, c) = (packed.as_ptr(), all.get().add(i * m * n));
-                let (b_panel, accumulate) = (k * panel, true);
-                isa.run(Gemm { m, k, n, a, a_row: 1, a_col: m, b, b_panel, c, c_row: n, accumulate });
+                let (next, ahead) = (first + k, DEPTH.min(rows - first - k));
+                let next_b = Region::rows(b.as_ptr().wrapping_add(next * n + column), n, ahead, width);
+                let ahead = Ahead::read([following(next, ahead), next_b]);
+                let (b, c) = (packed.as_ptr(), to_part.get().add(i * size + column));
+                let (b_panel, accumulate) = (k * panel, first > i * part);
+                for j in (0..width).step_by(panel) {
+                    let (x, count, k) = (b.add(j * k), k, panel.min(width - j));
+                    isa.run(SumRows { x, rows: count, row: panel, k, sums: c.add(m * n + j), accumulate });
+                }
+                let product = Gemm { m, k, n: width, a, a_row: 1, a_col: m, b, b_panel, c, c_row: n, accumulate };
+                isa.run(Onto { product, bias: ptr::null(), ahead });
             }
         }
     });
-    add_parts(isa, &sums, m * n, parts, &mut to[..m * n]);
+    add_parts(isa, &all, size, parts, &mut to[..m * n]);
+    if let Some(sums) = sums {
+        add_parts(isa, &all[m * n..], size, parts, sums);
+    }
 }
 
 /// Numbers of B that one pass of [`Outer`] packs, unless its depth would fall below [`DEPTH`].
@@ -275,7 +299,7 @@ const OUTER_BLOCK: usize = 24;
 /// Most rows that one pass of [`Outer`] packs.
 const OUTER_ROWS: usize = 2048;
 
-/// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns) and B (n columns).
+/// `c (m x n) = A^T B`, summed over `rows` rows of A (m columns) and B (n columns), and the sums of B's columns.
 pub(crate) struct Outer<'a> {
     pub(crate) rows: usize,
     pub(crate) m: usize,
@@ -285,16 +309,19 @@ pub(crate) struct Outer<'a> {
 }
 
 impl Outer<'_> {
-    pub(crate) fn run(self, isa: Isa, c: &mut [f32]) {
+    pub(crate) fn run(self, isa: Isa, c: &mut [f32], sums: Option<&mut [f32]>) {
         let Self { rows, m, n, .. } = self;
         assert!(self.a.len() >= rows * m && self.b.len() >= rows * n && c.len() >= m * n, "operands of Outer");
         /// Most numbers of C of which every part of many rows may have its own.
-        const FEW: usize = 1 << 15;
+        const FEW: usize = 1 << 17;
         if rows == 0 || (m * n <= FEW && rows >= 1024) {
             // SAFETY: row `first` of A; its columns lie next to each other.
-            return outer_in_parts(isa, [rows, m, n], self.b, c, |first, _, _| unsafe {
-                self.a.as_ptr().add(first * m)
-            });
+            let left = |first: usize, _: usize, _: &mut [f32]| unsafe { self.a.as_ptr().add(first * m) };
+            let following = |first: usize, count: usize| Region::stretch(self.a.as_ptr().wrapping_add(first * m), count * m);
+            return outer_in_parts(isa, [rows, m, n], self.b, c, left, following, sums);
+        }
+        if let Some(sums) = sums {
+            column_sums(isa, self.b, rows, n, sums);
         }
         let panel = isa.panel();
         let panels = n.div_ceil(panel);

@@ -27,7 +27,7 @@ use crate::gemm;
 use crate::isa::Isa;
 use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Aligned};
-use patches::Neighbourhood;
+use patches::{Neighbourhood, Product, Target};
 pub use stored::StoredConv;
 pub use window::{Conv2d, PreparedConv2d};
 use winograd::{F2, F4, Source, Weights};
@@ -301,7 +301,7 @@ impl Conv3x3 {
             Algorithm::Direct => {
                 let grid = (self.out_h(), self.out_w());
                 let near = Neighbourhood::of_input(self, grid);
-                patches::product(isa, near, x, weights, self.k, patches::Target::whole(self.n, grid), epilogue, y);
+                Product { near, x, weights, k: self.k, target: Target::whole(self.n, grid), epilogue }.run(isa, y);
             }
         }
     }

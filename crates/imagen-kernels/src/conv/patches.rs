@@ -5,12 +5,13 @@
 //! stride 2.
 
 use super::Conv3x3;
-use crate::gemm::{DEPTH, Gemm, PackTransposedPanel, pack, packed_len};
+use crate::gemm::{Ahead, DEPTH, Gemm, PackTransposedPanel, Region, pack, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
-use crate::rows::{Epilogue, FinishRow, outer_in_parts};
+use crate::rows::{Epilogue, FinishRow, FinishRows, outer_in_parts};
 use crate::scratch;
 use crate::simd::Simd;
+use std::ptr;
 
 /// Rows that a unit of work copies and multiplies.
 const BLOCK: usize = 84;
@@ -107,7 +108,10 @@ impl Kernel for Fill {
                     } else {
                         let from = self.x.add(((picture * h + y as usize) * w + (x0 + skip as isize) as usize) * c);
                         let (zeros, len) = (skip * c, (end - skip) * c);
-                        to.write_bytes(0, zeros);
+                        // Mostly there is nothing to fill, and few numbers to copy.
+                        if zeros > 0 {
+                            to.write_bytes(0, zeros);
+                        }
                         let inner = to.add(zeros);
                         let mut q = 0;
                         while q + V::LANES <= len {
@@ -122,7 +126,9 @@ impl Kernel for Fill {
                                 last.store_first(inner.add(q), len - q);
                             }
                         }
-                        inner.add(len).write_bytes(0, width - zeros - len);
+                        if zeros + len < width {
+                            inner.add(len).write_bytes(0, width - zeros - len);
+                        }
                     }
                     to = to.add(width);
                 }
@@ -147,6 +153,11 @@ impl Target {
     /// All pixels of a batch, in order.
     pub(super) fn whole(n: usize, grid: (usize, usize)) -> Self {
         Self { n, grid, h: grid.0, w: grid.1, step: 1, top: 0, left: 0 }
+    }
+
+    /// Whether the pixels of the grid are those of the batch, in order.
+    fn is_whole(&self) -> bool {
+        self.grid == (self.h, self.w) && (self.step, self.top, self.left) == (1, 0, 0)
     }
 
     #[inline(always)]
@@ -188,29 +199,45 @@ impl Kernel for FinishPixels<'_> {
 }
 
 /// Neighbourhoods times packed weights (depth `near.len()`, k columns), through the epilogue to their targets.
-pub(super) fn product(
-    isa: Isa,
-    near: Neighbourhood,
-    x: &[f32],
-    weights: &[f32],
-    k: usize,
-    target: Target,
-    epilogue: Epilogue<'_>,
-    y: &mut [f32],
-) {
-    let depth = near.len();
-    let pixels = target.n * target.grid.0 * target.grid.1;
-    // Smaller blocks when there are few pixels, so that every thread has work; cut by shape alone.
-    let block = pixels.div_ceil(16).clamp(14, BLOCK);
-    let to = Shared::new(y);
-    for_each(pixels.div_ceil(block), |i| {
-        let first = i * block;
-        let m = block.min(pixels - first);
-        let mut area = scratch::take(block * (depth + k));
-        let (rows, results) = area.split_at_mut(block * depth);
-        // SAFETY: the area holds `block` rows of both; targets of different pixels do not overlap.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) near: Neighbourhood,
+    pub(super) x: &'a [f32],
+    pub(super) weights: &'a [f32],
+    pub(super) k: usize,
+    pub(super) target: Target,
+    pub(super) epilogue: Epilogue<'a>,
+}
+
+impl Product<'_> {
+    /// All of them.
+    pub(super) fn run(&self, isa: Isa, y: &mut [f32]) {
+        let grid = self.target.grid;
+        let pixels = self.target.n * grid.0 * grid.1;
+        // Smaller blocks when there are few pixels, so that every thread has work; cut by shape alone.
+        let block = pixels.div_ceil(16).clamp(14, BLOCK);
+        let y = Shared::new(y);
+        for_each(pixels.div_ceil(block), |i| {
+            let first = i * block;
+            // SAFETY: targets of different pixels do not overlap.
+            unsafe { self.block(isa, first, block.min(pixels - first), y) };
+        });
+    }
+
+    /// Pixels `first..first + m`, counted over all pictures.
+    ///
+    /// # Safety
+    /// `y` must be writable at their targets.
+    unsafe fn block(&self, isa: Isa, first: usize, m: usize, y: Shared) {
+        let Self { near, x, weights, k, target, epilogue } = *self;
+        let depth = near.len();
+        let in_order = target.is_whole();
+        let mut area = scratch::take(m * (depth + if in_order { 0 } else { k }));
+        let (rows, results) = area.split_at_mut(m * depth);
+        // SAFETY: the area holds m rows of both; the rest is the caller's.
         unsafe {
             isa.run(Fill { near, x: x.as_ptr(), first, count: m, to: rows.as_mut_ptr() });
+            let c = if in_order { y.get().add(first * k) } else { results.as_mut_ptr() };
             Gemm {
                 m,
                 k: depth,
@@ -220,22 +247,29 @@ pub(super) fn product(
                 a_col: 1,
                 b: weights.as_ptr(),
                 b_panel: depth * isa.panel(),
-                c: results.as_mut_ptr(),
+                c,
                 c_row: k,
                 accumulate: false,
             }
-            .run_deep(isa);
-            let (from, to) = (results.as_ptr(), to.get());
-            isa.run(FinishPixels { from, to, k, target, first, count: m, epilogue });
+            .run_deep_onto(isa, epilogue.bias.map_or(ptr::null(), <[f32]>::as_ptr), Ahead::NOTHING);
+            let epilogue = Epilogue { bias: None, ..epilogue };
+            if !in_order {
+                let (from, to) = (results.as_ptr(), y.get());
+                isa.run(FinishPixels { from, to, k, target, first, count: m, epilogue });
+            } else if !epilogue.is_none() {
+                isa.run(FinishRows { y: y.get(), first, rows: m, k, column: 0, n: k, epilogue });
+            }
         }
-    });
+    }
 }
 
 /// The gradient of the weights: for each tap, the transposed rows that it sees times gy. A unit of work is a tap and some
-/// outputs; it copies what it needs for itself, by blocks of pixels. Few channels take [`products`].
+/// outputs; it copies what it needs for itself, by blocks of pixels. Few weights take [`products`].
 pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     /// Bytes of copied rows at a time.
     const CACHE: usize = 1 << 18;
+    /// Most numbers of the gradient of which every part of the pixels may have its own.
+    const FEW: usize = 1 << 14;
     /// Outputs of a unit of work: some panels on every instruction set.
     const SPAN: usize = 64;
     let Conv3x3 { n, c, k, .. } = *conv;
@@ -244,7 +278,7 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
     if pixels == 0 {
         return gw.fill(0.0);
     }
-    if c < 16 {
+    if 9 * c * k <= FEW {
         return products(isa, Neighbourhood::of_input(conv, grid), x, gy, k, gw);
     }
     let panel = isa.panel();
@@ -286,12 +320,13 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
 /// Transposed neighbourhoods in `x` times the rows of `y` `[pixels, n]`, `to` `[near.len(), n]`, for short rows.
 pub(super) fn products(isa: Isa, near: Neighbourhood, x: &[f32], y: &[f32], n: usize, to: &mut [f32]) {
     let (width, pixels) = (near.len(), y.len() / n.max(1));
-    outer_in_parts(isa, [pixels, width, n], y, to, |first, count, rows| {
+    let left = |first: usize, count: usize, rows: &mut [f32]| {
         let (x, to) = (x.as_ptr(), rows.as_mut_ptr());
         // SAFETY: pixels of the batch; the rows have room for them.
         unsafe { isa.run(Fill { near, x, first, count, to }) };
-        to
-    });
+        to.cast_const()
+    };
+    outer_in_parts(isa, [pixels, width, n], y, to, left, |_, _| Region::NONE, None);
 }
 
 /// Neighbourhoods `first..first + count` into rows, on all threads.
@@ -312,24 +347,28 @@ pub(super) fn fill(isa: Isa, near: Neighbourhood, x: &[f32], first: usize, count
 ///
 /// Input row i is seen by output rows o with `i = 2 o - 1 + r`. An even i has one, `o = i / 2` through r = 1; an odd
 /// i has two, `o = (i - 1) / 2` through r = 2 and the next through r = 0. Columns likewise: four classes of pixels,
-/// each a small convolution of gy.
+/// each a small convolution of gy. A unit of work is a few rows of all four, which lie between each other.
 pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+    const CLASSES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
     let Conv3x3 { n, h, w: width, c, k, .. } = *conv;
     let taps = |odd: usize| if odd == 1 { &[2, 0][..] } else { &[1][..] };
-    let mut packed = scratch::take(packed_len(isa, 4 * k, c));
-    for (top, left) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+    let panel = isa.panel();
+    let mut packed = scratch::take(packed_len(isa, 9 * k, c));
+    let mut start = 0;
+    let classes = CLASSES.map(|(top, left)| {
         let (rows, columns) = (taps(top), taps(left));
         let depth = rows.len() * columns.len() * k;
         // The taps' weights, transposed, one below the other.
-        let to = Shared::new(&mut packed);
-        for_each(c.div_ceil(isa.panel()), |j| {
+        let first = start;
+        start += packed_len(isa, depth, c);
+        let to = Shared::new(&mut packed[first..start]);
+        for_each(c.div_ceil(panel), |j| {
             for (i, (r, s)) in rows.iter().flat_map(|r| columns.iter().map(move |s| (r, s))).enumerate() {
-                let first = j * isa.panel();
                 // SAFETY: tap (r, s) of w is c rows of k; panels do not overlap, taps follow each other in them.
                 unsafe {
                     let x = w.as_ptr().add((r * 3 + s) * c * k);
-                    let to = to.get().add((j * depth + i * k) * isa.panel());
-                    isa.run(PackTransposedPanel { x, row: k, k, n: c, first, to });
+                    let to = to.get().add((j * depth + i * k) * panel);
+                    isa.run(PackTransposedPanel { x, row: k, k, n: c, first: j * panel, to });
                 }
             }
         });
@@ -345,9 +384,30 @@ pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32]
             rows: rows.len(),
             columns: columns.len(),
         };
-        let target = Target { n, grid, h, w: width, step: 2, top, left };
-        product(isa, near, gy, &packed, c, target, Epilogue::NONE, gx);
-    }
+        (first..start, near, Target { n, grid, h, w: width, step: 2, top, left })
+    });
+    let classes = classes.map(|(part, near, target)| {
+        let weights = &packed[part];
+        Product { near, x: gy, weights, k: c, target, epilogue: Epilogue::NONE }
+    });
+    let (rows, columns) = classes[0].target.grid;
+    // As many as make a block, fewer where there are few; cut by shape alone.
+    let width = columns.max(1);
+    let band = (BLOCK / width).min((n * rows).div_ceil(16)).max(14usize.div_ceil(width)).clamp(1, rows.max(1));
+    let bands = rows.div_ceil(band);
+    let gx = Shared::new(gx);
+    for_each(n * bands, |i| {
+        let (picture, top) = (i / bands, i % bands * band);
+        for class in &classes {
+            let (rows, columns) = class.target.grid;
+            let pixels = top * columns..(top + band).min(rows).max(top) * columns;
+            for first in pixels.clone().step_by(BLOCK) {
+                let first_of_all = picture * rows * columns + first;
+                // SAFETY: targets of different pixels and classes do not overlap.
+                unsafe { class.block(isa, first_of_all, BLOCK.min(pixels.end - first), gx) };
+            }
+        }
+    });
 }
 
 /// `w[2 - r, 2 - s, k, c]` to `[r, s, c, k]`, number by number; convolutions that come here have few channels.

@@ -6,10 +6,11 @@
 use super::Conv3x3;
 use super::patches::{self, Neighbourhood};
 use crate::gemm::{self, Gemm};
-use crate::isa::Isa;
+use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::rows::Epilogue;
 use crate::scratch;
+use crate::simd::Simd;
 
 /// Output rows of one unit of work; one more is computed on either side.
 const BAND: usize = 8;
@@ -52,36 +53,77 @@ pub(super) fn forward(isa: Isa, conv: &Conv3x3, x: &[f32], weights: &[f32], epil
             }
             .run_deep(isa);
         }
-        for row in top..bottom {
-            // SAFETY: row `row` of the picture in y; rows do not overlap.
-            let out = unsafe { std::slice::from_raw_parts_mut(to.get().add((picture * h + row) * w * k), w * k) };
-            match epilogue.bias {
-                Some(bias) => out.chunks_exact_mut(k).for_each(|pixel| pixel.copy_from_slice(bias)),
-                None => out.fill(0.0),
-            }
-            for tap in 0..9 {
-                let (r, s) = (tap / 3, tap % 3);
-                let Some(from) = (row + r).checked_sub(1).filter(|&from| from < h) else { continue };
-                let from = &taps[(from - above) * w * width..][..w * width];
-                // Output column j sees input column j + s - 1.
-                let columns = 1usize.saturating_sub(s)..w.min((w + 1).saturating_sub(s));
-                for j in columns {
-                    let from = &from[(j + s - 1) * width + tap * k..][..k];
-                    for (y, t) in out[j * k..][..k].iter_mut().zip(from) {
-                        *y += t;
-                    }
-                }
-            }
-            if let Some(residual) = epilogue.residual {
-                let residual = &residual[(picture * h + row) * w * k..][..w * k];
-                out.iter_mut().zip(residual).for_each(|(y, x)| *y += x);
-            }
-            if epilogue.scale != 1.0 {
-                out.iter_mut().for_each(|y| *y *= epilogue.scale);
-            }
-            debug_assert!(epilogue.least == f32::NEG_INFINITY, "rectified results have another algorithm");
+        // SAFETY: the taps of rows above..below; rows top..bottom of the picture in y, which no other unit writes.
+        unsafe {
+            isa.run(SumShifted {
+                taps: taps.as_ptr(),
+                above: (above, below),
+                rows: (top, bottom),
+                w,
+                k,
+                first: picture * h * w,
+                epilogue,
+                y: to.get(),
+            });
         }
     });
+}
+
+/// y = epilogue of the sum of nine shifted results, for some rows of a picture.
+///
+/// Contract: `taps` holds w pixels of 9 k numbers for the picture's rows `above`, one more than `rows` on either side where
+/// the picture has them; `y` is writable for the picture, whose first pixel is number `first`; the epilogue was checked.
+struct SumShifted<'a> {
+    taps: *const f32,
+    above: (usize, usize),
+    rows: (usize, usize),
+    w: usize,
+    k: usize,
+    first: usize,
+    epilogue: Epilogue<'a>,
+    y: *mut f32,
+}
+
+impl Kernel for SumShifted<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Self { w, k, epilogue, .. } = self;
+        let width = 9 * k;
+        let (above, below) = self.above;
+        for row in self.rows.0..self.rows.1 {
+            // The taps that look into the picture: tap (r, s) of the pixel in row + r - 1, j + s - 1.
+            let rows = (row == 0) as usize..3.min(below + 1 - row);
+            for j in 0..w {
+                let columns = (j == 0) as usize..3.min(w + 1 - j);
+                let mut q = 0;
+                while q < k {
+                    let n = k - q;
+                    // SAFETY: by the contract.
+                    unsafe {
+                        let mut sum = match epilogue.bias {
+                            Some(bias) => V::load_up_to(bias.as_ptr().add(q), n),
+                            None => V::splat(0.0),
+                        };
+                        for r in rows.clone() {
+                            let pixels = self.taps.add(((row + r - 1 - above) * w + j) * width + r * 3 * k + q);
+                            for s in columns.clone() {
+                                let pixel = pixels.wrapping_add(s * (width + k)).wrapping_sub(width);
+                                sum = sum + V::load_up_to(pixel, n);
+                            }
+                        }
+                        let at = (self.first + row * w + j) * k + q;
+                        if let Some(residual) = epilogue.residual {
+                            sum = sum + V::load_up_to(residual.as_ptr().add(at), n);
+                        }
+                        epilogue.end(sum).store_up_to(self.y.add(at), n);
+                    }
+                    q += V::LANES;
+                }
+            }
+        }
+    }
 }
 
 /// The gradient of the weights: the neighbourhoods of gy, in which tap (r, s) is at (2 - r, 2 - s), transposed, times x.

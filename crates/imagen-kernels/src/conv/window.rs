@@ -1,7 +1,7 @@
 //! Convolutions with any window, stride and padding, for inference, with the rectifier that mostly follows them.
 
 use super::FEW;
-use super::patches::{self, Neighbourhood, Target};
+use super::patches::{Neighbourhood, Product, Target};
 use super::winograd::{self, F4, Source, Tiling, Weights};
 use crate::gemm::{self, packed_len};
 use crate::isa::Isa;
@@ -101,7 +101,7 @@ impl Conv2d {
         }
         let [top, left] = padding.map(|zeros| -(zeros as isize));
         let near = Neighbourhood { h, w: width, c, grid, step: stride, top, left, rows, columns };
-        patches::product(w.isa, near, x, &w.data, k, Target::whole(n, grid), epilogue, y);
+        Product { near, x, weights: &w.data, k, target: Target::whole(n, grid), epilogue }.run(w.isa, y);
     }
 
     fn is_winograd(&self) -> bool {
