@@ -58,7 +58,7 @@ impl Gemm {
         debug_assert!(bias.is_null() || !self.accumulate, "a bias is what sums begin with");
         if self.k == 0 && !self.accumulate {
             // SAFETY: no depth: C is the bias, or zero.
-            return unsafe { isa.run(Onto { product: self, bias, ahead }) };
+            return unsafe { isa.run(Onto::<false> { product: self, bias, ahead }) };
         }
         let mut p = 0;
         while p < self.k {
@@ -73,8 +73,25 @@ impl Gemm {
             };
             let bias = if p == 0 { bias } else { ptr::null() };
             // SAFETY: a slice of the whole product.
-            unsafe { isa.run(Onto { product: part, bias, ahead: if p == 0 { ahead } else { Ahead::NOTHING } }) };
+            unsafe { part.run_onto(isa, bias, if p == 0 { ahead } else { Ahead::NOTHING }) };
             p += DEPTH;
+        }
+    }
+}
+
+impl Gemm {
+    /// The product on top of a row of n numbers, which may be null; asks for the memory `ahead`.
+    ///
+    /// # Safety
+    /// `isa` must be available and the contract of [`Gemm`] must hold.
+    pub(crate) unsafe fn run_onto(self, isa: Isa, bias: *const f32, ahead: Ahead) {
+        // SAFETY: passed on.
+        unsafe {
+            if ahead.is_nothing() {
+                isa.run(Onto::<false> { product: self, bias, ahead });
+            } else {
+                isa.run(Onto::<true> { product: self, bias, ahead });
+            }
         }
     }
 }
@@ -85,15 +102,15 @@ impl Kernel for Gemm {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         // SAFETY: passed on.
-        unsafe { Onto { product: self, bias: ptr::null(), ahead: Ahead::NOTHING }.run::<V>() };
+        unsafe { Onto::<false> { product: self, bias: ptr::null(), ahead: Ahead::NOTHING }.run::<V>() };
     }
 }
 
-/// A product on top of a row of n numbers, which may be null, and what to ask for on the way.
-pub(crate) struct Onto {
-    pub(crate) product: Gemm,
-    pub(crate) bias: *const f32,
-    pub(crate) ahead: Ahead,
+/// A product on top of a row of n numbers, which may be null, and what to ask for on the way if `ASK`.
+struct Onto<const ASK: bool> {
+    product: Gemm,
+    bias: *const f32,
+    ahead: Ahead,
 }
 
 /// Memory that will be needed next: it is asked for on the way, a little with every block of a product, so that it arrives
@@ -142,6 +159,8 @@ struct Lines {
 }
 
 impl Lines {
+    const NONE: Self = Self { region: Region::NONE, at: ptr::null(), in_row: 0, left: 0 };
+
     #[inline(always)]
     fn next(&mut self) -> Option<*const f32> {
         self.left = self.left.checked_sub(1)?;
@@ -165,6 +184,8 @@ struct Asking {
 }
 
 impl Asking {
+    const NOTHING: Self = Self { read: [Lines::NONE; 2], write: Lines::NONE, each: [0; 3] };
+
     fn new(ahead: Ahead, steps: usize) -> Self {
         let (read, write) = (ahead.read.map(Region::lines), ahead.write.lines());
         let each = [read[0].left, read[1].left, write.left].map(|lines| lines.div_ceil(steps.max(1)));
@@ -187,6 +208,10 @@ impl Asking {
 impl Ahead {
     pub(crate) const NOTHING: Self = Self { read: [Region::NONE; 2], write: Region::NONE };
 
+    fn is_nothing(&self) -> bool {
+        self.read[0].rows + self.read[1].rows + self.write.rows == 0
+    }
+
     /// What will be read.
     pub(crate) fn read(read: [Region; 2]) -> Self {
         Self { read, ..Self::NOTHING }
@@ -198,7 +223,7 @@ const LINE: usize = 16;
 /// Steps of depth in one round of the inner loop.
 const UNROLL: usize = 4;
 
-impl Kernel for Onto {
+impl<const ASK: bool> Kernel for Onto<ASK> {
     type Output = ();
 
     #[inline(always)]
@@ -209,9 +234,9 @@ impl Kernel for Onto {
         // SAFETY: passed on.
         unsafe {
             match (product.a_row, product.a_col) {
-                (ROW, 1) => product.all::<V, ROW, 1>(bias, ahead),
-                (_, 1) => product.all::<V, 0, 1>(bias, ahead),
-                _ => product.all::<V, 1, 0>(bias, ahead),
+                (ROW, 1) if !ASK => product.all::<V, false, ROW, 1>(bias, ahead),
+                (_, 1) => product.all::<V, ASK, 0, 1>(bias, ahead),
+                _ => product.all::<V, ASK, 1, 0>(bias, ahead),
             }
         }
     }
@@ -219,9 +244,9 @@ impl Kernel for Onto {
 
 /// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
 macro_rules! with_rows {
-    ($self:ident, $most:ident, $rows:ident, $v:ty, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr, $bias:expr, $asking:expr; $($r:literal)*) => {
+    ($self:ident, $most:ident, $rows:ident, $v:ty, $ask:ident, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr, $bias:expr, $asking:expr; $($r:literal)*) => {
         match $rows {
-            $($r if $most >= $r => $self.block::<$v, $row, $col, $vectors, $r>($i, $j, $bias, $asking),)*
+            $($r if $most >= $r => $self.block::<$v, $ask, $row, $col, $vectors, $r>($i, $j, $bias, $asking),)*
             _ => unreachable!("a group has 1..=most rows"),
         }
     };
@@ -244,12 +269,12 @@ macro_rules! each_row {
 impl Gemm {
     /// The whole product; rows and columns of A are `ROW` and `COL` apart where those are not 0.
     #[inline(always)]
-    unsafe fn all<V: Simd, const ROW: usize, const COL: usize>(&self, bias: *const f32, ahead: Ahead) {
+    unsafe fn all<V: Simd, const ASK: bool, const ROW: usize, const COL: usize>(&self, bias: *const f32, ahead: Ahead) {
         if self.m == 0 {
             return;
         }
         let panels = self.n.div_ceil(2 * V::LANES);
-        let mut asking = None;
+        let mut asking = Asking::NOTHING;
         for j in 0..panels {
             let narrow = self.n - j * 2 * V::LANES <= V::LANES;
             // A panel of one vector has room for twice the rows.
@@ -266,16 +291,21 @@ impl Gemm {
             // Rows in nearly equal groups rather than full ones and a small rest.
             let groups = self.m.div_ceil(most);
             let (short, longer) = (self.m / groups, self.m % groups);
-            let asking = asking.get_or_insert_with(|| Asking::new(ahead, panels * groups * (self.k / UNROLL)));
+            if ASK && j == 0 {
+                asking = Asking::new(ahead, panels * groups * (self.k / UNROLL));
+            }
+            let asking = &mut asking;
             let mut i = 0;
             for group in 0..groups {
                 let rows = short + usize::from(group < longer);
                 // SAFETY: rows i.. and panel j are inside the product.
                 unsafe {
                     if narrow {
-                        with_rows!(self, most, rows, V, ROW, COL, 1, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        /// Little to multiply: nothing to hide behind.
+                        const NEVER: bool = false;
+                        with_rows!(self, most, rows, V, NEVER, ROW, COL, 1, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     } else {
-                        with_rows!(self, most, rows, V, ROW, COL, 2, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, most, rows, V, ASK, ROW, COL, 2, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
@@ -285,7 +315,7 @@ impl Gemm {
 
     /// Rows i..i + R, the first N vectors of panel j.
     #[inline(always)]
-    unsafe fn block<V: Simd, const ROW: usize, const COL: usize, const N: usize, const R: usize>(
+    unsafe fn block<V: Simd, const ASK: bool, const ROW: usize, const COL: usize, const N: usize, const R: usize>(
         &self,
         i: usize,
         j: usize,
@@ -316,7 +346,9 @@ impl Gemm {
             }
             let mut b = self.b.add(j * self.b_panel);
             for _ in 0..self.k / UNROLL {
-                asking.step();
+                if ASK {
+                    asking.step();
+                }
                 steps::<V, N, R, UNROLL>(a, a_row, a_col, b, &mut sums);
                 a = a.map(|a| a.wrapping_add(UNROLL * a_col));
                 b = b.wrapping_add(UNROLL * 2 * lanes);

@@ -3,7 +3,7 @@
 //! A product reads packed weights. Packing moves each weight three times, which many rows hide and few do not: weights
 //! that stay the same can be kept packed ([`Linear::prepare`]), and for few rows they are packed in the cache, block by block.
 
-use crate::gemm::{Ahead, Gemm, Onto, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len};
+use crate::gemm::{Ahead, Gemm, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow, FinishRows, Outer};
@@ -222,7 +222,7 @@ fn few_rows(
             let product = Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate };
             let ahead = Ahead::read([lies(depths.end..depth.min(depths.end + ROW), column..column + n), Region::NONE]);
             // SAFETY: the operands were made above.
-            unsafe { isa.run(Onto { product, bias: ptr::null(), ahead }) };
+            unsafe { product.run_onto(isa, ptr::null(), ahead) };
         }
         for r in 0..rows {
             let bias = epilogue.bias.map(|b| &b[column..column + n]);

@@ -1,7 +1,7 @@
 //! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
 //! and products that sum over rows (weight gradients).
 
-use crate::gemm::{Ahead, DEPTH, Gemm, Onto, PackPanel, Region, packed_len};
+use crate::gemm::{Ahead, DEPTH, Gemm, PackPanel, Region, packed_len};
 use crate::isa::{Isa, Kernel};
 use crate::pool::{Shared, for_each};
 use crate::scratch;
@@ -280,7 +280,7 @@ pub(crate) fn outer_in_parts(
                     isa.run(SumRows { x, rows: count, row: panel, k, sums: c.add(m * n + j), accumulate });
                 }
                 let product = Gemm { m, k, n: width, a, a_row: 1, a_col: m, b, b_panel, c, c_row: n, accumulate };
-                isa.run(Onto { product, bias: ptr::null(), ahead });
+                product.run_onto(isa, ptr::null(), ahead);
             }
         }
     });
