@@ -13,7 +13,7 @@ use super::super::Conv3x3;
 use super::tiles::{InputTiles, Layout, Tiling, UpstreamTiles};
 use super::transform::Transform;
 use super::weights::WeightGradient;
-use super::{CACHE, ROUND, SKEW};
+use super::{CACHE, SKEW};
 use crate::gemm::{DEPTH, Gemm};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
@@ -28,6 +28,11 @@ const ROWS: usize = 48;
 const COLUMNS: usize = 64;
 /// Channels of a chunk of V: what a product reads of it is then contiguous.
 const CHUNK: usize = SKEW;
+/// Bytes of V and Z of one round in the schedule by panels: all threads write and read them, which is quick as long as the
+/// shared cache holds them.
+const ROUND: usize = 5 << 20;
+/// Tiles by which a round is shorter or longer.
+const STEP: usize = 64;
 /// Bytes of dU up to which a thread keeps one of its own.
 const OWN: usize = 5 << 18;
 
@@ -213,7 +218,7 @@ impl Call<'_> {
     fn by_panels<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
         let Self { isa, c, k, ref tiling, z_row, .. } = *self;
         let panel = isa.panel();
-        let most = (ROUND / self.tile_bytes::<T>() / DEPTH * DEPTH).max(DEPTH).min(tiling.count);
+        let most = (ROUND / self.tile_bytes::<T>() / STEP * STEP).max(STEP).min(tiling.count);
         let (layout, z_plane) = (Layout::new::<T>(c, most, CHUNK), most * z_row + SKEW);
         let mut v = scratch::take(layout.len(c));
         let mut z = scratch::take(T::POINTS * z_plane);

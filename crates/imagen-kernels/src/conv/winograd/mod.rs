@@ -39,7 +39,7 @@ use weights::WeightTransform;
 
 /// Bytes of V and M (or Z) that one thread keeps in its second-level cache.
 const CACHE: usize = 1 << 19;
-/// Bytes of V (and Z) in one round of the schedule by panels.
+/// Bytes of V in one round of the schedule by panels.
 const ROUND: usize = 24 << 20;
 /// Tiles of one unit of work in the schedule by panels.
 const BLOCK: usize = 112;

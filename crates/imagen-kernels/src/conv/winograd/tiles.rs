@@ -9,7 +9,7 @@ use super::SKEW;
 use super::transform::Transform;
 use crate::isa::Kernel;
 use crate::rows::Epilogue;
-use crate::simd::{Simd, prefetch};
+use crate::simd::{Simd, prefetch, prefetch_write};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -216,7 +216,7 @@ impl<T: Transform> OutputTiles<'_, T> {
         if q.is_multiple_of(LINE) {
             for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
                 let at = (pixel + i * self.tiling.out.1 + j + T::OUT) * self.k + self.first + q;
-                prefetch(self.y.wrapping_add(at));
+                prefetch_write(self.y.wrapping_add(at));
                 if let Some(residual) = self.epilogue.residual {
                     prefetch(residual.as_ptr().wrapping_add(at));
                 }
