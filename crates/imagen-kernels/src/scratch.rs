@@ -78,10 +78,16 @@ impl DerefMut for Aligned {
     }
 }
 
-/// A buffer that returns to the free list when dropped.
+/// A buffer that returns to the free list when dropped, if it came from there.
 pub(crate) struct Scratch {
     buffer: Option<Aligned>,
     len: usize,
+    returns: bool,
+}
+
+/// A buffer of `len` numbers, all zero, that goes back to the system when dropped: for what is kept.
+pub(crate) fn keep(len: usize) -> Scratch {
+    Scratch { buffer: Some(Aligned::new(len)), len, returns: false }
 }
 
 /// A buffer of `len` numbers with unspecified contents.
@@ -93,11 +99,14 @@ pub(crate) fn take(len: usize) -> Scratch {
         .min_by_key(|&i| free[i].capacity());
     let buffer = fit.map(|i| free.swap_remove(i));
     drop(free);
-    Scratch { buffer: Some(buffer.unwrap_or_else(|| Aligned::new(len))), len }
+    Scratch { buffer: Some(buffer.unwrap_or_else(|| Aligned::new(len))), len, returns: true }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if !self.returns {
+            return;
+        }
         let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         free.extend(self.buffer.take());
         if free.len() > KEEP {

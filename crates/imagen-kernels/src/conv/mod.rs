@@ -26,7 +26,7 @@ use crate::expect_len;
 use crate::gemm;
 use crate::isa::Isa;
 use crate::rows::{Epilogue, column_sums};
-use crate::scratch::{self, Aligned};
+use crate::scratch::{self, Scratch};
 use patches::{Neighbourhood, Product, Target};
 pub use stored::StoredConv;
 pub use window::{Conv2d, PreparedConv2d};
@@ -57,7 +57,7 @@ pub struct Prepared {
     c: usize,
     k: usize,
     stride: usize,
-    data: Aligned,
+    data: Scratch,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -123,6 +123,13 @@ impl Conv3x3 {
         self.prepare_as(self.prepared_algorithm(), w)
     }
 
+    /// As [`Conv3x3::prepare`], for a few calls: the memory is the next one's when the weights are dropped.
+    pub fn prepare_briefly(&self, w: &[f32]) -> Prepared {
+        self.check_stride();
+        expect_len("w", w, 9 * self.c * self.k);
+        self.prepare_from(self.prepared_algorithm(), Weights::Plain(w), scratch::take)
+    }
+
     /// As [`Conv3x3::prepare`], for an algorithm of the caller's choice.
     ///
     /// # Panics
@@ -130,17 +137,17 @@ impl Conv3x3 {
     pub fn prepare_as(&self, algorithm: Algorithm, w: &[f32]) -> Prepared {
         self.check_stride();
         expect_len("w", w, 9 * self.c * self.k);
-        self.prepare_from(algorithm, Weights::Plain(w))
+        self.prepare_from(algorithm, Weights::Plain(w), scratch::keep)
     }
 
-    fn prepare_from(&self, algorithm: Algorithm, weights: Weights<'_>) -> Prepared {
+    fn prepare_from(&self, algorithm: Algorithm, weights: Weights<'_>, memory: fn(usize) -> Scratch) -> Prepared {
         assert!(
             self.stride == 1 || algorithm == Algorithm::Direct,
             "{algorithm:?} needs stride 1, not {}",
             self.stride
         );
         let isa = Isa::current();
-        let mut data = Aligned::new(self.prepared_len(isa, algorithm));
+        let mut data = memory(self.prepared_len(isa, algorithm));
         self.prepare_into(isa, algorithm, weights, &mut data);
         Prepared { algorithm, isa, c: self.c, k: self.k, stride: self.stride, data }
     }
@@ -180,8 +187,8 @@ impl Conv3x3 {
         Conv3x3 { c: k, k: c, ..*self }.run_once(isa, gy, Weights::Flipped(w), Epilogue::NONE, gx);
     }
 
-    /// The weights as [`Conv3x3::grad_input`] reads them, transformed once, for many calls of
-    /// [`Conv3x3::grad_input_prepared`].
+    /// The weights as [`Conv3x3::grad_input`] reads them, transformed once, for a few calls of
+    /// [`Conv3x3::grad_input_prepared`]; the memory is the next one's when they are dropped.
     ///
     /// # Panics
     /// Also if the stride is not 1.
@@ -190,7 +197,7 @@ impl Conv3x3 {
         assert!(stride == 1, "the data gradient of stride {stride} reads the weights as they are");
         expect_len("w", w, 9 * c * k);
         let back = Self { c: k, k: c, ..*self };
-        back.prepare_from(back.prepared_algorithm(), Weights::Flipped(w))
+        back.prepare_from(back.prepared_algorithm(), Weights::Flipped(w), scratch::take)
     }
 
     /// [`Conv3x3::grad_input`] with weights from [`Conv3x3::prepare_flipped`].

@@ -147,7 +147,7 @@ enum Way {
 /// `calls` in a row.
 fn of_step(shape: Conv3x3, w: &T, way: Way, calls: usize) -> Option<Arc<conv::Prepared>> {
     let (keeper, prepare): (_, Prepare) = match way {
-        Way::Forward => (&OF_THE_STEP[0], Conv3x3::prepare),
+        Way::Forward => (&OF_THE_STEP[0], Conv3x3::prepare_briefly),
         Way::Back if shape.stride == 1 => (&OF_THE_STEP[1], Conv3x3::prepare_flipped),
         Way::Back => return None,
     };
