@@ -111,7 +111,8 @@ impl Kernel for FinishRows<'_> {
             // SAFETY: n numbers of a row.
             unsafe {
                 let y = self.y.add(row * k + column);
-                FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { bias, residual, ..epilogue } }.run::<V>();
+                FinishRow { from: y, to: y, row: 0, k: n, epilogue: Epilogue { bias, residual, ..epilogue } }
+                    .run::<V>();
             }
         }
     }
@@ -317,7 +318,8 @@ impl Outer<'_> {
         if rows == 0 || (m * n <= FEW && rows >= 1024) {
             // SAFETY: row `first` of A; its columns lie next to each other.
             let left = |first: usize, _: usize, _: &mut [f32]| unsafe { self.a.as_ptr().add(first * m) };
-            let following = |first: usize, count: usize| Region::stretch(self.a.as_ptr().wrapping_add(first * m), count * m);
+            let following =
+                |first: usize, count: usize| Region::stretch(self.a.as_ptr().wrapping_add(first * m), count * m);
             return outer_in_parts(isa, [rows, m, n], self.b, c, left, following, sums);
         }
         if let Some(sums) = sums {

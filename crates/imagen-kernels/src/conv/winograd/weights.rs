@@ -89,7 +89,16 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
 
     /// A tap of `rows` inputs and `n` outputs, turned the right way round, zero beyond.
     #[inline(always)]
-    unsafe fn turn<V: Simd>(&self, w: &[f32], tap: usize, first: usize, rows: usize, q: usize, n: usize, to: &mut [f32]) {
+    unsafe fn turn<V: Simd>(
+        &self,
+        w: &[f32],
+        tap: usize,
+        first: usize,
+        rows: usize,
+        q: usize,
+        n: usize,
+        to: &mut [f32],
+    ) {
         let from = ((8 - tap) * self.k + q) * self.c + first;
         if rows == V::LANES && n >= V::LANES {
             // SAFETY: whole blocks inside the tap and the buffer.
@@ -118,7 +127,8 @@ impl<T: Transform> WeightTransform<'_, T> {
                     let (next, after) = if t < 8 { (first, t + 1) } else { (first + TOGETHER, 0) };
                     for i in 0..count {
                         ask::<V>(start(next + i, after));
-                        let (from, to) = (start(first + i, t), taps.as_mut_ptr().add((t * TOGETHER + i) * 2 * V::LANES));
+                        let (from, to) =
+                            (start(first + i, t), taps.as_mut_ptr().add((t * TOGETHER + i) * 2 * V::LANES));
                         if width >= 2 * V::LANES {
                             V::load(from).store(to);
                             V::load(from.add(V::LANES)).store(to.add(V::LANES));
@@ -191,9 +201,7 @@ impl<T: Transform> WeightTransform<'_, T> {
                 for i in 0..last - first {
                     let to = (first - self.channels.start + i) * 2 * V::LANES + half;
                     // SAFETY: a panel in every plane.
-                    unsafe {
-                        self.channel::<V>(taps.as_ptr().add(i * V::LANES), TOGETHER * V::LANES, self.to.add(to))
-                    };
+                    unsafe { self.channel::<V>(taps.as_ptr().add(i * V::LANES), TOGETHER * V::LANES, self.to.add(to)) };
                 }
             }
         }
