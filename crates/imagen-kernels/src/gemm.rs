@@ -168,7 +168,7 @@ impl Lines {
         self.in_row -= 1;
         self.at = at.wrapping_add(LINE);
         if self.in_row == 0 {
-            self.at = self.at.wrapping_add(self.region.row - self.region.lines * LINE);
+            self.at = self.at.wrapping_add(self.region.row).wrapping_sub(self.region.lines * LINE);
             self.in_row = self.region.lines;
         }
         Some(at)
