@@ -6,6 +6,8 @@ import platform
 import subprocess
 from collections import defaultdict
 
+from works import TRAINING_LONGER
+
 MEBIBYTE = 1 << 20
 
 
@@ -29,7 +31,7 @@ def heading(options):
         ("command", f"`{command(options)}`"),
         ("commit", commit),
         ("peer", f"PyTorch {torch}, Python {platform.python_version()}"),
-        ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender, medians"),
+        ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender, of training steps {TRAINING_LONGER * options.seconds:g} s, medians"),
         ("threads", str(options.threads)),
         ("load before", f"{os.getloadavg()[0]:.1f} runnable processes in the last minute"),
     ]
