@@ -31,7 +31,8 @@ def heading(options):
         ("command", f"`{command(options)}`"),
         ("commit", commit),
         ("peer", f"PyTorch {torch}, Python {platform.python_version()}"),
-        ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender, of training steps {TRAINING_LONGER * options.seconds:g} s, medians"),
+        ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender "
+                   f"({TRAINING_LONGER * options.seconds:g} s for training steps), medians"),
         ("threads", str(options.threads)),
         ("load before", f"{os.getloadavg()[0]:.1f} runnable processes in the last minute"),
     ]

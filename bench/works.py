@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 BASE = "recipes/fluent-emoji/base.toml"
 SR256 = "recipes/fluent-emoji/sr256.toml"
+# a training takes step after step: its rounds are so many times longer, so that they hold several
 TRAINING_LONGER = 10
 
 
@@ -25,8 +26,6 @@ class Work:
     heads: int = 0
     # relative distance of results; Winograd's rounding adds up over the layers
     bound: float = 1e-4
-    # a training takes step after step: its rounds are longer, so that they hold several
-    longer: int = 1
     # takes gigabytes and a minute: not for --quick
     large: bool = False
     # numbers for the table of scaling
@@ -35,6 +34,10 @@ class Work:
     @property
     def slug(self):
         return "".join(c if c.isalnum() else "-" for c in f"{self.group} {self.name}")
+
+    def least(self, seconds):
+        """Least length of a round of this work, where that of others is `seconds`."""
+        return seconds * TRAINING_LONGER if self.kind == "train" else seconds
 
 
 def recipe_batch(path):
@@ -65,8 +68,7 @@ def training_steps():
         ("base of the default model, {} × 64²", BASE, recipe_batch(BASE), 16),
         ("sr256 of the default model, {} crops", SR256, recipe_batch(SR256), 16),
     ]:
-        yield network("training step", name.format(batch), what, batch, tokens, ["--train"],
-                      kind="train", bound=1e-3, longer=TRAINING_LONGER)
+        yield network("training step", name.format(batch), what, batch, tokens, ["--train"], kind="train", bound=1e-3)
 
 
 def operations():
