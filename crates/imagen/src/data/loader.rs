@@ -6,7 +6,7 @@
 //! resume changes what the p-th example is, and a checkpoint needs to keep one number.
 //!
 //! A picture that cannot be read, or is smaller than is asked for, is counted and named, and the next usable one of the
-//! order takes its place; too many of them stop the run. Prepared pictures are kept as bytes up to a budget; what is
+//! order takes its place; too many of them stop the run. Of an endless set, example p is its p-th picture. Prepared pictures are kept as bytes up to a budget; what is
 //! kept changes the speed and nothing else.
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use super::source::Source;
+use super::source::compose::World;
+use super::source::{Source, Split};
 use super::transform::{Sample, Transform};
 use crate::error::{Error, Result};
 use crate::image::{DecodeOptions, Picture};
@@ -89,10 +90,10 @@ pub struct Pixels {
 pub struct Batch {
     /// Position of the first example; the next batch begins at `position + n`.
     pub position: u64,
-    /// Which of [`Source::examples`] they are.
+    /// Which of [`Source::examples`] they are; of an endless set, their numbers there.
     pub examples: Vec<usize>,
-    /// Which of [`Source::captions`] each drew; `None` in an unconditional set.
-    pub captions: Vec<Option<usize>>,
+    /// The caption that each drew; `None` in an unconditional set.
+    pub captions: Vec<Option<String>>,
     /// The pictures or windows.
     pub pictures: Pixels,
     /// The same windows at the lower resolution, for super-resolution.
@@ -107,6 +108,8 @@ struct Inner {
     source: Source,
     transform: Transform,
     deal: Deal,
+    /// Whether the training pictures of an endless set are dealt, not the sample of it that is listed.
+    deals_world: bool,
     /// The pictures of each concept, where those are dealt.
     concepts: Option<Vec<Vec<usize>>>,
     options: LoaderOptions,
@@ -151,12 +154,15 @@ impl Loader {
         if !(0.0..=1.0).contains(&deal.max_bad) {
             return Err(Error::usage("max_bad is a part of the pictures, from 0 to 1"));
         }
+        let deals_world =
+            source.world().is_some() && source.examples().iter().all(|example| example.split == Split::Train);
         let concepts = deal.by_concept.then(|| source.concepts());
         let kept = (0..source.examples().len()).map(|_| OnceLock::new()).collect();
         Ok(Self(Arc::new(Inner {
             source,
             transform,
             deal,
+            deals_world,
             concepts,
             options,
             kept,
@@ -276,9 +282,15 @@ impl Inner {
         };
         for position in position..position + n as u64 {
             let key = Rng::new(self.deal.seed).fold(DRAW).fold(position);
-            let (example, Sample { picture, low_res }) = self.sample(position, key)?;
+            let (example, caption, Sample { picture, low_res }) = match self.source.world() {
+                Some(world) if self.deals_world => self.composed(world, position, key)?,
+                _ => {
+                    let (example, sample) = self.sample(position, key)?;
+                    (example, self.caption(example, key), sample)
+                }
+            };
             batch.examples.push(example);
-            batch.captions.push(self.caption(example, key));
+            batch.captions.push(caption);
             batch.pictures.values.extend_from_slice(picture.values());
             if let (Some(block), Some(low_res)) = (&mut batch.low_res, low_res) {
                 block.values.extend_from_slice(low_res.values());
@@ -287,12 +299,26 @@ impl Inner {
         Ok(batch)
     }
 
+    /// Picture `position` of an endless set.
+    fn composed(&self, world: &World, position: u64, key: Rng) -> Result<(usize, Option<String>, Sample)> {
+        let mut captions = world.captions(Split::Train, position)?;
+        let caption = self.chosen(captions.len(), key).map(|chosen| captions.swap_remove(chosen));
+        let picture = world.picture(Split::Train, position, self.transform.size)?;
+        Ok((position as usize, caption, self.transform.sample(&picture, key.fold(WINDOW))?))
+    }
+
     /// The caption that an example gets this time.
-    fn caption(&self, example: usize, key: Rng) -> Option<usize> {
+    fn caption(&self, example: usize, key: Rng) -> Option<String> {
         let captions = &self.source.examples()[example].captions;
-        let canonical = key.fold(CANONICAL).unit() < self.deal.canonical_prob;
-        let any = || captions[key.fold(CAPTION).below(captions.len() as u64) as usize];
-        captions.first().map(|&first| if canonical { first } else { any() })
+        let chosen = captions[self.chosen(captions.len(), key)?];
+        Some(self.source.captions()[chosen].clone())
+    }
+
+    /// Which of so many captions a picture gets this time.
+    fn chosen(&self, captions: usize, key: Rng) -> Option<usize> {
+        let canonical = captions < 2 || key.fold(CANONICAL).unit() < self.deal.canonical_prob;
+        let any = || key.fold(CAPTION).below(captions as u64) as usize;
+        (captions > 0).then(|| if canonical { 0 } else { any() })
     }
 
     /// The example that is due at a position, or the next usable one of its epoch's order: what is unusable is a property of

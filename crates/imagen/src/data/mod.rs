@@ -9,9 +9,11 @@ pub mod shapes;
 pub mod source;
 pub mod survey;
 pub mod transform;
+mod write;
 
 pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
 pub use shapes::ShapesSummary;
+pub use source::compose::World;
 pub use source::{CocoCaption, Example, Layout, Odd, Source, Split, coco_captions};
 pub use survey::{Look, Moments, Survey};
 pub use transform::Transform;

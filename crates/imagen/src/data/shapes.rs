@@ -6,11 +6,12 @@
 //!
 //! The folder has the `metadata.jsonl` layout of [`super::source`]. This is no renderer: five kinds of scene, no more.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::source::Split;
+use super::write::{Captioned, write_set};
 use crate::error::{Error, Result};
-use crate::image::{Picture, PngText, png};
+use crate::image::Picture;
 use crate::rng::Rng;
 
 const COLOURS: [(&str, [u8; 3]); 10] = [
@@ -128,8 +129,7 @@ pub fn example(index: u64, size: usize, seed: u64) -> (Picture, Vec<String>) {
     (scene.draw(size), scene.captions())
 }
 
-/// Writes `count` examples as `folder/images/*.png` and `folder/metadata.jsonl`; the metadata come last and whole, so
-/// that an interrupted set is not taken for a finished one.
+/// Writes `count` examples as `folder/images/*.png` and `folder/metadata.jsonl`.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Usage`] if `count` is 0 or `size` is less than 8; [`crate::ErrorKind::Io`] if the folder cannot be
@@ -140,23 +140,12 @@ pub fn write(folder: &Path, count: usize, size: usize, seed: u64) -> Result<Shap
             "{count} shapes of {size}x{size} make no set; expected at least 1 picture of at least 8x8"
         )));
     }
-    let images = folder.join("images");
-    std::fs::create_dir_all(&images).map_err(|e| Error::io("make the folder", &images, e))?;
-    let mut metadata = String::new();
-    let mut summary = ShapesSummary { train: 0, validation: 0 };
-    for index in 0..count {
-        let (picture, texts) = example(index as u64, size, seed);
-        let name = format!("images/{index:06}.png");
-        let path = folder.join(&name);
-        let bytes = png::encode(&picture, &PngText::default())?;
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
-        let split = Split::of_name(&name);
-        *(if split == Split::Train { &mut summary.train } else { &mut summary.validation }) += 1;
-        let row = serde_json::json!({ "file_name": name, "text": texts[0], "texts": texts, "split": split });
-        metadata.push_str(&format!("{row}\n"));
-    }
-    png::write_whole(&folder.join("metadata.jsonl"), metadata.as_bytes())?;
-    Ok(summary)
+    let drawn = |index: usize| {
+        let (picture, captions) = example(index as u64, size, seed);
+        Ok(Captioned { picture, captions, split: None })
+    };
+    let train = write_set(folder, count, drawn, &mut |_| ControlFlow::Continue(()))?.expect("nothing breaks");
+    Ok(ShapesSummary { train, validation: count - train })
 }
 
 /// Throws in a fixed order.

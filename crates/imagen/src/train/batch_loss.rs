@@ -11,14 +11,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::metrics::LossByTime;
 use super::recipe::Recipe;
 use super::state::{GradientSum, TrainState};
+use super::texts::Texts;
 use crate::cascade::{StageConfig, upsample};
-use crate::data::{Batch, Pixels, Source};
+use crate::data::{Batch, Pixels};
 use crate::diffusion::{AugLevel, LogSnr, Loss, Objective, Time, TimeSampling, augment};
 use crate::error::{Error, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::nn::{self, ops};
 use crate::rng::Rng;
-use crate::text::EmbeddingCache;
 
 /// Streams of the run's seed; each is folded with the step. The loader's streams of the same seed lie below them.
 mod stream {
@@ -28,30 +28,12 @@ mod stream {
     pub(super) const AUG_NOISE: u64 = 0x103;
 }
 
-/// The embeddings of a set's captions.
-pub(super) struct Captions {
-    cache: Rc<EmbeddingCache>,
-    /// Ids in the cache by number in the source.
-    ids: Vec<usize>,
-    max_tokens: usize,
-}
-
-impl Captions {
-    /// Those of `source`, all of which `cache` has.
-    pub(super) fn new(cache: Rc<EmbeddingCache>, source: &Source, max_tokens: usize) -> Result<Self> {
-        let id =
-            |caption: &String| cache.id(caption).ok_or_else(|| Error::data(format!("{caption:?} was not encoded")));
-        let ids = source.captions().iter().map(id).collect::<Result<_>>()?;
-        Ok(Self { cache, ids, max_tokens })
-    }
-}
-
 /// What the loss of a batch needs besides the network.
 pub(super) struct BatchLoss<'a> {
     recipe: &'a Recipe,
     objective: Objective,
     key: Rng,
-    captions: Option<Captions>,
+    texts: Option<Rc<Texts<'a>>>,
     text_drop_prob: f64,
 }
 
@@ -84,8 +66,8 @@ pub(super) enum Outcome {
 
 impl<'a> BatchLoss<'a> {
     /// With the randomness of `key` and this share of texts dropped.
-    pub(super) fn new(recipe: &'a Recipe, key: Rng, captions: Option<Captions>, text_drop_prob: f64) -> Self {
-        Self { recipe, objective: objective(recipe), key, captions, text_drop_prob }
+    pub(super) fn new(recipe: &'a Recipe, key: Rng, texts: Option<Rc<Texts<'a>>>, text_drop_prob: f64) -> Self {
+        Self { recipe, objective: objective(recipe), key, texts, text_drop_prob }
     }
 
     /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
@@ -162,12 +144,12 @@ impl<'a> BatchLoss<'a> {
 
     /// The captions of a part of the batch, some of them dropped.
     fn text(&self, unet: &Unet, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
-        let Some(captions) = &self.captions else { return Ok(None) };
-        let ids = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]).map(|(caption, example)| {
-            let caption = caption.ok_or_else(|| Error::data(format!("picture {example} has no caption")))?;
-            Ok(captions.ids[caption])
+        let Some(texts) = &self.texts else { return Ok(None) };
+        let captions = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]);
+        let said = captions.map(|(caption, example)| {
+            caption.as_deref().ok_or_else(|| Error::data(format!("picture {example} has no caption")))
         });
-        let embedding = captions.cache.batch(&ids.collect::<Result<Vec<_>>>()?, captions.max_tokens, device)?;
+        let embedding = texts.embed(&said.collect::<Result<Vec<_>>>()?, device)?;
         let key = self.key.fold(stream::TEXT_DROP).fold(step);
         let dropped: Vec<bool> = part.map(|i| key.fold(i as u64).unit() < self.text_drop_prob).collect();
         Ok(Some(self.recipe.stage.null_text.replace(unet, embedding.into(), &dropped)))

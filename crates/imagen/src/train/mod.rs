@@ -20,6 +20,7 @@ mod plan;
 mod probe;
 mod recipe;
 mod state;
+mod texts;
 mod validate;
 
 use std::ops::ControlFlow;
@@ -49,10 +50,11 @@ use crate::models::unet::Text;
 use crate::nn::parameter_count;
 use crate::rng::Rng;
 use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
-use batch_loss::{BatchLoss, Captions, Outcome as BatchOutcome};
+use batch_loss::{BatchLoss, Outcome as BatchOutcome};
 use export::{best_path, stage_path, write_averaged};
 use log::RunLog;
 use probe::Probe;
+use texts::Texts;
 use validate::Validation;
 
 /// One training run.
@@ -189,10 +191,9 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };
     let source = pictures.split(Split::Train)?;
-    let texts = load_texts(run, source.captions(), held_out.as_ref(), encoder.as_ref(), observe)?;
-    let captions = texts.clone().map(|(cache, max_tokens)| Captions::new(cache, &source, max_tokens)).transpose()?;
+    let texts = load_texts(run, &source, held_out.as_ref(), encoder.as_ref(), observe)?;
     let validation = held_out.map(|held_out| Validation::new(run, held_out, texts.clone())).transpose()?;
-    let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), captions, config.text_drop_prob);
+    let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), texts.clone(), config.text_drop_prob);
     let probe_every = config.probe_every.unwrap_or(config.sample_every);
     let probe = texts.filter(|_| probe_every > 0).map(|texts| Probe::new(run, texts, &pictures)).transpose()?.flatten();
     let loader = open_loader(recipe, source)?;
@@ -404,15 +405,15 @@ fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]) -> Result
     conditional.then(|| encoder.encode(captions).map(Text::from)).transpose()
 }
 
-/// Embeddings of every caption, from the recipe's file or the run's, or computed now, and the largest number of tokens; nothing for an
-/// unconditional network.
-fn load_texts(
+/// Where the embeddings of captions come from: the recipe's cache or the run's, completed now, or the encoder where a set
+/// is endless; nothing for an unconditional network.
+fn load_texts<'a>(
     run: &Run,
-    captions: &[String],
+    source: &Source,
     held_out: Option<&Source>,
-    encoder: &dyn TextEncoder,
+    encoder: &'a dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<Option<(Rc<EmbeddingCache>, usize)>> {
+) -> Result<Option<Rc<Texts<'a>>>> {
     let expected = run.recipe.stage.unet.text_dim;
     if expected == 0 {
         return Ok(None);
@@ -423,15 +424,18 @@ fn load_texts(
             encoder.dim()
         )));
     }
+    if source.world().is_some() {
+        return Ok(Some(Rc::new(Texts::Encoded(encoder))));
+    }
     let own = || run.folder.join("captions.safetensors");
     let path = run.recipe.data.captions.clone().unwrap_or_else(own);
     let held_out = held_out.map(Source::captions).unwrap_or_default();
-    let all: Vec<&String> = captions.iter().chain(held_out).collect();
+    let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
     let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
         // a pause is not possible here, so an observer that wants to stop is heard at the first step
         let _ = observe(&caption_event(&event));
     })?;
-    Ok(Some((Rc::new(cache), encoder.max_length())))
+    Ok(Some(Rc::new(Texts::Cached { cache, max_tokens: encoder.max_length() })))
 }
 
 fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {

@@ -14,12 +14,12 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch_loss::{low_resolution, objective, pictures};
+use super::texts::Texts;
 use super::{Run, held_out, open_transform};
 use crate::data::{Pixels, Source};
 use crate::error::Result;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::rng::Rng;
-use crate::text::EmbeddingCache;
 
 /// Pictures that are looked at.
 const PICTURES: usize = 32;
@@ -51,41 +51,36 @@ pub struct ProbeReport {
 /// The fixed pictures and captions.
 pub(super) struct Probe<'a> {
     run: &'a Run,
-    cache: Rc<EmbeddingCache>,
-    max_tokens: usize,
+    texts: Rc<Texts<'a>>,
     pictures: Pixels,
     low: Option<Pixels>,
-    /// Ids in the caption cache; no two are equal.
-    ids: Vec<usize>,
+    /// No two are equal.
+    captions: Vec<String>,
 }
 
 impl<'a> Probe<'a> {
-    /// Held-out pictures of `source` with captions that differ from one another; none where there are not two. `texts` are
-    /// the captions' embeddings and the largest number of tokens.
-    pub(super) fn new(run: &'a Run, texts: (Rc<EmbeddingCache>, usize), source: &Source) -> Result<Option<Self>> {
-        let (cache, max_tokens) = texts;
+    /// Held-out pictures of `source` with captions that differ from one another; none where there are not two. `texts` has
+    /// the captions' embeddings.
+    pub(super) fn new(run: &'a Run, texts: Rc<Texts<'a>>, source: &Source) -> Result<Option<Self>> {
         let transform = open_transform(&run.recipe);
         let source = held_out::source(source)?;
-        let (mut values, mut low_values, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut values, mut low_values, mut captions) = (Vec::new(), Vec::new(), Vec::new());
         for (example, picture) in held_out::examples(&source, &transform) {
             let caption = example.captions.first().map(|caption| &source.captions()[*caption]);
-            let Some(id) = caption.and_then(|caption| cache.id(caption)) else { continue };
-            if ids.contains(&id) {
-                continue;
-            }
-            let key = Rng::new(SEED).fold(stream::WINDOW).fold(ids.len() as u64);
+            let Some(caption) = caption.filter(|caption| !captions.contains(*caption)) else { continue };
+            let key = Rng::new(SEED).fold(stream::WINDOW).fold(captions.len() as u64);
             let sample = transform.sample(&picture, key)?;
             values.extend(sample.picture.into_values());
             low_values.extend(sample.low_res.into_iter().flat_map(crate::image::FloatPicture::into_values));
-            ids.push(id);
-            if ids.len() == PICTURES {
+            captions.push(caption.clone());
+            if captions.len() == PICTURES {
                 break;
             }
         }
-        let (n, side) = (ids.len(), transform.side());
+        let (n, side) = (captions.len(), transform.side());
         let pixels = |values, side| Pixels { values, shape: [n, side, side, transform.channels] };
         let low = transform.low_size.map(|_| pixels(low_values, side / transform.factor()));
-        Ok((n > 1).then(|| Self { run, cache, max_tokens, pictures: pixels(values, side), low, ids }))
+        Ok((n > 1).then(|| Self { run, texts, pictures: pixels(values, side), low, captions }))
     }
 
     /// The three losses of a network on the inner device, after `step` steps.
@@ -93,7 +88,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// The network's.
     pub(super) fn measure(&self, unet: &Unet, step: u64) -> Result<ProbeReport> {
-        let n = self.ids.len();
+        let n = self.captions.len();
         let train = &self.run.recipe.train;
         let size = train.micro_batch.unwrap_or(train.batch).min(n);
         let mut sums = [0.0; 3];
@@ -107,14 +102,14 @@ impl<'a> Probe<'a> {
 
     /// The summed losses of some of the pictures: right captions, others', none.
     fn part(&self, unet: &Unet, part: Range<usize>) -> Result<[f64; 3]> {
-        let (device, n) = (&self.run.device, self.ids.len());
+        let (device, n) = (&self.run.device, self.captions.len());
         let (rng, count) = (Rng::new(SEED), part.len());
         let x = pictures(&self.pictures, &part, device);
         let noised = objective(&self.run.recipe).q_sample(x, rng.fold(stream::DIFFUSION), part.clone(), n);
         let low_resolution = self.low_resolution(rng, part.clone(), device);
-        let right = self.text(part.clone().map(|i| self.ids[i]), device)?;
+        let right = self.text(part.clone().map(|i| &self.captions[i]), device)?;
         // every caption moves on by one, so none stays
-        let shuffled = self.text(part.map(|i| self.ids[(i + 1) % n]), device)?;
+        let shuffled = self.text(part.map(|i| &self.captions[(i + 1) % n]), device)?;
         let none = self.run.recipe.stage.null_text.replace(unet, right.clone(), &vec![true; count]);
         let loss = |text: Text| -> Result<f64> {
             let log_snr = noised.levels().iter().map(|level| level.get()).collect();
@@ -131,9 +126,9 @@ impl<'a> Probe<'a> {
         Some(low_resolution(low, &self.run.recipe.stage, self.pictures.shape[2], keys, part))
     }
 
-    /// Captions of the cache as a batch.
-    fn text(&self, ids: impl Iterator<Item = usize>, device: &Device) -> Result<Text> {
-        Ok(self.cache.batch(&ids.collect::<Vec<_>>(), self.max_tokens, device)?.into())
+    /// Captions as a batch.
+    fn text<'c>(&self, captions: impl Iterator<Item = &'c String>, device: &Device) -> Result<Text> {
+        Ok(self.texts.embed(&captions.collect::<Vec<_>>(), device)?.into())
     }
 }
 
@@ -142,7 +137,7 @@ mod tests {
     use super::*;
     use crate::data::shapes;
     use crate::nn::{self, Init};
-    use crate::text::{EncoderFiles, TextEmbedding, TextEncoder};
+    use crate::text::{EmbeddingCache, EncoderFiles, TextEmbedding, TextEncoder};
     use crate::train::{Recipe, Run};
 
     const RECIPE: &str = r#"
@@ -242,7 +237,8 @@ mod tests {
         let cache = EmbeddingCache::build(&cache, source.captions(), &Words, &mut |_| {}).unwrap();
         let unet = Unet::new(&run.recipe.stage.unet, &mut Init::new(&device, Rng::new(3))).unwrap();
         let unet = if random { with_random_weights(unet) } else { unet };
-        let probe = Probe::new(&run, (Rc::new(cache), 64), &source).unwrap().unwrap();
+        let texts = Rc::new(Texts::Cached { cache, max_tokens: 64 });
+        let probe = Probe::new(&run, texts, &source).unwrap().unwrap();
         probe.measure(&unet, 7).unwrap()
     }
 

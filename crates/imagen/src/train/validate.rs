@@ -3,14 +3,14 @@
 
 use std::rc::Rc;
 
-use super::batch_loss::{BatchLoss, Captions};
+use super::batch_loss::BatchLoss;
 use super::state::{Best, TrainState};
+use super::texts::Texts;
 use super::{Run, open_loader};
 use crate::data::{Loader, Source};
 use crate::error::Result;
 use crate::models::unet::Unet;
 use crate::rng::Rng;
-use crate::text::EmbeddingCache;
 
 /// Stream of the run's seed.
 const VALIDATION: u64 = 0x104;
@@ -23,17 +23,16 @@ pub(super) struct Validation<'a> {
 }
 
 impl<'a> Validation<'a> {
-    /// Of these pictures, as many as the recipe asks for; `captions` are the embeddings of theirs and the maximum length.
-    pub(super) fn new(run: &'a Run, source: Source, captions: Option<(Rc<EmbeddingCache>, usize)>) -> Result<Self> {
+    /// Of these pictures, as many as the recipe asks for; `texts` has the embeddings of their captions.
+    pub(super) fn new(run: &'a Run, source: Source, texts: Option<Rc<Texts<'a>>>) -> Result<Self> {
         let config = &run.recipe.train;
-        let captions = captions.map(|(cache, max_tokens)| Captions::new(cache, &source, max_tokens)).transpose()?;
         let pictures = config.validate_pictures.min(source.examples().len());
         let batch = config.micro_batch.unwrap_or(config.batch).min(pictures);
         let mut recipe = run.recipe.clone();
         // each picture once, under its own caption
         (recipe.train.batch, recipe.data.by_concept, recipe.data.canonical_prob) = (batch, false, 1.0);
         let loader = open_loader(&recipe, source)?;
-        let loss = BatchLoss::new(&run.recipe, Rng::new(config.seed).fold(VALIDATION), captions, 0.0);
+        let loss = BatchLoss::new(&run.recipe, Rng::new(config.seed).fold(VALIDATION), texts, 0.0);
         Ok(Self { loader, loss, batches: (pictures / batch) as u64 })
     }
 

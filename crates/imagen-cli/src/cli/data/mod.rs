@@ -1,12 +1,13 @@
 //! `imagen data`: a set of pictures and captions before hours are spent on it. `shapes` makes a small one to begin with,
-//! `check` looks for trouble, `stats` describes, `encode` computes the embeddings of the captions.
+//! `compose` writes pictures of a world, `check` looks for trouble, `stats` describes, `encode` computes the embeddings of the captions.
 
 mod check;
+mod compose;
 mod encode;
 mod stats;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -27,6 +28,7 @@ A set is recognised by what is there:
   a.jpg beside a.txt             each line of the text is a caption
   *.tar                          WebDataset shards: 0001.jpg, 0001.txt and 0001.json are a sample
   captions_*.json                COCO captions, in the folder, above it, or named themselves
+  grammar.toml with bank.json    a world that is composed without end; the first of its pictures are looked at
   pictures alone                 no captions";
 
 /// Make, check, describe or encode a set of pictures and captions
@@ -39,6 +41,7 @@ pub(crate) struct Data {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Shapes(Shapes),
+    Compose(compose::Compose),
     Check(check::Check),
     Stats(stats::Stats),
     Encode(encode::Encode),
@@ -143,6 +146,7 @@ impl Data {
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {
             Verb::Shapes(verb) => verb.run(),
+            Verb::Compose(verb) => verb.run(),
             Verb::Check(verb) => verb.run(),
             Verb::Stats(verb) => verb.run(),
             Verb::Encode(verb) => verb.run(),
@@ -150,12 +154,18 @@ impl Data {
     }
 }
 
+/// Refuses to write over a set.
+fn refuse_set(folder: &Path) -> Result<()> {
+    if !folder.join("metadata.jsonl").exists() {
+        return Ok(());
+    }
+    let failure = Failure::usage(format_args!("{} already holds a set", folder.display()));
+    Err(failure.hint("choose another folder, or remove that one first"))
+}
+
 impl Shapes {
     fn run(self) -> Result<()> {
-        if self.out.join("metadata.jsonl").exists() {
-            let failure = Failure::usage(format_args!("{} already holds a set", self.out.display()));
-            return Err(failure.hint("choose another folder, or remove that one first"));
-        }
+        refuse_set(&self.out)?;
         shapes::write(&self.out, self.count, self.size, self.seed)?;
         print_line(self.out.display())
     }

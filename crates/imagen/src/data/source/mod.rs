@@ -1,17 +1,19 @@
-//! Pictures with their captions, or without, from one of five layouts.
+//! Pictures with their captions, or without, from one of six layouts.
 //!
 //! The layout is told by what is there, and [`Source`] says what it took it for:
 //!
 //! * `metadata.jsonl` or `metadata.csv`: a line for each picture (`metadata`);
 //! * caption files: `cat.jpg` beside `cat.txt`, or pictures alone (`names`);
 //! * tar shards as WebDataset makes them (`shards`);
-//! * the captions of COCO (`coco`).
+//! * the captions of COCO (`coco`);
+//! * a world of cut-outs that is composed (`compose`): endless, of which a sample is listed.
 //!
 //! What is odd (a caption without picture, a picture without caption, a picture listed twice) is counted and named; what
 //! makes the set unusable is an error. No picture is opened here, and no archive is unpacked: a picture is the bytes of
 //! a file or of a part of one.
 
 mod coco;
+pub mod compose;
 mod files;
 mod metadata;
 mod names;
@@ -22,11 +24,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use self::coco::{CocoCaption, coco_captions};
+use self::compose::World;
 use self::files::{ending, files_below, is_picture};
 use crate::error::{Context, Error, Result};
-use crate::image::{DecodeOptions, Picture, decode};
+use crate::image::{DecodeOptions, Picture, PngText, decode, png};
 
 /// Where no line says its split, one name in this many validates (2.5 %).
 const HELD_OUT: u64 = 40;
@@ -34,6 +38,10 @@ const HELD_OUT: u64 = 40;
 const MISSING_ALLOWED: f64 = 0.01;
 /// How many names a report shows.
 const SHOWN: usize = 5;
+/// How many pictures of each split of an endless set are listed.
+const LISTED: [(Split, u64); 2] = [(Split::Train, 1024), (Split::Validation, 256)];
+/// Side of an endless set's pictures where no other is asked for.
+const COMPOSED_SIDE: usize = 256;
 
 /// How a set says its captions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub enum Layout {
     Coco,
     /// Pictures alone.
     Unconditional,
+    /// Pictures that are composed as they are asked for.
+    Composed,
 }
 
 /// Which part of a set.
@@ -71,8 +81,19 @@ pub struct Example {
     pub captions: Vec<usize>,
     /// What it is a version of, where the set says so.
     pub concept: Option<String>,
-    /// Where its bytes are, if they are not a file of their own.
-    slice: Option<Slice>,
+    /// Where its bytes are.
+    stored: Stored,
+}
+
+/// Where the bytes of a picture are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// In a file of its own.
+    File,
+    /// In a shard.
+    Shard(Slice),
+    /// Nowhere: it is this picture of its split of a world.
+    Composed(u64),
 }
 
 /// A part of a shard.
@@ -96,6 +117,7 @@ pub struct Source {
     examples: Vec<Example>,
     captions: Vec<String>,
     odd: Odd,
+    world: Option<Arc<World>>,
 }
 
 /// What was found and left out; each list in the order of the folder.
@@ -149,6 +171,15 @@ impl Source {
         if !path.is_dir() {
             return Err(Error::data(format!("there is no folder {}: name a folder of pictures", path.display())));
         }
+        if World::is_at(path) {
+            return Self::composed(path);
+        }
+        if compose::lacks_grammar(path) {
+            return Err(Error::data(format!(
+                "{} holds a bank of cut-outs without a grammar.toml; put one beside it, recipes/world has an example",
+                path.display()
+            )));
+        }
         let files = files_below(path)?;
         if let Some(kind) = metadata::in_folder(path, &files)? {
             return metadata::read(path, kind, &files);
@@ -173,6 +204,26 @@ impl Source {
                 None => names::read(path, &files),
             },
         }
+    }
+
+    /// A sample of an endless set.
+    fn composed(path: &Path) -> Result<Self> {
+        let world = World::open(path)?;
+        let mut found = Found::default();
+        for (split, count) in LISTED {
+            for number in 0..count {
+                let name = format!("{}/{number:06}", if split == Split::Train { "train" } else { "validation" });
+                let example = found.add(name, world.captions(split, number)?);
+                (example.split, example.stored) = (split, Stored::Composed(number));
+            }
+        }
+        let source = found.into_source(path, path, Layout::Composed, world.to_string());
+        Ok(Self { world: Some(Arc::new(world)), ..source })
+    }
+
+    /// The world that an endless set is composed of, of which [`Self::examples`] are a sample.
+    pub fn world(&self) -> Option<&Arc<World>> {
+        self.world.as_ref()
     }
 
     /// What the set was opened as: a folder, a shard or a captions file.
@@ -227,13 +278,16 @@ impl Source {
     /// # Errors
     /// [`crate::ErrorKind::Data`] if there are more than `most`; [`crate::ErrorKind::Io`] if they cannot be read.
     pub fn bytes(&self, example: &Example, most: u64) -> Result<Vec<u8>> {
-        let path = match example.slice {
-            Some(slice) => &self.shards[slice.shard],
-            None => &self.root.join(&example.name),
+        let (path, start) = match example.stored {
+            Stored::File => (&self.root.join(&example.name), None),
+            Stored::Shard(slice) => (&self.shards[slice.shard], Some(slice)),
+            Stored::Composed(_) => {
+                return png::encode(&self.composed_picture(example, COMPOSED_SIDE)?, &PngText::default());
+            }
         };
         let io = |e| Error::io("read", path, e);
         let mut file = File::open(path).map_err(io)?;
-        let length = match example.slice {
+        let length = match start {
             Some(slice) => {
                 file.seek(SeekFrom::Start(slice.start)).map_err(io)?;
                 slice.length
@@ -246,6 +300,14 @@ impl Source {
         let mut bytes = Vec::with_capacity(length as usize);
         file.take(length).read_to_end(&mut bytes).map_err(io)?;
         Ok(bytes)
+    }
+
+    /// An example of an endless set at a size.
+    fn composed_picture(&self, example: &Example, side: usize) -> Result<Picture> {
+        match (&self.world, example.stored) {
+            (Some(world), Stored::Composed(number)) => world.picture(example.split, number, side),
+            _ => Err(Error::usage(format!("{} is not composed", self.called(example)))),
+        }
     }
 
     /// An example's picture.
@@ -329,7 +391,8 @@ impl Found {
             None => {
                 let (split, place) = (Split::of_name(&name), self.examples.len());
                 self.places.insert(name.clone(), place);
-                self.examples.push(Example { name, split, captions: Vec::new(), concept: None, slice: None });
+                let stored = Stored::File;
+                self.examples.push(Example { name, split, captions: Vec::new(), concept: None, stored });
                 place
             }
         };
@@ -372,13 +435,16 @@ impl Found {
         self.examples.sort_by(|a, b| a.name.cmp(&b.name));
         let Self { examples, captions, odd, .. } = self;
         let (path, root) = (path.to_owned(), root.to_owned());
-        Source { path, root, layout, origin, shards: Vec::new(), examples, captions, odd }
+        Source { path, root, layout, origin, shards: Vec::new(), examples, captions, odd, world: None }
     }
 }
 
 /// One line: `3298 training and 77 validation pictures with 28018 captions from metadata.jsonl; ...`.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.world.is_some() {
+            return write!(f, "an endless set that is composed: {}", self.origin);
+        }
         let train = self.examples.iter().filter(|example| example.split == Split::Train).count();
         write!(f, "{train} training and {} validation pictures", self.examples.len() - train)?;
         match self.captions.len() {

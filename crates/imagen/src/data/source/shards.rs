@@ -10,7 +10,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::files::ENDINGS;
-use super::{Found, Layout, Slice, Source, Split, parse_split};
+use super::{Found, Layout, Slice, Source, Split, Stored, parse_split};
 use crate::error::{Context, Error, Result};
 
 /// The most bytes of a text or JSON file.
@@ -113,7 +113,7 @@ fn take(
         // By the name within the shard, so that the same samples in other shards stay on their side.
         example.split = split.unwrap_or_else(|| Split::of_name(&member));
         example.concept = json.concept;
-        example.slice = Some(slice);
+        example.stored = Stored::Shard(slice);
         first.insert(key, member);
     }
     let mut alone: Vec<String> = notes.into_keys().map(|key| format!("{shard}/{key}")).collect();

@@ -1,0 +1,292 @@
+//! What a world says: colours, styles, scenes, relations and how often each arrangement occurs, as one TOML file.
+//!
+//! Everything that people read in captions is here or in the bank; a user writes such a file for cut-outs of their own.
+//! Unknown keys are errors.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::effect::Effect;
+use super::scene::Scene;
+use crate::error::{Context, Error, Result};
+
+/// The grammar's name in a world's folder.
+pub(super) const FILE: &str = "grammar.toml";
+
+/// The words and weights of a world.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grammar {
+    /// Seed of all pictures.
+    #[serde(default)]
+    pub seed: u64,
+    /// Nouns of the bank that are used; all where absent.
+    #[serde(default)]
+    pub nouns: Option<Vec<String>>,
+    /// Nouns that appear in every arrangement; those that the bank calls so where absent.
+    #[serde(default)]
+    pub core: Option<Vec<String>>,
+    /// Groups of nouns that keep their colours: nobody means paint by "a white man".
+    #[serde(default)]
+    pub uncoloured: Vec<String>,
+    pub held_out: HeldOut,
+    pub mix: Mix,
+    pub colours: Vec<Colour>,
+    /// Names of the colours that backgrounds have besides white.
+    pub backgrounds: Vec<String>,
+    /// How a background of one colour is said; `{colour}` stands for its name.
+    pub background_phrases: Vec<String>,
+    /// How each scene is said after a thing.
+    pub scenes: BTreeMap<String, Vec<String>>,
+    pub styles: Vec<Style>,
+    pub relations: Relations,
+    /// How a place on a plain background is said, by [`super::plan::Place`]'s names.
+    pub places: BTreeMap<String, Vec<String>>,
+    /// Words for a thing that is small, and for one that is large.
+    pub sizes: Sizes,
+    /// Words for 2, 3, 4 and 5; the first of each is canonical.
+    pub numbers: Vec<Vec<String>>,
+}
+
+/// Which cells never occur in training.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeldOut {
+    /// Changes the choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// The share of the cells of each kind.
+    pub cells: f64,
+    /// The share of whole nouns.
+    pub nouns: f64,
+    /// Nouns that are not held out as a whole.
+    #[serde(default)]
+    pub keep: Vec<String>,
+}
+
+/// How often what occurs: weights of arrangements, probabilities of the rest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mix {
+    /// Weight of one thing.
+    pub one: f64,
+    /// Weight of two things in a relation.
+    pub pair: f64,
+    /// Weight of two to five of a kind.
+    pub count: f64,
+    /// One thing: that it is not of the core.
+    pub wide: f64,
+    /// One thing or a pair: that it stands in a scene.
+    pub scene: f64,
+    /// A plain background: that it is white.
+    pub white: f64,
+    /// A thing: that it has a colour that it was not drawn in.
+    pub coloured: f64,
+    /// One thing on a plain background: that it has a place.
+    pub placed: f64,
+    /// One thing on a plain background: that it is small or large.
+    pub sized: f64,
+}
+
+/// A colour and its names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Colour {
+    pub name: String,
+    /// `#rrggbb`.
+    #[serde(deserialize_with = "hexadecimal")]
+    pub rgb: [u8; 3],
+    /// Other names.
+    #[serde(default)]
+    pub words: Vec<String>,
+    /// Whether things may have it; backgrounds are listed on their own.
+    #[serde(default = "yes")]
+    pub things: bool,
+}
+
+/// What may be done with a thing's colour in a style.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tint {
+    /// Nothing: the style has no colours.
+    None,
+    /// It is mapped to shades of another colour.
+    Shade,
+    /// It becomes another colour; black where none is said.
+    Fill,
+}
+
+/// Which backgrounds a style has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Backgrounds {
+    /// Its own.
+    None,
+    /// Colours.
+    Plain,
+    /// Colours and scenes.
+    Any,
+}
+
+/// A way in which everything in a picture is drawn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Style {
+    pub name: String,
+    /// Styles of the bank's cut-outs that it is made of.
+    pub cutouts: Vec<String>,
+    /// What is computed from them.
+    #[serde(default, deserialize_with = "effect")]
+    pub effect: Option<Effect>,
+    /// What stands before the things, `a {colour} line icon of`; `{colour}` is left out where no colour is said.
+    pub prefixes: Vec<String>,
+    /// What stands behind everything, after a comma.
+    pub suffixes: Vec<String>,
+    /// Whether it need not be said; one style is the default.
+    #[serde(default)]
+    pub default: bool,
+    pub tint: Tint,
+    /// Names of the colours that things may be given; all that the grammar allows where absent.
+    #[serde(default)]
+    pub colours: Option<Vec<String>>,
+    pub backgrounds: Backgrounds,
+    /// How often it occurs.
+    pub weight: f64,
+}
+
+/// How relations are said: what follows the first thing and precedes the second.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Relations {
+    pub left: Vec<String>,
+    pub right: Vec<String>,
+    pub above: Vec<String>,
+    pub below: Vec<String>,
+    pub on: Vec<String>,
+    pub under: Vec<String>,
+    pub front: Vec<String>,
+    pub behind: Vec<String>,
+    /// Says of left and right only that they stand side by side.
+    pub beside: Vec<String>,
+}
+
+/// Words for sizes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sizes {
+    pub small: Vec<String>,
+    pub large: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn hexadecimal<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[u8; 3], D::Error> {
+    let text = String::deserialize(from)?;
+    let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
+    let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let [_, rgb @ ..] = number
+        .ok_or_else(|| serde::de::Error::custom(format!("colour {text:?} is not of the form \"#d8383c\"")))?
+        .to_be_bytes();
+    Ok(rgb)
+}
+
+fn effect<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Effect>, D::Error> {
+    let name = String::deserialize(from)?;
+    let found = Effect::ALL.into_iter().find(|effect| effect.name() == name);
+    let known = || Effect::ALL.map(Effect::name).join(", ");
+    found
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("effect {name:?} is unknown; there are {}", known())))
+}
+
+impl Grammar {
+    /// Reads the grammar of a world's folder.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read the grammar", &path, e))?;
+        Self::parse(&text).context(|| path.display().to_string())
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let grammar: Self = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
+        grammar.check()?;
+        Ok(grammar)
+    }
+
+    /// The place of a colour.
+    pub(super) fn colour(&self, name: &str) -> Option<usize> {
+        self.colours.iter().position(|colour| colour.name == name)
+    }
+
+    /// The scenes with their phrases, in the order of [`Scene::ALL`].
+    pub(super) fn scenes(&self) -> Vec<(Scene, &[String])> {
+        let phrases = |scene: Scene| Some((scene, self.scenes.get(scene.name())?.as_slice()));
+        Scene::ALL.into_iter().filter_map(phrases).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::data(what));
+        let Mix { one, pair, count, wide, scene, white, coloured, placed, sized } = self.mix;
+        let shares = [
+            ("mix.wide", wide),
+            ("mix.scene", scene),
+            ("mix.white", white),
+            ("mix.coloured", coloured),
+            ("mix.placed", placed),
+            ("mix.sized", sized),
+            ("held_out.cells", self.held_out.cells),
+            ("held_out.nouns", self.held_out.nouns),
+        ];
+        if let Some((name, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            return refuse(format!("{name} = {value} is a probability; expected 0 to 1"));
+        }
+        if ![one, pair, count].iter().all(|weight| weight.is_finite() && *weight >= 0.0) || one + pair + count <= 0.0 {
+            return refuse("mix.one, mix.pair and mix.count are weights; expected numbers from 0 on, not all 0".into());
+        }
+        for name in ["white", "black"] {
+            if self.colour(name).is_none() {
+                return refuse(format!("there is no colour {name:?}; every world needs white and black"));
+            }
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = self.colours.iter().find(|colour| !names.insert(&colour.name)) {
+            return refuse(format!("colour {:?} is listed twice", twice.name));
+        }
+        if let Some(unknown) = self.backgrounds.iter().find(|name| self.colour(name).is_none()) {
+            return refuse(format!("background {unknown:?} is no colour of [[colours]]"));
+        }
+        let named = self.styles.iter().flat_map(|style| style.colours.iter().flatten().map(move |name| (style, name)));
+        if let Some((style, unknown)) = named.into_iter().find(|(_, name)| self.colour(name).is_none()) {
+            return refuse(format!("style {:?} names {unknown:?}, which is no colour of [[colours]]", style.name));
+        }
+        if let Some(unknown) = self.scenes.keys().find(|name| Scene::ALL.iter().all(|scene| scene.name() != **name)) {
+            let known = Scene::ALL.map(Scene::name).join(", ");
+            return refuse(format!("scene {unknown:?} is unknown; there are {known}"));
+        }
+        if self.numbers.len() != 4 {
+            return refuse(format!("numbers has {} lists; expected the words for 2, 3, 4 and 5", self.numbers.len()));
+        }
+        let defaults = self.styles.iter().filter(|style| style.default).count();
+        if defaults != 1 {
+            return refuse(format!("{defaults} styles say `default = true`; expected one, which need not be said"));
+        }
+        if let Some(style) = self.styles.iter().find(|style| !style.weight.is_finite() || style.weight < 0.0) {
+            return refuse(format!("style {:?} has the weight {}; expected 0 or more", style.name, style.weight));
+        }
+        let Relations { left, right, above, below, on, under, front, behind, beside } = &self.relations;
+        let lists = [left, right, above, below, on, under, front, behind, beside].into_iter();
+        let lists = lists.chain([&self.sizes.small, &self.sizes.large, &self.background_phrases]);
+        let lists = lists.chain(self.scenes.values()).chain(self.places.values()).chain(&self.numbers);
+        let lists = lists.chain(self.styles.iter().flat_map(|style| [&style.prefixes, &style.suffixes]));
+        if lists.into_iter().any(|words| words.is_empty() || words.iter().any(|word| word.trim().is_empty())) {
+            return refuse(
+                "a list of words is empty or holds an empty word; give each thing that is said a wording".into(),
+            );
+        }
+        Ok(())
+    }
+}
