@@ -2,7 +2,7 @@
 //!
 //! `drawbench` draws what `human` shows to raters. `stats`, `fid`, `kid` and `precision-recall` look at pictures that are
 //! there (the last three through `comparison`), `clip-score` and `retrieval` at pictures with captions (through `captioned`);
-//! all but `stats` draw first with `--samples`, as `recovery`, `sweep` and `coco` always do. What is measured is in the
+//! all but `stats` draw first with `--samples`, as `recovery`, `compose`, `sweep` and `coco` always do. What is measured is in the
 //! library's `eval`; here pictures are fetched, drawn, and the numbers are put into words with everything that they
 //! depend on.
 
@@ -10,6 +10,7 @@ mod captioned;
 mod clip_score;
 mod coco;
 mod comparison;
+mod compose;
 mod drawbench;
 mod drawing;
 mod features;
@@ -18,6 +19,7 @@ mod genders;
 mod human;
 mod imports;
 mod kid;
+mod manifest;
 mod pictures;
 mod precision_recall;
 mod recovery;
@@ -46,6 +48,7 @@ pub(crate) struct Eval {
 enum Verb {
     ClipScore(Box<clip_score::ClipScore>),
     Coco(Box<coco::Coco>),
+    Compose(Box<compose::Compose>),
     Drawbench(Box<drawbench::DrawBench>),
     Fid(Box<fid::Fid>),
     Human(human::Human),
@@ -62,6 +65,7 @@ impl Eval {
         match self.verb {
             Verb::ClipScore(verb) => verb.run(),
             Verb::Coco(verb) => verb.run(),
+            Verb::Compose(verb) => verb.run(),
             Verb::Drawbench(verb) => verb.run(),
             Verb::Fid(verb) => verb.run(),
             Verb::Human(verb) => verb.run(),

@@ -131,6 +131,7 @@ impl Watcher {
         match event {
             TrainEvent::Started { parameters, pictures, from_step, steps } => {
                 let parameters = system::count(*parameters as u64);
+                let pictures = pictures.map_or("endless".to_owned(), |count| count.to_string());
                 let line = format!("{parameters} parameters, {pictures} pictures, steps {from_step} to {steps}");
                 self.progress.note(line);
                 self.progress.step("train", *from_step, *steps, "");

@@ -71,7 +71,7 @@ impl Layout {
 }
 
 /// sRGB to Oklab: L in [0, 1], a and b within about ±0.4.
-fn oklab(rgb: &[u8; CHANNELS]) -> [f32; CHANNELS] {
+pub(super) fn oklab(rgb: &[u8; CHANNELS]) -> [f32; CHANNELS] {
     let [r, g, b] = rgb.map(|byte| {
         let c = f32::from(byte) / 255.0;
         if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }

@@ -2,7 +2,8 @@
 //!
 //! An [`Extractor`] turns pictures into features, by [`Layout`] without any weights or by Inception-v3 with given ones;
 //! [`Statistics`] and [`Summary`] keep them under their [`Protocol`], [`frechet`](fn@frechet), [`kid`](fn@kid) and
-//! [`precision_recall`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to. [`Clip`] compares
+//! [`precision_recall`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to, and
+//! [`forced_choice`] which of some candidates. [`Clip`] compares
 //! pictures with texts. Every number comes with an interval (`Interval`).
 //!
 //! [`human`] is about what people say of them: DrawBench, photorealism and captions.
@@ -10,6 +11,7 @@
 //! Nothing here draws, and nothing here knows a data set: it is given pictures. A distance is an FID or a KID as papers
 //! report them where its protocol is Inception's and the weights are the published ones ([`Protocol::is_inception`]).
 
+mod appearance;
 mod clip;
 mod extractor;
 mod features;
@@ -22,6 +24,7 @@ pub mod retrieval;
 mod statistics;
 mod summary;
 
+pub use appearance::{Appearance, forced_choice};
 pub use clip::{Clip, clip_score};
 pub use extractor::{Extractor, InceptionResize, Prepared, Protocol};
 pub use features::Layout;

@@ -14,7 +14,7 @@ use super::state::{GradientSum, TrainState};
 use super::texts::Texts;
 use crate::cascade::{StageConfig, upsample};
 use crate::data::{Batch, Pixels};
-use crate::diffusion::{AugLevel, LogSnr, Loss, Objective, Time, TimeSampling, augment};
+use crate::diffusion::{AugLevel, LogSnr, Loss, Objective, Time, augment};
 use crate::error::{Error, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
 use crate::nn::{self, ops};
@@ -43,7 +43,7 @@ pub(super) fn objective(recipe: &Recipe) -> Objective {
         schedule: recipe.stage.schedule,
         parameterization: recipe.stage.parameterization,
         weight: recipe.train.loss_weight,
-        times: TimeSampling::LowDiscrepancy,
+        times: recipe.train.times,
     }
 }
 

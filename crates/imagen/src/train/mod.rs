@@ -81,8 +81,8 @@ pub enum TrainEvent {
     Started {
         /// Numbers that are learned.
         parameters: usize,
-        /// Pictures in the training split.
-        pictures: usize,
+        /// Pictures in the training split; none where they are composed without end.
+        pictures: Option<usize>,
         /// Steps that were already taken.
         from_step: u64,
         /// Steps in all.
@@ -202,7 +202,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
-        pictures: loader.source().examples().len(),
+        pictures: loader.source().world().is_none().then(|| loader.source().examples().len()),
         from_step,
         steps: config.steps,
     };

@@ -13,7 +13,7 @@ use super::keys;
 use super::optimizer::{Optimizer, OptimizerName};
 use crate::cascade::StageConfig;
 use crate::data::Deal;
-use crate::diffusion::LossWeight;
+use crate::diffusion::{LossWeight, TimeSampling};
 use crate::error::{Context, Error, Result};
 use crate::models::weights::write_atomically;
 
@@ -123,6 +123,9 @@ pub struct TrainConfig {
     /// Weight of each picture's loss by its noise level.
     #[serde(default)]
     pub loss_weight: LossWeight,
+    /// How the times of a batch are drawn: evenly spread over it, or independently as in the paper (`uniform`).
+    #[serde(default = "default_times")]
+    pub times: TimeSampling,
     /// Probability that a picture is trained without its text (section 4.1: 0.1).
     #[serde(default = "default_text_drop")]
     pub text_drop_prob: f64,
@@ -159,6 +162,10 @@ pub struct TrainConfig {
     /// Held-out pictures that a finished super-resolution run is judged by (`enlargement.json`); 0 for none.
     #[serde(default = "default_enlarge_pictures")]
     pub enlarge_pictures: usize,
+}
+
+fn default_times() -> TimeSampling {
+    TimeSampling::LowDiscrepancy
 }
 
 fn default_enlarge_pictures() -> usize {

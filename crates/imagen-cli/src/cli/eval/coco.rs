@@ -6,7 +6,6 @@
 //! nothing. The folder is a set like any other.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
@@ -22,19 +21,18 @@ use super::captioned::{self, Embedded};
 use super::comparison::{self, Finding};
 use super::drawing::{Painter, Studio, Subject, choose};
 use super::features::Features;
+use super::manifest;
 use super::pictures::Set;
 use super::{clip_score, fid, with_interval};
 use crate::cli::sample::stage_names;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
-use crate::output::{check_writable, write_file};
 use crate::progress::Progress;
 
 /// The paper's guidance weights of table 1: of the base, and of super-resolution.
 const GUIDANCE: [f64; 2] = [1.35, 8.0];
 const MANIFEST: &str = "coco.json";
-const ROWS: &str = "metadata.jsonl";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -199,45 +197,11 @@ impl Coco {
 
     /// Makes the folder, or finds it as this command would make it.
     fn begin(&self, manifest: &Manifest, pictures: &[Picture]) -> Result<()> {
-        fs::create_dir_all(&self.folder).map_err(|e| Failure::io("create the folder", &self.folder, &e))?;
-        check_writable(&self.folder)?;
-        let path = self.folder.join(MANIFEST);
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let found: Manifest = serde_json::from_slice(&bytes).map_err(|e| {
-                    let failure =
-                        Failure::new(Exit::Data, format_args!("{} is no manifest of this verb: {e}", path.display()));
-                    failure.hint("choose another folder")
-                })?;
-                if found == *manifest {
-                    return Ok(());
-                }
-                let failure = Failure::usage(format_args!(
-                    "{} was begun otherwise: {}",
-                    self.folder.display(),
-                    found.differs(manifest)
-                ));
-                Err(failure.hint(format_args!("choose another folder; {} says what this one is of", path.display())))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                if self.folder.join(ROWS).exists() {
-                    let failure = Failure::usage(format_args!("{} already holds another set", self.folder.display()));
-                    return Err(failure.hint("choose another folder"));
-                }
-                let row = |picture: &Picture| {
-                    let Picture { file, subject: Subject { caption, seed }, original } = picture;
-                    format!("{}\n", json!({ "file_name": file, "text": caption, "seed": seed, "original": original }))
-                };
-                let rows: String = pictures.iter().map(row).collect();
-                let json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
-                // the manifest last: what it says is there then
-                for (path, bytes) in [(self.folder.join(ROWS), rows.as_bytes()), (path, &json)] {
-                    write_file(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
-                }
-                Ok(())
-            }
-            Err(e) => Err(Failure::io("read", &path, &e)),
-        }
+        let row = |picture: &Picture| {
+            let Picture { file, subject: Subject { caption, seed }, original } = picture;
+            json!({ "file_name": file, "text": caption, "seed": seed, "original": original })
+        };
+        manifest::begin(&self.folder, MANIFEST, manifest, pictures.iter().map(row))
     }
 
     /// Draws what is missing of this process's share. Returns how many are then missing of all.
@@ -309,7 +273,7 @@ impl Coco {
                 let (name, folder) = (&example.name, self.folder.display());
                 let failure =
                     Failure::new(Exit::Data, format_args!("{name} of {folder} is none of the drawn pictures"));
-                Err(failure.hint("take it away"))
+                Err(failure.hint("delete it, or choose another folder"))
             }
         });
         let captions = captions.collect::<Result<_>>()?;
@@ -333,16 +297,5 @@ impl Manifest {
             stages.join(", "),
             self.seed
         )
-    }
-
-    /// The keys that another manifest has otherwise.
-    fn differs(&self, other: &Self) -> String {
-        let keys = |manifest: &Self| match serde_json::to_value(manifest) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
-        };
-        let (ours, theirs) = (keys(self), keys(other));
-        let differing = ours.into_iter().filter(|(key, value)| theirs.get(key) != Some(value));
-        differing.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
     }
 }

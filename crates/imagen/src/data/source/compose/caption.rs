@@ -5,8 +5,8 @@
 //! things  := det [size] [colour] noun | number plural | things relation things
 //! ```
 //!
-//! A caption names only what is in the picture. What it may leave out is the default style, a white background, and, now
-//! and then, that of two things side by side one is on the left. A style and a background that are left out always mean
+//! A caption names only what is in the picture. What it may leave out is the default style (of a thing that is not drawn in
+//! it, the first that it is drawn in), a white background, and, now and then, that of two things side by side one is on the left. A style and a background that are left out always mean
 //! the default, so that short prompts get a look of their own.
 
 use super::Vocabulary;
@@ -64,7 +64,8 @@ impl<'a> Wording<'a> {
 
     fn caption(mut self) -> String {
         let style = &self.words.grammar.styles[self.plan.style];
-        let unsaid = style.default && !self.happens(0.35);
+        let mut nouns = self.plan.arrangement.things().map(|thing| thing.noun);
+        let unsaid = nouns.all(|noun| self.words.unsaid[noun] == Some(self.plan.style)) && !self.happens(0.35);
         // one colour of filled drawings is said of the style or of the things
         let shared = self.plan.arrangement.things().next().and_then(|thing| thing.tint);
         let shared = shared.filter(|_| style.tint == Tint::Fill);

@@ -55,7 +55,7 @@ impl Vocabulary {
         let name = match cell {
             Cell::Noun(n) if grammar.held_out.keep.iter().any(|kept| kept == noun(n)) => return false,
             Cell::Noun(n) => noun(n).to_owned(),
-            Cell::Style(style, _) if grammar.styles[style].default => return false,
+            Cell::Style(style, n) if self.unsaid[n] == Some(style) => return false,
             Cell::Background(background, _) if background == self.white => return false,
             Cell::Style(_, n) | Cell::Colour(_, n) | Cell::Background(_, n) | Cell::Scene(_, n) | Cell::Count(_, n)
                 if !self.core[n] =>

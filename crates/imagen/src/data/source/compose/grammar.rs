@@ -19,6 +19,9 @@ pub(super) const FILE: &str = "grammar.toml";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Grammar {
+    /// The file's text.
+    #[serde(skip)]
+    pub text: String,
     /// Seed of all pictures.
     #[serde(default)]
     pub seed: u64,
@@ -212,8 +215,9 @@ impl Grammar {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let grammar: Self = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
+        let mut grammar: Self = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
         grammar.check()?;
+        grammar.text = text.to_owned();
         Ok(grammar)
     }
 

@@ -16,6 +16,8 @@ mod layer;
 mod plan;
 mod question;
 mod scene;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -30,7 +32,7 @@ use self::plan::{Place, Plan, Thing};
 pub use self::question::{Candidate, Factor, Question};
 use self::scene::Scene;
 use super::super::write::{Captioned, write_set};
-use super::Split;
+use super::{Split, hash};
 use crate::error::{Context, Error, Result};
 use crate::image::Picture;
 use crate::rng::Rng;
@@ -55,6 +57,8 @@ pub(super) struct Vocabulary {
     core: Vec<bool>,
     /// Of each style, what can be drawn in it.
     styles: Vec<Form>,
+    /// Of each noun, the style that need not be said.
+    unsaid: Vec<Option<usize>>,
     /// The scenes that the grammar names.
     scenes: Vec<Scene>,
     /// The colours of backgrounds.
@@ -95,6 +99,12 @@ impl World {
     pub fn open(folder: &Path) -> Result<Self> {
         let words = Vocabulary::new(Grammar::open(folder)?, Bank::open(folder)?);
         Ok(Self { words: words.context(|| folder.join(grammar::FILE).display().to_string())? })
+    }
+
+    /// What tells this world from others: its bank and its grammar.
+    pub fn digest(&self) -> String {
+        let grammar = hash(&self.words.grammar.text);
+        format!("{}-{grammar:016x}", self.words.bank.digest())
     }
 
     /// The captions of picture `number` of a split, the canonical one first.
@@ -222,6 +232,7 @@ impl Vocabulary {
                 )));
             }
         }
+        let unsaid = (0..bank.nouns().len()).map(|noun| unsaid_style(&grammar, &styles, noun)).collect();
         let scenes = grammar.scenes().into_iter().map(|(scene, _)| scene).collect();
         let backgrounds = grammar.backgrounds.iter().filter_map(|name| grammar.colour(name)).collect();
         let known = |name: &str| Place::ALL.into_iter().find(|place| place.name() == name);
@@ -237,7 +248,7 @@ impl Vocabulary {
             named.push(None);
         }
         let [white, black] = ["white", "black"].map(|name| grammar.colour(name).expect("the grammar was checked"));
-        Ok(Self { grammar, bank, core, styles, scenes, backgrounds, white, black, places: named })
+        Ok(Self { grammar, bank, core, styles, unsaid, scenes, backgrounds, white, black, places: named })
     }
 
     /// Whether a noun is not given other colours.
@@ -250,6 +261,15 @@ impl Vocabulary {
         let drawn = self.bank.nouns()[thing.noun].cutouts[thing.cutout].colour.as_deref();
         thing.tint.or_else(|| self.grammar.colour(drawn?))
     }
+}
+
+/// The style that need not be said of a noun: the default, or for what cannot be drawn in it the first in shades of its
+/// own colours that is not computed.
+fn unsaid_style(grammar: &Grammar, styles: &[Form], noun: usize) -> Option<usize> {
+    let has = |style: usize| styles[style].core.iter().chain(&styles[style].wide).any(|(drawn, _)| *drawn == noun);
+    let default = grammar.styles.iter().position(|style| style.default).filter(|&style| has(style));
+    let shaded = |style: &Style| style.tint == grammar::Tint::Shade && style.effect.is_none();
+    default.or_else(|| (0..styles.len()).find(|&style| shaded(&grammar.styles[style]) && has(style)))
 }
 
 /// How many pictures of a stretch of a world occupy a cell of each kind, and how many of each style.
