@@ -193,3 +193,29 @@ fn a_run_says_what_it_skips_and_stops_where_that_is_too_much() {
     );
     assert_eq!(train("1.5", "c").code, 3);
 }
+
+/// The small world that the library's tests compose.
+pub(crate) fn world() -> String {
+    let world = Path::new(env!("CARGO_MANIFEST_DIR")).join("../imagen/tests/golden/world");
+    world.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_world_is_composed_into_a_set_that_other_verbs_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = ["data", "compose", &world(), "set", "--count", "30", "--held-out", "4", "--size", "16", "-q"];
+    assert_eq!(succeed(folder.path(), &out), "set\n");
+    let (code, json) = report(folder.path(), &["check", "set"]);
+    assert_eq!((code, &json["usable"]), (0, &json!(34)), "{json}");
+    let again = run(folder.path(), &out);
+    assert!(again.code == 2 && again.stderr.contains("already holds a set"), "{}", again.stderr);
+    let (code, json) = report(folder.path(), &["stats", &world()]);
+    assert_eq!((code, &json["pictures"]), (0, &json!(1280)));
+    assert!(
+        json["detected"].as_str().unwrap().starts_with("7 nouns, 4 styles, 2 scenes, 7 colours; 21 drawings"),
+        "{json}"
+    );
+    let none = run(folder.path(), &["data", "compose", "set", "other"]);
+    assert!(none.code == 1 && none.stderr.contains("grammar.toml"), "{}", none.stderr);
+    assert!(!folder.path().join("other").exists(), "nothing is made");
+}

@@ -31,7 +31,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     ] {
         insta::assert_snapshot!(format!("help_{verb}"), succeed(&here(), &[verb, "--help"]));
     }
-    for verb in ["shapes", "check", "stats", "encode"] {
+    for verb in ["shapes", "compose", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
     }
     for verb in ["list", "info", "pull", "verify", "rm", "convert"] {
@@ -40,6 +40,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in [
         "clip-score",
         "coco",
+        "compose",
         "drawbench",
         "fid",
         "human",

@@ -223,3 +223,59 @@ fn the_protocol_of_coco_draws_the_same_whole_killed_or_in_shards_and_then_measur
         ],
     );
 }
+
+#[test]
+fn a_model_is_asked_about_combinations_and_judged_by_what_is_composed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    tiny::model(&folder.join("m"), &Trained::BASE);
+    let world = super::data::world();
+    let command = |to: &'static str| {
+        let more = ["--factor", "subject", "--factor", "left-right", "-n3", "--steps", "2", "-mm"];
+        [&["eval", "compose", to, "--data", &world][..], &more]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let report = |to: &'static str| {
+        let command = command(to);
+        json(folder, &command.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let whole = report("whole");
+    let rows = whole["factors"].as_array().unwrap();
+    let answers = whole["answers"].as_array().unwrap();
+    assert_eq!((rows.len(), answers.len()), (4, 12), "{whole}");
+    for row in rows {
+        let [rate, ceiling, chance] = ["accuracy", "ceiling", "by_chance"].map(|key| number(&row[key]));
+        let sides = if row["factor"] == "left-right" { 2.0 } else { 6.0 };
+        assert!((0.0..=1.0).contains(&rate) && ceiling >= 2.0 / 3.0, "a true picture is told from the others: {row}");
+        assert!((chance - 1.0 / sides).abs() < 0.05, "{row}");
+        let interval = [&row["interval"]["low"], &row["interval"]["high"]].map(number);
+        assert!(interval[0] <= rate && rate <= interval[1], "{row}");
+    }
+    let held_out = |answer: &&Value| answer["held_out"] == json!(true);
+    assert_eq!(answers.iter().filter(held_out).count(), 6);
+
+    // what is missing is drawn again, the same, and nothing else is
+    let lost = folder.join("whole").join(answers[4]["file_name"].as_str().unwrap());
+    let (before, kept) =
+        (fs::read(&lost).unwrap(), folder.join("whole").join(answers[5]["file_name"].as_str().unwrap()));
+    let written = fs::metadata(&kept).unwrap().modified().unwrap();
+    fs::remove_file(&lost).unwrap();
+    assert_eq!(report("whole"), whole);
+    assert!(fs::read(&lost).unwrap() == before && fs::metadata(&kept).unwrap().modified().unwrap() == written);
+
+    let otherwise: Vec<String> = [&command("whole")[..], &["--seed".into(), "9".into()]].concat();
+    let refused = run(folder, &otherwise.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(refused.code == 2 && refused.stderr.contains("begun otherwise: seed 0"), "{}", refused.stderr);
+    all_refused_after(
+        folder,
+        &["eval", "compose"],
+        &[
+            (&["x", "--data", "m", "-mm"][..], 1, "grammar.toml"),
+            (&["x", "--data", &world, "-mm", "--factor", "taste"], 2, "left-right"),
+            (&["x", "-mm"], 2, "--data"),
+        ],
+    );
+}

@@ -30,14 +30,16 @@ fn every_verb_has_a_manual_page() {
     let printed = succeed(folder.path(), &["man", "pages/man1"]);
     let pages = files(&folder.path().join("pages/man1"));
     let verbs =
-        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-encode"];
+        ["imagen", "imagen-bench", "imagen-completions", "imagen-data", "imagen-data-check", "imagen-data-compose"];
     let more = [
+        "imagen-data-encode",
         "imagen-data-shapes",
         "imagen-data-stats",
         "imagen-doctor",
         "imagen-eval",
         "imagen-eval-clip-score",
         "imagen-eval-coco",
+        "imagen-eval-compose",
         "imagen-eval-drawbench",
         "imagen-eval-fid",
         "imagen-eval-human",

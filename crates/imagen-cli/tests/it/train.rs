@@ -147,3 +147,17 @@ fn the_check_names_damaged_pictures_and_missing_captions() {
     assert_eq!(result.code, 3, "{}", result.stdout);
     assert!(result.stdout.contains(&one) || result.stderr.contains(&one), "{}{}", result.stdout, result.stderr);
 }
+
+#[test]
+fn a_stage_trains_on_a_world_without_end_and_goes_on_exactly() {
+    let folder = folder();
+    fs::write(folder.path().join("recipe.toml"), tiny::recipe(&super::data::world())).unwrap();
+    let straight = train(folder.path(), "straight", &[]);
+    assert_eq!(straight.code, 0, "{}", straight.stderr);
+    assert!(straight.stderr.contains("endless pictures"), "{}", straight.stderr);
+    assert!(!folder.path().join("straight/captions.safetensors").exists(), "captions without end are not kept");
+    assert_eq!(train(folder.path(), "halves", &["-q", "--steps", "2"]).code, 0);
+    assert_eq!(train(folder.path(), "halves", &["-q", "--resume"]).code, 0);
+    let weights = |run: &str| fs::read(folder.path().join(run).join("base.safetensors")).unwrap();
+    assert!(weights("straight") == weights("halves"), "the weights differ");
+}

@@ -1,5 +1,5 @@
 //! Prompts with categories: the published form of DrawBench (`prompt,category`), and a small suite of our own of the same
-//! eleven kinds, in words that a model of emoji knows.
+//! eleven kinds, in the words of the default model's world.
 //!
 //! Misspelt prompts are meant to be misspelt: nothing is cleaned but white space around them.
 

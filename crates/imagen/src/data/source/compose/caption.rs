@@ -5,8 +5,8 @@
 //! things  := det [size] [colour] noun | number plural | things relation things
 //! ```
 //!
-//! A caption names only what is in the picture. What it may leave out is the default style (of a thing that is not drawn in
-//! it, the first that it is drawn in), a white background, and, now and then, that of two things side by side one is on the left. A style and a background that are left out always mean
+//! A caption names only what is in the picture. What it may leave out is the default style (the first of several that a
+//! thing can be drawn in), a white background, and, now and then, that of two things side by side one is on the left. A style and a background that are left out always mean
 //! the default, so that short prompts get a look of their own.
 
 use super::Vocabulary;
@@ -72,7 +72,8 @@ impl<'a> Wording<'a> {
         let first = !self.happens(0.4);
         let prefixed = !unsaid && first;
         let keeps = self.plan.arrangement.things().any(|thing| self.words.keeps_colours(thing.noun));
-        let of_style = shared.filter(|_| keeps || if prefixed { self.holds_colour(style) } else { self.happens(0.5) });
+        let of_style = shared
+            .filter(|_| !unsaid && (keeps || if prefixed { self.holds_colour(style) } else { self.happens(0.5) }));
         let things = self.things(of_style.is_some());
         let background = self.background();
         let place = self.place();

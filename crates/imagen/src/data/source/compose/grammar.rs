@@ -147,7 +147,7 @@ pub(super) struct Style {
     pub prefixes: Vec<String>,
     /// What stands behind everything, after a comma.
     pub suffixes: Vec<String>,
-    /// Whether it need not be said; one style is the default.
+    /// Whether it need not be said of what can be drawn in it, and in no default style before it.
     #[serde(default)]
     pub default: bool,
     pub tint: Tint,
@@ -274,9 +274,8 @@ impl Grammar {
         if self.numbers.len() != 4 {
             return refuse(format!("numbers has {} lists; expected the words for 2, 3, 4 and 5", self.numbers.len()));
         }
-        let defaults = self.styles.iter().filter(|style| style.default).count();
-        if defaults != 1 {
-            return refuse(format!("{defaults} styles say `default = true`; expected one, which need not be said"));
+        if !self.styles.iter().any(|style| style.default) {
+            return refuse("no style says `default = true`; at least one need not be said".into());
         }
         if let Some(style) = self.styles.iter().find(|style| !style.weight.is_finite() || style.weight < 0.0) {
             return refuse(format!("style {:?} has the weight {}; expected 0 or more", style.name, style.weight));

@@ -263,13 +263,10 @@ impl Vocabulary {
     }
 }
 
-/// The style that need not be said of a noun: the default, or for what cannot be drawn in it the first in shades of its
-/// own colours that is not computed.
+/// The style that need not be said of a noun: the first default that it can be drawn in.
 fn unsaid_style(grammar: &Grammar, styles: &[Form], noun: usize) -> Option<usize> {
-    let has = |style: usize| styles[style].core.iter().chain(&styles[style].wide).any(|(drawn, _)| *drawn == noun);
-    let default = grammar.styles.iter().position(|style| style.default).filter(|&style| has(style));
-    let shaded = |style: &Style| style.tint == grammar::Tint::Shade && style.effect.is_none();
-    default.or_else(|| (0..styles.len()).find(|&style| shaded(&grammar.styles[style]) && has(style)))
+    let has = |form: &Form| form.core.iter().chain(&form.wide).any(|(drawn, _)| *drawn == noun);
+    grammar.styles.iter().zip(styles).position(|(style, form)| style.default && has(form))
 }
 
 /// How many pictures of a stretch of a world occupy a cell of each kind, and how many of each style.

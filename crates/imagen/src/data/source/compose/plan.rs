@@ -220,6 +220,7 @@ impl Plan {
                 let relation = relations[dice.weighted(weights.into_iter())];
                 Arrangement::Pair { first: thing(dice, first), relation, second: thing(dice, second) }
             }
+            _ if words.bank.nouns()[nouns[first].0].plural.is_empty() => return None,
             _ => Arrangement::Count { thing: thing(dice, first), count: 2 + dice.below(4) },
         };
         let plan = Self { style, backdrop, arrangement };

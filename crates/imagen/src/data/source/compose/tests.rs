@@ -258,7 +258,7 @@ fn what_cannot_be_composed_is_refused_in_one_line_that_names_it() {
         ("grammar.toml", "one = 0.5", "one = 0.5\nall = 1", "unknown field `all`"),
         ("grammar.toml", "rgb = \"#d8383c\"", "rgb = \"red\"", "colour \"red\" is not of the form \"#d8383c\""),
         ("grammar.toml", "white = 0.4", "white = 1.4", "mix.white = 1.4 is a probability; expected 0 to 1"),
-        ("grammar.toml", "default = true", "default = false", "0 styles say `default = true`"),
+        ("grammar.toml", "default = true", "default = false", "no style says `default = true`"),
         ("grammar.toml", "above = [\"above\"]", "above = []", "a list of words is empty"),
         ("bank.json", "\"imagen_bank\": 1", "\"imagen_bank\": 2", "has version 2, and version 1 is read"),
         ("bank.json", "cutouts/3d/ball.png", "cutouts/3d/bell.png", "names cutouts/3d/bell.png, which is not in"),
