@@ -10,7 +10,7 @@ export async function install(here) {
   const modules = path.join(here, 'node_modules');
   const wanted = JSON.parse(await readFile(path.join(here, 'package-lock.json'), 'utf8')).packages;
   if (await installed(modules, wanted)) return;
-  console.log('installing the pinned packages (about 180 MB) ...');
+  console.log('installing the pinned packages (about 200 MB) ...');
   const npm = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'],
     { cwd: here, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'], shell: process.platform === 'win32' });
   if (npm.status === 0) return;

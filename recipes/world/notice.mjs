@@ -27,6 +27,7 @@ const LICENCES = {
   ISC: 'ISC licence, text below',
   'Apache-2.0': 'Apache Licence 2.0, https://www.apache.org/licenses/LICENSE-2.0',
   'CC-BY-4.0': 'Creative Commons Attribution 4.0 International, https://creativecommons.org/licenses/by/4.0/',
+  'OFL-1.1': 'SIL Open Font Licence 1.1, https://openfontlicense.org/open-font-license-official-text/',
 };
 
 export function notice(sources) {

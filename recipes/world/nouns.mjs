@@ -8,6 +8,11 @@ const SUBGROUPS = {
   54: 'vehicle', 55: 'vehicle', 56: 'vehicle', 57: 'object', 58: 'object', 59: 'weather', 62: 'sport', 65: 'clothing', 66: 'music', 67: 'music', 68: 'music', 78: 'tool', 79: 'tool',
 };
 
+/** What is drawn from fonts. */
+export const LETTERS = [...[...'0123456789'].map((digit) => `digit ${digit}`), ...[...'abcdefghijklmnopqrstuvwxyz'].map((letter) => `letter ${letter}`)];
+/** A letter or digit by any of its names; it is "the letter a" and has no plural, as "letter as" says nothing. */
+const LETTER = /^(?:letter [a-z]|(?:digit|number) \d)$/;
+
 /** Which emoji stay, with noun, colour and group: [{ code, label, noun, colour, group }]. */
 export function emojiNouns(emoji, words, stop, codePoints) {
   const stopped = new Set(Object.values(stop.emoji).flat());
@@ -49,10 +54,11 @@ function country(name, words) {
   return words.the.includes(typed) ? `the ${typed}` : typed;
 }
 
-/** What else a noun is called: what words.json says, and of "flag of japan" also "japan flag". */
+/** What else a noun is called: what words.json says, and of "flag of japan" also "japan flag", of "digit 3" also "number 3". */
 export function synonyms(noun, words) {
   const flag = /^flag of (?:the )?(.*)$/.exec(noun);
-  return (words.also[noun] ?? (flag ? [`${flag[1]} flag`] : [])).map((other) => forms(other, words));
+  const digit = /^digit (\d)$/.exec(noun);
+  return (words.also[noun] ?? (flag ? [`${flag[1]} flag`] : digit ? [`number ${digit[1]}`] : [])).map((other) => forms(other, words));
 }
 
 function plain(text) {
@@ -65,13 +71,14 @@ export function forms(noun, words) {
 }
 
 function article(noun, words) {
-  if (noun.startsWith('flag of ')) return 'the';
+  if (noun.startsWith('flag of ') || LETTER.test(noun)) return 'the';
   if (words.bare.includes(noun)) return '';
   if (words.an.includes(noun)) return 'an';
   return /^(?:[aeiou]|hour|x-ray)/.test(noun) && !/^(?:uni(?!n)|one-|euro|ewe|u-|ufo|use)/.test(noun) ? 'an' : 'a';
 }
 
 function plural(noun, words) {
+  if (LETTER.test(noun)) return '';
   if (words.plural[noun]) return words.plural[noun];
   if (words.bare.includes(noun)) return noun;
   const at = PREPOSITION.exec(` ${noun} `)?.index;

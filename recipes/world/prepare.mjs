@@ -16,22 +16,25 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { apart, cutFile, cutVector, measure } from './draw.mjs';
 import { install } from './install.mjs';
+import { letters } from './letters.mjs';
 import { notice } from './notice.mjs';
 import { emojiNouns, forms, slug, synonyms } from './nouns.mjs';
 import { sheets } from './sheets.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const MODULES = path.join(HERE, 'node_modules');
-const STYLES = ['3d', 'flat', 'cartoon', 'outlined', 'ink', 'line icon', 'solid icon'];
+const STYLES = ['3d', 'flat', 'cartoon', 'outlined', 'ink', 'line icon', 'solid icon', 'letter'];
 /** Pictures of the 3D package have this side; larger banks leave them out. */
 const LARGEST_3D = 256;
 /** Drawings of one noun and colour in one style: flat designs that differ too much average to mush. */
-const AT_MOST = { flat: 2, 'line icon': 4, 'solid icon': 4 };
+const AT_MOST = { flat: 2, 'line icon': 4, 'solid icon': 4, letter: 8 };
 /** Difference hashes of one noun, colour and style that differ in no more than this many of 64 bits are twins. */
 const TWINS = 3;
 /** Country flags are taken from one set: those in the 3D package are not Microsoft's, and their origin is not named. */
 const FLAGS = 'twemoji';
 const WORKERS = 2;
+
+const modules = createRequire(path.join(HERE, 'prepare.mjs'));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -46,7 +49,7 @@ const out = path.resolve(positionals[0]), part = `${out}.part`;
 
 try {
   await install(HERE);
-  const sharp = createRequire(path.join(HERE, 'prepare.mjs'))('sharp');
+  const sharp = modules('sharp');
   sharp.concurrency(1);
   if (values.sheets) await sheets(sharp, out);
   else await make(sharp);
@@ -146,9 +149,10 @@ function codePoints(name) {
   return name.toLowerCase().split(/[-_]/).map((word) => word.replace(/^0+/, '')).filter((word) => word !== 'fe0f' && word !== 'e007f').join('-');
 }
 
-/** What a source holds: `byCode` for emoji, `line` and `solid` (base name -> full names) for icons. */
+/** What a source holds: `byNoun` for fonts, `byCode` for emoji, `line` and `solid` (base name -> full names) for icons. */
 async function load(source, emoji) {
   const folder = path.join(MODULES, source.package);
+  if (source.kind === 'font') return { byNoun: await letters(modules('opentype.js'), folder, source) };
   if (source.kind === 'pictures') {
     const byCode = new Map();
     // The longer of two spellings carries the variation selector: the fully qualified, coloured picture.
@@ -232,6 +236,9 @@ function gather(sources, named, words, icons, stop) {
       }
     }
   }
+  for (const source of sources) {
+    for (const [noun, found] of source.byNoun ?? []) add(noun, 'letter', { ...found, label: noun, colour: null, style: source.style, source });
+  }
   return [...nouns.values()].sort((a, b) => (a.noun < b.noun ? -1 : 1));
 }
 
@@ -272,7 +279,7 @@ function checkWords(index) {
 }
 
 function noFlip({ noun, group }, words) {
-  return group === 'hand' || group === 'flag' || words.still.includes(noun);
+  return ['hand', 'flag', 'letter'].includes(group) || words.still.includes(noun);
 }
 
 function noTurn({ noun, group }, words) {

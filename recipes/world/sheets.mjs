@@ -6,8 +6,9 @@ import path from 'node:path';
 const CELL = 64, GAP = 4, LABEL = 150, ROWS = 40;
 /** Cells a style takes up. */
 const COLUMNS = { '3d': 1, flat: 2, cartoon: 1, outlined: 2, ink: 2, 'line icon': 4, 'solid icon': 4 };
+const FONTS = { letter: 8 };
 
-/** OUT/sheets/core-01.png ...: the core nouns; other-01.png ...: the rest, several nouns a row, one picture of each style. */
+/** OUT/sheets/core-01.png ...: the core nouns; letters-01.png: letters and digits, a column for each font; other-01.png ...: the rest, several nouns a row, one picture of each style. */
 export async function sheets(sharp, out) {
   const bank = JSON.parse(await readFile(path.join(out, 'bank.json'), 'utf8'));
   const folder = path.join(out, 'sheets');
@@ -15,7 +16,8 @@ export async function sheets(sharp, out) {
   await mkdir(folder, { recursive: true });
   const groups = [...new Set(bank.nouns.map(({ group }) => group))];
   const core = groups.flatMap((group) => bank.nouns.filter((noun) => noun.core && noun.group === group));
-  const rest = groups.flatMap((group) => bank.nouns.filter((noun) => !noun.core && noun.group === group));
+  const rest = groups.flatMap((group) => bank.nouns.filter((noun) => !noun.core && noun.group === group && group !== 'letter'));
+  const letters = bank.nouns.filter(({ group }) => group === 'letter');
   for (let at = 0; at * ROWS < core.length; at++) {
     await sheet(sharp, out, path.join(folder, `core-${String(at + 1).padStart(2, '0')}.png`), core.slice(at * ROWS, (at + 1) * ROWS), COLUMNS, 1);
   }
