@@ -34,7 +34,7 @@ const TWINS = 3;
 const FLAGS = 'twemoji';
 const WORKERS = 2;
 
-const modules = createRequire(path.join(HERE, 'prepare.mjs'));
+const require = createRequire(path.join(HERE, 'prepare.mjs'));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -49,7 +49,7 @@ const out = path.resolve(positionals[0]), part = `${out}.part`;
 
 try {
   await install(HERE);
-  const sharp = modules('sharp');
+  const sharp = require('sharp');
   sharp.concurrency(1);
   if (values.sheets) await sheets(sharp, out);
   else await make(sharp);
@@ -152,7 +152,7 @@ function codePoints(name) {
 /** What a source holds: `byNoun` for fonts, `byCode` for emoji, `line` and `solid` (base name -> full names) for icons. */
 async function load(source, emoji) {
   const folder = path.join(MODULES, source.package);
-  if (source.kind === 'font') return { byNoun: await letters(modules('opentype.js'), folder, source) };
+  if (source.kind === 'font') return { byNoun: await letters(require('opentype.js'), folder, source) };
   if (source.kind === 'pictures') {
     const byCode = new Map();
     // The longer of two spellings carries the variation selector: the fully qualified, coloured picture.

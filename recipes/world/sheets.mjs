@@ -8,7 +8,7 @@ const CELL = 64, GAP = 4, LABEL = 150, ROWS = 40;
 const COLUMNS = { '3d': 1, flat: 2, cartoon: 1, outlined: 2, ink: 2, 'line icon': 4, 'solid icon': 4 };
 const FONTS = { letter: 8 };
 
-/** OUT/sheets/core-01.png ...: the core nouns; letters-01.png: letters and digits, a column for each font; other-01.png ...: the rest, several nouns a row, one picture of each style. */
+/** OUT/sheets/core-01.png ...: the core nouns; letters.png: letters and digits; other-01.png ...: the rest, several nouns a row, one picture of each style. */
 export async function sheets(sharp, out) {
   const bank = JSON.parse(await readFile(path.join(out, 'bank.json'), 'utf8'));
   const folder = path.join(out, 'sheets');
@@ -21,11 +21,12 @@ export async function sheets(sharp, out) {
   for (let at = 0; at * ROWS < core.length; at++) {
     await sheet(sharp, out, path.join(folder, `core-${String(at + 1).padStart(2, '0')}.png`), core.slice(at * ROWS, (at + 1) * ROWS), COLUMNS, 1);
   }
+  if (letters.length) await sheet(sharp, out, path.join(folder, 'letters.png'), letters, FONTS, 1);
   const few = { '3d': 1, flat: 1, cartoon: 1, outlined: 1, ink: 1, 'line icon': 1, 'solid icon': 1 };
   for (let at = 0; at * ROWS * 2 < rest.length; at++) {
     await sheet(sharp, out, path.join(folder, `other-${String(at + 1).padStart(2, '0')}.png`), rest.slice(at * ROWS * 2, (at + 1) * ROWS * 2), few, 2);
   }
-  console.log(`${core.length} core nouns and ${rest.length} others on sheets in ${folder}`);
+  console.log(`${core.length} core nouns, ${letters.length} letters and digits and ${rest.length} others on sheets in ${folder}`);
 }
 
 async function sheet(sharp, out, file, nouns, columns, across) {
