@@ -14,6 +14,8 @@ use crate::failure::{Exit, Failure, Result, print_line};
 
 /// How many of the most frequent words, and how many of the largest concepts, are listed.
 const LISTED: usize = 20;
+/// Pictures of each split of a world that are counted.
+const COUNTED: u64 = 2000;
 /// A side may be so much longer and the picture still counts as square.
 const SQUARE: f64 = 1.05;
 
@@ -68,6 +70,10 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Value
     let named = largest.len();
     largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     largest.truncate(LISTED);
+    let composed = source.world().map(|world| {
+        let census = |split| world.census(split, COUNTED).unwrap_or_default();
+        json!({ "train": census(Split::Train), "validation": census(Split::Validation), "of": COUNTED })
+    });
     let in_split = |split| source.examples().iter().filter(|example| example.split == split).count();
     json!({
         "detected": source.origin(),
@@ -86,6 +92,7 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Value
         "stored": stored.collect::<Vec<_>>(),
         "channels": channels.collect::<Vec<_>>(),
         "captions": captions(source, tokens),
+        "composed": composed,
         "concepts": {
             "named": named,
             "largest": largest.iter().map(|(name, n)| json!({ "concept": name, "pictures": n })).collect::<Vec<_>>(),
@@ -168,6 +175,13 @@ fn describe(report: &Value) -> String {
         }
         let frequent = list(&captions["frequent"], &|entry| format!("{} {}", word(&entry["word"]), entry["times"]));
         line("words", format!("{} different; {frequent}", captions["different_words"]));
+    }
+    for split in ["train", "validation"] {
+        let counts = report["composed"][split].as_object().into_iter().flatten();
+        let counts: Vec<String> = counts.map(|(what, count)| format!("{what} {count}")).collect();
+        if !counts.is_empty() {
+            line(split, format!("of {}: {}", report["composed"]["of"], counts.join(", ")));
+        }
     }
     let concepts = &report["concepts"];
     if concepts["named"] != json!(0) {

@@ -55,23 +55,16 @@ pub(super) struct Synonym {
     pub article: String,
 }
 
-/// One drawing.
+/// One drawing; what else an index says of it is for people.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Cutout {
     /// The file below the bank's folder.
     pub file: String,
     /// The kind of drawing, a word that the grammar's styles refer to.
     pub style: String,
-    /// The set that it comes from.
-    #[serde(default)]
-    pub source: String,
     /// The colour that tells it from other drawings of the noun, where its name has one.
     #[serde(default)]
     pub colour: Option<String>,
-    /// Whether it is drawn in one colour and may have any other.
-    #[serde(default)]
-    pub tint: bool,
     /// The mean colour of what is seen.
     pub mean: [u8; 3],
 }

@@ -276,6 +276,7 @@ fn sheets(layer: &Layer, count: usize) -> (Plane<3>, Plane<1>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layer::over;
     use super::*;
 
     /// A red disc with a blue square in it on nothing, before yellow.
@@ -307,7 +308,7 @@ mod tests {
     fn effects_differ_from_one_another_and_from_the_plain_picture() {
         let (objects, background) = scene(64);
         let mut plain = background.clone();
-        plain.lay(&objects);
+        plain.pixels_mut().iter_mut().zip(objects.pixels()).for_each(|(under, top)| *under = over(*top, *under));
         let mut pictures = vec![plain];
         pictures.extend(Effect::ALL.map(|effect| effect.apply(&objects, &background, Rng::new(2))));
         for (i, a) in pictures.iter().enumerate() {

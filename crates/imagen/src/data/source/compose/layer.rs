@@ -47,16 +47,6 @@ impl Layer {
         Self { width, pixels: vec![[r, g, b, 1.0]; width * height] }
     }
 
-    /// An RGBA picture.
-    pub(super) fn of(picture: &Picture) -> Self {
-        let pixel = |pixel: &[u8]| {
-            let alpha = f32::from(pixel[3]) / 255.0;
-            let [r, g, b] = [0, 1, 2].map(|i| f32::from(pixel[i]) / 255.0 * alpha);
-            [r, g, b, alpha]
-        };
-        Self { width: picture.width(), pixels: picture.pixels().chunks_exact(4).map(pixel).collect() }
-    }
-
     /// The RGB bytes of an opaque layer.
     pub(super) fn to_picture(&self) -> Result<Picture> {
         let byte = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
@@ -94,12 +84,5 @@ impl Layer {
             let corners = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| self.at(2 * x + dx, 2 * y + dy));
             std::array::from_fn(|i| corners.iter().map(|corner| corner[i]).sum::<f32>() / 4.0)
         })
-    }
-
-    /// Lays another layer of the same size on top.
-    pub(super) fn lay(&mut self, top: &Layer) {
-        for (under, top) in self.pixels.iter_mut().zip(&top.pixels) {
-            *under = over(*top, *under);
-        }
     }
 }

@@ -19,7 +19,7 @@ mod scene;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -125,6 +125,25 @@ impl World {
         let key = self.key(split, number);
         let plan = self.plan(split, key)?;
         draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))
+    }
+
+    /// How many of the first pictures of a split are of each style, and how many hold a held-out cell of each kind.
+    ///
+    /// # Errors
+    /// As [`Self::captions`].
+    pub fn census(&self, split: Split, count: u64) -> Result<BTreeMap<String, u64>> {
+        let mut counts = BTreeMap::new();
+        for number in 0..count {
+            let plan = self.plan(split, self.key(split, number))?;
+            let style = &self.words.grammar.styles[plan.style].name;
+            let held_out = plan.cells(&self.words).into_iter().filter(|&cell| self.words.holds_out(cell));
+            let kinds: BTreeSet<&str> = held_out.map(Cell::kind).collect();
+            let kinds = kinds.into_iter().map(|kind| format!("held-out {kind}"));
+            for what in kinds.chain([style.clone()]) {
+                *counts.entry(what).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 
     /// Writes the first pictures of both splits, `train` and `held_out` of them, as an ordinary set. `progress` is told how
@@ -267,20 +286,4 @@ impl Vocabulary {
 fn unsaid_style(grammar: &Grammar, styles: &[Form], noun: usize) -> Option<usize> {
     let has = |form: &Form| form.core.iter().chain(&form.wide).any(|(drawn, _)| *drawn == noun);
     grammar.styles.iter().zip(styles).position(|(style, form)| style.default && has(form))
-}
-
-/// How many pictures of a stretch of a world occupy a cell of each kind, and how many of each style.
-pub fn census(world: &World, split: Split, count: u64) -> Result<BTreeMap<String, u64>> {
-    let mut counts = BTreeMap::new();
-    for number in 0..count {
-        let plan = world.plan(split, world.key(split, number))?;
-        let style = &world.words.grammar.styles[plan.style].name;
-        *counts.entry(format!("style {style}")).or_default() += 1;
-        let kinds: std::collections::BTreeSet<&str> =
-            plan.cells(&world.words).into_iter().filter(|&cell| world.words.holds_out(cell)).map(Cell::kind).collect();
-        for kind in kinds {
-            *counts.entry(format!("held out {kind}")).or_default() += 1;
-        }
-    }
-    Ok(counts)
 }
