@@ -11,6 +11,7 @@ mod export;
 mod inspect;
 mod man;
 mod models;
+mod peers;
 mod per_stage;
 mod plan;
 mod report;
@@ -69,6 +70,14 @@ enum Verb {
 }
 
 impl Cli {
+    /// Reads the arguments of the process; where they cannot be understood, says why and leaves. Help and version leave too.
+    pub(crate) fn read() -> Result<Self> {
+        Self::try_parse().map_err(|error| match peers::explain(&error) {
+            Some(failure) => failure,
+            None => error.exit(),
+        })
+    }
+
     /// Does what was asked; without a verb, says what could be.
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {

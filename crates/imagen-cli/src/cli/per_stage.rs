@@ -11,6 +11,14 @@ use crate::failure::{Failure, Result};
 pub(crate) struct PerStage<T>(Vec<T>);
 
 impl<T: Copy> PerStage<T> {
+    /// The value that a flag gives to the base alone, where it has only one.
+    pub(crate) fn of_base(&self) -> Option<T> {
+        match self.0.as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        }
+    }
+
     /// Each stage's value. Values for stages that the model has and that do not run this time are accepted and unused.
     ///
     /// # Errors
@@ -19,7 +27,7 @@ impl<T: Copy> PerStage<T> {
         let running_stages = &model[..running];
         match self.0.as_slice() {
             [all] => Ok(running_stages.iter().map(|stage| (*stage, *all)).collect()),
-            each if each.len() == model.len() || each.len() == running => {
+            each if (running..=model.len()).contains(&each.len()) => {
                 Ok(running_stages.iter().copied().zip(each.iter().copied()).collect())
             }
             each => {
@@ -72,6 +80,11 @@ mod tests {
         assert_eq!(spread("50, 20", 2).unwrap(), [50, 20]);
         assert_eq!(spread("50,20", 1).unwrap(), [50]);
         assert_eq!(spread("50", 1).unwrap(), [50]);
+        let three = [StageName::Base, StageName::Sr256, StageName::Sr1024];
+        let two = "10,5".parse::<PerStage<usize>>().unwrap();
+        assert_eq!(two.spread("--steps", &three, 1).unwrap(), [(StageName::Base, 10)], "what does not run is unused");
+        assert!(two.spread("--steps", &three, 3).is_err(), "a stage that runs has no value");
+        assert_eq!((two.of_base(), "7".parse::<PerStage<usize>>().unwrap().of_base()), (None, Some(7)));
     }
 
     #[test]

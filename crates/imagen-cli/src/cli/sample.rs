@@ -13,6 +13,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serde_json::json;
@@ -32,7 +33,7 @@ use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::{ModelRecord, Record};
-use crate::output::{Outputs, Subject, Target, shell};
+use crate::output::{Outputs, Subject, Target, folder_of, shell};
 use crate::progress::Progress;
 use crate::trace::Trace;
 
@@ -77,7 +78,7 @@ pub(crate) struct Sample {
     /// Denoising steps
     #[arg(long, value_name = "N", help_heading = HOW, aliases = ["num-inference-steps", "sampling-steps"])]
     steps: Option<PerStage<usize>>,
-    /// How strongly the text pulls; 1 is no guidance
+    /// Pull of the text: one value is for the base, 1 is none
     #[arg(long, value_name = "W", help_heading = HOW, aliases = ["cfg-scale", "guidance-scale"])]
     guidance: Option<PerStage<f64>>,
     /// Sampler, with its setting after a colon
@@ -105,6 +106,9 @@ pub(crate) struct Sample {
     deepfloyd: DeepFloydArgs,
 
     /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
+    ///
+    /// The ending is .png, or .jpg or .webp, which do not hold the settings. Names that the program chooses, here and in a
+    /// folder, get a number where they are taken.
     #[arg(short, long, value_name = "PATTERN", default_value = crate::output::DEFAULT_PATTERN, help_heading = OUTPUT)]
     output: Target,
     /// All pictures together in one PNG as well
@@ -258,7 +262,7 @@ impl Sample {
         }
         let (all, larger) = ((&model[..], running), (&model[1..], running - 1));
         set(&mut options, all, "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
-        set(&mut options, all, "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        set_guidance(&mut options, all, self.guidance.as_ref())?;
         set(&mut options, all, "--sampler", self.sampler.as_ref(), |o| &mut o.sampler)?;
         set(&mut options, all, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
         set(&mut options, larger, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
@@ -290,6 +294,17 @@ pub(super) fn set<T: Copy>(
     Ok(())
 }
 
+/// Gives the stages their guidance: one value is the base's alone, since that is where the text decides and super-resolution
+/// was trained to need none.
+pub(super) fn set_guidance(
+    options: &mut BTreeMap<StageName, StageOptions>,
+    (model, running): (&[StageName], usize),
+    values: Option<&PerStage<f64>>,
+) -> Result<()> {
+    let stages = if values.is_some_and(|values| values.of_base().is_some()) { 1 } else { running };
+    set(options, (model, stages), "--guidance", values, |o| &mut o.guidance)
+}
+
 /// Every setting, spelt out.
 pub(super) fn all_of(settings: &SamplingDefaults) -> StageOptions {
     StageOptions {
@@ -316,6 +331,7 @@ struct Drawing<'a> {
 impl Drawing<'_> {
     fn run(mut self, imagen: &Imagen) -> Result<()> {
         let count = self.subjects.len();
+        let begun = Instant::now();
         let mut finished = 0;
         let mut previews = Previews::open(self.verb.previews.as_deref())?;
         for event in imagen.sample(&self.request)? {
@@ -338,7 +354,21 @@ impl Drawing<'_> {
                 return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
             }
         }
+        self.progress.finish();
+        self.progress.note(format_args!("{}", self.summary(imagen, count, begun.elapsed())));
         self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&self.progress))
+    }
+
+    /// What was done, how long it took, and what more the model can do.
+    fn summary(&self, imagen: &Imagen, count: usize, took: Duration) -> String {
+        let pictures = if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") };
+        let done = format!("{pictures} in {:.1} s", took.as_secs_f64());
+        let last = self.stages.last().map(|(stage, _)| *stage);
+        let larger = imagen.stages().into_iter().map(|info| info.config).find(|config| Some(config.stage) > last);
+        match larger {
+            Some(config) => format!("{done}; --until {} enlarges to {1}x{1}", config.stage, config.size),
+            None => done,
+        }
     }
 
     /// Writes a picture, prints its path or JSON, and how to draw it again.
@@ -352,7 +382,7 @@ impl Drawing<'_> {
             true => PngText::default(),
             false => PngText { parameters: Some(record.infotext()), imagen: Some(record.to_json()) },
         };
-        let path = self.outputs.write(index, &png::encode(picture, &text)?)?;
+        let path = self.outputs.write(index, picture, &text)?;
         if let Some(path) = path {
             let line = if self.verb.json {
                 let mut object = json!({ "path": path, "index": index });
@@ -364,12 +394,12 @@ impl Drawing<'_> {
             };
             self.progress.suspend(|| print_line(line))?;
         }
-        self.progress.note(format_args!("again: {}", self.command(subject)));
+        self.progress.note(format_args!("again: {}", self.command(subject, path)));
         Ok(())
     }
 
-    /// The command that draws this picture again.
-    fn command(&self, subject: &Subject) -> String {
+    /// The command that draws this picture again, under the same name where somebody chose it.
+    fn command(&self, subject: &Subject, path: Option<&Path>) -> String {
         let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
         let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
         if let Some(model) = &self.verb.model {
@@ -382,7 +412,8 @@ impl Drawing<'_> {
         let mut list = |name, given: fn(&StageOptions) -> bool, value: fn(&SamplingDefaults) -> String, skip| {
             if self.request.options.values().any(given) {
                 let mut values: Vec<String> = self.stages[skip..].iter().map(|(_, s)| value(s)).collect();
-                if values.iter().all(|v| *v == values[0]) {
+                // one guidance is the base's alone
+                if name != "--guidance" && values.iter().all(|v| *v == values[0]) {
                     values.truncate(1);
                 }
                 flag(name, values.join(","));
@@ -394,6 +425,20 @@ impl Drawing<'_> {
         list("--thresholding", |o| o.thresholding.is_some(), |s| s.thresholding.to_string(), 0);
         if self.stages.len() > 1 {
             list("--aug-level", |o| o.aug_level.is_some(), |s| s.aug_level.to_string(), 1);
+        }
+        let literal = |path: &Path| path.display().to_string().replace('{', "{{").replace('}', "}}");
+        match path {
+            Some(path) if self.verb.output.is_chosen() => {
+                flag("--output", literal(path));
+                words.push("--force".to_owned());
+            }
+            Some(path) if folder_of(path) != Path::new(".") => {
+                flag("--output", format!("{}/", literal(folder_of(path))));
+            }
+            _ => {}
+        }
+        if self.verb.no_metadata {
+            words.push("--no-metadata".to_owned());
         }
         words.extend(["--".to_owned(), subject.prompt.clone()]);
         if !subject.prompt.starts_with('-') {

@@ -7,11 +7,13 @@ mod pattern;
 pub(crate) mod record;
 pub(crate) mod shell;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+
+use imagen::image::{Picture, PngText, export, png};
 
 use self::pattern::Pattern;
 use crate::failure::{Failure, Result};
@@ -36,7 +38,31 @@ pub(crate) enum Target {
     /// `-`: one PNG on stdout.
     Stdout,
     /// Files.
-    Files(Pattern),
+    Files(Names),
+}
+
+/// How files are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    pattern: Pattern,
+    /// Whether somebody chose them; else they are numbered where they are taken.
+    chosen: bool,
+    format: Format,
+}
+
+/// How pictures are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Png,
+    Jpeg,
+    WebP,
+}
+
+impl Target {
+    /// Whether somebody chose the names.
+    pub(crate) fn is_chosen(&self) -> bool {
+        matches!(self, Self::Files(Names { chosen: true, .. }))
+    }
 }
 
 impl std::str::FromStr for Target {
@@ -46,23 +72,32 @@ impl std::str::FromStr for Target {
         if value == "-" {
             return Ok(Self::Stdout);
         }
+        let names = |pattern: &str, chosen, format| -> Result<Self, String> {
+            Ok(Self::Files(Names { pattern: pattern.parse()?, chosen, format }))
+        };
+        if value == DEFAULT_PATTERN {
+            return names(value, false, Format::Png);
+        }
         if value.ends_with(std::path::is_separator) || Path::new(value).is_dir() {
             let folder = value.trim_end_matches(std::path::is_separator);
-            return format!("{folder}/{DEFAULT_PATTERN}").parse().map(Self::Files);
+            return names(&format!("{folder}/{DEFAULT_PATTERN}"), false, Format::Png);
         }
         let extension = Path::new(value).extension().and_then(|e| e.to_str()).map(str::to_lowercase);
-        match extension.as_deref() {
-            Some("jpg" | "jpeg" | "webp" | "gif" | "bmp" | "tif" | "tiff" | "avif" | "jxl") => {
-                Err("only PNG is written; end the name in .png".into())
+        let format = match extension.as_deref() {
+            Some("jpg" | "jpeg") => Format::Jpeg,
+            Some("webp") => Format::WebP,
+            Some(other @ ("gif" | "bmp" | "tif" | "tiff" | "avif" | "jxl")) => {
+                return Err(format!("{other} is not written; end the name in .png, .jpg or .webp"));
             }
-            _ => value.parse().map(Self::Files),
-        }
+            _ => Format::Png,
+        };
+        names(value, true, format)
     }
 }
 
 /// A place for every picture of a command.
 #[derive(Debug)]
-pub(crate) struct Outputs(Option<Vec<PathBuf>>);
+pub(crate) struct Outputs(Option<(Vec<PathBuf>, Format)>);
 
 impl Outputs {
     /// Finds every picture's name, makes the folders, and refuses what could not be written or would be lost.
@@ -71,7 +106,7 @@ impl Outputs {
     /// `Usage` where names collide or files exist (unless `force`) or stdout cannot take the pictures; `Runtime` where a
     /// folder cannot be made or written to.
     pub(crate) fn plan(target: &Target, subjects: &[Subject], force: bool) -> Result<Self> {
-        let Target::Files(pattern) = target else {
+        let Target::Files(Names { pattern, chosen, format }) = target else {
             if subjects.len() != 1 {
                 let message = format!("--output - takes one picture, and this command makes {}", subjects.len());
                 return Err(Failure::usage(message).hint("name files instead, e.g. --output '{index}.png'"));
@@ -82,7 +117,10 @@ impl Outputs {
             }
             return Ok(Self(None));
         };
-        let names: Vec<PathBuf> = subjects.iter().map(|subject| pattern.name(subject)).collect();
+        let mut names: Vec<PathBuf> = subjects.iter().map(|subject| pattern.name(subject)).collect();
+        if !chosen {
+            number(&mut names, force);
+        }
         let mut owners: HashMap<&Path, usize> = HashMap::new();
         for (index, name) in names.iter().enumerate() {
             if let Some(other) = owners.insert(name, index) {
@@ -111,12 +149,22 @@ impl Outputs {
             fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
             check_writable(folder)?;
         }
-        Ok(Self(Some(names)))
+        Ok(Self(Some((names, *format))))
     }
 
-    /// Writes a picture; the path, or `None` where it went to stdout.
-    pub(crate) fn write(&self, index: usize, bytes: &[u8]) -> Result<Option<&Path>> {
-        let Some(names) = &self.0 else {
+    /// Writes a picture with its text, which JPEG and WebP do not hold; the path, or `None` where it went to stdout.
+    pub(crate) fn write(&self, index: usize, picture: &Picture, text: &PngText) -> Result<Option<&Path>> {
+        let format = self.0.as_ref().map_or(Format::Png, |(_, format)| *format);
+        let bytes = match format {
+            Format::Png => png::encode(picture, text)?,
+            Format::Jpeg => export::jpeg(picture)?,
+            Format::WebP => export::webp(picture)?,
+        };
+        self.write_bytes(index, &bytes)
+    }
+
+    fn write_bytes(&self, index: usize, bytes: &[u8]) -> Result<Option<&Path>> {
+        let Some((names, _)) = &self.0 else {
             let mut stdout = io::stdout().lock();
             let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
             return written.map(|()| None).map_err(|e| Failure::stdout(&e));
@@ -124,6 +172,20 @@ impl Outputs {
         let name = &names[index];
         write_file(name, bytes).map_err(|e| Failure::io("write", name, &e))?;
         Ok(Some(name))
+    }
+}
+
+/// Gives names that are taken, by files (unless `force`) or by each other, the next number that is free.
+fn number(names: &mut [PathBuf], force: bool) {
+    let mut taken: HashSet<PathBuf> = HashSet::new();
+    for name in names {
+        let free = |name: &Path| !taken.contains(name) && (force || !name.exists());
+        if !free(name) {
+            let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let numbered = |k: u64| name.with_file_name(format!("{stem}-{k}.png"));
+            *name = (2..).map(numbered).find(|name| free(name)).expect("numbers do not end");
+        }
+        taken.insert(name.clone());
     }
 }
 
@@ -197,7 +259,7 @@ mod tests {
         let outputs = Outputs::plan(&target(folder.path(), "a/b/"), &subjects(2), false).unwrap();
         assert_eq!(files(&folder.path().join("a/b")), [""; 0]);
         for index in 0..2 {
-            outputs.write(index, b"png").unwrap();
+            outputs.write_bytes(index, b"png").unwrap();
         }
         assert_eq!(files(&folder.path().join("a/b")), ["a-cat-5.png", "a-cat-6.png"]);
     }
@@ -211,7 +273,7 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Usage);
         assert!(failure.to_string().contains("1.png already exists"), "{failure}");
         let outputs = Outputs::plan(&target, &subjects(2), true).unwrap();
-        outputs.write(1, b"new").unwrap();
+        outputs.write_bytes(1, b"new").unwrap();
         assert_eq!(fs::read(folder.path().join("1.png")).unwrap(), b"new");
     }
 
@@ -236,16 +298,40 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_is_reported() {
-        let target = Target::Files("/dev/full".parse().unwrap());
+        let target: Target = "/dev/full".parse().unwrap();
         let outputs = Outputs::plan(&target, &subjects(1), false).unwrap();
-        let failure = outputs.write(0, &[0; 100_000]).unwrap_err();
+        let failure = outputs.write_bytes(0, &[0; 100_000]).unwrap_err();
         assert_eq!(failure.exit(), Exit::Runtime);
         assert!(failure.to_string().contains("No space left"), "{failure}");
     }
 
     #[test]
-    fn other_formats_are_refused_by_name() {
-        assert!("a.JPG".parse::<Target>().unwrap_err().contains("only PNG"));
+    fn names_that_the_program_chooses_are_numbered_where_they_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a-cat-5.png"), b"precious").unwrap();
+        fs::write(folder.path().join("a-cat-5-2.png"), b"precious").unwrap();
+        let twice = [subjects(1), subjects(2)].concat();
+        let names = |force| {
+            let outputs = Outputs::plan(&target(folder.path(), ""), &twice, force).unwrap();
+            let (names, _) = outputs.0.unwrap();
+            names.iter().map(|name| name.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["a-cat-5-3.png", "a-cat-5-4.png", "a-cat-6.png"]);
+        assert_eq!(names(true), ["a-cat-5.png", "a-cat-5-2.png", "a-cat-6.png"]);
+    }
+
+    #[test]
+    fn the_ending_chooses_the_format_and_other_formats_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = Picture::filled(8, 8, [10, 200, 30]);
+        for (name, start) in
+            [("a.JPG", &b"\xff\xd8"[..]), ("b.webp", b"RIFF"), ("c.png", b"\x89PNG"), ("d", b"\x89PNG")]
+        {
+            let outputs = Outputs::plan(&target(folder.path(), name), &subjects(1), false).unwrap();
+            let path = outputs.write(0, &picture, &PngText::default()).unwrap().unwrap();
+            assert!(fs::read(path).unwrap().starts_with(start), "{name}");
+        }
+        assert!("a.gif".parse::<Target>().unwrap_err().contains("gif is not written; end the name in .png"));
         assert_eq!("-".parse(), Ok(Target::Stdout));
     }
 }

@@ -76,11 +76,13 @@ fn the_printed_command_draws_the_same_picture() {
     assert_eq!(commands.len(), 4);
     for (index, arguments) in commands.into_iter().enumerate() {
         let program = assert_cmd::cargo::cargo_bin("imagen");
-        let script = format!("{} {}", program.display(), arguments.replace("sample ", "sample -q -o again.png -f "));
+        let script = format!("{} {}", program.display(), arguments.replacen("sample ", "sample -q ", 1));
+        let drawn = folder.path().join(format!("{index}.png"));
+        std::fs::rename(&drawn, folder.path().join("before.png")).unwrap();
         let output =
             std::process::Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
         assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
-        let [before, after] = [format!("{index}.png"), "again.png".into()].map(|name| folder.path().join(name));
+        let [before, after] = [folder.path().join("before.png"), drawn];
         assert!(difference(&picture(&before), &picture(&after)) <= 1, "{script}");
         assert_eq!(text(&before), text(&after));
     }

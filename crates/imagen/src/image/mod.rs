@@ -2,11 +2,12 @@
 //!
 //! [`Picture`] is 8-bit, of 1 to 4 channels (grey, grey and alpha, RGB, RGBA; RGB where nothing is said), [`FloatPicture`]
 //! is `[h, w, c]` in [-1, 1] (Imagen, section 2: the networks see pixels, no latents). [`decode`] reads PNG, JPEG and WebP under limits that hold before a pixel is allocated, [`resize`] is
-//! separable and antialiased, [`png`] writes and reads PNG with its text.
+//! separable and antialiased, [`png`] writes and reads PNG with its text, [`export`] writes JPEG and WebP.
 //!
 //! Colour profiles are not applied (bytes are taken as sRGB) and nothing here knows a tensor or a data set.
 
 pub mod decode;
+pub mod export;
 pub mod png;
 mod preparation;
 pub mod resize;

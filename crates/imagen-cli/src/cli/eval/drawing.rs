@@ -13,7 +13,7 @@ use imagen::image::{Picture, PngText, png};
 use imagen::rng::Rng;
 
 use crate::cli::per_stage::PerStage;
-use crate::cli::sample::{model_record, set};
+use crate::cli::sample::{model_record, set, set_guidance};
 use crate::cli::shared::{self, Threads};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -40,7 +40,7 @@ pub(super) struct Manner {
     /// Denoising steps, one value for all stages or one for each
     #[arg(long, value_name = "N", help_heading = "Model and machine")]
     steps: Option<PerStage<usize>>,
-    /// How strongly the text pulls; 1 is no guidance
+    /// Pull of the text: one value is for the base, 1 is none
     #[arg(long, value_name = "W", help_heading = "Model and machine")]
     guidance: Option<PerStage<f64>>,
     #[command(flatten)]
@@ -92,7 +92,7 @@ impl Manner {
         let running = model.iter().filter(|stage| **stage <= last).count();
         let mut options = BTreeMap::<StageName, StageOptions>::new();
         set(&mut options, (&model[..], running), "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
-        set(&mut options, (&model[..], running), "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        set_guidance(&mut options, (&model[..], running), self.guidance.as_ref())?;
         for stage in model.iter().filter(|_| self.guidance.is_none()) {
             options.entry(*stage).or_default().guidance = guidance(*stage);
         }

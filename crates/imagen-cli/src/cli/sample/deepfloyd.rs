@@ -14,7 +14,7 @@ use imagen::cascade::StageName;
 use imagen::cascade::deepfloyd::{
     DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, TextCache, Timesteps, Verdict, clean_caption,
 };
-use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
+use imagen::image::{DecodeOptions, Picture, PngText, decode};
 
 use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet, check_seeds, step_title, subjects};
 use crate::cli::plan::{self, deepfloyd::Storages};
@@ -225,7 +225,10 @@ impl Sample {
         for (stage, steps) in spread("--steps", self.steps.as_ref(), &all, running.len())? {
             options.entry(stage).and_modify(|options| options.timesteps = Timesteps::Leading(steps));
         }
-        for (stage, guidance) in spread("--guidance", self.guidance.as_ref(), &all, running.len())? {
+        // one value is the first stage's alone
+        let guided =
+            if self.guidance.as_ref().is_some_and(|values| values.of_base().is_some()) { 1 } else { running.len() };
+        for (stage, guidance) in spread("--guidance", self.guidance.as_ref(), &all, guided)? {
             options.entry(stage).and_modify(|options| options.guidance = guidance);
         }
         if let Some(list) = &args.timesteps {
@@ -348,7 +351,7 @@ impl Sample {
             true => PngText::default(),
             false => PngText { parameters: Some(record.infotext()), imagen: Some(value.to_string()) },
         };
-        let path = outputs.write(index, &png::encode(picture, &text)?)?;
+        let path = outputs.write(index, picture, &text)?;
         let Some(path) = path else { return Ok(()) };
         let line = if self.json {
             let mut object = json!({ "path": path, "index": index });

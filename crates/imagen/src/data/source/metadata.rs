@@ -1,11 +1,14 @@
 //! `metadata.jsonl` and `metadata.csv`: the image-folder layouts of the Hugging Face hub.
 //!
-//! A line is an object, or a row under a heading, with `file_name`, `text` (a caption) and, optionally, `split` (`"train"`
-//! or `"validation"`) and `concept` (pictures that share it are versions of one thing); an object may also have `texts`
-//! (paraphrases). Other fields are passed over. A picture on several lines has the captions of all.
+//! A line is an object, or a row under a heading, with `file_name`, `text` (a caption; `caption` or `prompt` where there is
+//! none) and, optionally, `split` (`"train"` or `"validation"`) and `concept` (pictures that share it are versions of one
+//! thing); an object may also have `texts` (paraphrases). Names are read in any case, other fields are passed over. A picture
+//! on several lines has the captions of all.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+use serde_json::{Map, Value};
 
 use super::files::{inside, is_picture};
 use super::{Found, Layout, Source, parse_split};
@@ -26,6 +29,9 @@ impl Kind {
         }
     }
 }
+
+/// Names that a caption may have; the first that is there is it.
+const CAPTIONS: [&str; 3] = ["text", "caption", "prompt"];
 
 /// One picture.
 #[derive(serde::Deserialize)]
@@ -67,7 +73,8 @@ pub(super) fn read(folder: &Path, kind: Kind, files: &BTreeSet<String>) -> Resul
 
 fn jsonl(text: &str, files: &BTreeSet<String>, found: &mut Found) -> Result<()> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        serde_json::from_str(line)
+        serde_json::from_str::<Map<String, Value>>(line)
+            .and_then(|fields| serde_json::from_value(Value::Object(in_lower_case(fields))))
             .map_err(|e| Error::data("expected a JSON object with `file_name` and `text`").with_source(e))
             .and_then(|row| take(row, files, found))
             .context(|| format!("line {}", number + 1))?;
@@ -75,13 +82,32 @@ fn jsonl(text: &str, files: &BTreeSet<String>, found: &mut Found) -> Result<()> 
     Ok(())
 }
 
+/// The fields with names as [`Row`] has them.
+fn in_lower_case(fields: Map<String, Value>) -> Map<String, Value> {
+    let mut lower: Map<String, Value> = fields.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+    if !lower.contains_key(CAPTIONS[0])
+        && let Some(value) = CAPTIONS.iter().find_map(|name| lower.get(*name).cloned())
+    {
+        lower.insert(CAPTIONS[0].to_owned(), value);
+    }
+    lower
+}
+
 fn csv(text: &str, files: &BTreeSet<String>, found: &mut Found) -> Result<()> {
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
     let malformed = |e| Error::data("expected rows under a heading with `file_name` and `text`").with_source(e);
-    let heading = reader.headers().map_err(malformed)?.clone();
-    if let Some(absent) = ["file_name", "text"].iter().find(|name| !heading.iter().any(|column| column == **name)) {
-        return Err(Error::data(format!("the heading has no column `{absent}`; expected `file_name,text`")));
+    let mut heading: Vec<String> = reader.headers().map_err(malformed)?.iter().map(str::to_lowercase).collect();
+    let caption = CAPTIONS.iter().find_map(|name| heading.iter().position(|column| column == name));
+    if let Some(caption) = caption {
+        heading[caption] = CAPTIONS[0].to_owned();
     }
+    if let Some(absent) = ["file_name", "text"].iter().find(|name| !heading.iter().any(|column| column == **name)) {
+        let heading = heading.join(",");
+        return Err(Error::data(format!(
+            "the heading {heading:?} has no column `{absent}`; expected `file_name,text`"
+        )));
+    }
+    let heading = ::csv::StringRecord::from(heading);
     for record in reader.records() {
         let record = record.map_err(malformed)?;
         let line = record.position().map_or(0, ::csv::Position::line);

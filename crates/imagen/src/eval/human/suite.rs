@@ -63,7 +63,7 @@ impl PromptSuite {
         Self::parse(BUILT_IN.as_bytes()).expect("the suite that is compiled in is one")
     }
 
-    /// Reads a CSV file with the columns `prompt` and `category`, as DrawBench is published.
+    /// Reads a CSV file with the columns `prompt` (or `Prompts`, as DrawBench is published) and `category`.
     ///
     /// # Errors
     /// `Io` where the file cannot be read; those of [`PromptSuite::parse`].
@@ -82,12 +82,14 @@ impl PromptSuite {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(csv);
         let malformed = |e: csv::Error| Error::data("this is no table of prompts").with_source(e);
         let header = reader.headers().map_err(malformed)?.clone();
-        let column = |name: &str| {
-            let missing =
-                || Error::data(format!("there is no column `{name}`; the first line has to be `prompt,category`"));
-            header.iter().position(|field| field.eq_ignore_ascii_case(name)).ok_or_else(missing)
+        let column = |names: [&str; 2]| {
+            let missing = || {
+                Error::data(format!("there is no column `{}`; the first line has to be `prompt,category`", names[0]))
+            };
+            let is_it = |field: &str| names.iter().any(|name| field.eq_ignore_ascii_case(name));
+            header.iter().position(is_it).ok_or_else(missing)
         };
-        let (prompt, category) = (column("prompt")?, column("category")?);
+        let (prompt, category) = (column(["prompt", "prompts"])?, column(["category", "categories"])?);
         let (mut prompts, mut seen) = (Vec::new(), HashSet::new());
         for row in reader.records() {
             let row = row.map_err(malformed)?;
@@ -132,6 +134,7 @@ mod tests {
         assert_eq!(found, expected);
         let other = PromptSuite::parse(b"id,Category,Prompt\n1,Text,a\n").unwrap();
         assert_eq!(other.prompts, [Prompt { text: "a".into(), category: "Text".into() }]);
+        assert_eq!(PromptSuite::parse(b"Prompts,Category\na,Text\n").unwrap(), other, "DrawBench's own heading");
     }
 
     #[test]

@@ -43,6 +43,31 @@ fn refused(path: &Path, expected: &str) {
 }
 
 #[test]
+fn captions_are_found_by_the_names_that_other_tools_give_them() {
+    let lines = "{\"File_Name\":\"a.png\",\"Caption\":\"a pear\",\"score\":1}\n{\"file_name\":\"b.png\",\"PROMPT\":\"a plum\"}\n";
+    let rows = "File_Name,Prompt\na.png,a pear\nb.png,a plum\n";
+    for (file, content) in [("metadata.jsonl", lines), ("metadata.csv", rows)] {
+        let folder = folder();
+        ["a.png", "b.png"].iter().for_each(|name| picture(folder.path(), name));
+        text(folder.path(), file, content);
+        let source = Source::open(folder.path()).unwrap();
+        assert_eq!(captions_of(&source, "a.png"), ["a pear"], "{file}");
+        assert_eq!(captions_of(&source, "b.png"), ["a plum"], "{file}");
+    }
+    let folder = folder();
+    let pictures = ["10_red_car/a.png", "10_red_car/b.png", "3_dog/c.png", "d.png", "e.png", "other_name/f.png"];
+    pictures.iter().for_each(|name| picture(folder.path(), name));
+    text(folder.path(), "10_red_car/b.caption", "my car");
+    text(folder.path(), "d.TXT", "a plum\na ripe plum");
+    text(folder.path(), "gone.caption", "nothing");
+    let source = Source::read(folder.path()).unwrap();
+    let said = ["10_red_car/a.png", "10_red_car/b.png", "3_dog/c.png", "d.png"].map(|name| captions_of(&source, name));
+    assert_eq!(said, [vec!["red car"], vec!["my car"], vec!["dog"], vec!["a plum", "a ripe plum"]]);
+    assert_eq!(source.odd().uncaptioned, ["e.png", "other_name/f.png"]);
+    assert_eq!(source.odd().missing, ["gone.caption"]);
+}
+
+#[test]
 fn a_table_of_metadata_is_read_by_its_heading() {
     let folder = folder();
     ["a.png", "b.png", "deep/c.png"].iter().for_each(|name| picture(folder.path(), name));
@@ -71,7 +96,7 @@ fn a_table_of_metadata_is_read_by_its_heading() {
 #[test]
 fn a_table_that_is_none_is_refused_with_its_line() {
     let cases = [
-        ("file_name,caption\na.png,x\n", "no column `text`"),
+        ("file_name,title\na.png,x\n", "no column `text`"),
         ("file_name,text\na.png,x\na.png,x,y\n", "line: 3"),
         ("file_name,text\n../a.png,x\n", "line 2: `file_name` \"../a.png\" leaves the folder"),
         ("file_name,text,split\na.png,x,dev\n", "\"dev\""),
