@@ -6,7 +6,8 @@
 //! resume changes what the p-th example is, and a checkpoint needs to keep one number.
 //!
 //! A picture that cannot be read, or is smaller than is asked for, is counted and named, and the next usable one of the
-//! order takes its place; too many of them stop the run. Of an endless set, example p is its p-th picture. Prepared pictures are kept as bytes up to a budget; what is
+//! order takes its place; too many of them stop the run. Of an endless set, example p is its p-th picture, and a
+//! drawing that cannot be read stops the run at once. Prepared pictures are kept as bytes up to a budget; what is
 //! kept changes the speed and nothing else.
 
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +20,7 @@ use super::source::compose::World;
 use super::source::{Source, Split};
 use super::transform::{Sample, Transform};
 use crate::error::{Error, Result};
-use crate::image::{DecodeOptions, Picture};
+use crate::image::{CHANNELS, DecodeOptions, Picture};
 use crate::rng::Rng;
 
 /// Keys under the seed, one for each purpose.
@@ -153,6 +154,12 @@ impl Loader {
         }
         if !(0.0..=1.0).contains(&deal.max_bad) {
             return Err(Error::usage("max_bad is a part of the pictures, from 0 to 1"));
+        }
+        if source.world().is_some() && (transform.channels != CHANNELS || transform.flip) {
+            return Err(Error::usage(format!(
+                "a world is composed in colour and may speak of left and right: it needs image_channels = {CHANNELS} and \
+                 data.flip = false"
+            )));
         }
         let deals_world =
             source.world().is_some() && source.examples().iter().all(|example| example.split == Split::Train);

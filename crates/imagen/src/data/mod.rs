@@ -4,6 +4,7 @@
 //! [`Loader`] deals batches that are a function of (seed, position), [`survey`] looks at every picture of a set, [`shapes`]
 //! draws a small set for tests and first steps. Batches are plain `Vec<f32>`: nothing here knows a tensor, a network or an encoder.
 
+mod dice;
 pub mod loader;
 pub mod shapes;
 pub mod source;

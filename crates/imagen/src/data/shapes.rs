@@ -9,6 +9,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::dice::Dice;
 use super::write::{Captioned, write_set};
 use crate::error::{Error, Result};
 use crate::image::Picture;
@@ -125,7 +126,7 @@ pub struct ShapesSummary {
 
 /// Example `index` of a seed: the picture of `size`×`size` pixels and its captions, the canonical one first.
 pub fn example(index: u64, size: usize, seed: u64) -> (Picture, Vec<String>) {
-    let scene = Scene::new(Dice { rng: Rng::new(seed).fold(index), thrown: 0 });
+    let scene = Scene::new(Dice::new(Rng::new(seed).fold(index)));
     (scene.draw(size), scene.captions())
 }
 
@@ -146,26 +147,6 @@ pub fn write(folder: &Path, count: usize, size: usize, seed: u64) -> Result<Shap
     };
     let train = write_set(folder, count, drawn, &mut |_| ControlFlow::Continue(()))?.expect("nothing breaks");
     Ok(ShapesSummary { train, validation: count - train })
-}
-
-/// Throws in a fixed order.
-struct Dice {
-    rng: Rng,
-    thrown: u64,
-}
-
-impl Dice {
-    /// A whole number in `0..n`.
-    fn below(&mut self, n: usize) -> usize {
-        self.thrown += 1;
-        self.rng.fold(self.thrown).below(n as u64) as usize
-    }
-
-    /// A number in `low..high`.
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        self.thrown += 1;
-        low + (high - low) * self.rng.fold(self.thrown).unit()
-    }
 }
 
 impl Scene {

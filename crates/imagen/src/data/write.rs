@@ -34,6 +34,10 @@ pub(super) fn write_set(
 ) -> Result<Option<usize>> {
     let images = folder.join("images");
     std::fs::create_dir_all(&images).map_err(|e| Error::io("make the folder", &images, e))?;
+    if std::fs::read_dir(&images).map_err(|e| Error::io("read the folder", &images, e))?.next().is_some() {
+        let message = format!("{} holds pictures already; delete it, or choose another folder", images.display());
+        return Err(Error::usage(message));
+    }
     let one = |index: usize| -> Result<(String, bool)> {
         let Captioned { picture, captions, split } = example(index)?;
         let name = format!("images/{index:06}.png");

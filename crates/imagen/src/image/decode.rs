@@ -62,6 +62,21 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
     decode(&bytes, options).context(|| format!("picture {}", path.display()))
 }
 
+/// The width and height that a picture file says in its header; nothing is decoded, and no orientation is heeded.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] if the file cannot be read; [`crate::ErrorKind::Data`] if it is no picture.
+pub fn size(path: &Path) -> Result<[usize; 2]> {
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(|e| Error::io("read", path, e))?;
+    let broken = |e: ImageError| {
+        Error::data(format!("picture {}: the content is no picture; expected PNG, JPEG or WebP", path.display()))
+            .with_source(e)
+    };
+    let (width, height) = reader.into_dimensions().map_err(broken)?;
+    Ok([width as usize, height as usize])
+}
+
 /// Decodes the bytes of a PNG, JPEG or WebP file.
 ///
 /// # Errors

@@ -12,6 +12,8 @@ use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Pictures of a split at most.
+const MOST: u64 = 10_000_000;
 /// Where nothing is said, one held-out picture for this many others.
 const OTHERS: usize = 40;
 
@@ -29,10 +31,11 @@ pub(super) struct Compose {
     /// The folder to write; must not hold a set already
     out: PathBuf,
     /// Pictures of the training split
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 2000)]
+    #[arg(short = 'n', long, value_name = "N", default_value = "2000")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(..=MOST))]
     count: usize,
     /// Pictures of held-out combinations, as the validation split; a fortieth of the others where absent
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(..=MOST))]
     held_out: Option<usize>,
     /// Side of each picture, in pixels
     #[arg(long, value_name = "PIXELS", default_value = "256")]
@@ -48,14 +51,22 @@ pub(super) struct Compose {
 impl Compose {
     pub(super) fn run(self) -> Result<()> {
         super::refuse_set(&self.out)?;
-        let held_out = self.held_out.unwrap_or(self.count / OTHERS);
+        let world = World::open(&self.world)?;
+        let held_out = match self.held_out {
+            Some(count) if count > 0 && !world.holds_out() => {
+                let failure = Failure::usage(format_args!("{} holds no combination out", self.world.display()));
+                return Err(failure.hint("give --held-out 0, or raise held_out in its grammar.toml"));
+            }
+            Some(count) => count,
+            None if world.holds_out() => self.count / OTHERS,
+            None => 0,
+        };
         let of = self.count + held_out;
         if of == 0 {
             return Err(Failure::usage("no picture is asked for").hint("give --count or --held-out"));
         }
         self.threads.apply()?;
         interrupt::watch("stopping")?;
-        let world = World::open(&self.world)?;
         let mut progress = Progress::new(self.quiet);
         let mut made = 0;
         let whole = world.write(&self.out, [self.count, held_out], self.size, &mut |done| {
@@ -65,9 +76,9 @@ impl Compose {
         })?;
         progress.finish();
         if !whole {
-            return Err(Failure::interrupted(format_args!(
-                "{made} of {of} pictures are there, without their captions"
-            )));
+            let failure =
+                Failure::interrupted(format_args!("{made} of {of} pictures are there, without their captions"));
+            return Err(failure.hint(format_args!("delete {}, and begin again", self.out.display())));
         }
         print_line(self.out.display())
     }

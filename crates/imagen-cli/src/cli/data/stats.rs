@@ -40,13 +40,13 @@ impl Stats {
         }
         let encoder = self.looked.encoder(&source)?;
         let tokens = encoder.as_deref().map(|encoder| token_counts(&source, encoder)).transpose()?;
-        let report = report(&source, &survey, tokens);
+        let report = report(&source, &survey, tokens)?;
         print_line(if self.looked.json { report.to_string() } else { describe(&report) })
     }
 }
 
 /// Everything as JSON, of which the text is a rendering.
-fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Value {
+fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Result<Value> {
     let looks: Vec<&Look> = survey.readable().map(|(_, look)| look).collect();
     let spread = |of: &dyn Fn(&Look) -> usize| Spread::of(looks.iter().map(|look| of(look)).collect());
     let mut stored: BTreeMap<_, usize> = BTreeMap::new();
@@ -70,12 +70,14 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Value
     let named = largest.len();
     largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     largest.truncate(LISTED);
-    let composed = source.world().map(|world| {
-        let census = |split| world.census(split, COUNTED).unwrap_or_default();
-        json!({ "train": census(Split::Train), "validation": census(Split::Validation), "of": COUNTED })
+    let composed = source.world().map(|world| -> Result<Value> {
+        let train = world.census(Split::Train, COUNTED)?;
+        let held_out = world.holds_out().then(|| world.census(Split::Validation, COUNTED)).transpose()?;
+        Ok(json!({ "train": train, "validation": held_out, "of": COUNTED }))
     });
+    let composed = composed.transpose()?;
     let in_split = |split| source.examples().iter().filter(|example| example.split == split).count();
-    json!({
+    Ok(json!({
         "detected": source.origin(),
         "pictures": looks.len(),
         "splits": { "train": in_split(Split::Train), "validation": in_split(Split::Validation) },
@@ -97,7 +99,7 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Value
             "named": named,
             "largest": largest.iter().map(|(name, n)| json!({ "concept": name, "pictures": n })).collect::<Vec<_>>(),
         },
-    })
+    }))
 }
 
 fn captions(source: &Source, tokens: Option<Vec<usize>>) -> Value {

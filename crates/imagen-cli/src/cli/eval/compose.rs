@@ -2,8 +2,8 @@
 //! it never saw? No network judges: for each caption the truth and pictures that differ from it in one factor are
 //! composed, and the drawn picture must be nearest to the truth.
 //!
-//! The manifest is written before the first picture; the same command goes on where it was stopped. Picture k has the seed
-//! plus k. Questions depend on the world and on their number alone, so that models are asked the same.
+//! The manifest is written before the first picture; the same command goes on where it was stopped. Questions and seeds
+//! depend on the world, the factor and their number alone, so that models are asked the same, and more or fewer at a time.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ use crate::progress::Progress;
 const MANIFEST: &str = "compose.json";
 /// Pictures that each candidate is known by.
 const REFERENCES: u64 = 12;
+/// Questions that are judged before anybody is told.
+const PORTION: usize = 16;
 /// Side of the composed pictures.
 const SIDE: usize = 64;
 
@@ -38,9 +40,8 @@ Examples:
   imagen eval compose scores/built-in --data data/world
   imagen eval compose scores/ours --data data/world --model models/ours -n 100 --factor subject --factor style
 
-The ceiling is how often a composed picture wins that shows the truth with other drawings in other
-places: no model can be expected to be better. Stopped with Ctrl-C or killed, the same command goes
-on. The folder keeps every picture.";
+The ceiling is how often a composed picture of the truth wins, drawn anew in another place. Stopped
+with Ctrl-C or killed, the same command goes on. The folder keeps every picture.";
 
 /// How often a model draws what is asked for, factor by factor, in seen and in held-out combinations
 ///
@@ -61,7 +62,7 @@ pub(super) struct Compose {
     /// Ask about this factor only; may be repeated
     #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
     factors: Vec<Factor>,
-    /// Seed of the first picture
+    /// Added to every picture's own seed
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
     /// The last stage that draws
@@ -152,19 +153,26 @@ impl Compose {
     fn questions(&self, world: &World) -> Result<Vec<Asked>> {
         let parts = self.factors().flat_map(|factor| [(factor, false), (factor, true)]);
         let wanted: Vec<_> = parts.flat_map(|(f, held_out)| (0..self.count).map(move |k| (f, held_out, k))).collect();
-        if self.seed.checked_add(wanted.len() as u64).is_none() {
-            return Err(Failure::usage(format_args!("--seed {} plus {} is out of range", self.seed, wanted.len())));
+        if self.seed.checked_add(own_seed(Factor::CountMany, true, self.count)).is_none() {
+            return Err(Failure::usage(format_args!("--seed {} is out of range", self.seed)));
         }
+        // a part without its first question has none
+        let parts: Vec<_> = self.factors().flat_map(|factor| [(factor, false), (factor, true)]).collect();
+        let empty: Vec<_> =
+            parts.par_iter().filter(|(f, held_out)| world.question(*f, *held_out, 0).is_none()).collect();
+        let wanted: Vec<_> = wanted.into_iter().filter(|&(f, held_out, _)| !empty.contains(&&(f, held_out))).collect();
         let found: Vec<_> = wanted.par_iter().map(|&(f, held_out, k)| world.question(f, held_out, k)).collect();
         let mut asked = Vec::new();
-        for (k, ((factor, held_out, number), question)) in wanted.into_iter().zip(found).enumerate() {
+        for ((factor, held_out, number), question) in wanted.into_iter().zip(found) {
             let Some(question) = question else { continue };
-            let subject = Subject { caption: question.caption.clone(), seed: self.seed + k as u64 };
+            let seed = self.seed + own_seed(factor, held_out, number);
+            let subject = Subject { caption: question.caption.clone(), seed };
             asked.push(Asked { factor, held_out, number, question, subject });
         }
         if asked.is_empty() {
             let message = format_args!("{} has no question about these factors", self.data.display());
-            return Err(Failure::new(Exit::Data, message).hint("its grammar needs colours, styles, scenes or pairs"));
+            return Err(Failure::new(Exit::Data, message)
+                .hint("its grammar needs core nouns with colours, styles, scenes, pairs or numbers"));
         }
         Ok(asked)
     }
@@ -186,7 +194,6 @@ impl Compose {
 
     /// Holds every picture against its question's candidates.
     fn judge(&self, world: &World, asked: &[Asked], progress: &mut Progress) -> Result<Vec<Answer>> {
-        progress.note(format_args!("comparing {} pictures", asked.len()));
         let answer = |asked: &Asked| -> imagen::Result<Answer> {
             let Question { candidates, .. } = &asked.question;
             let composed = |candidate: &Candidate, reference: u64| {
@@ -200,7 +207,18 @@ impl Compose {
                 of_truth: forced_choice(&composed(&candidates[0], REFERENCES)?, &references),
             })
         };
-        Ok(asked.par_iter().map(answer).collect::<imagen::Result<_>>()?)
+        let mut answers = Vec::with_capacity(asked.len());
+        for portion in asked.chunks(PORTION) {
+            answers.extend(portion.par_iter().map(answer).collect::<imagen::Result<Vec<_>>>()?);
+            progress.step("compare", answers.len() as u64, asked.len() as u64, "");
+            if interrupt::requested() && answers.len() < asked.len() {
+                progress.finish();
+                let failure = Failure::interrupted(format_args!("{} of {} were compared", answers.len(), asked.len()));
+                return Err(failure.hint("every picture is drawn; the same command compares them"));
+            }
+        }
+        progress.finish();
+        Ok(answers)
     }
 
     fn to_json(&self, manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> Value {
@@ -231,6 +249,11 @@ impl Compose {
             "answers": answers.collect::<Vec<_>>(),
         })
     }
+}
+
+/// The seed of a question's picture.
+fn own_seed(factor: Factor, held_out: bool, number: u64) -> u64 {
+    (2 * factor as u64 + u64::from(held_out)) * 1_000_000 + number
 }
 
 impl Asked {
@@ -269,20 +292,19 @@ fn tallies(asked: &[Asked], answers: &[Answer]) -> BTreeMap<(Factor, bool), Tall
 
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
     let mut lines = vec![format!(
-        "composition: {} pictures, one a caption, none picked; right of up to ten candidates, per cent",
+        "composition: {} pictures, one a caption, none picked; right choices among up to ten candidates",
         asked.len()
     )];
-    lines.push(format!(
-        "  {:<12} {:<9} {:>6}  {:<16} {:>7} {:>7}",
-        "", "", "right", "95 % interval", "ceiling", "chance"
-    ));
+    let [asked_of, right, interval] = ["asked", "right %", "95 % interval"];
+    lines.push(format!("  {:<22} {asked_of:>5} {right:>8}  {interval:<16} {:>7} {:>7}", "", "ceiling", "chance"));
     for ((factor, held_out), tally) in tallies(asked, answers) {
         let (rate, interval) = tally.rate();
         let share = |count: f64| 100.0 * count / tally.asked as f64;
         lines.push(format!(
-            "  {:<12} {:<9} {:>6.1}  {:<16} {:>7.1} {:>7.1}",
+            "  {:<12} {:<9} {:>5} {:>8.1}  {:<16} {:>7.1} {:>7.1}",
             factor.name(),
             if held_out { "held out" } else { "seen" },
+            tally.asked,
             100.0 * rate,
             format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high),
             share(tally.right_of_truth as f64),
@@ -295,7 +317,7 @@ fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String 
         .map(|(stage, s)| format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance))
         .collect();
     lines.push(format!(
-        "  features {}, {REFERENCES} references a candidate; world {}; model {}: {}; seed {}, plus k for picture k",
+        "  features {}, {REFERENCES} references a candidate; world {}; model {}: {}; seeds from {} on",
         Appearance::NAME,
         manifest.world,
         manifest.model.name,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
@@ -80,6 +81,8 @@ struct Index {
 pub(super) struct Drawing {
     width: usize,
     pixels: Vec<[u8; 4]>,
+    /// The part that is drawn on, in its pixels: halving rounds the sides up.
+    span: [f32; 2],
 }
 
 /// The nouns, and their drawings as far as they were read.
@@ -96,8 +99,8 @@ pub(super) struct Bank {
 /// What is known of a drawing.
 #[derive(Default)]
 struct Kept {
-    /// The longer side of the file's picture.
-    side: OnceLock<usize>,
+    /// The sides of the file's picture.
+    size: OnceLock<[usize; 2]>,
     /// The drawing by how often it is halved.
     levels: [OnceLock<Arc<Drawing>>; LEVELS],
 }
@@ -144,31 +147,53 @@ impl Bank {
         &self.digest
     }
 
+    /// Width and height of a drawing's file, in pixels.
+    pub(super) fn size(&self, noun: usize, cutout: usize) -> Result<[usize; 2]> {
+        let kept = &self.kept[self.firsts[noun] + cutout];
+        if let Some(size) = kept.size.get() {
+            return Ok(*size);
+        }
+        let size = decode::size(&self.path(noun, cutout)).context(|| "cut-out".to_owned())?;
+        Ok(*kept.size.get_or_init(|| size))
+    }
+
     /// A drawing whose longer side has at least `least` pixels where the file has so many, and less than twice that.
     pub(super) fn drawing(&self, noun: usize, cutout: usize, least: f32) -> Result<Arc<Drawing>> {
-        let kept = &self.kept[self.firsts[noun] + cutout];
-        let level_of = |side: usize| {
-            let halvings = (side as f32 / least.max(1.0)).log2().floor();
-            halvings.clamp(0.0, LEVELS as f32 - 1.0) as usize
-        };
-        if let Some(known) = kept.side.get().and_then(|&side| kept.levels[level_of(side)].get()) {
+        let [width, height] = self.size(noun, cutout)?;
+        let halvings = (width.max(height) as f32 / least.max(1.0)).log2().floor();
+        let level = halvings.clamp(0.0, LEVELS as f32 - 1.0) as usize;
+        let place = &self.kept[self.firsts[noun] + cutout].levels[level];
+        if let Some(known) = place.get() {
             return Ok(Arc::clone(known));
         }
-        let whole = self.read(noun, cutout)?;
-        let side = *kept.side.get_or_init(|| whole.width().max(whole.height()));
-        let level = level_of(side);
-        let drawing = Arc::new((0..level).fold(whole, |drawing, _| drawing.halved()));
+        let drawing = Arc::new((0..level).fold(self.read(noun, cutout)?, |drawing, _| drawing.halved()));
         let bytes = size_of_val(drawing.pixels.as_slice());
         if self.kept_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > KEPT_BYTES
-            || kept.levels[level].set(Arc::clone(&drawing)).is_err()
+            || place.set(Arc::clone(&drawing)).is_err()
         {
             self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         Ok(drawing)
     }
 
+    /// Reads every drawing; what is wrong with those that cannot be used.
+    pub(super) fn check_drawings(&self) -> Vec<(String, String)> {
+        let places: Vec<(usize, usize)> = (0..self.nouns.len())
+            .flat_map(|noun| (0..self.nouns[noun].cutouts.len()).map(move |cutout| (noun, cutout)))
+            .collect();
+        let broken = |&(noun, cutout): &(usize, usize)| {
+            let error = self.read(noun, cutout).err()?;
+            Some((self.nouns[noun].cutouts[cutout].file.clone(), format!("{error:#}")))
+        };
+        places.par_iter().filter_map(broken).collect()
+    }
+
+    fn path(&self, noun: usize, cutout: usize) -> PathBuf {
+        self.folder.join(&self.nouns[noun].cutouts[cutout].file)
+    }
+
     fn read(&self, noun: usize, cutout: usize) -> Result<Drawing> {
-        let path = self.folder.join(&self.nouns[noun].cutouts[cutout].file);
+        let path = self.path(noun, cutout);
         let options = DecodeOptions { channels: 4, ..DecodeOptions::default() };
         let picture = decode::open(&path, &options).context(|| "cut-out".to_owned())?;
         Ok(Drawing::of(&picture))
@@ -183,7 +208,8 @@ impl Drawing {
             let [r, g, b] = [0, 1, 2].map(|i| ((u32::from(pixel[i]) * alpha + 127) / 255) as u8);
             [r, g, b, pixel[3]]
         };
-        Self { width: picture.width(), pixels: picture.pixels().chunks_exact(4).map(pixel).collect() }
+        let span = [picture.width() as f32, picture.height() as f32];
+        Self { width: picture.width(), pixels: picture.pixels().chunks_exact(4).map(pixel).collect(), span }
     }
 
     pub(super) fn width(&self) -> usize {
@@ -207,7 +233,12 @@ impl Drawing {
                 }));
             }
         }
-        Self { width, pixels }
+        Self { width, pixels, span: self.span.map(|side| side / 2.0) }
+    }
+
+    /// The part that is drawn on, in pixels.
+    pub(super) fn span(&self) -> [f32; 2] {
+        self.span
     }
 
     /// The pixel of a column and row; clear outside.
@@ -224,11 +255,14 @@ fn check(folder: &Path, nouns: &[Noun]) -> Result<()> {
     let mut seen = HashSet::new();
     for noun in nouns {
         let name = &noun.noun;
-        if name.is_empty() || noun.plural.is_empty() && noun.article != "the" {
-            return Err(Error::data(format!("noun {name:?} lacks its name or its plural")));
-        }
-        if !seen.insert(name) {
-            return Err(Error::data(format!("noun {name:?} is listed twice; join the two")));
+        let names = noun.synonyms.iter().map(|synonym| (&synonym.noun, &synonym.plural, &synonym.article));
+        for (word, plural, article) in std::iter::once((name, &noun.plural, &noun.article)).chain(names) {
+            if word.is_empty() || plural.is_empty() && (article != "the" || !noun.plural.is_empty()) {
+                return Err(Error::data(format!("noun {name:?} has a name without letters or without plural; add it")));
+            }
+            if !seen.insert(word) {
+                return Err(Error::data(format!("the name {word:?} is there twice; join the two nouns or rename one")));
+            }
         }
         if noun.cutouts.is_empty() {
             return Err(Error::data(format!("noun {name:?} has no cut-out; add one or remove the noun")));

@@ -6,21 +6,20 @@
 //! ```
 //!
 //! A caption names only what is in the picture. What it may leave out is the default style (the first of several that a
-//! thing can be drawn in), a white background, and, now and then, that of two things side by side one is on the left. A style and a background that are left out always mean
+//! thing can be drawn in), a white background, and sometimes which of two things side by side is on the left.
+//! A style and a background that are left out always mean
 //! the default, so that short prompts get a look of their own.
 
 use super::Vocabulary;
 use super::bank::Noun;
-use super::dice::Dice;
-use super::grammar::{Relations, Style, Tint};
+use super::grammar::{COLOUR, Relations, Style, Tint};
 use super::plan::{Arrangement, Backdrop, Plan, Relation, Size, Thing};
+use crate::data::dice::Dice;
 
 /// Captions of a picture at most.
 const CAPTIONS: usize = 6;
 /// How often it is tried to say something that was not said yet.
 const TRIES: usize = 14;
-/// Where a colour's name goes in a wording.
-const COLOUR: &str = "{colour}";
 
 /// How things are said this time.
 struct Wording<'a> {
@@ -69,9 +68,11 @@ impl<'a> Wording<'a> {
         // one colour of filled drawings is said of the style or of the things
         let shared = self.plan.arrangement.things().next().and_then(|thing| thing.tint);
         let shared = shared.filter(|_| style.tint == Tint::Fill);
-        let first = !self.happens(0.4);
-        let prefixed = !unsaid && first;
         let keeps = self.plan.arrangement.things().any(|thing| self.words.keeps_colours(thing.noun));
+        let wants_prefix = !self.happens(0.4);
+        // a colour that may not be said of the things needs a place in the style's wording
+        let has_place = shared.is_none() || !keeps || self.holds_colour(style);
+        let prefixed = !unsaid && wants_prefix && has_place;
         let of_style = shared
             .filter(|_| !unsaid && (keeps || if prefixed { self.holds_colour(style) } else { self.happens(0.5) }));
         let things = self.things(of_style.is_some());
@@ -162,7 +163,7 @@ impl<'a> Wording<'a> {
 
     /// The colour that is said of a thing.
     fn of_thing(&mut self, thing: &Thing, colourless: bool) -> Option<&'a str> {
-        let colour = self.words.said_colour(thing).filter(|_| !colourless);
+        let colour = self.words.said_colour(self.plan.style, thing).filter(|_| !colourless);
         colour.map(|colour| self.colour(colour))
     }
 
@@ -197,18 +198,18 @@ impl<'a> Wording<'a> {
     }
 }
 
-/// A wording with a colour in its place, and the articles that follow from it.
+/// A wording with a colour in its place, and the article before it.
 fn filled(wording: &str, colour: Option<&str>) -> String {
-    let said = match colour {
-        Some(colour) => wording.replace(COLOUR, colour),
-        None => wording.replace(&format!("{COLOUR} "), ""),
+    let Some((before, after)) = wording.split_once(COLOUR) else { return wording.to_owned() };
+    let rest = match colour {
+        Some(colour) => format!("{colour}{after}"),
+        None => after.trim_start().to_owned(),
     };
-    let words: Vec<&str> = said.split(' ').collect();
-    let right = |(place, word): (usize, &&str)| match (*word, words.get(place + 1)) {
-        ("a" | "an", Some(next)) => indefinite(next).to_owned(),
-        (word, _) => word.to_owned(),
-    };
-    words.iter().enumerate().map(right).collect::<Vec<_>>().join(" ")
+    let start = before.strip_suffix("an ").or_else(|| before.strip_suffix("a "));
+    match start.filter(|start| start.is_empty() || start.ends_with(' ')) {
+        Some(start) => format!("{start}{} {rest}", indefinite(&rest)),
+        None => format!("{before}{rest}"),
+    }
 }
 
 /// `a` or `an` before an adjective or a style's word; nouns bring their own.

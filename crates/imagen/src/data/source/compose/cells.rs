@@ -1,9 +1,9 @@
 //! Cells: what is combined in a picture, and which combinations are kept from training.
 //!
-//! A cell is held out by the hash of its name, so before anything is drawn and whatever the order of a bank: every style,
-//! colour, scene, relation and number occurs in training, and so does every noun that is not held out as a whole, but not
-//! with each other. Only nouns of the core are held out in combinations; the default style and white never are, since
-//! they are what a prompt gets that does not name any.
+//! A cell is held out by the hash of its name, so before anything is drawn and whatever the order of a bank: styles,
+//! colours, scenes, relations, numbers and nouns occur in training, but not all with each other. Only nouns of the core are held
+//! out in combinations; the default style, white and the colours that a noun is drawn in never are, since they are what
+//! a prompt gets that does not name any.
 
 use super::super::hash;
 use super::Vocabulary;
@@ -47,21 +47,33 @@ impl Cell {
 }
 
 impl Vocabulary {
+    /// Whether a cell is of a kind that is held out by chance: not the default style, white, colours that a noun is drawn
+    /// in, nouns that the grammar keeps, nor combinations beyond the core.
+    pub(super) fn may_hold_out(&self, cell: Cell) -> bool {
+        let noun = |place: usize| &self.bank.nouns()[place];
+        match cell {
+            Cell::Noun(n) => !self.grammar.held_out.keep.contains(&noun(n).noun),
+            Cell::Style(style, n) => self.core[n] && self.unsaid[n] != Some(style),
+            Cell::Background(background, n) => self.core[n] && background != self.white,
+            Cell::Colour(colour, n) => {
+                let name = Some(&self.grammar.colours[colour].name);
+                self.core[n] && noun(n).cutouts.iter().all(|cutout| cutout.colour.as_ref() != name)
+            }
+            Cell::Scene(_, n) | Cell::Count(_, n) => self.core[n],
+            Cell::Pair(a, b) | Cell::Order(a, _, b) => self.core[a] && self.core[b],
+        }
+    }
+
     /// Whether a cell is kept from training.
     pub(super) fn holds_out(&self, cell: Cell) -> bool {
+        if !self.may_hold_out(cell) {
+            return false;
+        }
         let grammar = &self.grammar;
         let noun = |place: usize| self.bank.nouns()[place].noun.as_str();
         let colour = |place: usize| grammar.colours[place].name.as_str();
         let name = match cell {
-            Cell::Noun(n) if grammar.held_out.keep.iter().any(|kept| kept == noun(n)) => return false,
             Cell::Noun(n) => noun(n).to_owned(),
-            Cell::Style(style, n) if self.unsaid[n] == Some(style) => return false,
-            Cell::Background(background, _) if background == self.white => return false,
-            Cell::Style(_, n) | Cell::Colour(_, n) | Cell::Background(_, n) | Cell::Scene(_, n) | Cell::Count(_, n)
-                if !self.core[n] =>
-            {
-                return false;
-            }
             Cell::Style(style, n) => format!("{}|{}", grammar.styles[style].name, noun(n)),
             Cell::Colour(c, n) | Cell::Background(c, n) => format!("{}|{}", colour(c), noun(n)),
             Cell::Scene(scene, n) => format!("{}|{}", self.scenes[scene].name(), noun(n)),

@@ -5,10 +5,10 @@
 
 use super::Vocabulary;
 use super::bank::Drawing;
-use super::dice::Dice;
 use super::grammar::Tint;
 use super::layer::{Layer, Pixel, colour, over};
 use super::plan::{Arrangement, Backdrop, Place, Plan, Relation, Size, Thing};
+use crate::data::dice::Dice;
 use crate::error::Result;
 use crate::image::Picture;
 use crate::rng::Rng;
@@ -111,25 +111,27 @@ fn stamps(words: &Vocabulary, plan: &Plan, dice: &mut Dice) -> Result<Vec<Stamp>
 }
 
 impl Layout<'_> {
-    /// Puts a thing into a box around a centre, or with its foot on the ground, and inside of the picture; its foot.
+    /// A stamp for a thing: fitted into a box around a centre, or with its foot on the ground; always inside the picture.
     fn put(&mut self, thing: Thing, centre: [f32; 2], room: [f32; 2], foot: Option<f32>) -> Result<Stamp> {
-        let drawing = self.words.bank.drawing(thing.noun, thing.cutout, 1.0)?;
-        let [width, height] = [drawing.width() as f32, drawing.height() as f32];
+        let [width, height] = self.words.bank.size(thing.noun, thing.cutout)?.map(|side| side as f32);
         let scale = (room[0] / width).min(room[1] / height);
-        let size = [width * scale, height * scale];
         let noun = &self.words.bank.nouns()[thing.noun];
         let most = if foot.is_some() { 0.05 } else { 0.15 };
         let turn = if noun.turn { self.dice.within(-most, most) } else { 0.0 };
         let mirrored = noun.flip && self.dice.happens(0.5);
+        // the box around the turned thing lies inside, with a little air
+        let [across, along] = [turn.cos().abs(), turn.sin().abs()];
+        let turned = |[w, h]: [f32; 2]| [w * across + h * along, w * along + h * across];
+        let [w, h] = turned([width * scale, height * scale]);
+        let scale = scale * (0.98 / w.max(h)).min(1.0);
+        let size = [width * scale, height * scale];
+        let reach = turned(size).map(|side| side / 2.0 + 0.01);
         let wanted = [centre[0], foot.map_or(centre[1], |foot| foot - size[1] / 2.0)];
-        let centre = [0, 1].map(|axis| {
-            let half = (size[axis] / 2.0 + 0.01).min(0.5);
-            wanted[axis].clamp(half, 1.0 - half)
-        });
+        let centre = [0, 1].map(|axis| wanted[axis].clamp(reach[axis].min(0.5), (1.0 - reach[axis]).max(0.5)));
         Ok(Stamp { thing, centre, size, turn, mirrored, stands: foot.is_some() })
     }
 
-    /// The same at the end of the list.
+    /// Adds such a stamp, before all that are there.
     fn add(&mut self, thing: Thing, centre: [f32; 2], room: [f32; 2], foot: Option<f32>) -> Result<()> {
         let stamp = self.put(thing, centre, room, foot)?;
         self.stamps.push(stamp);
@@ -265,17 +267,17 @@ fn lay_drawing(canvas: &mut Layer, drawing: &Drawing, stamp: &Stamp, paint: Pain
         let from = (centre[axis] - reach[axis]).floor().max(0.0) as usize;
         from..((centre[axis] + reach[axis]).ceil().max(0.0) as usize).min(most)
     };
-    let scale = drawing.width() as f32 / (2.0 * half[0]);
+    let scale = [0, 1].map(|axis| drawing.span()[axis] / (2.0 * half[axis]));
     let mirror = if stamp.mirrored { -1.0 } else { 1.0 };
-    let middle = [drawing.width() as f32 / 2.0, drawing.height() as f32 / 2.0];
+    let middle = drawing.span().map(|side| side / 2.0);
     for y in range(1, canvas.height()) {
         for x in range(0, canvas.width()) {
             let mut sum = [0.0; 4];
             for sample in 0..SAMPLES * SAMPLES {
                 let offset = [sample % SAMPLES, sample / SAMPLES].map(|i| (i as f32 + 0.5) / SAMPLES as f32);
                 let [dx, dy] = [x as f32 + offset[0] - centre[0], y as f32 + offset[1] - centre[1]];
-                let u = mirror * (cos * dx + sin * dy) * scale + middle[0];
-                let v = (cos * dy - sin * dx) * scale + middle[1];
+                let u = mirror * (cos * dx + sin * dy) * scale[0] + middle[0];
+                let v = (cos * dy - sin * dx) * scale[1] + middle[1];
                 let pixel = blend(drawing, u - 0.5, v - 0.5);
                 (0..4).for_each(|i| sum[i] += pixel[i]);
             }
@@ -315,8 +317,15 @@ fn painted([r, g, b, alpha]: Pixel, paint: Paint) -> Pixel {
         Paint::Fill(colour) => colour,
         Paint::Shade(colour) => {
             let light = (0.2126 * r + 0.7152 * g + 0.0722 * b) / alpha.max(1e-6);
-            // between a half-dark and a light shade, so that the colour is seen whatever was there
-            let light = 0.22 + 0.58 * light.min(1.0);
+            // between a half-dark and a light shade, so that the colour is seen whatever was there, and black stays apart
+            // from grey and grey from white
+            let [r, g, b] = colour;
+            let (darkest, lightest) = match 0.2126 * r + 0.7152 * g + 0.0722 * b {
+                tone if tone < 0.15 => (0.22, 0.55),
+                tone if tone > 0.9 => (0.38, 0.8),
+                _ => (0.22, 0.8),
+            };
+            let light = darkest + (lightest - darkest) * light.min(1.0);
             let (from, to, share) =
                 if light < 0.5 { ([0.0; 3], colour, light * 2.0) } else { (colour, [1.0; 3], light * 2.0 - 1.0) };
             std::array::from_fn(|i| from[i] + (to[i] - from[i]) * share)

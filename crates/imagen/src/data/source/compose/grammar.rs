@@ -12,6 +12,8 @@ use super::effect::Effect;
 use super::scene::Scene;
 use crate::error::{Context, Error, Result};
 
+/// Where a colour's name goes in a wording.
+pub(super) const COLOUR: &str = "{colour}";
 /// The grammar's name in a world's folder.
 pub(super) const FILE: &str = "grammar.toml";
 
@@ -85,7 +87,8 @@ pub(super) struct Mix {
     pub scene: f64,
     /// A plain background: that it is white.
     pub white: f64,
-    /// A thing: that it has a colour that it was not drawn in.
+    /// A thing: that it has a colour that it was not drawn in. Filled drawings, which are black otherwise, are coloured
+    /// half as often as not beyond that.
     pub coloured: f64,
     /// One thing on a plain background: that it has a place.
     pub placed: f64,
@@ -151,6 +154,9 @@ pub(super) struct Style {
     #[serde(default)]
     pub default: bool,
     pub tint: Tint,
+    /// Groups of nouns that are not drawn in it.
+    #[serde(default)]
+    pub without: Vec<String>,
     /// Names of the colours that things may be given; all that the grammar allows where absent.
     #[serde(default)]
     pub colours: Option<Vec<String>>,
@@ -215,7 +221,10 @@ impl Grammar {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let mut grammar: Self = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
+        let mut grammar: Self = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            Error::data(format!("line {line}: {}", e.message()))
+        })?;
         grammar.check()?;
         grammar.text = text.to_owned();
         Ok(grammar)
@@ -226,10 +235,9 @@ impl Grammar {
         self.colours.iter().position(|colour| colour.name == name)
     }
 
-    /// The scenes with their phrases, in the order of [`Scene::ALL`].
-    pub(super) fn scenes(&self) -> Vec<(Scene, &[String])> {
-        let phrases = |scene: Scene| Some((scene, self.scenes.get(scene.name())?.as_slice()));
-        Scene::ALL.into_iter().filter_map(phrases).collect()
+    /// The scenes that have phrases, in the order of [`Scene::ALL`].
+    pub(super) fn scenes(&self) -> Vec<Scene> {
+        Scene::ALL.into_iter().filter(|scene| self.scenes.contains_key(scene.name())).collect()
     }
 
     fn check(&self) -> Result<()> {
@@ -257,8 +265,16 @@ impl Grammar {
             }
         }
         let mut names = HashSet::new();
-        if let Some(twice) = self.colours.iter().find(|colour| !names.insert(&colour.name)) {
-            return refuse(format!("colour {:?} is listed twice", twice.name));
+        let mut words = self.colours.iter().flat_map(|colour| std::iter::once(&colour.name).chain(&colour.words));
+        if let Some(twice) = words.find(|word| !names.insert(*word)) {
+            return refuse(format!("the name {twice:?} is there twice in [[colours]]; a colour is known by its names"));
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = self.styles.iter().find(|style| !names.insert(&style.name)) {
+            return refuse(format!("style {:?} is there twice; rename one of the two", twice.name));
+        }
+        if self.backgrounds.iter().any(|name| name == "white") {
+            return refuse("backgrounds lists white, which is always one; remove it there".into());
         }
         if let Some(unknown) = self.backgrounds.iter().find(|name| self.colour(name).is_none()) {
             return refuse(format!("background {unknown:?} is no colour of [[colours]]"));
@@ -280,16 +296,57 @@ impl Grammar {
         if let Some(style) = self.styles.iter().find(|style| !style.weight.is_finite() || style.weight < 0.0) {
             return refuse(format!("style {:?} has the weight {}; expected 0 or more", style.name, style.weight));
         }
-        let Relations { left, right, above, below, on, under, front, behind, beside } = &self.relations;
-        let lists = [left, right, above, below, on, under, front, behind, beside].into_iter();
-        let lists = lists.chain([&self.sizes.small, &self.sizes.large, &self.background_phrases]);
-        let lists = lists.chain(self.scenes.values()).chain(self.places.values()).chain(&self.numbers);
-        let lists = lists.chain(self.styles.iter().flat_map(|style| [&style.prefixes, &style.suffixes]));
-        if lists.into_iter().any(|words| words.is_empty() || words.iter().any(|word| word.trim().is_empty())) {
-            return refuse(
-                "a list of words is empty or holds an empty word; give each thing that is said a wording".into(),
-            );
+        if self.styles.iter().all(|style| style.weight == 0.0) {
+            return refuse("every style has the weight 0; at least one has to occur".into());
+        }
+        for (name, words) in self.wordings() {
+            if words.is_empty() || words.iter().any(|word| word.trim().is_empty()) {
+                return refuse(format!("{name} is empty or holds an empty wording; give at least one"));
+            }
+            // where a colour goes: always into a background's phrase, perhaps before a style's, nowhere else
+            let (is_background, is_prefix) = (name == "background_phrases", name.ends_with(": prefixes"));
+            for word in words {
+                let holes = word.matches(COLOUR).count();
+                let expected = match (is_background, is_prefix) {
+                    (true, _) => "{colour} once",
+                    (_, true) => "{colour} once or not at all, and no other braces",
+                    _ => "no braces",
+                };
+                let fits = if is_background { holes == 1 } else { holes <= usize::from(is_prefix) };
+                if !fits || word.replace(COLOUR, "").contains(['{', '}']) {
+                    return refuse(format!("{name} holds {word:?}; expected {expected}"));
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Every list of wordings with its name.
+    fn wordings(&self) -> Vec<(String, &[String])> {
+        let Relations { left, right, above, below, on, under, front, behind, beside } = &self.relations;
+        let named = [
+            ("relations.left", left),
+            ("relations.right", right),
+            ("relations.above", above),
+            ("relations.below", below),
+            ("relations.on", on),
+            ("relations.under", under),
+            ("relations.front", front),
+            ("relations.behind", behind),
+            ("relations.beside", beside),
+            ("sizes.small", &self.sizes.small),
+            ("sizes.large", &self.sizes.large),
+            ("background_phrases", &self.background_phrases),
+        ];
+        let mut wordings: Vec<(String, &[String])> =
+            named.into_iter().map(|(name, words)| (name.to_owned(), words.as_slice())).collect();
+        wordings.extend(self.scenes.iter().map(|(name, words)| (format!("scenes.{name}"), words.as_slice())));
+        wordings.extend(self.places.iter().map(|(name, words)| (format!("places.{name:?}"), words.as_slice())));
+        wordings.extend((2..).zip(&self.numbers).map(|(n, words)| (format!("numbers for {n}"), words.as_slice())));
+        for style in &self.styles {
+            wordings.push((format!("style {:?}: prefixes", style.name), &style.prefixes));
+            wordings.push((format!("style {:?}: suffixes", style.name), &style.suffixes));
+        }
+        wordings
     }
 }

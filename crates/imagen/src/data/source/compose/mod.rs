@@ -8,7 +8,6 @@
 mod bank;
 mod caption;
 mod cells;
-mod dice;
 mod draw;
 mod effect;
 mod grammar;
@@ -26,13 +25,13 @@ use std::path::Path;
 
 use self::bank::Bank;
 use self::cells::Cell;
-use self::dice::Dice;
 use self::grammar::{Grammar, Style};
 use self::plan::{Place, Plan, Thing};
 pub use self::question::{Candidate, Factor, Question};
 use self::scene::Scene;
 use super::super::write::{Captioned, write_set};
 use super::{Split, hash};
+use crate::data::dice::Dice;
 use crate::error::{Context, Error, Result};
 use crate::image::Picture;
 use crate::rng::Rng;
@@ -61,6 +60,8 @@ pub(super) struct Vocabulary {
     unsaid: Vec<Option<usize>>,
     /// The scenes that the grammar names.
     scenes: Vec<Scene>,
+    /// The mean colour of where things stand in each.
+    scene_means: Vec<[u8; 3]>,
     /// The colours of backgrounds.
     backgrounds: Vec<usize>,
     /// The colour of plain backgrounds that need not be said.
@@ -146,6 +147,16 @@ impl World {
         Ok(counts)
     }
 
+    /// Whether any combination is held out, so that there are pictures to validate on.
+    pub fn holds_out(&self) -> bool {
+        self.captions(Split::Validation, 0).is_ok()
+    }
+
+    /// Reads every drawing; the files that cannot be used, each with the reason.
+    pub fn broken_drawings(&self) -> Vec<(String, String)> {
+        self.words.bank.check_drawings()
+    }
+
     /// Writes the first pictures of both splits, `train` and `held_out` of them, as an ordinary set. `progress` is told how
     /// many are done and may break; what was written is then no set yet, and the result is `false`.
     ///
@@ -226,7 +237,8 @@ impl Vocabulary {
             let tints = grammar.colours.iter().filter(allowed).filter_map(|colour| grammar.colour(&colour.name));
             let (weight, tints) = (style.weight, tints.collect());
             let mut form = Form { weight, tints, core: Vec::new(), wide: Vec::new() };
-            for (place, noun) in bank.nouns().iter().enumerate().filter(|(place, _)| used[*place]) {
+            let drawn = |place: usize, noun: &bank::Noun| used[place] && !style.without.contains(&noun.group);
+            for (place, noun) in bank.nouns().iter().enumerate().filter(|(place, noun)| drawn(*place, noun)) {
                 let fits = |cutout: &bank::Cutout| style.cutouts.contains(&cutout.style);
                 let cutouts: Vec<usize> = (0..noun.cutouts.len()).filter(|&i| fits(&noun.cutouts[i])).collect();
                 if !cutouts.is_empty() {
@@ -239,7 +251,7 @@ impl Vocabulary {
         for (form, style) in styles.iter().zip(&grammar.styles) {
             if form.tints.is_empty() && style.tint != grammar::Tint::None {
                 return Err(Error::data(format!(
-                    "style {:?} colours things, but no colour is allowed there",
+                    "style {:?} colours things, but no colour is allowed there; allow some, or set its tint to \"none\"",
                     style.name
                 )));
             }
@@ -252,7 +264,8 @@ impl Vocabulary {
             }
         }
         let unsaid = (0..bank.nouns().len()).map(|noun| unsaid_style(&grammar, &styles, noun)).collect();
-        let scenes = grammar.scenes().into_iter().map(|(scene, _)| scene).collect();
+        let scenes = grammar.scenes();
+        let scene_means = scenes.iter().map(|scene| mean_of(*scene)).collect();
         let backgrounds = grammar.backgrounds.iter().filter_map(|name| grammar.colour(name)).collect();
         let known = |name: &str| Place::ALL.into_iter().find(|place| place.name() == name);
         let mut named = Vec::new();
@@ -267,7 +280,26 @@ impl Vocabulary {
             named.push(None);
         }
         let [white, black] = ["white", "black"].map(|name| grammar.colour(name).expect("the grammar was checked"));
-        Ok(Self { grammar, bank, core, styles, unsaid, scenes, backgrounds, white, black, places: named })
+        let words =
+            Self { grammar, bank, core, styles, unsaid, scenes, scene_means, backgrounds, white, black, places: named };
+        words.check_held_out()?;
+        Ok(words)
+    }
+
+    /// Refuses a core noun that could never be trained on although it is not held out as a whole.
+    fn check_held_out(&self) -> Result<()> {
+        for (noun, words) in self.bank.nouns().iter().enumerate().filter(|(noun, _)| self.core[*noun]) {
+            let drawn = |style: usize| self.styles[style].core.iter().any(|(drawn, _)| *drawn == noun);
+            let mut styles = (0..self.styles.len()).filter(|&style| drawn(style)).peekable();
+            let is_used = styles.peek().is_some() && !self.holds_out(Cell::Noun(noun));
+            if is_used && styles.all(|style| self.holds_out(Cell::Style(style, noun))) {
+                return Err(Error::data(format!(
+                    "every style that {:?} can be drawn in is held out; give it drawings in more styles, or another held_out.seed",
+                    words.noun
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a noun is not given other colours.
@@ -275,11 +307,26 @@ impl Vocabulary {
         self.grammar.uncoloured.contains(&self.bank.nouns()[noun].group)
     }
 
-    /// The colour that a caption says of a thing: one that was put on it, or one that its drawing is known by.
-    fn said_colour(&self, thing: &Thing) -> Option<usize> {
+    /// The colour that a caption says of a thing: one that was put on it, or one that its drawing is known by and that the
+    /// style keeps.
+    fn said_colour(&self, style: usize, thing: &Thing) -> Option<usize> {
+        let words = &self.grammar.styles[style];
         let drawn = self.bank.nouns()[thing.noun].cutouts[thing.cutout].colour.as_deref();
-        thing.tint.or_else(|| self.grammar.colour(drawn?))
+        let allowed = |name: &&str| words.colours.as_ref().is_none_or(|names| names.iter().any(|known| known == name));
+        let keeps = words.tint == grammar::Tint::Shade;
+        let drawn = drawn.filter(|name| keeps && allowed(name)).and_then(|name| self.grammar.colour(name));
+        thing.tint.or(drawn)
     }
+}
+
+/// The mean colour of a scene where things stand: of its middle, and below.
+fn mean_of(scene: Scene) -> [u8; 3] {
+    const SIDE: usize = 32;
+    let layer = scene.draw(SIDE, Rng::new(0));
+    let inside = (SIDE / 4..SIDE - SIDE / 8).flat_map(|y| (SIDE / 4..SIDE - SIDE / 4).map(move |x| (x, y)));
+    let pixels: Vec<layer::Pixel> = inside.map(|(x, y)| layer.at(x, y)).collect();
+    let mean = |i: usize| pixels.iter().map(|pixel| pixel[i]).sum::<f32>() / pixels.len() as f32;
+    [0, 1, 2].map(|i| (255.0 * mean(i)).round() as u8)
 }
 
 /// The style that need not be said of a noun: the first default that it can be drawn in.

@@ -5,8 +5,8 @@
 
 use super::Vocabulary;
 use super::cells::Cell;
-use super::dice::Dice;
 use super::grammar::{Backgrounds, Tint};
+use crate::data::dice::Dice;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -214,7 +214,7 @@ impl Plan {
             1 if nouns.len() < 2 => return None,
             1 => {
                 let second = (first + 1 + dice.below(nouns.len() - 1)) % nouns.len();
-                // above needs a background without ground
+                // in a scene nothing hangs above another thing
                 let weights = if in_scene { [0.7, 0.0, 0.12, 0.18] } else { [0.46, 0.34, 0.1, 0.1] };
                 let relations = [Relation::Left, Relation::Above, Relation::On, Relation::Front];
                 let relation = relations[dice.weighted(weights.into_iter())];
@@ -229,17 +229,23 @@ impl Plan {
 
     /// Whether every thing stands out from a plain background.
     pub(super) fn is_visible(&self, words: &Vocabulary) -> bool {
-        let Backdrop::Colour(background) = self.backdrop else { return true };
         let tint = words.grammar.styles[self.style].tint;
+        let behind = match self.backdrop {
+            Backdrop::Own => return true,
+            // a silhouette has nothing but its colour to be seen by
+            Backdrop::Scene(_) if tint != Tint::Fill => return true,
+            Backdrop::Scene(scene) => words.scene_means[scene],
+            Backdrop::Colour(colour) => words.grammar.colours[colour].rgb,
+        };
         let far = |thing: &Thing| {
             let colour = match (thing.tint, tint) {
                 (Some(colour), _) => words.grammar.colours[colour].rgb,
                 (None, Tint::Fill) => words.grammar.colours[words.black].rgb,
                 // what was drawn to be seen on white has its outlines and shades
-                (None, _) if background == words.white => return true,
+                (None, _) if self.backdrop == Backdrop::Colour(words.white) => return true,
                 (None, _) => words.bank.nouns()[thing.noun].cutouts[thing.cutout].mean,
             };
-            distance(colour, words.grammar.colours[background].rgb) >= CONTRAST
+            distance(colour, behind) >= CONTRAST
         };
         self.arrangement.things().all(far)
     }
@@ -251,9 +257,10 @@ impl Plan {
             let noun = thing.noun;
             cells.push(Cell::Noun(noun));
             cells.push(Cell::Style(self.style, noun));
-            if let Some(colour) = words.said_colour(thing) {
-                cells.push(Cell::Colour(colour, noun));
-            }
+            // black is what filled drawings are where nothing is said
+            let filled = words.grammar.styles[self.style].tint == Tint::Fill;
+            let colour = words.said_colour(self.style, thing);
+            cells.extend(colour.filter(|&colour| !filled || colour != words.black).map(|c| Cell::Colour(c, noun)));
             match self.backdrop {
                 Backdrop::Own => {}
                 Backdrop::Colour(colour) => cells.push(Cell::Background(colour, noun)),

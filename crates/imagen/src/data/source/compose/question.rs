@@ -1,17 +1,18 @@
 //! Questions to a model: a caption, the picture that it asks for, and pictures that differ from it in one factor.
 //!
-//! A question about seen combinations holds no held-out cell; one about held-out combinations holds that of its factor and
-//! no other, so that an accuracy says what carries over to combinations of this kind. Candidates are drawn as often as is
+//! A question about seen combinations holds no held-out cell, nor do the pictures that it has to be told from; one about
+//! held-out combinations holds that of its factor and no other, so that an accuracy says what carries over to combinations of
+//! this kind. Both ask about cells that may be held out: never about the default style or white. Candidates are drawn as often as is
 //! wanted, each time from other drawings of the same nouns in other places.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::cells::Cell;
-use super::dice::Dice;
 use super::grammar::{Backgrounds, Tint};
 use super::plan::{Arrangement, Backdrop, Plan, Relation, Thing};
 use super::{Vocabulary, World, caption, draw, stream};
+use crate::data::dice::Dice;
 use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::rng::Rng;
@@ -20,8 +21,9 @@ use crate::rng::Rng;
 const CANDIDATES: usize = 10;
 /// How many plans are drawn before it is said that none asks about a factor.
 const TRIES: u64 = 200_000;
-/// Sets questions apart from pictures.
+/// Set questions and their candidates apart from pictures.
 const QUESTIONS: u64 = 0x7175_6573;
+const CANDIDATES_DRAWN: u64 = 0x6361_6e64;
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +32,8 @@ pub enum Factor {
     Background,
     /// What one thing on a plain background is.
     Subject,
+    /// What one thing is whose noun is held out as a whole.
+    Noun,
     /// The style of one thing.
     Style,
     /// The colour that was put on one thing.
@@ -65,9 +69,10 @@ pub struct Candidate {
 
 impl Factor {
     /// Every factor.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Background,
         Self::Subject,
+        Self::Noun,
         Self::Style,
         Self::Colour,
         Self::Scene,
@@ -82,6 +87,7 @@ impl Factor {
         match self {
             Self::Background => "background",
             Self::Subject => "subject",
+            Self::Noun => "noun",
             Self::Style => "style",
             Self::Colour => "colour",
             Self::Scene => "scene",
@@ -92,29 +98,41 @@ impl Factor {
         }
     }
 
-    /// The cells that a question about it holds out, where a plan is about it at all.
+    /// The cells that it is about, in a plan that is about it at all.
     fn cells(self, words: &Vocabulary, plan: &Plan) -> Option<Vec<Cell>> {
         let one = |thing: &Thing| {
-            matches!(plan.arrangement, Arrangement::One { place: None, size: None, .. }) && words.core[thing.noun]
+            let as_usual = matches!(plan.arrangement, Arrangement::One { place: None, size: None, .. });
+            as_usual && words.core[thing.noun]
         };
         let plain = matches!(plan.backdrop, Backdrop::Colour(_) | Backdrop::Own);
+        // styles that bring their own background along are not told from others by that of the caption
+        let unsaid = plan.backdrop == Backdrop::Own || plan.backdrop == Backdrop::Colour(words.white);
         match (self, plan.arrangement, plan.backdrop) {
             (Self::Background, Arrangement::One { thing, .. }, Backdrop::Colour(colour)) if one(&thing) => {
                 Some(vec![Cell::Background(colour, thing.noun)])
             }
-            (Self::Subject | Self::Style, Arrangement::One { thing, .. }, _) if plain && one(&thing) => {
+            (Self::Subject, Arrangement::One { thing, .. }, _) if plain && one(&thing) => {
                 Some(vec![Cell::Style(plan.style, thing.noun)])
             }
+            (Self::Style, Arrangement::One { thing, .. }, _) if unsaid && one(&thing) => {
+                Some(vec![Cell::Style(plan.style, thing.noun)])
+            }
+            (Self::Noun, Arrangement::One { thing, .. }, _) if plain && one(&thing) => {
+                Some(vec![Cell::Noun(thing.noun)])
+            }
             (Self::Colour, Arrangement::One { thing, .. }, _) if plain && one(&thing) => {
-                Some(vec![Cell::Colour(thing.tint?, thing.noun)])
+                let filled = words.grammar.styles[plan.style].tint == Tint::Fill;
+                let tint = thing.tint.filter(|&tint| !filled || tint != words.black)?;
+                Some(vec![Cell::Colour(tint, thing.noun)])
             }
             (Self::Scene, Arrangement::One { thing, .. }, Backdrop::Scene(scene)) if one(&thing) => {
                 Some(vec![Cell::Scene(scene, thing.noun)])
             }
             (Self::LeftRight | Self::AboveBelow, Arrangement::Pair { first, relation, second }, _) if plain => {
                 let asked = if self == Self::LeftRight { Relation::Left } else { Relation::Above };
-                let (a, b) = (first.noun.min(second.noun), first.noun.max(second.noun));
-                (relation == asked).then(|| vec![Cell::Pair(a, b), Cell::Order(first.noun, relation, second.noun)])
+                let (a, b) = (first.noun, second.noun);
+                let orders = [Cell::Order(a, relation, b), Cell::Order(b, relation, a)];
+                (relation == asked).then(|| [&[Cell::Pair(a.min(b), a.max(b))][..], &orders].concat())
             }
             (Self::CountFew | Self::CountMany, Arrangement::Count { thing, count }, _) => {
                 ((count < 4) == (self == Self::CountFew)).then(|| vec![Cell::Count(count, thing.noun)])
@@ -127,8 +145,15 @@ impl Factor {
     fn is_asked(self, words: &Vocabulary, plan: &Plan, held_out: bool) -> bool {
         let Some(own) = self.cells(words, plan) else { return false };
         let others = plan.cells(words).into_iter().filter(|cell| !own.contains(cell));
-        own.iter().any(|&cell| words.holds_out(cell)) == held_out
-            && !others.into_iter().any(|cell| words.holds_out(cell))
+        if !own.iter().all(|&cell| words.may_hold_out(cell)) || others.into_iter().any(|cell| words.holds_out(cell)) {
+            return false;
+        }
+        let held = |cell: &Cell| words.holds_out(*cell);
+        match own[..] {
+            // of two orders neither was seen, so that knowing the other one by heart is no answer
+            [pair, one, other] if held_out => held(&pair) || held(&one) && held(&other),
+            _ => own.iter().any(held) == held_out,
+        }
     }
 
     /// Plans that differ from this one in the factor.
@@ -139,20 +164,21 @@ impl Factor {
         match self {
             Self::Background => {
                 let colours = words.backgrounds.iter().chain([&words.white]);
-                let all = colours.map(|&colour| backdrop(Backdrop::Colour(colour)));
-                all.filter(|other| other.is_visible(words)).collect()
+                colours.map(|&colour| backdrop(Backdrop::Colour(colour))).collect()
             }
             Self::Scene => (0..words.scenes.len()).map(|scene| backdrop(Backdrop::Scene(scene))).collect(),
-            Self::Subject => {
+            Self::Subject | Self::Noun => {
+                let said = words.said_colour(plan.style, &thing);
                 let other = |(noun, cutouts): &(usize, Vec<usize>)| {
-                    with_thing(Thing { noun: *noun, cutout: cutouts[0], tint: thing.tint })
+                    let things = cutouts.iter().map(|&cutout| Thing { noun: *noun, cutout, tint: thing.tint });
+                    let mut like = things.filter(|other| words.said_colour(plan.style, other) == said);
+                    like.next().filter(|_| thing.tint.is_none() || !words.keeps_colours(*noun)).map(with_thing)
                 };
-                words.styles[plan.style].core.iter().map(other).collect()
+                words.styles[plan.style].core.iter().filter_map(other).collect()
             }
             Self::Colour => {
-                let tinted =
-                    words.styles[plan.style].tints.iter().map(|&tint| with_thing(Thing { tint: Some(tint), ..thing }));
-                tinted.filter(|other| other.is_visible(words)).collect()
+                let tints = &words.styles[plan.style].tints;
+                tints.iter().map(|&tint| with_thing(Thing { tint: Some(tint), ..thing })).collect()
             }
             Self::Style => words.in_every_style(plan, thing, dice),
             Self::LeftRight | Self::AboveBelow => match plan.arrangement {
@@ -196,32 +222,47 @@ impl FromStr for Factor {
 }
 
 impl Vocabulary {
-    /// One thing in every style that it can be drawn in, before the same background where the style has any.
+    /// One thing in every style that it can be drawn in with the colour that is said of it.
     fn in_every_style(&self, plan: &Plan, thing: Thing, dice: &mut Dice) -> Vec<Plan> {
+        let said = self.said_colour(plan.style, &thing);
         let mut plans = Vec::new();
         for (style, form) in self.styles.iter().enumerate() {
             let Some((_, cutouts)) = form.core.iter().find(|(noun, _)| *noun == thing.noun) else { continue };
             let words = &self.grammar.styles[style];
-            let tint = thing.tint.filter(|tint| words.tint != Tint::None && form.tints.contains(tint));
-            let backdrop = match (words.backgrounds, plan.backdrop) {
-                (Backgrounds::None, _) => Backdrop::Own,
-                (_, Backdrop::Own) => Backdrop::Colour(self.white),
-                (_, backdrop) => backdrop,
+            if thing.tint.is_some_and(|tint| words.tint == Tint::None || !form.tints.contains(&tint)) {
+                continue;
+            }
+            let backdrop = match words.backgrounds {
+                Backgrounds::None => Backdrop::Own,
+                _ => Backdrop::Colour(self.white),
             };
-            let thing = Thing { cutout: *dice.one(cutouts), tint, ..thing };
-            plans.push(Plan { style, backdrop, arrangement: replaced(plan.arrangement, thing) });
+            let thing = Thing { cutout: *dice.one(cutouts), ..thing };
+            if self.said_colour(style, &thing) == said {
+                plans.push(Plan { style, backdrop, arrangement: replaced(plan.arrangement, thing) });
+            }
         }
         plans
     }
 
-    /// Another drawing of the same thing in the style, of the same colour where that is said.
-    fn redrawn(&self, style: usize, thing: Thing, dice: &mut Dice) -> Thing {
-        let form = &self.styles[style];
-        let Some((_, cutouts)) = form.core.iter().chain(&form.wide).find(|(noun, _)| *noun == thing.noun) else {
-            return thing;
+    /// A plan with other drawings of the same things, of the same colours where those are said.
+    fn redrawn(&self, plan: &Plan, dice: &mut Dice) -> Plan {
+        let form = &self.styles[plan.style];
+        let mut another = |thing: Thing| {
+            let drawn = form.core.iter().chain(&form.wide).find(|(noun, _)| *noun == thing.noun);
+            let other = Thing { cutout: drawn.map_or(thing.cutout, |(_, cutouts)| *dice.one(cutouts)), ..thing };
+            let same = self.said_colour(plan.style, &other) == self.said_colour(plan.style, &thing);
+            if same { other } else { thing }
         };
-        let other = Thing { cutout: *dice.one(cutouts), ..thing };
-        if self.said_colour(&other) == self.said_colour(&thing) { other } else { thing }
+        let arrangement = match plan.arrangement {
+            Arrangement::Pair { first, relation, second } => {
+                Arrangement::Pair { first: another(first), relation, second: another(second) }
+            }
+            Arrangement::One { thing, .. } | Arrangement::Count { thing, .. } => {
+                replaced(plan.arrangement, another(thing))
+            }
+        };
+        let redrawn = Plan { arrangement, ..*plan };
+        if redrawn.is_visible(self) { redrawn } else { *plan }
     }
 }
 
@@ -237,7 +278,8 @@ impl World {
         let mut others = factor.others(words, &plan, &mut dice);
         let said = |plan: &Plan| caption::canonical(words, plan);
         let truth = said(&plan);
-        others.retain(|other| said(other) != truth);
+        let is_held_out = |other: &Plan| other.is_held_out(words);
+        others.retain(|other| said(other) != truth && other.is_visible(words) && (held_out || !is_held_out(other)));
         let order = dice.key().permutation(others.len());
         let chosen = order.into_iter().take(CANDIDATES - 1).map(|at| others[at]);
         let candidate = |plan: Plan| Candidate { caption: said(&plan), plan };
@@ -250,19 +292,8 @@ impl World {
     /// # Errors
     /// [`crate::ErrorKind::Data`] and [`crate::ErrorKind::Io`] if a drawing cannot be read.
     pub fn candidate(&self, candidate: &Candidate, number: u64, side: usize) -> Result<Picture> {
-        let key = Rng::new(self.words.grammar.seed).fold(QUESTIONS).fold(number);
-        let mut dice = Dice::new(key);
-        let plan = &candidate.plan;
-        let arrangement = match plan.arrangement {
-            Arrangement::Pair { first, relation, second } => Arrangement::Pair {
-                first: self.words.redrawn(plan.style, first, &mut dice),
-                relation,
-                second: self.words.redrawn(plan.style, second, &mut dice),
-            },
-            Arrangement::One { thing, .. } | Arrangement::Count { thing, .. } => {
-                replaced(plan.arrangement, self.words.redrawn(plan.style, thing, &mut dice))
-            }
-        };
-        draw::draw(&self.words, &Plan { arrangement, ..*plan }, side, key.fold(stream::DRAWING))
+        let key = Rng::new(self.words.grammar.seed).fold(CANDIDATES_DRAWN).fold(number);
+        let plan = self.words.redrawn(&candidate.plan, &mut Dice::new(key.fold(stream::PLAN)));
+        draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))
     }
 }

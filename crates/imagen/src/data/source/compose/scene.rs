@@ -9,8 +9,8 @@ mod nature;
 mod places;
 mod props;
 
-use super::dice::Dice;
 use super::layer::Layer;
+use crate::data::dice::Dice;
 use crate::rng::Rng;
 use brush::Canvas;
 

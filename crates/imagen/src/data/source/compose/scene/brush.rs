@@ -4,8 +4,8 @@
 //! give the same picture at every size. Nothing but IEEE arithmetic and square roots is used: the bits are the same
 //! everywhere.
 
-use super::super::dice::Dice;
 use super::super::layer::{Layer, over};
+use crate::data::dice::Dice;
 
 /// Red, green and blue from 0 to 1.
 pub(super) type Colour = [f32; 3];

@@ -1,8 +1,8 @@
 //! Scenes of the open country: by landscape, by season and by time of day.
 
-use super::super::dice::Dice;
 use super::brush::{Canvas, Paint, Point, Shape, hand, hex, mix, wave};
 use super::props::{cloud, clouds, dots, hills, pine, sun, tree, tuft};
+use crate::data::dice::Dice;
 
 fn fade(top: u32, bottom: u32) -> Paint {
     Paint::fade(hex(top), hex(bottom))

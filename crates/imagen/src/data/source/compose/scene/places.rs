@@ -1,8 +1,8 @@
 //! Scenes with walls around them and scenes without a ground.
 
-use super::super::dice::Dice;
 use super::brush::{Canvas, Paint, Point, Shape, hand, hex, mix};
 use super::props::{cloud, dots, hills, sun};
+use crate::data::dice::Dice;
 
 fn fade(top: u32, bottom: u32) -> Paint {
     Paint::fade(hex(top), hex(bottom))

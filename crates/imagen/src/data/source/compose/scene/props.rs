@@ -1,7 +1,7 @@
 //! What stands and hangs in more than one scene: clouds, trees, stars, hills.
 
-use super::super::dice::Dice;
 use super::brush::{Canvas, Colour, Paint, Point, Shape, hand, hex, mix, wave};
+use crate::data::dice::Dice;
 
 /// Hills around height `y`, up to `amplitude` higher or lower, down to the lower edge.
 pub(super) fn hills(canvas: &mut Canvas, dice: &mut Dice, y: f32, amplitude: f32, bends: usize, paint: Paint) {
