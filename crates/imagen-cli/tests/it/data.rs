@@ -215,6 +215,12 @@ fn a_world_is_composed_into_a_set_that_other_verbs_read() {
         json["detected"].as_str().unwrap().starts_with("7 nouns, 4 styles, 2 scenes, 7 colours; 21 drawings"),
         "{json}"
     );
+    let broken = folder.path().join("broken");
+    let copy = std::process::Command::new("cp").args(["-r", &world()]).arg(&broken).status().unwrap();
+    assert!(copy.success());
+    fs::write(broken.join("cutouts/flat/kite.png"), "no picture").unwrap();
+    let (code, json) = report(folder.path(), &["check", "broken"]);
+    assert_eq!((code, &json["broken_drawings"][0]["file"]), (3, &json!("cutouts/flat/kite.png")), "{json}");
     let none = run(folder.path(), &["data", "compose", "set", "other"]);
     assert!(none.code == 1 && none.stderr.contains("grammar.toml"), "{}", none.stderr);
     assert!(!folder.path().join("other").exists(), "nothing is made");

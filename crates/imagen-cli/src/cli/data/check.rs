@@ -45,6 +45,11 @@ impl Check {
         print_line(if self.looked.json { report.to_json().to_string() } else { report.describe() })?;
         let (unusable, entries) = (report.unusable(), source.examples().len() + source.odd().missing.len());
         let folder = self.looked.folder.display();
+        if !report.broken.is_empty() {
+            let failure =
+                Failure::new(Exit::Data, format_args!("{} drawings of {folder} cannot be read", report.broken.len()));
+            return Err(failure.hint("make the bank again: a run would stop at the first of them"));
+        }
         if report.usable == 0 {
             let failure = Failure::new(Exit::Data, format_args!("no picture of {folder} can be used"));
             return Err(failure.hint("a set needs PNG, JPEG or WebP pictures, all of them with captions or none"));
@@ -88,6 +93,8 @@ struct Report<'a> {
     small: Vec<(&'a str, usize, usize)>,
     /// Pictures with the same pixels as an earlier one, and that one.
     copies: Vec<(&'a str, &'a str)>,
+    /// Drawings of a world that cannot be read: file and reason.
+    broken: Vec<(String, String)>,
     tokens: Option<Tokens>,
 }
 
@@ -105,7 +112,8 @@ impl<'a> Report<'a> {
         let least = survey.readable().map(|(_, look)| look.side()).min();
         let most = survey.readable().map(|(_, look)| look.width.max(look.height)).max();
         let usable = survey.looks.len() - unreadable.len() - small.len();
-        Self { source, usable, sides: least.zip(most), unreadable, small, copies, tokens }
+        let broken = source.world().map(|world| world.broken_drawings()).unwrap_or_default();
+        Self { source, usable, sides: least.zip(most), unreadable, small, copies, broken, tokens }
     }
 
     fn unusable(&self) -> usize {
@@ -117,7 +125,7 @@ impl<'a> Report<'a> {
     }
 
     /// Each kind of trouble with its names.
-    fn troubles(&self) -> [(&'static str, Vec<String>); 7] {
+    fn troubles(&self) -> [(&'static str, Vec<String>); 8] {
         let odd = self.source.odd();
         let small = self.small.iter().map(|(name, width, height)| format!("{name} ({width}x{height})"));
         let cut = self.tokens.iter().flat_map(|tokens| &tokens.cut).cloned();
@@ -131,6 +139,7 @@ impl<'a> Report<'a> {
                 "pictures that are copies of another",
                 self.copies.iter().map(|(copy, first)| format!("{copy} of {first}")).collect(),
             ),
+            ("drawings that cannot be read", self.broken.iter().map(|(_, reason)| reason.clone()).collect()),
             ("captions that are longer than the text encoder reads", cut.collect()),
         ]
     }
@@ -197,6 +206,7 @@ impl<'a> Report<'a> {
             "uncaptioned": odd.uncaptioned,
             "repeated": odd.repeated,
             "copies": copies.collect::<Vec<_>>(),
+            "broken_drawings": self.broken.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect::<Vec<_>>(),
         })
     }
 }
