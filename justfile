@@ -16,3 +16,15 @@ doc:
 # Licences and advisories of the dependencies; needs cargo-deny and the network.
 deny:
     cargo deny check
+
+# Packages for those without a compiler: archive, Debian package, wheel, checksums, in target/packages.
+dist:
+    tools/dist.sh
+
+# The module for Python: packed from the release build, installed into target/venv, tested.
+python:
+    python3 -m venv target/venv
+    target/venv/bin/pip install --quiet maturin mypy numpy pillow pytest
+    PATH="$PWD/target/venv/bin:$PATH" maturin build --release --out target/wheels
+    target/venv/bin/pip install --force-reinstall --no-deps target/wheels/imagen_rs-*.whl
+    target/venv/bin/pytest
