@@ -4,18 +4,20 @@
 //! of it that networks reach ([`TRAINING_SHARE`], [`DRAWING_SHARE`]). `bench` measures, this estimates.
 
 pub(super) mod deepfloyd;
+pub(super) mod drawing;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use imagen::cascade::StageName;
 use imagen::cascade::deepfloyd::DeepFloyd;
-use imagen::cascade::{ModelFiles, StageFile, StageName};
-use imagen::models::unet::{Layout, LevelCost};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
 use self::deepfloyd::DeepFloydPlan;
+use self::drawing::Drawing;
+use super::sample::stage_names;
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system::{self, bytes, count};
@@ -50,6 +52,9 @@ pub(crate) struct PlanVerb {
     /// Pictures that are drawn at once
     #[arg(long, value_name = "N", default_value = "1")]
     batch: u64,
+    /// The last stage that draws, as for `imagen sample`
+    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    until: Option<StageName>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -76,11 +81,6 @@ impl MaxMemory {
                  `imagen plan` shows where it goes",
             )
         })
-    }
-
-    /// Refuses drawing that does not fit.
-    pub(super) fn check_drawing(&self, needed: u64) -> Result<()> {
-        self.check("drawing this", needed).map_err(|failure| failure.hint("draw fewer pictures at once (--batch)"))
     }
 
     /// What there may be, where that is known.
@@ -133,7 +133,8 @@ impl PlanVerb {
         let model = self.what.as_deref().filter(|path| path.extension().is_none_or(|e| e != "toml"));
         if let Some(folder) = model.map(shared::model_folder).transpose()?.filter(|folder| DeepFloyd::is_folder(folder))
         {
-            let (model, request) = self.deepfloyd.open(&folder, self.batch)?;
+            let (model, mut request) = self.deepfloyd.open(&folder, self.batch)?;
+            request.until = self.until;
             let estimates = self.deepfloyd.estimates(&model, &request, rate)?;
             self.print(&estimates, rate)?;
             return deepfloyd::check(&self.memory, &model, &request, self.deepfloyd.storage());
@@ -142,18 +143,21 @@ impl PlanVerb {
             return Err(Failure::usage("--model-2, --storage and --text-storage are for folders of DeepFloyd IF"));
         }
         let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
-        let estimates = match self.what.as_deref() {
-            Some(path) if recipe.is_some() => vec![training(&Recipe::read_with(path, &self.set)?, rate)?],
-            _ if !self.set.is_empty() => return Err(Failure::usage("--set belongs to a recipe (.toml)")),
-            Some(path) => drawing(&ModelFiles::Folder(shared::model_folder(path)?), self.batch, rate)?,
-            None => drawing(&shared::model_files(None)?, self.batch, rate)?,
-        };
-        self.print(&estimates, rate)?;
-        let most = estimates.iter().map(|estimate| estimate.bytes).max().unwrap_or(0);
-        match recipe {
-            Some(_) => self.memory.check_training(most),
-            None => self.memory.check_drawing(most),
+        if let Some(path) = recipe {
+            if self.until.is_some() {
+                return Err(Failure::usage("--until belongs to a model, and this is a recipe"));
+            }
+            let estimate = training(&Recipe::read_with(path, &self.set)?, rate)?;
+            self.print(std::slice::from_ref(&estimate), rate)?;
+            return self.memory.check_training(estimate.bytes);
         }
+        if !self.set.is_empty() {
+            return Err(Failure::usage("--set belongs to a recipe (.toml)"));
+        }
+        let folder = self.what.as_deref().map(shared::model_folder).transpose()?;
+        let drawing = Drawing::open(&shared::model_files(folder.as_deref())?, self.until)?;
+        self.print(&drawing.estimates(self.batch, rate), rate)?;
+        drawing.check(&self.memory, self.batch)
     }
 
     fn print(&self, estimates: &[Estimate], rate: f64) -> Result<()> {
@@ -166,18 +170,6 @@ impl PlanVerb {
     }
 }
 
-/// The most bytes that drawing with these files takes at a time, up to a stage.
-pub(super) fn drawing_bytes(files: &ModelFiles, batch: u64, until: Option<StageName>) -> Result<u64> {
-    let (mut most, mut built) = (0, 0);
-    for name in StageName::ALL.into_iter().filter(|name| until.is_none_or(|until| *name <= until)) {
-        if let Some(file) = files.stage(name)? {
-            most = most.max(drawing_stage(&file, batch, built, 1.0).bytes);
-            built += network_bytes(&file).iter().sum::<u64>();
-        }
-    }
-    Ok(most)
-}
-
 fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
     let plan = Plan::of(recipe)?;
     let seconds = plan.step_multiply_adds as f64 / (rate * TRAINING_SHARE);
@@ -188,64 +180,6 @@ fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
         bytes: plan.bytes(),
         work: ("steps", plan.steps, plan.step_multiply_adds, seconds),
     })
-}
-
-fn drawing(files: &ModelFiles, batch: u64, rate: f64) -> Result<Vec<Estimate>> {
-    let (mut estimates, mut built) = (Vec::new(), 0);
-    for name in StageName::ALL {
-        if let Some(file) = files.stage(name)? {
-            estimates.push(drawing_stage(&file, batch, built, rate));
-            built += network_bytes(&file).iter().sum::<u64>();
-        }
-    }
-    if estimates.is_empty() {
-        return Err(Failure::new(Exit::Model, format_args!("{} holds no stage of an Imagen", files.label())));
-    }
-    Ok(estimates)
-}
-
-/// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most). A
-/// converted stage keeps its own as the file has them.
-fn network_bytes(file: &StageFile) -> [u64; 2] {
-    if file.config.unet.layout == Layout::ImagenPytorch {
-        return [file.bytes() as u64, 0];
-    }
-    let weights = 4 * file.cost().iter().map(|level| level.parameters).sum::<u64>();
-    [weights, weights * 5 / 2]
-}
-
-/// Drawing with one stage: its weights, the maps of one evaluation, and `built` bytes of the stages before it, which stay.
-fn drawing_stage(file: &StageFile, batch: u64, built: u64, rate: f64) -> Estimate {
-    /// With its text encoder and the mapped files.
-    const PROGRAM: u64 = 220 << 20;
-    const WORKING_MAPS: u64 = 6;
-    let (config, levels) = (&file.config, file.cost());
-    let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
-    let guided = config.unet.text_dim > 0 && config.sampling.guidance != 1.0;
-    let at_once = batch * if guided { 2 } else { 1 };
-    let largest = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
-    // a skip waits for each level on its way down, of at most the largest size
-    let skips = config.unet.levels.len() as u64;
-    let [weights, transformed] = network_bytes(file);
-    let memory = vec![
-        ("weights".to_owned(), weights),
-        ("weights, transformed".to_owned(), transformed),
-        ("stages before".to_owned(), built),
-        ("maps".to_owned(), at_once * (WORKING_MAPS + skips) * largest),
-        ("program".to_owned(), PROGRAM),
-    ];
-    let multiply_adds = at_once * sum(|level| level.multiply_adds);
-    Estimate {
-        title: format!("drawing {batch} with {}, {} parameters", config.stage, count(sum(|level| level.parameters))),
-        bytes: memory.iter().map(|(_, bytes)| bytes).sum(),
-        memory,
-        work: (
-            "evaluations",
-            config.sampling.steps as u64,
-            multiply_adds,
-            multiply_adds as f64 / (rate * DRAWING_SHARE),
-        ),
-    }
 }
 
 impl Estimate {

@@ -18,6 +18,7 @@ use crate::diffusion::{Guidance, LogSnr, StepEvent, Trajectory, augment, noise};
 use crate::error::{Context, Error, Result};
 use crate::image::{FloatPicture, Picture};
 use crate::models::unet::{LowResolution, Text};
+use crate::nn::ops;
 use crate::rng::Rng;
 
 /// What happens while pictures are drawn.
@@ -132,6 +133,8 @@ impl<'a> Sampling<'a> {
         text: Text,
         low_resolution: Option<Tensor<4>>,
     ) -> Result<Running<'a>> {
+        // buffers of the sizes that the stage before worked with
+        ops::release_buffers();
         let (name, options) = self.stages[stage];
         let seeds: Vec<u64> = self.pictures[pictures.clone()].iter().map(|(_, seed)| *seed).collect();
         let text_for_stage = Some(text.clone());

@@ -58,11 +58,16 @@ impl Plan {
             false => (0, 0),
         };
         let at_once = config.micro_batch.unwrap_or(config.batch) as u64;
+        let in_parts = at_once < config.batch as u64;
         // of a part of the batch, and the sum of those before it
-        let gradients = if at_once < config.batch as u64 { 2 } else { 1 };
+        let gradients = if in_parts { 2 } else { 1 };
         let largest_map = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
         let pictures = source.map_or(0, |source| source.examples().len()) as u64;
         let decoded = pictures * 3 * (stage.size * stage.size) as u64;
+        let kept = match source.and_then(Source::world) {
+            Some(world) => world.kept_bytes(stage.size),
+            None => decoded.min((recipe.data.cache_mib as u64) << 20),
+        };
         let captions = source.map(Source::captions).unwrap_or_default();
         let tokens: u64 = captions.iter().map(|caption| tokens(caption)).sum();
         let (weights, averages) = (4 * parameters, 4 * parameters * learning.averages.len() as u64);
@@ -72,12 +77,14 @@ impl Plan {
                 ("weights", weights),
                 ("moments", 4 * moments),
                 ("averages", averages),
-                ("pictures", decoded.min((recipe.data.cache_mib as u64) << 20)),
+                ("pictures", kept),
                 ("captions", 2 * tokens * stage.unet.text_dim as u64),
                 ("program", PROGRAM),
             ],
             step: vec![
                 ("gradients", gradients * weights),
+                // for all parts once: convolutions' of both passes, 36 numbers for 9 of most
+                ("weights, transformed", if in_parts { 2 * weights * 5 / 2 } else { 0 }),
                 ("kept maps", at_once * (sum(|level| level.activation_bytes) - spared)),
                 ("working maps", WORKING_MAPS * at_once * largest_map),
             ],

@@ -74,6 +74,14 @@ impl DeepFloydPlan {
         Ok((model, request))
     }
 
+    /// The model, and what each of its parts takes for one picture.
+    pub(in crate::cli) fn parts(&self, folder: &Path) -> Result<(DeepFloyd, Vec<IfNeed>)> {
+        let (model, request) = self.open(folder, 1)?;
+        let (networks, text) = self.storage();
+        let needs = model.needs(&request, networks, text)?;
+        Ok((model, needs))
+    }
+
     pub(super) fn estimates(&self, model: &DeepFloyd, request: &IfRequest, rate: f64) -> Result<Vec<Estimate>> {
         let (networks, text) = self.storage();
         Ok(model.needs(request, networks, text)?.iter().map(|need| estimate(need, rate)).collect())

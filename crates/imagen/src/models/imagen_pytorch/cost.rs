@@ -12,7 +12,9 @@ pub fn cost(config: &UnetConfig, weights: &Weights, side: usize) -> Vec<LevelCos
     let levels = config.levels.len();
     let row = |name: String, side: usize, channels: usize| {
         let largest_map_bytes = (4 * side * side * channels) as u64;
-        LevelCost { name, side, largest_map_bytes, ..LevelCost::default() }
+        // ordinary tensor operations: beside the skips that wait, norm, scale and activation each write a map
+        let drawing_bytes = (6 + levels as u64) * largest_map_bytes;
+        LevelCost { name, side, largest_map_bytes, drawing_bytes, ..LevelCost::default() }
     };
     let side_of = |level: usize| side >> (level + usize::from(memory_efficient));
     // a level's widest map is joined to a skip as wide

@@ -31,6 +31,9 @@ pub struct LevelCost {
     pub recomputing_multiply_adds: u64,
     /// Bytes of the largest of the kept maps of one picture.
     pub largest_map_bytes: u64,
+    /// Bytes of the maps that exist at once when one picture is drawn, at the layer where they are most: what a layer reads and
+    /// writes, and the skips that wait.
+    pub drawing_bytes: u64,
     /// Numbers that Adafactor keeps of all second moments.
     pub factored_moments: u64,
 }
@@ -45,6 +48,11 @@ impl LevelCost {
         let bytes = 4 * numbers as u64;
         self.activation_bytes += bytes;
         self.largest_map_bytes = self.largest_map_bytes.max(bytes);
+    }
+
+    /// So many numbers exist at once when a picture is drawn.
+    fn draw(&mut self, numbers: usize) {
+        self.drawing_bytes = self.drawing_bytes.max(4 * numbers as u64);
     }
 
     /// Numbers that are learned and no matrix.
@@ -100,6 +108,14 @@ impl LevelCost {
         }
     }
 
+    /// The latest skip is joined to a map with so many channels.
+    fn join(&mut self, skips: &mut Vec<(usize, usize)>, side: usize, width: &mut usize, concatenate: bool) {
+        let before = skips.iter().map(|(_, numbers)| numbers).sum::<usize>() + side * side * *width;
+        let (channels, _) = skips.pop().unwrap_or((0, 0));
+        *width += if concatenate { channels } else { 0 };
+        self.draw(before + side * side * *width);
+    }
+
     fn attention_layer(
         &mut self,
         config: &UnetConfig,
@@ -142,6 +158,13 @@ impl LevelCost {
     }
 }
 
+/// Numbers of the maps of a level's attention that exist at once: the input, its norm, queries, keys and values, and the result.
+fn attention_maps(config: &UnetConfig, side: usize, level: &Level) -> usize {
+    let attends = level.self_attention || level.text_attention;
+    let hidden = level.channels * config.attention_expansion;
+    if attends { side * side * (2 * level.channels + 4 * hidden) } else { 0 }
+}
+
 /// Cost of the network for one picture of `side`×`side`: embeddings, each level down, the middle, each level up, ends.
 pub fn cost(config: &UnetConfig, side: usize) -> Vec<LevelCost> {
     cost_with_text(config, side, TEXT_TOKENS)
@@ -179,7 +202,9 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     let mut rows = vec![embeddings];
     let (mut width, mut at) = (config.channels, side);
     let skip_input = !efficient || config.output_blocks > 0;
-    let mut skips = if skip_input { vec![width] } else { Vec::new() };
+    // the channels of each map that waits to be joined, and the numbers in it
+    let mut skips = if skip_input { vec![(width, at * at * width)] } else { Vec::new() };
+    let waiting = |skips: &[(usize, usize)]| skips.iter().map(|(_, numbers)| numbers).sum::<usize>();
     for (i, level) in config.levels.iter().enumerate() {
         let mut row = LevelCost::at(format!("down {i}"), at);
         if efficient {
@@ -200,20 +225,22 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
         }
         for b in 0..level.blocks {
             row.resnet_block(at, at, width, level.channels, embedding);
+            row.draw(waiting(&skips) + at * at * (width + level.channels));
             width = level.channels;
             if !efficient || b + 1 == level.blocks {
                 row.attention(config, [at, tokens], level);
+                row.draw(waiting(&skips) + attention_maps(config, at, level));
             }
             if !efficient {
-                skips.push(width);
+                skips.push((width, at * at * width));
             }
         }
         if efficient {
-            skips.push(width);
+            skips.push((width, at * at * width));
         } else if i + 1 < config.levels.len() {
             row.resnet_block(at, at / 2, width, width, embedding);
             at /= 2;
-            skips.push(width);
+            skips.push((width, at * at * width));
         }
         rows.push(row);
     }
@@ -236,31 +263,35 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
         };
         for b in 0..count {
             if b < joins {
-                let skip = skips.pop().unwrap_or(0);
-                width += if concatenate { skip } else { 0 };
+                row.join(&mut skips, at, &mut width, concatenate);
             }
             row.resnet_block(at, at, width, level.channels, embedding);
+            row.draw(waiting(&skips) + at * at * (width + level.channels));
             width = level.channels;
             if !efficient || b + 1 == count {
                 row.attention(config, [at, tokens], level);
+                row.draw(waiting(&skips) + attention_maps(config, at, level));
             }
         }
         if efficient {
             let finer = if i == 0 { config.channels } else { config.levels[i - 1].channels };
             row.dense(at * at, width, 4 * finer);
+            row.draw(waiting(&skips) + at * at * (width + 4 * finer));
             at *= 2;
             width = finer;
         } else if i > 0 {
             row.resnet_block(at, at * 2, width, width, embedding);
             at *= 2;
+            row.draw(waiting(&skips) + 2 * at * at * width);
         }
         rows.push(row);
     }
     if config.output_blocks > 0 {
         let mut row = LevelCost::at("output", side);
-        width += if concatenate { skips.pop().unwrap_or(0) } else { 0 };
+        row.join(&mut skips, side, &mut width, concatenate);
         for _ in 0..config.output_blocks {
             row.resnet_block(side, side, width, config.channels, embedding);
+            row.draw(side * side * (width + config.channels));
             width = config.channels;
         }
         rows.push(row);

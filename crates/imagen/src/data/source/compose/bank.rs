@@ -176,6 +176,14 @@ impl Bank {
         Ok(drawing)
     }
 
+    /// About how many bytes are kept once every drawing was wanted at the sizes that things have in a picture of this side:
+    /// up to twice the picture's, and down to half of it, each as a square.
+    pub(super) fn kept_bytes(&self, side: usize) -> u64 {
+        let square = |side: usize| (side * side * size_of::<[u8; 4]>()) as u64;
+        let each: u64 = [side / 2, side, 2 * side].map(square).iter().sum();
+        (self.kept.len() as u64 * each).min(KEPT_BYTES as u64)
+    }
+
     /// Reads every drawing; what is wrong with those that cannot be used.
     pub(super) fn check_drawings(&self) -> Vec<(String, String)> {
         let places: Vec<(usize, usize)> = (0..self.nouns.len())

@@ -118,6 +118,17 @@ impl World {
         Ok(caption::captions(&self.words, &plan, &mut Dice::new(key.fold(stream::WORDS))))
     }
 
+    /// Every noun that is taught, with its article, those of the core first.
+    pub fn things(&self) -> Vec<String> {
+        let words = &self.words;
+        let drawn = |of: fn(&Form) -> &Vec<(usize, Vec<usize>)>| -> BTreeSet<usize> {
+            words.styles.iter().flat_map(of).map(|(noun, _)| *noun).collect()
+        };
+        let nouns = drawn(|form| &form.core).into_iter().chain(drawn(|form| &form.wide));
+        let taught = nouns.filter(|noun| !words.holds_out(Cell::Noun(*noun))).map(|noun| &words.bank.nouns()[noun]);
+        taught.map(|noun| format!("{} {}", noun.article, noun.noun).trim().to_owned()).collect()
+    }
+
     /// Picture `number` of a split, RGB, `side`×`side`; the same picture at every size.
     ///
     /// # Errors
@@ -150,6 +161,11 @@ impl World {
     /// Whether any combination is held out, so that there are pictures to validate on.
     pub fn holds_out(&self) -> bool {
         self.captions(Split::Validation, 0).is_ok()
+    }
+
+    /// About how many bytes of drawings are kept once all were drawn in pictures of this side.
+    pub fn kept_bytes(&self, side: usize) -> u64 {
+        self.words.bank.kept_bytes(side)
     }
 
     /// Reads every drawing; the files that cannot be used, each with the reason.
