@@ -88,6 +88,11 @@ pub(crate) fn count(n: u64) -> String {
     }
 }
 
+/// So many of something: `1 prompt`, `3 prompts`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

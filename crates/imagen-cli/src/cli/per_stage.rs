@@ -5,6 +5,7 @@ use std::str::FromStr;
 use imagen::cascade::StageName;
 
 use crate::failure::{Failure, Result};
+use crate::system::counted;
 
 /// One value, or one for each stage.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +33,7 @@ impl<T: Copy> PerStage<T> {
             }
             each => {
                 let names: Vec<_> = model.iter().map(|stage| stage.as_str()).collect();
-                let (stages, list) = (plural(model.len(), "such stage"), names.join(", "));
+                let (stages, list) = (counted(model.len(), "such stage"), names.join(", "));
                 let message = format!("{flag} has {} values, but this model has {stages} ({list})", each.len());
                 Err(Failure::usage(message).hint("give one value for all stages, or one for each, e.g. 50,20"))
             }
@@ -55,10 +56,6 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for PerStage<T> {
         }
         Ok(Self(values))
     }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 #[cfg(test)]

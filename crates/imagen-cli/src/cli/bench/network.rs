@@ -146,6 +146,7 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         parameterization: Parameterization::V,
         null_text: Default::default(),
         max_aug_level: AugLevel::MAX,
+        max_guidance: None,
         aug_schedule: NoiseSchedule::default(),
         enlargement: Default::default(),
         on_request: false,
@@ -277,7 +278,7 @@ impl About {
     fn title(&self) -> String {
         let what = if self.options.train { "training step" } else { "forward" };
         let (batch, side) = (self.options.batch, self.side);
-        let pictures = if batch == 1 { "1 picture".to_owned() } else { format!("{batch} pictures") };
+        let pictures = system::counted(batch, "picture");
         format!("{}, {what}, {pictures} of {side}×{side}", self.name)
     }
 

@@ -21,6 +21,7 @@ use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::write_file;
 use crate::progress::Progress;
+use crate::system::counted;
 
 /// The built-in model where a set is made, and its set's name where none is given.
 const BUILT_IN: &str = "built-in";
@@ -315,9 +316,11 @@ impl DrawBench {
         let (prompts, categories, n) = (study.prompts.len(), study.categories().len(), study.pictures);
         let kinds = if categories == 1 { "category" } else { "categories" };
         let mut lines = vec![format!(
-            "{}: {prompts} prompts in {categories} {kinds} ({}), {n} pictures each, seeds 0 to {}, none picked",
+            "{}: {} in {categories} {kinds} ({}), {} each, seeds 0 to {}, none picked",
             self.study.display(),
+            counted(prompts, "prompt"),
             study.suite,
+            counted(n, "picture"),
             n - 1
         )];
         for set in &study.sets {

@@ -69,6 +69,21 @@ impl App {
         Self { folder, study, mode, options, store, pictures: Pictures::default(), hosts, plans: Mutex::default() }
     }
 
+    /// Picture `k` of a prompt of the only set.
+    fn shown(&self, prompt: usize, k: usize) -> Result<Response> {
+        let set = self.study.contenders().next().filter(|_| is_gallery(&self.study, self.mode));
+        let Some(file) = set.and_then(|set| set.files.get(prompt)?.get(k)) else {
+            return Ok(refusal(StatusCode::NOT_FOUND, "there is no such picture"));
+        };
+        self.png(file, false)
+    }
+
+    fn png(&self, file: &str, spoilt: bool) -> Result<Response> {
+        let png = self.pictures.get(&self.folder, file, spoilt)?;
+        let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "private, max-age=3600")];
+        Ok((headers, png.to_vec()).into_response())
+    }
+
     /// The answer to a request under a foreign name, or of a foreign page's form.
     fn refused(&self, request: &Request) -> Option<Response> {
         let value = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -182,10 +197,13 @@ impl App {
         let Some((trial, file)) = trial.and_then(|trial| Some((trial, self.files(trial, panel).get(k)?))) else {
             return Ok(refusal(StatusCode::NOT_FOUND, "there is no such picture"));
         };
-        let png = self.pictures.get(&self.folder, file, trial.panels[panel].spoilt)?;
-        let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "private, max-age=3600")];
-        Ok((headers, png.to_vec()).into_response())
+        self.png(file, trial.panels[panel].spoilt)
     }
+}
+
+/// Whether there is nothing to compare, so that the pictures are shown and nothing is asked.
+pub(super) fn is_gallery(study: &Study, mode: Mode) -> bool {
+    mode == Mode::DrawBench && study.contenders().count() == 1
 }
 
 impl Plan {
@@ -232,6 +250,7 @@ pub(super) fn app(state: Arc<App>) -> Router {
         .route("/rest/{rater}", get(rest))
         .route("/done/{rater}", get(done))
         .route("/picture/{rater}/{token}/{panel}/{k}", get(picture))
+        .route("/shown/{prompt}/{k}", get(shown))
         .route("/style.css", get(async || text("text/css", [PALETTE, pages::STYLE].concat())))
         .route("/script.js", get(async || text("text/javascript", pages::SCRIPT.to_owned())))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such page"))
@@ -257,6 +276,9 @@ async fn guard(State(state): State<Arc<App>>, request: Request, next: Next) -> R
 
 async fn start(State(state): State<Arc<App>>) -> Response {
     blocking(move || {
+        if is_gallery(&state.study, state.mode) {
+            return Ok(html(pages::gallery(&state.study)));
+        }
         let plan = state.plan("")?;
         let first = plan.ends.first().copied().unwrap_or(0);
         Ok(html(pages::start(state.mode, first, plan.ends.len(), None)))
@@ -328,6 +350,10 @@ async fn picture(
     Path((rater, token, panel, k)): Path<(String, String, usize, usize)>,
 ) -> Response {
     with_rater(rater, move |rater| state.picture(&rater, &token, panel, k)).await
+}
+
+async fn shown(State(state): State<Arc<App>>, Path((prompt, k)): Path<(usize, usize)>) -> Response {
+    blocking(move || state.shown(prompt, k)).await
 }
 
 /// Files and votes are read away from the thread that listens. What fails is told on the terminal: its words may name a

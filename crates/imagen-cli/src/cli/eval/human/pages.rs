@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use imagen::eval::human::{Answer, Mode, Question};
+use imagen::eval::human::{Answer, Mode, Question, Study};
 
 use crate::report::escaped;
+use crate::system::counted;
 
 pub(super) const STYLE: &str = include_str!("pages/style.css");
 pub(super) const SCRIPT: &str = include_str!("pages/script.js");
@@ -147,8 +148,12 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
     let seconds = SECONDS.iter().find(|(of, _)| *of == mode).map_or(5, |(_, seconds)| *seconds);
     let minutes = (pages * seconds).div_ceil(60);
     let parts = match batches {
-        1 => format!("{pages} pages, about {minutes} minutes."),
-        _ => format!("{batches} parts; the first has {pages} pages and takes about {minutes} minutes."),
+        1 => format!("{}, about {}.", counted(pages, "page"), counted(minutes, "minute")),
+        _ => format!(
+            "{batches} parts; the first has {} and takes about {}.",
+            counted(pages, "page"),
+            counted(minutes, "minute")
+        ),
     };
     let refused = match refused {
         Some(name) => {
@@ -181,6 +186,28 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
     )
 }
 
+/// The pictures of a study's only set: there is nothing to compare them with.
+pub(super) fn gallery(study: &Study) -> String {
+    let set = study.contenders().next();
+    let figure = |(prompt, files): (usize, &Vec<String>)| {
+        let text = escaped(&study.prompts[prompt].text);
+        let picture = |k| format!("<img loading=\"lazy\" src=\"/shown/{prompt}/{k}\" alt=\"{text}, {}\">", k + 1);
+        let pictures: String = (0..files.len()).map(picture).collect();
+        format!("<section class=\"panel of{}\"><h2>{text}</h2><div>{pictures}</div></section>\n", files.len().min(8))
+    };
+    let figures: String = set.into_iter().flat_map(|set| set.files.iter().enumerate()).map(figure).collect();
+    frame(
+        "Pictures",
+        "gallery",
+        &format!(
+            "<h1>{}</h1>\n<p class=\"lead\">{}, none picked. The study holds one set, so there is nothing to compare; \
+             <code>imagen eval drawbench</code> adds another.</p>\n<div class=\"shown\">\n{figures}</div>\n",
+            escaped(&study.suite),
+            counted(study.prompts.len(), "prompt"),
+        ),
+    )
+}
+
 /// Between two batches.
 pub(super) fn rest(rater: &str, done: usize, of: usize) -> String {
     frame(
@@ -203,10 +230,11 @@ pub(super) fn done(rater: &str, pages: usize) -> String {
         "Thank you",
         "plain",
         &format!(
-            "<header><progress max=\"1\" value=\"1\"></progress><p>all {pages} pages</p></header>\n\
-             <h1>Thank you, {}</h1>\n<p class=\"lead\">That was everything: {pages} pages, all of them kept.</p>\n\
+            "<header><progress max=\"1\" value=\"1\"></progress><p>{all} done</p></header>\n\
+             <h1>Thank you, {}</h1>\n<p class=\"lead\">That was everything: {all}, every answer kept.</p>\n\
              <p>No number can say whether pictures are good; people like you can. You may close this window.</p>\n",
-            escaped(rater)
+            escaped(rater),
+            all = counted(pages, "page")
         ),
     )
 }

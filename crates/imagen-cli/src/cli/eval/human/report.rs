@@ -12,6 +12,7 @@ use super::store::Store;
 use crate::cli::eval::with_interval;
 use crate::failure::{Failure, Result, print_line};
 use crate::output::write_file;
+use crate::system::counted;
 
 /// Fewer prompts than this give wide intervals.
 const FEW: usize = 10;
@@ -91,8 +92,11 @@ pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> 
     let left_out: Vec<&Rater> = found.raters.iter().filter(|rater| rater.standing != Standing::Kept).collect();
     let kept = found.raters.len() - left_out.len();
     let answers: usize = found.raters.iter().map(|rater| rater.answers).sum();
-    let mut lines =
-        vec![format!("{kept} raters count of {}; {answers} answers in all, without controls", found.raters.len())];
+    let mut lines = vec![format!(
+        "{kept} of {} count; {} in all, without controls",
+        counted(found.raters.len(), "rater"),
+        counted(answers, "answer")
+    )];
     if options.keep_all {
         lines.push("every rater counts, whatever the controls say".to_owned());
     } else if found.raters.iter().all(|rater| rater.controls == 0) {
@@ -127,14 +131,18 @@ pub(super) fn notes(found: &Findings) -> Vec<String> {
         ));
     }
     if let Some(fewest) = parts.iter().map(|row| row.prompts).min().filter(|fewest| *fewest < FEW) {
-        notes.push(format!("a category has {fewest} prompts only: its interval is wide"));
+        notes.push(format!("a category has only {}: its interval is wide", counted(fewest, "prompt")));
     }
     notes
 }
 
 fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &str) -> String {
-    let mut lines =
-        vec![format!("{name}: {} prompts ({}), {} pictures each", study.prompts.len(), study.suite, study.pictures)];
+    let mut lines = vec![format!(
+        "{name}: {} ({}), {} each",
+        counted(study.prompts.len(), "prompt"),
+        study.suite,
+        counted(study.pictures, "picture")
+    )];
     lines.extend(raters(found, options).into_iter().map(|line| format!("  {line}")));
     let mut heads = BTreeSet::new();
     for row in &found.preferences {
@@ -148,13 +156,13 @@ fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &st
             None => format!("{:.1}", 100.0 * row.rate),
         };
         lines.push(format!(
-            "  {:<20} {rate:<39} {:>3.0} / {:.0} / {:.0} %  {:>5} answers, {} prompts: {}",
+            "  {:<20} {rate:<39} {:>3.0} / {:.0} / {:.0} %  {:>5} answers, {}: {}",
             row.category.as_deref().unwrap_or("all"),
             share(row.preferred),
             share(row.indifferent),
             share(row.opposed),
             row.answers,
-            row.prompts,
+            counted(row.prompts, "prompt"),
             verdict(row)
         ));
     }
@@ -174,7 +182,8 @@ fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &st
 fn score(row: &Score) -> String {
     let error = row.standard_error.map_or(String::new(), |error| format!(" ± {error:.2}"));
     let part = row.category.as_deref().unwrap_or("all");
-    format!("  {:<16} {part:<20} {:.1}{error}  ({} answers, {} prompts)", row.set, row.mean, row.answers, row.prompts)
+    let (answers, prompts) = (counted(row.answers, "answer"), counted(row.prompts, "prompt"));
+    format!("  {:<16} {part:<20} {:.1}{error}  ({answers}, {prompts})", row.set, row.mean)
 }
 
 /// How far raters agree, and whether they liked a side.

@@ -7,6 +7,7 @@ use imagen::eval::human::{Findings, FindingsOptions, Origin, Preference, Questio
 use super::bars::{Bar, draw};
 use super::report::{asked, notes, raters, reliability, verdict};
 use crate::report::{document, escaped};
+use crate::system::counted;
 
 const STYLE: &str = "\
 .key i { display: inline-block; width: .9rem; height: .9rem; border-radius: .2rem; vertical-align: -.1rem; margin-right: .35rem; }
@@ -31,28 +32,28 @@ ul.plain { padding-left: 1.1rem; margin: .3rem 0; }
 /// The page.
 pub(super) fn page(study: &Study, found: &Findings, options: FindingsOptions, name: &str) -> String {
     let title = escaped(&format!("Raters · {name}"));
-    let list = |lines: Vec<String>| {
+    let section = |title: &str, lines: Vec<String>| {
         let lines: String = lines.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
-        format!("<ul class=\"plain\">{lines}</ul>\n")
+        match lines.is_empty() {
+            true => String::new(),
+            false => format!("<section><h2>{title}</h2>\n<ul class=\"plain\">{lines}</ul>\n</section>\n"),
+        }
     };
     let body = [
         format!(
-            "<header><h1>What raters said</h1>\n<p class=\"run\">{}</p>\n<p>{} prompts ({}), {} pictures of each, none picked</p>\
+            "<header><h1>What raters said</h1>\n<p class=\"run\">{}</p>\n<p>{} ({}), {} of each, none picked</p>\
              </header>\n",
             escaped(name),
-            study.prompts.len(),
+            counted(study.prompts.len(), "prompt"),
             escaped(&study.suite),
-            study.pictures
+            counted(study.pictures, "picture")
         ),
         overall(found),
         by_category(found),
         scores(found),
-        format!(
-            "<section><h2>How far to trust it</h2>\n{}</section>\n",
-            list([reliability(found), notes(found)].concat())
-        ),
-        format!("<section><h2>Raters</h2>\n{}</section>\n", list(raters(found, options))),
-        format!("<section><h2>Pictures</h2>\n{}</section>\n", list(study.sets.iter().map(origin).collect())),
+        section("How far to trust it", [reliability(found), notes(found)].concat()),
+        section("Raters", raters(found, options)),
+        section("Pictures", study.sets.iter().map(origin).collect()),
         table(found),
         "</main>\n".to_owned(),
     ];

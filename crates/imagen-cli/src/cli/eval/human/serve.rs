@@ -1,6 +1,6 @@
 //! `imagen eval human serve`: the pages on an address of this machine, until Ctrl-C.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 
 use imagen::eval::human::{Mode, PlanOptions, RaterPlan, Study};
 
-use super::app::{App, app};
+use super::app::{App, app, is_gallery};
 use super::store::Store;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -24,6 +24,7 @@ Examples:
   imagen eval human serve studies/first
   imagen eval human serve studies/first --category Counting
   imagen eval human serve studies/coco --mode photorealism --port 0
+  imagen eval human serve studies/first --host 0.0.0.0     # colleagues on the same network
 
 Raters open the printed address, enter any name and answer with the arrow keys; the same name
 goes on where it stopped. Votes are in STUDY/votes.sqlite, each on disk before the next page is
@@ -49,13 +50,13 @@ pub(super) struct Serve {
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(0..=10))]
     controls: usize,
-    /// The address to listen at; other machines reach it only where this is not the loopback
+    /// The address to listen at: 0.0.0.0 lets other machines in, which are otherwise kept out
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// The port; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 8064)]
     port: u16,
-    /// A name by which browsers may call this machine, besides localhost and the address; again for more
+    /// A name by which browsers may call this machine, besides localhost, the address and the machine's own; again for more
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
 }
@@ -75,29 +76,54 @@ impl Serve {
             return Err(Failure::new(Exit::Data, message).hint(hint));
         }
         let options = PlanOptions { batch: self.batch, controls: self.controls, categories: self.category };
-        // whether there is anything to ask is known before anybody comes
-        RaterPlan::of(&study, self.mode, "", &options)?;
+        // whether there is anything to ask is known before anybody comes; one set alone is shown and nothing asked
+        if !is_gallery(&study, self.mode) {
+            RaterPlan::of(&study, self.mode, "", &options)?;
+        }
         let mut hosts = self.allow_host;
         hosts.push(self.host.to_string());
+        let outward = if self.host.is_unspecified() { own_addresses() } else { Vec::new() };
+        hosts.extend(outward.iter().cloned());
         let store = Store::open(&self.study)?;
         let state = Arc::new(App::new(self.study, study, self.mode, options, store, hosts));
         interrupt::watch("closing; every vote is on disk")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot start serving: {e}")))?;
-        let served = runtime.block_on(listen(SocketAddr::new(self.host, self.port), state));
+        let served = runtime.block_on(listen(SocketAddr::new(self.host, self.port), &outward, state));
         runtime.shutdown_timeout(LEAVE);
         served
     }
 }
 
-async fn listen(address: SocketAddr, state: Arc<App>) -> Result<()> {
+/// The names and addresses by which other machines reach this one, as far as they can be found out.
+fn own_addresses() -> Vec<String> {
+    // no packet is sent: the system is asked which of its addresses would be used
+    let towards = |own: &str, other: &str| {
+        let socket = UdpSocket::bind((own, 0)).ok()?;
+        socket.connect((other, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+    };
+    let v4 = towards("0.0.0.0", "192.0.2.1").map(|ip| ip.to_string());
+    let v6 = towards("::", "2001:db8::1").map(|ip| format!("[{ip}]"));
+    // where Linux and the BSDs keep it; elsewhere the addresses must do
+    let names = ["/proc/sys/kernel/hostname", "/etc/hostname"].into_iter();
+    let mut names = names.filter_map(|path| std::fs::read_to_string(path).ok()).map(|name| name.trim().to_lowercase());
+    let name = names.find(|name| !name.is_empty());
+    let local = name.as_ref().filter(|name| !name.contains('.')).map(|name| format!("{name}.local"));
+    [v4, v6, name, local].into_iter().flatten().collect()
+}
+
+async fn listen(address: SocketAddr, outward: &[String], state: Arc<App>) -> Result<()> {
     let failed = |verb: &str, e: std::io::Error| {
         let hint = "choose another --port (0 takes a free one) or --host";
         Failure::new(Exit::Runtime, format_args!("cannot {verb} {address}: {e}")).hint(hint)
     };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| failed("listen at", e))?;
     let bound = listener.local_addr().map_err(|e| failed("listen at", e))?;
-    print_line(format_args!("http://{bound}/"))?;
+    match outward {
+        [] => print_line(format_args!("http://{bound}/"))?,
+        _ => outward.iter().try_for_each(|name| print_line(format_args!("http://{name}:{}/", bound.port())))?,
+    }
     let asked = async || {
         while !interrupt::requested() {
             tokio::time::sleep(LOOK).await;
@@ -119,4 +145,17 @@ async fn listen(address: SocketAddr, state: Arc<App>) -> Result<()> {
     })
     .await
     .map_err(|e| failed("serve at", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_for_others_are_not_the_loopback() {
+        for name in own_addresses() {
+            assert!(!name.starts_with("127.") && name != "localhost" && !name.is_empty(), "{name}");
+            assert_eq!(name, name.to_lowercase());
+        }
+    }
 }

@@ -3,16 +3,15 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 
 use imagen::image::{Picture, PngText, png as file};
 
 use super::grid::{Axis, Resolved};
 use super::points::Measured;
 use crate::failure::{Exit, Failure, Result};
+use crate::output::labels::{self, FONT};
 
 const SIZE: (u32, u32) = (960, 640);
-const FONT: &str = "sans-serif";
 /// Colours that can be told apart, also by most who see colours differently.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x25, 0x63, 0xeb),
@@ -74,8 +73,7 @@ pub(super) fn png(curves: &[Curve], axes: &Resolved) -> Result<Vec<u8>> {
 }
 
 fn draw<B: DrawingBackend>(curves: &[Curve], axes: &Resolved, area: &DrawingArea<B, Shift>) -> Result<()> {
-    // Registering once more is harmless; a machine without fonts draws the same picture.
-    let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    labels::register();
     draw_chart(curves, axes, area).map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot draw the curves: {e}")))
 }
 

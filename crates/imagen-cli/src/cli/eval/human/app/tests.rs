@@ -280,3 +280,23 @@ fn only_this_machines_names_are_answered_and_foreign_forms_are_refused() {
         assert!(source.starts_with('/') && !source.starts_with("//"), "nothing is fetched from elsewhere: {source}");
     }
 }
+
+#[test]
+fn a_set_alone_is_a_gallery_of_its_pictures() {
+    let served = Served::new(Mode::DrawBench, PlanOptions::default());
+    let Served { folder, .. } = served;
+    let mut study = Study::open(folder.path()).unwrap();
+    study.sets.truncate(1);
+    fs::write(folder.path().join(Study::FILE), study.to_json()).unwrap();
+    let served = Served::open(folder, Mode::DrawBench, PlanOptions::default());
+    let page = served.get("/");
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text().contains("thing &lt;3&gt;") && !page.text().contains(&study.sets[0].name), "{}", page.text());
+    let pictures = page.all("src");
+    let pictures: Vec<&String> = pictures.iter().filter(|source| source.starts_with("/shown/")).collect();
+    assert_eq!(pictures.len(), 6 * 2);
+    assert!(pictures.iter().all(|source| served.get(source).status == StatusCode::OK));
+    assert_eq!(served.get("/shown/6/0").status, StatusCode::NOT_FOUND);
+    let compared = Served::new(Mode::DrawBench, PlanOptions::default());
+    assert_eq!(compared.get("/shown/0/0").status, StatusCode::NOT_FOUND, "no picture without a question");
+}
