@@ -3,6 +3,7 @@
 //! [`Outputs::plan`] refuses what would fail or destroy something after minutes of work: two pictures of one name, a file
 //! that exists, a folder that cannot be written to. What a PNG says about itself is in `record`.
 
+pub(crate) mod labels;
 mod pattern;
 pub(crate) mod record;
 pub(crate) mod shell;

@@ -178,8 +178,15 @@ impl RunFacts {
         let what = match self.recipe.stage.low_size {
             Some(_) => "<p class=\"note\">Each row: low resolution, result, original.</p>\n".to_owned(),
             None => {
-                let prompts = self.recipe.train.sample_prompts.iter().map(|p| format!("<li>{}</li>", escaped(p)));
-                format!("<ol class=\"prompts\">{}</ol>\n", prompts.collect::<String>())
+                // in rows as long as the grid's, so that a caption stands where its picture does
+                let prompts = &self.recipe.train.sample_prompts;
+                let columns = (prompts.len() as f64).sqrt().ceil().max(1.0) as usize;
+                let cells = prompts.iter().map(|p| format!("<li>{}</li>", escaped(p)));
+                format!(
+                    "<p class=\"note\">What each picture of a grid was asked to be:</p>\n<ol class=\"prompts\" \
+                     style=\"--columns: {columns}\">{}</ol>\n",
+                    cells.collect::<String>()
+                )
             }
         };
         let pixels = if self.recipe.stage.size <= 64 { " pixels" } else { "" };

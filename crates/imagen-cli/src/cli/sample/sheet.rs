@@ -1,4 +1,4 @@
-//! `--grid`: all pictures of a command together in one PNG, beside the pictures themselves.
+//! `--grid`: all pictures of a command together in one PNG with their captions, beside the pictures themselves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,27 +7,29 @@ use std::path::PathBuf;
 use imagen::image::{Picture, PngText, grid, png};
 
 use crate::failure::{Failure, Result};
-use crate::output::{check_writable, folder_of, write_file};
+use crate::output::{check_writable, folder_of, labels, write_file};
 use crate::progress::Progress;
 
 /// Pixels between two pictures.
-const GAP: usize = 2;
+const GAP: usize = 4;
 const BACKGROUND: [u8; 3] = [255; 3];
 
 /// The sheet that pictures are laid on as they come.
 pub(super) struct Sheet {
     path: PathBuf,
     columns: usize,
+    /// What stands below each picture.
+    captions: Vec<String>,
     /// By their place in the command.
     pictures: BTreeMap<usize, Picture>,
 }
 
 impl Sheet {
-    /// A sheet for so many prompts of so many pictures each: a row for each prompt where both are several.
+    /// A sheet for prompts of so many pictures each: a row for each prompt where both are several.
     ///
     /// # Errors
     /// `Usage` where the file exists (unless `force`) or `Runtime` where its folder cannot be written to.
-    pub(super) fn plan(path: PathBuf, prompts: usize, count: usize, force: bool) -> Result<Self> {
+    pub(super) fn plan(path: PathBuf, prompts: &[String], count: usize, force: bool) -> Result<Self> {
         if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
             let message = format!("--grid {}: only PNG is written; end the name in .png", path.display());
             return Err(Failure::usage(message));
@@ -39,8 +41,9 @@ impl Sheet {
         let folder = folder_of(&path);
         fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
         check_writable(folder)?;
-        let columns = if prompts > 1 && count > 1 { count } else { columns_of(prompts * count) };
-        Ok(Self { path, columns, pictures: BTreeMap::new() })
+        let columns = if prompts.len() > 1 && count > 1 { count } else { columns_of(prompts.len() * count) };
+        let captions = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), count)).collect();
+        Ok(Self { path, columns, captions, pictures: BTreeMap::new() })
     }
 
     pub(super) fn add(&mut self, index: usize, picture: Picture) {
@@ -49,7 +52,8 @@ impl Sheet {
 
     /// Writes what there is, and says where.
     pub(super) fn write(self, progress: &Progress) -> Result<()> {
-        let pictures: Vec<Picture> = self.pictures.into_values().collect();
+        let captions: Vec<String> = self.pictures.keys().map(|index| self.captions[*index].clone()).collect();
+        let pictures = labels::below(self.pictures.into_values().collect(), &captions)?;
         let sheet = grid(&pictures, self.columns, GAP, BACKGROUND)?;
         let bytes = png::encode(&sheet, &PngText::default())?;
         write_file(&self.path, &bytes).map_err(|e| Failure::io("write", &self.path, &e))?;
