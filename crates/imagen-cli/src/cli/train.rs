@@ -65,7 +65,7 @@ impl Train {
         if let Some(steps) = self.steps {
             recipe.train.steps = steps;
         }
-        let stage = recipe.stage.stage;
+        let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
         self.memory.check_training(Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
         self.threads.apply()?;
@@ -89,6 +89,12 @@ impl Train {
             Outcome::Finished => {
                 print_line(self.run.join(format!("{stage}.safetensors")).display())?;
                 let run = shell::quote(&self.run.display().to_string());
+                if watcher.step.is_none() {
+                    let command = self.resuming(Some(2 * steps));
+                    watcher
+                        .progress
+                        .note(format_args!("already finished after {steps} steps; this goes on: {command}"));
+                }
                 watcher.progress.note(format_args!("next: imagen export {run} --model FOLDER"));
                 Ok(())
             }
@@ -107,8 +113,12 @@ impl Train {
     }
 
     fn resume_command(&self) -> String {
+        self.resuming(self.steps)
+    }
+
+    fn resuming(&self, steps: Option<u64>) -> String {
         let path = |path: &PathBuf| shell::quote(&path.display().to_string());
-        let steps = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
+        let steps = steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
         let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
         format!("imagen train {} --run {} --resume{set}{steps}", path(&self.recipe), path(&self.run))
     }

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 
 use super::optimizer::Optimizer;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, changes};
 use super::state::{Learning, Log, TrainState, flat};
 use crate::cascade::StageConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -233,11 +233,23 @@ fn read(
             )));
         }
     }
-    let mut state = TrainState::read(config, learning, device, |name, shape| file.tensor_f32(name, shape))?;
-    state.step = step;
-    state.log = entry(file, LOG)?.unwrap_or_default();
     // a recipe of a later program may have keys that this one does not know; it is only compared with
     let recipe = file.metadata().get(RECIPE).and_then(|text| Recipe::parse(text).ok());
+    let mut state =
+        TrainState::read(config, learning, device, |name, shape| file.tensor_f32(name, shape)).map_err(|error| {
+            let before = recipe.as_ref().map(|recipe| &recipe.stage.unet);
+            let changes = before.map(|before| changes("stage.unet", &config.unet, before)).unwrap_or_default();
+            match changes.is_empty() {
+                true => error,
+                false => Error::model(format!(
+                    "the recipe's network is not the run's: {}; change it back, or begin a new run with --init-from",
+                    changes.join(", ")
+                ))
+                .with_source(error),
+            }
+        })?;
+    state.step = step;
+    state.log = entry(file, LOG)?.unwrap_or_default();
     Ok((state, recipe))
 }
 

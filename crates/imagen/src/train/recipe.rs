@@ -262,28 +262,9 @@ impl Recipe {
 
     /// The values that differ from those of another recipe, as `key = value (was value)`; how many steps there are is none.
     pub fn changes_from(&self, before: &Self) -> Vec<String> {
-        fn leaves(value: &toml::Value, path: &str, into: &mut BTreeMap<String, String>) {
-            match value {
-                toml::Value::Table(table) => {
-                    for (key, value) in table {
-                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                        leaves(value, &path, into);
-                    }
-                }
-                leaf => drop(into.insert(path.to_owned(), leaf.to_string())),
-            }
-        }
-        let [new, old] = [self, before].map(|recipe| {
-            let mut found = BTreeMap::new();
-            leaves(&toml::Value::try_from(recipe).expect("a recipe is plain data"), "", &mut found);
-            found
-        });
-        let keys: BTreeSet<&String> = new.keys().chain(old.keys()).filter(|key| *key != "train.steps").collect();
-        let shown = |value: Option<&String>| value.map_or("absent", String::as_str).to_owned();
-        keys.into_iter()
-            .filter(|key| new.get(*key) != old.get(*key))
-            .map(|key| format!("{key} = {} (was {})", shown(new.get(key)), shown(old.get(key))))
-            .collect()
+        let mut changes = changes("", self, before);
+        changes.retain(|change| !change.starts_with("train.steps = "));
+        changes
     }
 
     fn validate(&self) -> Result<()> {
@@ -344,4 +325,29 @@ impl Recipe {
         let progress = (step - t.warmup) as f64 / (t.steps.saturating_sub(t.warmup)).max(1) as f64;
         t.lr * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
     }
+}
+
+/// The values of `now` that differ from those of `before`, as `key = value (was value)`, their keys below `path`.
+pub(super) fn changes<T: Serialize>(path: &str, now: &T, before: &T) -> Vec<String> {
+    fn leaves(value: &toml::Value, path: &str, into: &mut BTreeMap<String, String>) {
+        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        match value {
+            toml::Value::Table(table) => table.iter().for_each(|(key, value)| leaves(value, &below(key), into)),
+            toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {
+                list.iter().enumerate().for_each(|(i, value)| leaves(value, &below(&i.to_string()), into));
+            }
+            leaf => drop(into.insert(path.to_owned(), leaf.to_string())),
+        }
+    }
+    let [new, old] = [now, before].map(|values| {
+        let mut found = BTreeMap::new();
+        leaves(&toml::Value::try_from(values).expect("a recipe is plain data"), path, &mut found);
+        found
+    });
+    let keys: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
+    let shown = |value: Option<&String>| value.map_or("absent", String::as_str).to_owned();
+    keys.into_iter()
+        .filter(|key| new.get(*key) != old.get(*key))
+        .map(|key| format!("{key} = {} (was {})", shown(new.get(key)), shown(old.get(key))))
+        .collect()
 }
