@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use clap_complete::Shell;
 
 use super::Cli;
@@ -13,14 +13,22 @@ use crate::failure::{Failure, Result};
 /// For example: imagen completions bash > ~/.local/share/bash-completion/completions/imagen
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completions {
-    /// The shell
-    shell: Shell,
+    /// The shell; the one that SHELL names where absent
+    shell: Option<Shell>,
 }
 
 impl Completions {
     pub(crate) fn run(&self) -> Result<()> {
+        let unknown = || {
+            let names: Vec<String> = Shell::value_variants().iter().map(Shell::to_string).collect();
+            Failure::usage(format_args!(
+                "SHELL does not name a shell that is known here; name one: {}",
+                names.join(", ")
+            ))
+        };
+        let shell = self.shell.or_else(Shell::from_env).ok_or_else(unknown)?;
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "imagen", &mut script);
+        clap_complete::generate(shell, &mut Cli::command(), "imagen", &mut script);
         std::io::stdout().write_all(&script).map_err(|e| Failure::stdout(&e))
     }
 }

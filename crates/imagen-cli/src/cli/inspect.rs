@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use imagen::cascade::deepfloyd::{DeepFloyd, IfNeed};
 use imagen::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status};
 use imagen::models::unet::{LevelCost, cost};
 use imagen::train::Recipe;
 
+use super::plan::deepfloyd::DeepFloydPlan;
 use super::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::{bytes, count};
+use crate::system::{bytes, count, counted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +27,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// A model folder, a .safetensors file or a recipe (.toml); the built-in model where absent
-    #[arg(value_name = "FILE|FOLDER")]
+    /// A model folder, also DeepFloyd IF's, a pulled OWNER/NAME, a .safetensors file or a recipe (.toml); the built-in model
+    /// where absent
+    #[arg(value_name = "FILE|FOLDER|NAME")]
     what: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -43,7 +46,11 @@ struct Inspected {
 
 impl Inspect {
     pub(crate) fn run(&self) -> Result<()> {
-        let (label, stages) = self.look()?;
+        let folder = self.what.as_deref().map(shared::model_folder).transpose()?;
+        if let Some(folder) = folder.as_deref().filter(|folder| DeepFloyd::is_folder(folder)) {
+            return self.deepfloyd(folder);
+        }
+        let (label, stages) = look(folder.as_deref())?;
         if self.json {
             let stages: Vec<Value> = stages.iter().map(Inspected::to_json).collect();
             return print_line(json!({ "source": label, "stages": stages }));
@@ -55,15 +62,60 @@ impl Inspect {
         print_line(text)
     }
 
-    fn look(&self) -> Result<(String, Vec<Inspected>)> {
-        match self.what.as_deref() {
-            None => look_at_model(&shared::model_files(None)?),
-            Some(path) if path.is_dir() => look_at_model(&ModelFiles::Folder(path.to_owned())),
-            Some(path) if path.extension().is_some_and(|e| e == "toml") => {
-                Ok((path.display().to_string(), vec![Inspected::of_recipe(Recipe::read(path)?.stage)]))
-            }
-            Some(path) => Ok((path.display().to_string(), vec![Inspected::of_file(&open(path)?)])),
+    /// A folder of DeepFloyd IF: its parts in the order in which they run.
+    fn deepfloyd(&self, folder: &Path) -> Result<()> {
+        let (model, needs) = DeepFloydPlan::default().parts(folder)?;
+        let side = |part: &str| {
+            let stage = model.stages().into_iter().find(|stage| stage.as_str() == part)?;
+            model.folder(stage).map(|folder| folder.config.sample_size)
+        };
+        if self.json {
+            let part = |need: &IfNeed| {
+                json!({
+                    "part": need.what, "side": side(&need.what), "parameters": need.parameters,
+                    "weight_bytes": need.weights, "map_bytes": need.maps, "multiply_adds": need.multiply_adds,
+                })
+            };
+            let parts: Vec<Value> = needs.iter().map(part).collect();
+            return print_line(
+                json!({ "source": folder.display().to_string(), "format": "deepfloyd", "parts": parts }),
+            );
         }
+        let mut text = format!(
+            "{}: DeepFloyd IF, {}\n\n  {:<16} {:>5} {:>12} {:>12} {:>14}",
+            folder.display(),
+            counted(model.stages().len(), "stage"),
+            "part",
+            "side",
+            "parameters",
+            "weights",
+            "multiply-adds"
+        );
+        for need in &needs {
+            let known = |n: u64| if n == 0 { String::new() } else { count(n) };
+            write!(
+                text,
+                "\n  {:<16} {:>5} {:>12} {:>12} {:>14}",
+                need.what,
+                side(&need.what).map(|side| side.to_string()).unwrap_or_default(),
+                known(need.parameters),
+                bytes(need.weights),
+                known(need.multiply_adds)
+            )
+            .expect("writing to a string");
+        }
+        print_line(text)
+    }
+}
+
+fn look(what: Option<&Path>) -> Result<(String, Vec<Inspected>)> {
+    match what {
+        None => look_at_model(&shared::model_files(None)?),
+        Some(path) if path.is_dir() => look_at_model(&ModelFiles::Folder(path.to_owned())),
+        Some(path) if path.extension().is_some_and(|e| e == "toml") => {
+            Ok((path.display().to_string(), vec![Inspected::of_recipe(Recipe::read(path)?.stage)]))
+        }
+        Some(path) => Ok((path.display().to_string(), vec![Inspected::of_file(&open(path)?)])),
     }
 }
 
