@@ -4,6 +4,7 @@
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
 mod deepfloyd;
+mod notes;
 mod previews;
 mod sheet;
 
@@ -28,13 +29,14 @@ use self::deepfloyd::DeepFloydArgs;
 use self::previews::Previews;
 use self::sheet::Sheet;
 use super::per_stage::PerStage;
-use super::plan::{self, MaxMemory};
+use super::plan::{MaxMemory, drawing};
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::{ModelRecord, Record};
 use crate::output::{Outputs, Subject, Target, folder_of, shell};
 use crate::progress::Progress;
+use crate::system::counted;
 use crate::trace::Trace;
 
 const EXAMPLES: &str = "\
@@ -202,11 +204,16 @@ impl Sample {
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
         let request = self.request(prompts, remembered.as_ref(), &imagen)?;
-        self.memory.check_drawing(plan::drawing_bytes(&files, request.batch as u64, request.until)?)?;
+        let at_once = request.batch.min(request.prompts.len() * request.count);
+        drawing::Drawing::open(&files, request.until)?.check(&self.memory, at_once as u64)?;
         let stages = imagen.resolve(&request)?;
         let subjects = subjects(&request.prompts, request.count, request.seed);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
-        let sheet = self.sheet(request.prompts.len(), request.count)?;
+        let sheet = self.sheet(&request.prompts, request.count)?;
+        if !self.quiet {
+            notes::guidance(&imagen, &stages, &progress);
+            notes::prompts(&files, &imagen, &request.prompts, &progress)?;
+        }
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
             progress.note(format_args!("seed {}", request.seed));
         }
@@ -224,7 +231,7 @@ impl Sample {
     }
 
     /// What `--grid` asks for.
-    fn sheet(&self, prompts: usize, count: usize) -> Result<Option<Sheet>> {
+    fn sheet(&self, prompts: &[String], count: usize) -> Result<Option<Sheet>> {
         self.grid.clone().map(|path| Sheet::plan(path, prompts, count, self.force)).transpose()
     }
 
@@ -361,7 +368,7 @@ impl Drawing<'_> {
 
     /// What was done, how long it took, and what more the model can do.
     fn summary(&self, imagen: &Imagen, count: usize, took: Duration) -> String {
-        let pictures = if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") };
+        let pictures = counted(count, "picture");
         let done = format!("{pictures} in {:.1} s", took.as_secs_f64());
         let last = self.stages.last().map(|(stage, _)| *stage);
         let larger = imagen.stages().into_iter().map(|info| info.config).find(|config| Some(config.stage) > last);

@@ -8,6 +8,7 @@ mod convert;
 mod data;
 mod deepfloyd;
 mod eval;
+mod first_hour;
 mod help;
 mod human;
 mod insight;

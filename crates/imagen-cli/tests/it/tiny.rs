@@ -100,7 +100,7 @@ pub(crate) fn recipe_of_stage(name: &str, data: &str) -> String {
     }
 }
 
-fn stage(name: &str) -> StageConfig {
+pub(crate) fn stage(name: &str) -> StageConfig {
     Recipe::parse(&recipe_of_stage(name, "data")).unwrap().stage
 }
 

@@ -20,7 +20,7 @@ use crate::models::unet::{Layout, LevelCost, Unet, cost};
 use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
 use crate::nn::{self, Init};
 use crate::rng::Rng;
-use crate::text::EncoderFiles;
+use crate::text::{EncoderFiles, KnownCaptions, known};
 
 const FORMAT: &str = "imagen.format";
 const CONFIG: &str = "imagen.stage";
@@ -73,6 +73,16 @@ impl ModelFiles {
     /// `Model` where one is missing; `Io` where one cannot be read.
     pub fn text_encoder(&self) -> Result<EncoderFiles> {
         EncoderFiles::read(format!("{} (text)", self.label()), |name| self.read(&format!("text/{name}")))
+    }
+
+    /// The captions that it was taught, where its folder says so.
+    ///
+    /// # Errors
+    /// `Model` where the file is damaged; `Io` where it cannot be read.
+    pub fn known_captions(&self) -> Result<Option<KnownCaptions>> {
+        let Some(bytes) = self.read(known::FILE)? else { return Ok(None) };
+        let label = format!("{} ({})", self.label(), known::FILE);
+        KnownCaptions::parse(&Weights::from_bytes(bytes, label)?).map(Some)
     }
 
     /// The stage's file, opened and checked but not yet turned into a network; nothing where there is none.

@@ -119,6 +119,9 @@ pub struct StageConfig {
     /// and sampling refuses what lies beyond. The paper's is 1 (figure A.32).
     #[serde(default = "strongest", skip_serializing_if = "is_strongest")]
     pub max_aug_level: AugLevel,
+    /// The largest guidance weight whose pictures were looked at and found sound; beyond it a request is told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_guidance: Option<f64>,
     /// The schedule that says how much noise an augmentation level is.
     #[serde(default, skip_serializing_if = "is_default")]
     pub aug_schedule: NoiseSchedule,

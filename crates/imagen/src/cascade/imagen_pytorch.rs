@@ -122,6 +122,7 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
             parameterization: settings.parameterization(i)?,
             null_text,
             max_aug_level: AugLevel::MAX,
+            max_guidance: None,
             aug_schedule: match i {
                 0 => NoiseSchedule::default(),
                 _ => settings.schedule("lowres_noise_schedule", 0, "linear")?,

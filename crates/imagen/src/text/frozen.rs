@@ -54,6 +54,10 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
         self.tokens.cut_text(caption)
     }
 
+    fn unknown_text<'a>(&self, caption: &'a str) -> Result<Vec<&'a str>> {
+        self.tokens.unknown_text(caption)
+    }
+
     fn token_count(&self, caption: &str) -> Result<usize> {
         Ok(self.tokens.encode(caption)?.len())
     }

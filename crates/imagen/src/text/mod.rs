@@ -12,6 +12,7 @@ mod clip;
 mod files;
 mod frozen;
 mod hash;
+pub mod known;
 mod sentencepiece;
 mod t5;
 mod tokens;
@@ -29,7 +30,9 @@ pub use clip::ClipTextEncoder;
 pub use files::EncoderFiles;
 pub use frozen::{FrozenEncoder, LanguageModel};
 pub(crate) use hash::content_hash;
+pub use known::{KnownCaptions, Nearness};
 pub use t5::T5Encoder;
+pub(crate) use t5::cut_texts as cut_t5_texts;
 
 /// A batch of captions as a diffusion model sees them.
 #[derive(Clone, Debug)]
@@ -63,6 +66,14 @@ pub trait TextEncoder: Send + Sync {
     /// # Errors
     /// `Model` when the tokenizer fails.
     fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>>;
+
+    /// The parts of a caption that the encoder has no token for, such as emoji or letters of other scripts.
+    ///
+    /// # Errors
+    /// `Model` when the tokenizer fails.
+    fn unknown_text<'a>(&self, _caption: &'a str) -> Result<Vec<&'a str>> {
+        Ok(Vec::new())
+    }
 
     /// How many tokens of a caption are read, the tokenizer's own marks included. Encoders count without running the network;
     /// what stands here does not.

@@ -29,16 +29,33 @@ impl FrozenEncoder<T5> {
     /// or is above 2048.
     pub fn new(files: EncoderFiles, options: &TextOptions, device: &Device) -> Result<Self> {
         let config = T5Config::from_json(files.file("config.json")?)?;
-        let tokenizer = debug_span!("read tokenizer").in_scope(|| match files.get("spiece.model") {
-            Some(model) => sentencepiece::t5_tokenizer(model),
-            None => super::tokenizer(&files),
-        })?;
-        let tokens = Tokens::new(tokenizer, options, LONGEST, PAD)?;
+        let tokens = tokens(&files, options)?;
         let identity = options.identity("t5", debug_span!("hash files").in_scope(|| files.hash()));
         let _span = debug_span!("build language model").entered();
         let network = T5::new(config, &files.weights()?, options.storage, device)?;
         Ok(Self { tokens, network, identity })
     }
+}
+
+fn tokens(files: &EncoderFiles, options: &TextOptions) -> Result<Tokens> {
+    let tokenizer = debug_span!("read tokenizer").in_scope(|| match files.get("spiece.model") {
+        Some(model) => sentencepiece::t5_tokenizer(model),
+        None => super::tokenizer(files),
+    })?;
+    Tokens::new(tokenizer, options, LONGEST, PAD)
+}
+
+/// The part of each caption that an encoder of these files would not read; its network is not opened.
+///
+/// # Errors
+/// As [`T5Encoder::new`]'s of the tokenizer.
+pub(crate) fn cut_texts<'a>(
+    files: &EncoderFiles,
+    options: &TextOptions,
+    captions: &'a [String],
+) -> Result<Vec<Option<&'a str>>> {
+    let tokens = tokens(files, options)?;
+    captions.iter().map(|caption| tokens.cut_text(caption)).collect()
 }
 
 impl LanguageModel for T5 {

@@ -9,6 +9,9 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 use super::{Padding, TextEmbedding, TextOptions};
 use crate::error::{Error, ErrorKind, Result};
 
+/// What tokenizers call the token for what is unknown.
+const UNKNOWN: [&str; 2] = ["[UNK]", "<unk>"];
+
 /// A tokenizer with a maximum length.
 #[derive(Debug)]
 pub(super) struct Tokens {
@@ -90,6 +93,17 @@ impl Tokens {
             real[index * t..][..row.len()].fill(true);
         }
         Ok(Batch { ids, real, rows: rows.len(), t, padding: self.padding })
+    }
+
+    /// The parts of a caption that became the token for what is unknown.
+    pub(super) fn unknown_text<'a>(&self, caption: &'a str) -> Result<Vec<&'a str>> {
+        let Some(unknown) = UNKNOWN.iter().find_map(|token| self.tokenizer.token_to_id(token)) else {
+            return Ok(Vec::new());
+        };
+        let encoding = self.encode(caption)?;
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+        let parts = tokens.filter(|(id, (start, end))| **id == unknown && start < end);
+        Ok(parts.filter_map(|(_, &(start, end))| caption.get(start..end)).collect())
     }
 
     /// The part of a caption behind the last token that is read.

@@ -13,6 +13,7 @@ mod freeze;
 mod grid;
 mod held_out;
 mod keys;
+mod known;
 mod log;
 mod metrics;
 mod optimizer;
@@ -36,6 +37,7 @@ pub use enlargement::{
     AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
 };
 pub use export::{Choice, copy_encoder, export};
+pub use known::known_captions;
 pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
 pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
 pub use plan::Plan;

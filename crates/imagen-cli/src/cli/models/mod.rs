@@ -3,6 +3,7 @@
 mod convert;
 mod info;
 mod list;
+mod prompts;
 mod pull;
 mod rm;
 mod verify;
@@ -36,6 +37,7 @@ pub(crate) struct Models {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     List(list::List),
+    Prompts(prompts::Prompts),
     Info(info::Info),
     Pull(pull::Pull),
     Verify(verify::Verify),
@@ -61,6 +63,7 @@ impl Models {
         let settings = Settings::from_env;
         match self.verb {
             Verb::List(verb) => verb.run(&settings()?),
+            Verb::Prompts(verb) => verb.run(),
             Verb::Info(verb) => verb.run(&settings()?),
             Verb::Pull(verb) => verb.run(&settings()?),
             Verb::Verify(verb) => verb.run(&settings()?),

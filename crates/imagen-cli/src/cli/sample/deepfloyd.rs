@@ -24,6 +24,7 @@ use crate::interrupt;
 use crate::output::record::{program, quoted};
 use crate::output::{Outputs, Subject};
 use crate::progress::Progress;
+use crate::system::counted;
 
 const FROM: &str = "From a picture (DeepFloyd IF)";
 
@@ -189,7 +190,7 @@ impl Sample {
         plan::deepfloyd::check(&self.memory, &model, &request, storage)?;
         let subjects = subjects(&request.prompts, request.count, request.seed);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
-        let sheet = self.sheet(request.prompts.len(), request.count)?;
+        let sheet = self.sheet(&request.prompts, request.count)?;
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) {
             progress.note(format_args!("seed {}", request.seed));
         }
@@ -284,6 +285,9 @@ impl Sample {
             let cached = model.texts_are_cached(&request)?;
             progress.note(if cached { "the prompts' embeddings are in the cache" } else { "encoding the prompts" });
         }
+        for end in model.cut_texts(&request)? {
+            progress.note(format_args!("the text encoder reads 77 tokens of a prompt; not read: {end:?}"));
+        }
         if model.has_checker() {
             progress.note("the model ships a safety checker, and it judges every picture");
         }
@@ -331,9 +335,8 @@ impl Sample {
             }
         }
         if model.has_checker() {
-            let s = if passed == 1 { "" } else { "s" };
-            let withheld = finished - passed;
-            progress.note(format_args!("the safety checker passed {passed} picture{s} and withheld {withheld}"));
+            let (passed, withheld) = (counted(passed, "picture"), finished - passed);
+            progress.note(format_args!("the safety checker passed {passed} and withheld {withheld}"));
         }
         sheet.map_or(Ok(()), |sheet| sheet.write(&progress))
     }

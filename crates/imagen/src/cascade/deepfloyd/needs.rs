@@ -6,7 +6,7 @@ use crate::cascade::StageName;
 use crate::error::Result;
 use crate::models::weights::Storage;
 
-use super::texts::{TOKENS, cleaned, encoder_files, encoder_key};
+use super::texts::{TOKENS, cleaned, cut, encoder_files, encoder_key};
 use super::{DeepFloyd, IfRequest};
 
 /// What one part of drawing takes while it is in memory.
@@ -109,6 +109,17 @@ impl DeepFloyd {
         let key = encoder_key(self.encoder_folder(), self.text_storage)?;
         let texts = cleaned(&request.prompts, request.clean);
         Ok(texts.iter().map(String::as_str).chain([""]).all(|text| cache.has(&key, text)))
+    }
+
+    /// The ends of a request's prompts that the text encoder will not read: it takes 77 tokens.
+    ///
+    /// # Errors
+    /// `Model` where the folder has no text encoder, or its tokenizer is damaged.
+    pub fn cut_texts(&self, request: &IfRequest) -> Result<Vec<String>> {
+        match request.embeddings {
+            Some(_) => Ok(Vec::new()),
+            None => cut(self.encoder_folder(), &request.prompts, request.clean),
+        }
     }
 
     fn text_need(&self, storage: Storage) -> Result<IfNeed> {

@@ -148,8 +148,18 @@ pub(super) fn encoder_key(folder: &StageFolder, storage: Storage) -> Result<Stri
 /// # Errors
 /// `Model` where the folder has none, or one of a family that is not known here.
 pub fn open_encoder(folder: &StageFolder, storage: Storage, device: &Device) -> Result<Box<dyn TextEncoder>> {
-    let options = TextOptions { max_length: TOKENS, padding: Padding::MaxLength, storage };
-    text::load(encoder_files(folder)?, &options, device)
+    text::load(encoder_files(folder)?, &options(storage), device)
+}
+
+fn options(storage: Storage) -> TextOptions {
+    TextOptions { max_length: TOKENS, padding: Padding::MaxLength, storage }
+}
+
+/// The ends of prompts that the text encoder will not read, as it would have read them.
+pub(super) fn cut(folder: &StageFolder, prompts: &[String], clean: bool) -> Result<Vec<String>> {
+    let texts = cleaned(prompts, clean);
+    let ends = text::cut_t5_texts(&encoder_files(folder)?, &options(Storage::Stored), &texts)?;
+    Ok(ends.into_iter().flatten().map(|end| end.trim().to_owned()).collect())
 }
 
 /// The files of that encoder.

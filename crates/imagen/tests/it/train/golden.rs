@@ -49,6 +49,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         parameterization: Parameterization::Eps,
         null_text: NullText::Zeros,
         max_aug_level: AugLevel::MAX,
+        max_guidance: None,
         aug_schedule: Default::default(),
         enlargement: Default::default(),
         on_request: false,

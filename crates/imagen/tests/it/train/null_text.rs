@@ -37,6 +37,7 @@ fn stage(null_text: NullText) -> Stage {
         parameterization: Parameterization::V,
         null_text,
         max_aug_level: AugLevel::MAX,
+        max_guidance: None,
         aug_schedule: Default::default(),
         enlargement: Default::default(),
         on_request: false,

@@ -1,0 +1,73 @@
+//! What is said of prompts before they are drawn: text that the encoder does not read, and prompts far from all that the
+//! model was taught. Nothing here changes a picture.
+
+use std::collections::BTreeSet;
+
+use imagen::cascade::{Imagen, ModelFiles, SamplingDefaults, StageName};
+use imagen::text::TextEncoder;
+
+use crate::failure::Result;
+use crate::progress::Progress;
+
+/// Prompts that are looked at, and near captions that are named.
+const PROMPTS: usize = 64;
+const NEAREST: usize = 3;
+/// A stage that does not say what it was tried with is taken to bear so many times its own guidance.
+const UNTRIED: f64 = 3.0;
+
+/// Says what the model will not understand.
+pub(super) fn prompts(files: &ModelFiles, imagen: &Imagen, prompts: &[String], progress: &Progress) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let distinct: Vec<String> = prompts.iter().filter(|prompt| seen.insert(*prompt)).take(PROMPTS).cloned().collect();
+    for prompt in &distinct {
+        reading(imagen.encoder(), prompt, progress)?;
+    }
+    // a file of another encoder says nothing of this one
+    let Some(known) = files.known_captions()?.filter(|known| known.encoder() == imagen.encoder().identity()) else {
+        return Ok(());
+    };
+    for (prompt, near) in distinct.iter().zip(known.near(imagen.encoder(), &distinct, NEAREST)?) {
+        if near.far {
+            let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
+            let names = names.join(", ");
+            progress.note(format_args!(
+                "{prompt:?} is far from everything that this model was taught; nearest are {names} (`imagen models prompts` \
+                 lists more)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Says where a stage is guided beyond what it was tried with: the pictures may be burnt, and nothing else tells.
+pub(super) fn guidance(imagen: &Imagen, stages: &[(StageName, SamplingDefaults)], progress: &Progress) {
+    for info in imagen.stages() {
+        let config = &info.config;
+        let Some((_, settings)) = stages.iter().find(|(stage, _)| *stage == config.stage) else { continue };
+        let own = config.sampling.guidance;
+        let most = config.max_guidance.unwrap_or(UNTRIED * own.max(1.0));
+        if settings.guidance > most {
+            let (stage, asked) = (config.stage, settings.guidance);
+            progress.note(format_args!(
+                "guidance {asked} of {stage} is beyond {most}, up to which it was tried: colours may burn out; its own is {own}"
+            ));
+        }
+    }
+}
+
+/// Says which part of a prompt the encoder does not read.
+pub(super) fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Result<()> {
+    if let Some(rest) = encoder.cut_text(prompt)? {
+        let most = encoder.max_length();
+        progress.note(format_args!("the text encoder reads {most} tokens of a prompt; not read: {:?}", rest.trim()));
+    }
+    let unknown: BTreeSet<&str> = encoder.unknown_text(prompt)?.into_iter().collect();
+    if !unknown.is_empty() {
+        let unknown: Vec<&str> = unknown.into_iter().collect();
+        progress.note(format_args!(
+            "the text encoder has no token for {}; say it in words of its language",
+            unknown.join(" ")
+        ));
+    }
+    Ok(())
+}
