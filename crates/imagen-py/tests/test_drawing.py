@@ -1,9 +1,10 @@
 """What `load`, `sample` and `steps` promise."""
 
+import _thread
+import os
 import subprocess
 import threading
 import time
-import _thread
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,19 @@ def test_other_threads_run_while_a_picture_is_drawn(model):
     done.set()
     thread.join()
     assert len(ticks) > 0.2 * took / 0.01, "the interpreter was not held"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_model_does_not_hang_in_a_forked_process(model):
+    child = os.fork()
+    if child == 0:
+        try:
+            model.sample(APPLE, **QUICK)
+        except imagen.ImagenError as error:
+            os._exit(0 if "fork" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_model_says_what_it_has(model):
