@@ -18,6 +18,7 @@ mod log;
 mod metrics;
 mod optimizer;
 mod plan;
+mod preset;
 mod probe;
 mod recipe;
 mod state;
