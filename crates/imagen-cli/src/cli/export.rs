@@ -1,15 +1,19 @@
-//! `imagen export`: a run's averaged weights become a stage of a model folder.
+//! `imagen export`: a run's averaged weights become a stage of a model folder, beside the stages that were not trained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use imagen::train::{self, Choice};
+use imagen::cascade::ModelFiles;
+use imagen::train::{self, Brought, Choice, Exported, Other};
 
-use super::shared::TextEncoder;
+use super::shared::{self, TextEncoder};
 use crate::failure::{Result, print_line};
+use crate::output;
+use crate::progress::Progress;
 
 /// Put a trained stage into a model folder, ready for sampling
 ///
-/// Writes the run's averaged weights in half precision, and the text encoder where the folder has none.
+/// Writes the run's averaged weights in half precision, and the text encoder where the folder has none. A
+/// run that began with a model's weights brings the model's other stages along, where the folder has none.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  imagen export runs/shapes --model models/shapes\n  imagen sample \"a red circle\" --model models/shapes"
@@ -27,18 +31,73 @@ pub(crate) struct Export {
     /// of ema_half_lives); the first one where absent
     #[arg(long, value_name = "NUMBER")]
     ema: Option<String>,
+    /// Take the stages that were not trained from this model (`built-in` is the one in this program), or
+    /// `none`; from what the run began with where absent
+    #[arg(long, value_name = "MODEL")]
+    stages_from: Option<PathBuf>,
+    /// Print nothing but the files
+    #[arg(short, long)]
+    quiet: bool,
     #[command(flatten)]
     text_encoder: TextEncoder,
 }
 
 impl Export {
     pub(crate) fn run(self) -> Result<()> {
-        let choice = match (self.best, self.ema) {
+        let choice = match (self.best, self.ema.clone()) {
             (true, _) => Choice::Best,
             (false, Some(name)) => Choice::Average(name),
             (false, None) => Choice::Last,
         };
-        let path = train::export(&self.run, &self.model, &choice, &self.text_encoder.files()?)?;
-        print_line(path.display())
+        let progress = Progress::new(self.quiet);
+        let named = match self.stages_from.as_deref() {
+            Some(name) if name == Path::new("none") => None,
+            name => name.map(shared::named_model).transpose()?,
+        };
+        let exported = train::export(&self.run, &self.model, &choice, &self.text_encoder.files()?)?;
+        print_line(exported.path.display())?;
+        progress.note(describe(&exported, self.best));
+        let from = match (&self.stages_from, named) {
+            (Some(_), named) => named,
+            (None, _) => exported.begun_with.as_deref().and_then(|name| origin(name, &progress)),
+        };
+        let Some(from) = from else { return Ok(()) };
+        for Other { stage, what } in train::bring_stages(&self.model, exported.stage, &from)? {
+            match what {
+                Brought::Copied(path) => {
+                    print_line(path.display())?;
+                    progress.note(format_args!("{stage}: as in {}", from.label()));
+                }
+                Brought::There => progress.note(format_args!("{stage}: stays as it is in {}", self.model.display())),
+                Brought::Left(why) => {
+                    progress.note(format_args!("{stage}: not brought along from {}: {why}", from.label()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which weights these are.
+fn describe(exported: &Exported, best: bool) -> String {
+    let Exported { stage, step, of, average, .. } = exported;
+    let best = if best { ", which validated best" } else { "" };
+    format!("{stage}: step {step} of {of}{best}, average {average}")
+}
+
+/// The model that a run began with, where it is still there and is one.
+fn origin(name: &str, progress: &Progress) -> Option<ModelFiles> {
+    let path = Path::new(name);
+    // of a stage's file it is the folder
+    let path = match path.extension().is_some_and(|extension| extension == "safetensors") {
+        true => output::folder_of(path),
+        false => path,
+    };
+    match shared::named_model(path) {
+        Ok(files) => Some(files),
+        Err(failure) => {
+            progress.note(format_args!("no other stage is brought along: {}", failure.message()));
+            None
+        }
     }
 }

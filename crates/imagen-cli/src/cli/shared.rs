@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use imagen::cascade::ModelFiles;
 use imagen::models::weights::Storage;
 use imagen::text::EncoderFiles;
+use imagen::train::BUILT_IN;
 
 use crate::builtin;
 use crate::failure::{Exit, Failure, Result};
@@ -51,6 +52,11 @@ impl TextEncoder {
             Some(folder) => Ok(EncoderFiles::open(folder)?),
             None => Ok(built_in("text encoder", "--text-encoder")?.text_encoder()?),
         }
+    }
+
+    /// The folder that was named.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.text_encoder.as_deref()
     }
 
     /// The same, or none where none is named and none is built in.
@@ -105,6 +111,22 @@ pub(super) fn storages() -> impl TypedValueParser<Value = Storage> {
 /// The model in this folder, or the built-in one.
 pub(super) fn model_files(folder: Option<&Path>) -> Result<ModelFiles> {
     folder.map_or_else(|| built_in("model", "--model"), |folder| Ok(ModelFiles::Folder(folder.to_owned())))
+}
+
+/// A model as it is named: `built-in`, a folder, or OWNER/NAME of a published one that is in the cache.
+///
+/// # Errors
+/// `Model` where none is built in or there is no such folder; those of [`model_folder`].
+pub(super) fn named_model(name: &Path) -> Result<ModelFiles> {
+    if name == Path::new(BUILT_IN) {
+        return model_files(None);
+    }
+    let folder = model_folder(name)?;
+    if !folder.is_dir() {
+        let failure = Failure::new(Exit::Model, format_args!("there is no model {}", name.display()));
+        return Err(failure.hint("name a model's folder, or `built-in`"));
+    }
+    Ok(ModelFiles::Folder(folder))
 }
 
 fn built_in(what: &str, flag: &str) -> Result<ModelFiles> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
-use imagen::train::{self, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::plan::MaxMemory;
 use super::shared::{self, TextEncoder, Threads};
@@ -37,8 +37,8 @@ pub(crate) struct Train {
     /// Go on from the state in the run's folder
     #[arg(long)]
     resume: bool,
-    /// Begin with the weights of a model, a run or a stage's file, where their names and shapes fit; what
-    /// does not fit is listed and begins at random
+    /// Begin with the weights of a model (`built-in` is the one in this program), a run or a stage's file,
+    /// where their names and shapes fit; what does not fit is listed and begins at random
     #[arg(long, value_name = "MODEL|FILE", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
     /// Replace a value of the recipe, e.g. --set train.lr=1e-4 --set data.folder=pictures; may be repeated
@@ -68,16 +68,11 @@ impl Train {
         let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
         self.memory.check_training(Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
+        let init_from = self.init_from.as_deref().map(init_from).transpose()?;
         self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
-        let run = Run {
-            recipe,
-            folder: self.run.clone(),
-            resume: self.resume,
-            init_from: self.init_from.clone(),
-            text,
-            device: shared::device(),
-        };
+        let run =
+            Run { recipe, folder: self.run.clone(), resume: self.resume, init_from, text, device: shared::device() };
         let mut watcher = Watcher::new(Progress::new(self.quiet));
         watcher.progress.note("reading pictures and captions");
         let outcome = train::train(&run, &mut |event| {
@@ -124,6 +119,14 @@ impl Train {
     }
 }
 
+/// What a run begins with, as it is named: a stage's file, or a model.
+fn init_from(name: &Path) -> Result<InitFrom> {
+    match name.is_file() || name.extension().is_some_and(|extension| extension == "safetensors") {
+        true => Ok(InitFrom::File(name.to_owned())),
+        false => shared::named_model(name).map(InitFrom::Model),
+    }
+}
+
 /// Turns the events of a run into what a person reads.
 struct Watcher {
     progress: Progress,
@@ -163,9 +166,9 @@ impl Watcher {
         }
     }
 
-    fn initialized(&mut self, from: &Path, report: &PartialLoad) {
+    fn initialized(&mut self, from: &str, report: &PartialLoad) {
         let PartialLoad { taken, missing, misshapen, unexpected } = report;
-        self.progress.note(format_args!("{taken} tensors begin as in {}", from.display()));
+        self.progress.note(format_args!("{taken} tensors begin as in {from}"));
         let lists = [
             ("not there, begin at random", missing),
             ("of another shape, begin at random", misshapen),

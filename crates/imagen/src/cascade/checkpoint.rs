@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -99,6 +100,32 @@ impl ModelFiles {
             Some(bytes) => StageFile::parse(Weights::from_bytes(bytes, label)?).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The names of its stages that are there, opened or not.
+    ///
+    /// # Errors
+    /// `Io` where one is there and cannot be read.
+    pub fn stages(&self) -> Result<Vec<StageName>> {
+        let there = |name: &StageName| self.read(&format!("{name}.safetensors")).map(|bytes| bytes.is_some());
+        let mut names = Vec::new();
+        for name in StageName::ALL {
+            if there(&name)? {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Writes a stage's file as it is.
+    ///
+    /// # Errors
+    /// `Model` where there is none; `Io`.
+    pub(crate) fn copy_stage(&self, name: StageName, to: &Path) -> Result<()> {
+        let bytes = self.read(&format!("{name}.safetensors"))?;
+        let bytes = bytes.ok_or_else(|| Error::model(format!("{} has no stage {name}", self.label())))?;
+        // whoever draws with an old file meanwhile has it mapped and keeps it
+        weights::write_atomically(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
     }
 }
 

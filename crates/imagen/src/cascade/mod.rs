@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 pub mod deepfloyd;
 pub mod imagen_pytorch;
+mod preset;
 mod sampling;
 mod stage;
 mod state_dict;
@@ -21,6 +22,7 @@ use tracing::info_span;
 
 pub use checkpoint::{ModelFiles, PartialLoad, Record, StageFile, Status, Training, random_stage, write_stage};
 pub use config::{Enlargement, NullText, SamplingDefaults, StageConfig, StageName};
+pub use preset::Preset;
 pub use sampling::{Event, Sampling, to_pictures, trajectory};
 pub use stage::{Conditions, Stage};
 pub use state_dict::from_state_dict;

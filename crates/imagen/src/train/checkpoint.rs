@@ -162,6 +162,15 @@ fn whole(path: &Path) -> Result<Weights> {
     Ok(file)
 }
 
+/// What a state's header says of what happened.
+pub(super) fn log(path: &Path) -> Result<Log> {
+    Ok(log_of(&Weights::open(path)?))
+}
+
+fn log_of(file: &Weights) -> Log {
+    file.metadata().get(LOG).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
 fn step_of(file: &Weights) -> Result<u64> {
     file.metadata().get(STEP).and_then(|step| step.parse().ok()).ok_or_else(|| {
         Error::model("this is no training state (its header has no step); expected a file written by `train`")
@@ -180,7 +189,7 @@ fn write(path: &Path, state: &TrainState, recipe: Option<&Recipe>) -> Result<()>
         (VERSION.to_owned(), CURRENT.to_string()),
         (STEP.to_owned(), state.step.to_string()),
         (LOG.to_owned(), json(serde_json::to_string(&state.log))),
-        (OPTIMIZER.to_owned(), kind(&state.learning.optimizer).to_owned()),
+        (OPTIMIZER.to_owned(), kind(&state.learning.optimizer)),
         (AVERAGES.to_owned(), json(serde_json::to_string(&averages))),
         (PROGRAM.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
@@ -189,11 +198,16 @@ fn write(path: &Path, state: &TrainState, recipe: Option<&Recipe>) -> Result<()>
 }
 
 /// What a state of this optimizer keeps, in a word.
-fn kind(optimizer: &Optimizer) -> &'static str {
+fn kind(optimizer: &Optimizer) -> String {
     match optimizer {
-        Optimizer::Adam { .. } => "adam",
-        Optimizer::Adafactor { beta1: None, .. } => "adafactor",
-        Optimizer::Adafactor { beta1: Some(_), .. } => "adafactor with a first moment",
+        Optimizer::Adam { .. } => "adam".to_owned(),
+        Optimizer::Adafactor { beta1, min_dim_size_to_factor, .. } => {
+            let first = if beta1.is_some() { " with a first moment" } else { "" };
+            match min_dim_size_to_factor {
+                0 => format!("adafactor{first}"),
+                smallest => format!("adafactor{first} that factors from {smallest} on"),
+            }
+        }
     }
 }
 
@@ -292,8 +306,7 @@ pub(super) fn average(path: &Path, name: &str) -> Result<(u64, Log, HashMap<Stri
                 tensors.insert(parameter.to_owned(), file.tensor_f32(full, shape)?);
             }
         }
-        let log = file.metadata().get(LOG).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        Ok((step_of(&file)?, log, tensors))
+        Ok((step_of(&file)?, log_of(&file), tensors))
     };
     read().context(|| format!("training state {}", path.display()))
 }

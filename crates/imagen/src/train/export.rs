@@ -1,12 +1,14 @@
-//! From a run to a stage of a model: the averaged weights with the run's description and history in the header.
+//! From a run to a stage of a model: the averaged weights with the run's description and history in the header. The stages
+//! that were not trained come from another model, where they fit.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, state_path};
+use super::ema::Average;
 use super::recipe::Recipe;
 use super::state::{Log, TrainState};
-use crate::cascade::{Record, StageFile, StageName, Status, write_stage};
+use crate::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status, write_stage};
 use crate::error::{Context, Error, Result};
 use crate::models::unet::Unet;
 use crate::models::weights::{FileBytes, write_atomically};
@@ -23,6 +25,43 @@ pub enum Choice {
     Best,
     /// Another average of the last checkpoint, by its number in the recipe.
     Average(String),
+}
+
+/// What was exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The file that was written.
+    pub path: PathBuf,
+    /// The stage.
+    pub stage: StageName,
+    /// The step whose weights these are.
+    pub step: u64,
+    /// The recipe's last step.
+    pub of: u64,
+    /// The moving average that they are, by its number in the recipe.
+    pub average: String,
+    /// What the run began with, as it was named; absent where it began at random.
+    pub begun_with: Option<String>,
+}
+
+/// What became of a stage that was not trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The stage.
+    pub stage: StageName,
+    /// What became of it.
+    pub what: Brought,
+}
+
+/// What [`bring_stages`] did with a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// It was copied to this file.
+    Copied(PathBuf),
+    /// The folder has one, which stays.
+    There,
+    /// It does not fit the rest, because of this.
+    Left(String),
 }
 
 /// The file of a stage in a run's folder.
@@ -61,7 +100,7 @@ pub(super) fn write_averaged(
 /// # Errors
 /// `Model` where the run has not written the stage yet, was trained with another text encoder than `text`, or the folder holds
 /// another one; `Usage` where there is no such average; `Io`.
-pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) -> Result<PathBuf> {
+pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) -> Result<Exported> {
     let recipe = Recipe::read(&run.join("recipe.toml"))?;
     let stage = recipe.stage.stage;
     let in_run = || format!("run {}", run.display());
@@ -89,22 +128,77 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
         )));
     }
     copy_encoder(model, text)?;
-    let to = model.join(format!("{stage}.safetensors"));
+    let path = model.join(format!("{stage}.safetensors"));
+    let mut step = file.record.step;
     match average {
-        Some((step, log, mut tensors)) => {
+        Some((averaged, log, mut tensors)) => {
             let unet = Unet::new(&recipe.stage.unet, &mut Init::zeros(&burn::tensor::Device::flex()))?;
             let unet = nn::import(unet, |name, _| {
                 tensors.remove(name).ok_or_else(|| Error::model(format!("the state has no average of {name}")))
             })?;
-            write_stage(&to, &recipe.stage, &record(&recipe, step, &log), &file.text_encoder, &unet)?;
+            step = averaged;
+            write_stage(&path, &recipe.stage, &record(&recipe, step, &log), &file.text_encoder, &unet)?;
         }
         None => {
             // whoever draws with the old file meanwhile has it mapped and keeps it
             let stage = FileBytes::map(&from).map_err(|e| Error::io("read", &from, e))?;
-            write_atomically(&to, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &to, e))?;
+            write_atomically(&path, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &path, e))?;
         }
     }
-    Ok(to)
+    let average = match choice {
+        Choice::Average(name) => name.clone(),
+        Choice::Last | Choice::Best => Average::of(&recipe.train)?.remove(0).name,
+    };
+    // a run whose state is gone or damaged has its stage all the same
+    let begun_with = checkpoint::log(&state_path(run)).ok().and_then(|log| log.begun_with);
+    Ok(Exported { path, stage, step, of: recipe.train.steps, average, begun_with })
+}
+
+/// Copies the stages beside `trained` that a model folder lacks from another model, as far as the cascade fits together.
+///
+/// # Errors
+/// `Model` where a file is damaged; `Io`.
+pub fn bring_stages(model: &Path, trained: StageName, from: &ModelFiles) -> Result<Vec<Other>> {
+    let place = |stage: StageName| model.join(format!("{stage}.safetensors"));
+    let own = StageFile::open(&place(trained))?;
+    let mut others = Vec::new();
+    let (before, after): (Vec<StageName>, Vec<StageName>) =
+        StageName::ALL.into_iter().filter(|stage| *stage != trained).partition(|stage| *stage < trained);
+    for side in [before.into_iter().rev().collect(), after] {
+        let mut neighbour = own.config.clone();
+        for stage in side {
+            if place(stage).exists() {
+                neighbour = StageFile::open(&place(stage))?.config;
+                others.push(Other { stage, what: Brought::There });
+                continue;
+            }
+            let Some(file) = from.stage(stage)? else { break };
+            let why = match file.text_encoder == own.text_encoder {
+                true => misfit(&file.config, &neighbour),
+                false => Some("it reads another text encoder's vectors".to_owned()),
+            };
+            if let Some(why) = why {
+                others.push(Other { stage, what: Brought::Left(why) });
+                break;
+            }
+            from.copy_stage(stage, &place(stage))?;
+            others.push(Other { stage, what: Brought::Copied(place(stage)) });
+            neighbour = file.config;
+        }
+    }
+    others.sort_by_key(|other| other.stage);
+    Ok(others)
+}
+
+/// Why two neighbouring stages make no cascade, if they do not.
+fn misfit(stage: &StageConfig, neighbour: &StageConfig) -> Option<String> {
+    let (lower, upper) = if stage.stage < neighbour.stage { (stage, neighbour) } else { (neighbour, stage) };
+    let channels = [lower, upper].map(|stage| stage.unet.image_channels);
+    if channels[0] != channels[1] {
+        return Some(format!("{} draws {} channels, {} takes {}", lower.stage, channels[0], upper.stage, channels[1]));
+    }
+    let low = upper.low_size.filter(|low| *low != lower.size)?;
+    Some(format!("{} draws {1}×{1} pixels, {2} enlarges {low}×{low}", lower.stage, lower.size, upper.stage))
 }
 
 /// Puts the text encoder into a model folder that has none.

@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::preset::{self, StagePreset};
 use super::recipe::{DataConfig, Recipe, TrainConfig};
 use crate::cascade::StageConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,19 +15,29 @@ const ALIKE: f64 = 0.5;
 
 /// The recipe in `text`, not yet validated, with these assignments over it.
 pub(super) fn parse<S: AsRef<str>>(text: &str, assignments: &[S]) -> Result<Recipe> {
-    // read from the text, an error has a line and a column
-    let from_text =
-        || toml::from_str::<Recipe>(text).map_err(|e| explained(ErrorKind::Data, e.to_string(), e.message()));
-    if assignments.is_empty() {
-        return from_text();
-    }
     let mut table: Table = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
-    for assignment in assignments {
-        assign(&mut table, assignment.as_ref())?;
+    if assignments.is_empty() && !StagePreset::is_in(&table) {
+        // read from the text, an error has a line and a column
+        return toml::from_str::<Recipe>(text).map_err(|e| explained(ErrorKind::Data, e.to_string(), e.message()));
     }
+    // what the preset is comes before what is changed in it
+    let names_preset = |assignment: &&S| {
+        let key = assignment.as_ref().split('=').next().unwrap_or_default().trim();
+        StagePreset::KEYS.iter().any(|name| key.strip_prefix("stage.") == Some(*name))
+    };
+    let (preset, others): (Vec<&S>, Vec<&S>) = assignments.iter().partition(names_preset);
+    let given: Vec<&str> = assignments.iter().map(AsRef::as_ref).collect();
+    preset.iter().try_for_each(|assignment| assign(&mut table, assignment.as_ref()))?;
+    let by_arguments = |error: Error| Error::usage(format!("{}: {error:#}", given.join(", ")));
+    preset::expand(&mut table).map_err(|error| if preset.is_empty() { error } else { by_arguments(error) })?;
+    others.iter().try_for_each(|assignment| assign(&mut table, assignment.as_ref()))?;
     table.try_into().or_else(|e: toml::de::Error| {
-        let given: Vec<&str> = assignments.iter().map(AsRef::as_ref).collect();
-        from_text().and_then(|_| Err(explained(ErrorKind::Usage, format!("{}: {e}", given.join(", ")), e.message())))
+        if assignments.is_empty() {
+            return Err(explained(ErrorKind::Data, e.to_string(), e.message()));
+        }
+        let nothing: &[&str] = &[];
+        let blamed = explained(ErrorKind::Usage, format!("{}: {e}", given.join(", ")), e.message());
+        parse(text, nothing).and_then(|_| Err(blamed))
     })
 }
 
@@ -78,6 +89,9 @@ fn meant(message: &str) -> Option<String> {
         .find_map(|start| message.split_once(start).map(|(_, words)| (start, words)))?;
     let mut words = words.split('`').step_by(2);
     let unknown = words.next()?;
+    // these two stand for keys of the table and are no fields of it
+    let presets = StagePreset::KEYS.into_iter().filter(|_| message.contains("`parameterization`"));
+    let words = words.chain(presets);
     let likeness = |word: &str| strsim::normalized_damerau_levenshtein(unknown, word);
     let closest = words.filter(|word| !word.is_empty()).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     if let Some(section) = section_of(unknown).filter(|_| what.contains("field")) {

@@ -12,12 +12,14 @@ mod export;
 mod freeze;
 mod grid;
 mod held_out;
+mod init;
 mod keys;
 mod known;
 mod log;
 mod metrics;
 mod optimizer;
 mod plan;
+mod preset;
 mod probe;
 mod recipe;
 mod state;
@@ -36,7 +38,8 @@ pub use ema::Average;
 pub use enlargement::{
     AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
 };
-pub use export::{Choice, copy_encoder, export};
+pub use export::{Brought, Choice, Exported, Other, bring_stages, copy_encoder, export};
+pub use init::{BUILT_IN, InitFrom};
 pub use known::known_captions;
 pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
 pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
@@ -45,7 +48,7 @@ pub use probe::ProbeReport;
 pub use recipe::{DataConfig, Recipe, TrainConfig};
 pub use state::{Best, GradientSum, Learning, Log, TrainState};
 
-use crate::cascade::{NullText, PartialLoad, Stage, StageFile};
+use crate::cascade::{NullText, PartialLoad, Stage};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::Text;
@@ -68,8 +71,8 @@ pub struct Run {
     pub folder: PathBuf,
     /// Whether to go on from the state in `folder`.
     pub resume: bool,
-    /// A stage's file, or a model or run folder with that stage, whose weights a new run begins with where they fit.
-    pub init_from: Option<PathBuf>,
+    /// The stage whose weights a new run begins with where they fit.
+    pub init_from: Option<InitFrom>,
     /// The frozen language model.
     pub text: EncoderFiles,
     /// Where to compute.
@@ -104,8 +107,8 @@ pub enum TrainEvent {
     },
     /// A new run began with the weights of another stage.
     Initialized {
-        /// Its file.
-        from: PathBuf,
+        /// What it is called: its file, or the built-in model.
+        from: String,
         /// What fitted and what did not.
         report: PartialLoad,
     },
@@ -355,10 +358,10 @@ fn open_state(
             let mut state = match &run.init_from {
                 None => TrainState::new(&recipe.stage, &learning, seed, &run.device)?,
                 Some(from) => {
-                    let file = if from.is_dir() { stage_path(from, recipe.stage.stage) } else { from.clone() };
-                    let stage = StageFile::open(&file)?;
-                    let (state, report) = TrainState::from_stage(&recipe.stage, &learning, seed, &stage, &run.device)?;
-                    let _ = observe(&TrainEvent::Initialized { from: file, report });
+                    let file = from.open(recipe.stage.stage)?;
+                    let (state, report) = TrainState::from_stage(&recipe.stage, &learning, seed, &file, &run.device)?;
+                    let from = from.label(recipe.stage.stage);
+                    let _ = observe(&TrainEvent::Initialized { from, report });
                     state
                 }
             };
@@ -366,7 +369,7 @@ fn open_state(
                 let empty = encoder.encode(&[""])?.sequence.into_data();
                 state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
             }
-            state.log.begin(recipe, run.init_from.as_deref());
+            state.log.begin(recipe, run.init_from.as_ref());
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
             recipe.write(&copy)?;
             Ok(state)

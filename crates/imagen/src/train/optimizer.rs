@@ -49,6 +49,8 @@ pub enum Optimizer {
         weight_decay: f64,
         /// Whether the learning rate is a share of each parameter's root mean square.
         relative: bool,
+        /// The smallest side of a matrix whose second moments are factored; those of others are kept whole.
+        min_dim_size_to_factor: usize,
     },
 }
 
@@ -86,8 +88,11 @@ impl Optimizer {
                 beta1: config.beta1,
                 weight_decay: config.weight_decay.unwrap_or(0.0),
                 relative: config.relative_lr,
+                min_dim_size_to_factor: config.min_dim_size_to_factor,
             }),
-            _ if config.relative_lr => fail("relative_lr belongs to optimizer \"adafactor\""),
+            _ if config.relative_lr || config.min_dim_size_to_factor > 0 => {
+                fail("relative_lr and min_dim_size_to_factor belong to optimizer \"adafactor\"")
+            }
             OptimizerName::Adam if config.weight_decay.is_some() => {
                 fail("adam has no weight_decay; choose optimizer \"adamw\" or remove it")
             }
@@ -101,11 +106,11 @@ impl Optimizer {
         let len = shape.iter().product();
         match self {
             Self::Adam { .. } => vec![("m", len), ("v", len)],
-            Self::Adafactor { beta1, .. } => {
+            Self::Adafactor { beta1, min_dim_size_to_factor, .. } => {
                 let [n, rows, columns] = matrices(shape);
-                let mut layout = match shape.len() {
-                    0 | 1 => vec![("v", len)],
-                    _ => vec![("row", n * rows), ("column", n * columns)],
+                let mut layout = match is_factored(shape, *min_dim_size_to_factor) {
+                    false => vec![("v", len)],
+                    true => vec![("row", n * rows), ("column", n * columns)],
                 };
                 layout.extend(beta1.map(|_| ("m", len)));
                 layout
@@ -139,14 +144,14 @@ impl Optimizer {
                 let (w, m, v, average) = ops::adam(w, g, m, v, average, adam);
                 (w, average, Moments(vec![m, v]))
             }
-            Self::Adafactor { beta1, weight_decay, relative } => {
+            Self::Adafactor { beta1, weight_decay, relative, min_dim_size_to_factor } => {
                 let at = matrices(shape);
                 let [n, rows, columns] = at;
                 let mut moments = moments.0.into_iter();
                 let mut next = || moments.next().expect("as many moments as the layout says");
-                let second = match shape.len() {
-                    0 | 1 => SecondMoment::Whole(next().reshape(at)),
-                    _ => SecondMoment::Factored {
+                let second = match is_factored(shape, min_dim_size_to_factor) {
+                    false => SecondMoment::Whole(next().reshape(at)),
+                    true => SecondMoment::Factored {
                         row: next().reshape([n, rows, 1]),
                         column: next().reshape([n, 1, columns]),
                     },
@@ -194,6 +199,11 @@ fn matrices(shape: &[usize]) -> [usize; 3] {
     }
 }
 
+/// Whether Adafactor keeps the means of rows and columns of a parameter, instead of its whole second moment.
+fn is_factored(shape: &[usize], min_dim_size: usize) -> bool {
+    matches!(shape, [.., rows, columns] if *rows.min(columns) >= min_dim_size)
+}
+
 /// What an optimizer keeps of a parameter, flat `[len]` each, in the order of its layout; nothing for a frozen one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moments(Vec<Tensor<1>>);
@@ -225,6 +235,10 @@ mod tests {
 
     const RECIPE: &str = include_str!("../../../../recipes/shapes/base.toml");
 
+    fn adafactor_of(beta1: Option<f64>, weight_decay: f64, relative: bool, min_dim_size_to_factor: usize) -> Optimizer {
+        Optimizer::Adafactor { beta1, weight_decay, relative, min_dim_size_to_factor }
+    }
+
     #[test]
     fn a_recipe_says_which_optimizer_and_contradictions_are_refused() {
         let optimizer = |set: &[&str]| Recipe::parse_with(RECIPE, set).map(|r| Optimizer::of(&r.train).unwrap());
@@ -233,11 +247,12 @@ mod tests {
         assert_eq!(adamw, Optimizer::Adam { beta1: 0.9, beta2: 0.99, weight_decay: 0.01 });
         let text = RECIPE.replace("beta2 = 0.99", "optimizer = \"adafactor\"");
         let adafactor = Recipe::parse(&text).map(|r| Optimizer::of(&r.train).unwrap()).unwrap();
-        assert_eq!(adafactor, Optimizer::Adafactor { beta1: None, weight_decay: 0.0, relative: false });
+        assert_eq!(adafactor, adafactor_of(None, 0.0, false, 0));
         for (set, words) in [
             ("train.weight_decay=0.1", "adamw"),
             ("train.optimizer=adafactor", "remove beta2"),
             ("train.relative_lr=true", "adafactor"),
+            ("train.min_dim_size_to_factor=128", "adafactor"),
             ("train.beta1=1", "beta1 < 1"),
             ("train.optimizer=adamm", "did you mean \"adam"),
         ] {
@@ -255,7 +270,7 @@ mod tests {
         let numbers: serde_json::Value = serde_json::from_str(&golden.metadata()["numbers"]).unwrap();
         let number = |name: &str| numbers[name].as_f64().unwrap();
         let (lr, beta1, beta2, weight_decay) = (number("lr"), number("beta1"), number("beta2"), number("weight_decay"));
-        let adafactor = |beta1, weight_decay, relative| Optimizer::Adafactor { beta1, weight_decay, relative };
+        let adafactor = |beta1, weight_decay, relative| adafactor_of(beta1, weight_decay, relative, 0);
         let variants = [
             ("adam", Optimizer::Adam { beta1, beta2, weight_decay: 0.0 }),
             ("adamw", Optimizer::Adam { beta1, beta2, weight_decay }),
@@ -263,16 +278,47 @@ mod tests {
             ("absolute", adafactor(None, weight_decay, false)),
             ("momentum", adafactor(Some(beta1), 0.0, false)),
         ];
-        let device = Device::flex();
         let shapes: [(&str, &[usize]); 3] = [("vector", &[7]), ("matrix", &[5, 6]), ("convolution", &[3, 3, 4, 6])];
+        assert_steps(&golden, lr, &variants, &shapes);
+    }
+
+    /// `tests/golden/optax/make.py` says what is in it.
+    const OPTAX: &[u8] = include_bytes!("../../tests/golden/optax/optax.safetensors");
+
+    #[test]
+    fn adafactor_with_the_papers_settings_is_that_of_optax() {
+        let golden = Weights::from_bytes(OPTAX, "golden").unwrap();
+        let numbers: serde_json::Value = serde_json::from_str(&golden.metadata()["numbers"]).unwrap();
+        let smallest = numbers["min_dim_size_to_factor"].as_u64().unwrap() as usize;
+        let adafactor = |relative, smallest| adafactor_of(None, 0.0, relative, smallest);
+        let variants = [
+            ("defaults", adafactor(true, 128)),
+            ("factored", adafactor(true, smallest)),
+            ("unscaled", adafactor(false, smallest)),
+        ];
+        let shapes: [(&str, &[usize]); 5] = [
+            ("vector", &[7]),
+            ("wide", &[5, 6]),
+            ("tall", &[9, 4]),
+            ("convolution", &[3, 3, 4, 6]),
+            ("narrow", &[3, 3, 3, 6]),
+        ];
+        assert_steps(&golden, numbers["lr"].as_f64().unwrap(), &variants, &shapes);
+        assert_eq!(adafactor(true, smallest).layout(&[3, 3, 4, 6]), [("row", 36), ("column", 54)]);
+        assert_eq!(adafactor(true, smallest).layout(&[3, 3, 3, 6]), [("v", 162)]);
+    }
+
+    /// Takes the golden file's steps with each optimizer and compares the weights.
+    fn assert_steps(golden: &Weights, lr: f64, variants: &[(&str, Optimizer)], shapes: &[(&str, &[usize])]) {
+        let device = Device::flex();
         for (variant, optimizer) in variants {
-            for (name, shape) in shapes {
+            for &(name, shape) in shapes {
                 let len: usize = shape.iter().product();
                 let flat = |values: &[f32]| Tensor::from_data(TensorData::new(values.to_vec(), [len]), &device);
                 let read = |name: &str, shape: &[usize]| golden.tensor_f32(name, shape).unwrap();
                 let start = read(&format!("start.{name}"), shape);
                 let gradients = read(&format!("grad.{name}"), &[&[12], shape].concat());
-                let mut moments = Moments::new(&optimizer, shape, &device, |_, len| Ok(vec![0.0; len])).unwrap();
+                let mut moments = Moments::new(optimizer, shape, &device, |_, len| Ok(vec![0.0; len])).unwrap();
                 let (mut w, mut average) = (flat(&start), flat(&start));
                 for (i, gradient) in gradients.chunks(len).enumerate() {
                     let step = UpdateStep { lr, scale: 1.0, number: i as u64 + 1 };
@@ -292,11 +338,11 @@ mod tests {
 
     #[test]
     fn adafactor_keeps_two_means_for_each_matrix_and_a_vector_whole() {
-        let plain = Optimizer::Adafactor { beta1: None, weight_decay: 0.0, relative: false };
+        let plain = adafactor_of(None, 0.0, false, 0);
         assert_eq!(plain.layout(&[64, 128]), [("row", 64), ("column", 128)]);
         assert_eq!(plain.layout(&[3, 3, 64, 128]), [("row", 9 * 64), ("column", 9 * 128)]);
         assert_eq!(plain.layout(&[128]), [("v", 128)]);
-        let first = Optimizer::Adafactor { beta1: Some(0.9), weight_decay: 0.0, relative: false };
+        let first = adafactor_of(Some(0.9), 0.0, false, 0);
         assert_eq!(first.layout(&[64, 128]), [("row", 64), ("column", 128), ("m", 64 * 128)]);
         assert_eq!(Optimizer::default().layout(&[64, 128]), [("m", 64 * 128), ("v", 64 * 128)]);
     }

@@ -43,7 +43,8 @@ impl Plan {
         Self::with(recipe, Source::open(&recipe.data.folder).ok().as_ref())
     }
 
-    fn with(recipe: &Recipe, source: Option<&Source>) -> Result<Self> {
+    /// The plan of a recipe for this set.
+    pub(super) fn with(recipe: &Recipe, source: Option<&Source>) -> Result<Self> {
         let (stage, config) = (&recipe.stage, &recipe.train);
         let learning = Learning::of(recipe)?;
         let levels = cost(&stage.unet, recipe.data.crop.unwrap_or(stage.size));
@@ -51,7 +52,10 @@ impl Plan {
         let parameters = sum(|level| level.parameters);
         let moments = match learning.optimizer {
             Optimizer::Adam { .. } => 2 * parameters,
-            Optimizer::Adafactor { beta1, .. } => sum(|level| level.factored_moments) + beta1.map_or(0, |_| parameters),
+            Optimizer::Adafactor { beta1, min_dim_size_to_factor, .. } => {
+                let second = levels.iter().map(|level| level.factored_moments(min_dim_size_to_factor)).sum::<u64>();
+                second + beta1.map_or(0, |_| parameters)
+            }
         };
         let (spared, again) = match config.checkpoint_blocks {
             true => (sum(|level| level.recomputable_bytes), sum(|level| level.recomputing_multiply_adds)),
@@ -137,6 +141,10 @@ mod tests {
         let text = RECIPE.replace("beta2 = 0.99", "optimizer = \"adafactor\"");
         let adafactor = Plan::with(&Recipe::parse(&text).unwrap(), None).unwrap();
         assert!(of(&adafactor.held, "moments") * 20 < of(&whole.held, "moments"));
+        // the most channels are 256: of this many on every matrix is kept whole, as one of Adam's two moments is
+        let text = text.replace("optimizer =", "min_dim_size_to_factor = 100_000\noptimizer =");
+        let unfactored = Plan::with(&Recipe::parse(&text).unwrap(), None).unwrap();
+        assert_eq!(of(&unfactored.held, "moments") * 2, of(&whole.held, "moments"));
         let folder = tempfile::tempdir().unwrap();
         shapes::write(folder.path(), 20, 16, 1).unwrap();
         let source = Source::open(folder.path()).unwrap();

@@ -107,6 +107,10 @@ pub struct TrainConfig {
     /// Adafactor: whether the learning rate is a share of each parameter's root mean square.
     #[serde(default)]
     pub relative_lr: bool,
+    /// Adafactor: the smallest side of a matrix whose second moments are kept as the means of its rows and columns; those
+    /// of smaller ones are kept whole. 0 factors every matrix; optax, with which the paper trained, has 128.
+    #[serde(default)]
+    pub min_dim_size_to_factor: usize,
     /// Largest gradient norm; longer gradients are scaled down. None where absent.
     #[serde(default)]
     pub clip_norm: Option<f64>,

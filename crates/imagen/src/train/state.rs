@@ -5,7 +5,6 @@
 //! files is `checkpoint`'s business.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ema::{self, Average};
 use super::freeze;
+use super::init::InitFrom;
 use super::optimizer::{Moments, Optimizer, UpdateStep};
 use super::recipe::Recipe;
 use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
@@ -71,14 +71,18 @@ pub struct Log {
     /// The best validation so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// What the run began with, as it was named; absent where it began at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun_with: Option<String>,
     /// What the weights were trained with, oldest first; the last entry grows.
     pub history: Vec<Training>,
 }
 
 impl Log {
     /// A new run, after what it begins with.
-    pub(super) fn begin(&mut self, recipe: &Recipe, init_from: Option<&Path>) {
-        let init_from = init_from.map(name_of);
+    pub(super) fn begin(&mut self, recipe: &Recipe, init_from: Option<&InitFrom>) {
+        self.begun_with = init_from.map(InitFrom::given);
+        let init_from = init_from.map(InitFrom::name);
         self.history.push(Training { recipe: recipe.digest(), init_from, steps: 0 });
     }
 
@@ -407,26 +411,5 @@ impl ModuleMapper for Update<'_> {
         self.slots.insert(name, Slot { shape: extents, averages, moments });
         let w = Tensor::<D>::from_inner(w.reshape(shape)).require_grad();
         Param::from_mapped_value(id, w, mapper)
-    }
-}
-
-/// What a weights file's history calls the weights that a run began with. Weights are passed on: of a path through the whole
-/// machine its last two parts say enough.
-fn name_of(path: &Path) -> String {
-    if path.is_relative() {
-        return path.display().to_string();
-    }
-    let parts: Vec<_> = path.iter().collect();
-    parts[parts.len().saturating_sub(2)..].iter().collect::<PathBuf>().display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn histories_name_no_folders_of_the_machine() {
-        assert_eq!(name_of(Path::new("a/b/base.safetensors")), "a/b/base.safetensors");
-        assert_eq!(name_of(Path::new("/home/x/models/mine/base.safetensors")), "mine/base.safetensors");
     }
 }

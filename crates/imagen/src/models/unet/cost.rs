@@ -34,8 +34,9 @@ pub struct LevelCost {
     /// Bytes of the maps that exist at once when one picture is drawn, at the layer where they are most: what a layer reads and
     /// writes, and the skips that wait.
     pub drawing_bytes: u64,
-    /// Numbers that Adafactor keeps of all second moments.
-    pub factored_moments: u64,
+    /// The matrices among the parameters: how many, of how many rows and columns; a convolution is nine.
+    #[serde(skip)]
+    pub matrices: Vec<[usize; 3]>,
 }
 
 impl LevelCost {
@@ -55,10 +56,23 @@ impl LevelCost {
         self.drawing_bytes = self.drawing_bytes.max(4 * numbers as u64);
     }
 
+    /// Numbers that Adafactor keeps of all second moments where it factors matrices whose sides are both at least this.
+    pub fn factored_moments(&self, min_dim_size: usize) -> u64 {
+        let factored = self.matrices.iter().filter(|[_, rows, columns]| *rows.min(columns) >= min_dim_size);
+        let sizes = factored.map(|[n, rows, columns]| [n * rows * columns, n * (rows + columns)]);
+        let [whole, means] = sizes.fold([0, 0], |sums, sizes| [sums[0] + sizes[0] as u64, sums[1] + sizes[1] as u64]);
+        self.parameters - whole + means
+    }
+
     /// Numbers that are learned and no matrix.
     fn vector(&mut self, numbers: usize) {
         self.parameters += numbers as u64;
-        self.factored_moments += numbers as u64;
+    }
+
+    /// So many matrices that are learned.
+    fn matrix(&mut self, count: usize, c: usize, k: usize) {
+        self.parameters += (count * c * k) as u64;
+        self.matrices.push([count, c, k]);
     }
 
     /// A matrix over `rows` rows, whose input is kept.
@@ -70,16 +84,14 @@ impl LevelCost {
     /// A matrix over `rows` rows, whose input something else keeps.
     fn dense_sharing(&mut self, rows: usize, c: usize, k: usize) {
         self.vector(k);
-        self.parameters += (c * k) as u64;
-        self.factored_moments += (c + k) as u64;
+        self.matrix(1, c, k);
         self.multiply_adds += (rows * c * k) as u64;
     }
 
     /// A 3×3 convolution with `side²` outputs; its input is not counted.
     fn conv(&mut self, side: usize, c: usize, k: usize) {
         self.vector(k);
-        self.parameters += (9 * c * k) as u64;
-        self.factored_moments += 9 * (c + k) as u64;
+        self.matrix(9, c, k);
         self.multiply_adds += (9 * side * side * c * k) as u64;
     }
 
