@@ -123,6 +123,7 @@ struct Estimate {
     bytes: u64,
     /// What is repeated, how often, multiply-adds of each, seconds of each.
     work: (&'static str, u64, u64, f64),
+    warnings: Vec<String>,
 }
 
 impl PlanVerb {
@@ -187,6 +188,7 @@ fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
         memory: rows.chain([("saving".to_owned(), plan.saving)]).collect(),
         bytes: plan.bytes(),
         work: ("steps", plan.steps, plan.step_multiply_adds, seconds),
+        warnings: plan.warnings,
     })
 }
 
@@ -245,6 +247,7 @@ fn drawing_stage(file: &StageFile, batch: u64, built: u64, rate: f64) -> Estimat
             multiply_adds,
             multiply_adds as f64 / (rate * DRAWING_SHARE),
         ),
+        warnings: Vec::new(),
     }
 }
 
@@ -259,6 +262,9 @@ impl Estimate {
         let all = duration(*seconds * *times as f64);
         let (multiply_adds, each) = (count(*multiply_adds), duration(*seconds));
         text.push_str(&format!("\n  {times} {what} of {multiply_adds} multiply-adds: about {each} each, {all} in all"));
+        for warning in &self.warnings {
+            text.push_str(&format!("\n  warning: {warning}"));
+        }
         text
     }
 
@@ -274,6 +280,7 @@ impl Estimate {
             "times": times,
             "multiply_adds": multiply_adds,
             "seconds": seconds,
+            "warnings": self.warnings,
         })
     }
 }
