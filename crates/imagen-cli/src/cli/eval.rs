@@ -2,9 +2,9 @@
 //!
 //! `drawbench` draws what `human` shows to raters. `stats`, `fid`, `kid` and `precision-recall` look at pictures that are
 //! there (the last three through `comparison`), `clip-score` and `retrieval` at pictures with captions (through `captioned`);
-//! all but `stats` draw first with `--samples`, as `recovery`, `compose`, `sweep` and `coco` always do. What is measured is in the
-//! library's `eval`; here pictures are fetched, drawn, and the numbers are put into words with everything that they
-//! depend on.
+//! all but `stats` draw first with `--samples`, as `recovery`, `sweep`, `coco`, and `compose` and `shapes` (through
+//! `forced_choice`) always do. What is measured is in the library's `eval`; here pictures are fetched, drawn, and the numbers
+//! are put into words with everything that they depend on.
 
 mod captioned;
 mod clip_score;
@@ -15,6 +15,7 @@ mod drawbench;
 mod drawing;
 mod features;
 mod fid;
+mod forced_choice;
 mod genders;
 mod human;
 mod imports;
@@ -25,6 +26,7 @@ mod precision_recall;
 mod recovery;
 mod retrieval;
 mod samples;
+mod shapes;
 mod stats;
 mod sweep;
 mod things;
@@ -56,6 +58,7 @@ enum Verb {
     PrecisionRecall(Box<precision_recall::PrecisionRecall>),
     Recovery(Box<recovery::Recovery>),
     Retrieval(Box<retrieval::Retrieval>),
+    Shapes(Box<shapes::Shapes>),
     Stats(stats::Stats),
     Sweep(Box<sweep::Sweep>),
 }
@@ -73,6 +76,7 @@ impl Eval {
             Verb::PrecisionRecall(verb) => verb.run(),
             Verb::Recovery(verb) => verb.run(),
             Verb::Retrieval(verb) => verb.run(),
+            Verb::Shapes(verb) => verb.run(),
             Verb::Stats(verb) => verb.run(),
             Verb::Sweep(verb) => verb.run(),
         }

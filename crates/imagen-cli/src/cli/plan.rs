@@ -123,6 +123,7 @@ struct Estimate {
     bytes: u64,
     /// What is repeated, how often, multiply-adds of each, seconds of each.
     work: (&'static str, u64, u64, f64),
+    warnings: Vec<String>,
 }
 
 impl PlanVerb {
@@ -179,6 +180,7 @@ fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
         memory: rows.chain([("saving".to_owned(), plan.saving)]).collect(),
         bytes: plan.bytes(),
         work: ("steps", plan.steps, plan.step_multiply_adds, seconds),
+        warnings: plan.warnings,
     })
 }
 
@@ -193,6 +195,9 @@ impl Estimate {
         let all = duration(*seconds * *times as f64);
         let (multiply_adds, each) = (count(*multiply_adds), duration(*seconds));
         text.push_str(&format!("\n  {times} {what} of {multiply_adds} multiply-adds: about {each} each, {all} in all"));
+        for warning in &self.warnings {
+            text.push_str(&format!("\n  warning: {warning}"));
+        }
         text
     }
 
@@ -208,6 +213,7 @@ impl Estimate {
             "times": times,
             "multiply_adds": multiply_adds,
             "seconds": seconds,
+            "warnings": self.warnings,
         })
     }
 }

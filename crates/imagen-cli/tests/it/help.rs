@@ -48,6 +48,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
         "precision-recall",
         "recovery",
         "retrieval",
+        "shapes",
         "stats",
         "sweep",
     ] {

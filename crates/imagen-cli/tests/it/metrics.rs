@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use imagen::data::shapes::{Factor, question};
 use imagen::eval::{Clip, clip_score};
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 use imagen::models::inception::Inception;
@@ -279,4 +280,42 @@ fn a_model_is_asked_about_combinations_and_judged_by_what_is_composed() {
             (&["x", "-mm"], 2, "--data"),
         ],
     );
+}
+
+#[test]
+fn a_model_of_shapes_that_draws_what_is_asked_for_gets_every_question_right_and_a_blind_one_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    tiny::model(&folder.join("m"), &Trained::BASE);
+    let command = ["eval", "shapes", "out", "-mm", "-n12", "--steps", "2"];
+    let first = json(folder, &command);
+    let answers = first["answers"].as_array().unwrap();
+    assert_eq!((first["factors"].as_array().unwrap().len(), answers.len()), (7, 84), "{first}");
+    assert!(answers.iter().all(|answer| answer.get("held_out").is_none()), "{first}");
+
+    // what is there is not drawn again, so that other pictures stand for those of a model
+    let judged = |picture: &dyn Fn(Factor, u64) -> Picture| {
+        for (answer, factor) in answers.iter().zip(Factor::ALL.into_iter().flat_map(|factor| [factor; 12])) {
+            let file = answer["file_name"].as_str().unwrap();
+            let number: u64 = file.trim_end_matches(".png").rsplit('-').next().unwrap().parse().unwrap();
+            let bytes = png::encode(&picture(factor, number), &PngText::default()).unwrap();
+            fs::write(folder.join("out").join(file), bytes).unwrap();
+        }
+        json(folder, &command)
+    };
+    let truth = |factor, number| question(factor, number).candidates[0].draw(1_000 + number, 32);
+    for row in judged(&truth)["factors"].as_array().unwrap() {
+        assert_eq!((&row["accuracy"], &row["asked"]), (&json!(1.0), &json!(12)), "{row}");
+    }
+    // it draws what the question after was about
+    let blind = judged(&|factor, number| truth(factor, number + 1));
+    let sum = |key: &str| blind["factors"].as_array().unwrap().iter().map(|row| number(&row[key])).sum::<f64>() / 7.0;
+    assert!((sum("accuracy") - sum("by_chance")).abs() < 0.12, "{} {}", sum("accuracy"), sum("by_chance"));
+
+    let text = succeed(folder, &[&command[..], &["-q"]].concat());
+    let colour = text.lines().find(|line| line.trim_start().starts_with("colour ")).unwrap();
+    assert!(text.starts_with("shapes: 84 pictures") && colour.trim_end().ends_with("10.0"), "{text}");
+    let refused = run(folder, &[&command[..], &["--seed", "9"]].concat());
+    assert!(refused.code == 2 && refused.stderr.contains("begun otherwise: seed 0"), "{}", refused.stderr);
+    all_refused_after(folder, &["eval", "shapes", "x", "-mm"], &[(&["--factor", "taste"][..], 2, "background")]);
 }

@@ -50,6 +50,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-eval-precision-recall",
         "imagen-eval-recovery",
         "imagen-eval-retrieval",
+        "imagen-eval-shapes",
         "imagen-eval-stats",
         "imagen-eval-sweep",
         "imagen-export",

@@ -4,11 +4,15 @@
 //! first steps and prompt-obedience curves. Edges are antialiased from exact distances. Example i of a seed is always the
 //! same, at every size; nothing comes from the platform's mathematics library but the (exact) square root.
 //!
-//! The folder has the `metadata.jsonl` layout of [`super::source`]. This is no renderer: five kinds of scene, no more.
+//! The folder has the `metadata.jsonl` layout of [`super::source`]. Whether a model draws what it is asked for, [`question()`]
+//! asks. This is no renderer: five kinds of scene, no more.
+
+mod question;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
+pub use self::question::{Candidate, Factor, Question, question};
 use super::dice::Dice;
 use super::write::{Captioned, write_set};
 use crate::error::{Error, Result};
@@ -99,21 +103,58 @@ const SHAPES: [(&str, &str, Outline); 8] = [
     ("ring", "rings", Outline::Ring(0.95, 0.5)),
 ];
 
-/// A shape in its place: numbers in [`SHAPES`] and [`COLOURS`], centre and radius in sides of the picture.
+/// A shape in its place: centre and radius in sides of the picture.
 struct Figure {
-    shape: usize,
-    colour: usize,
+    kind: Kind,
     centre: [f64; 2],
     radius: f64,
 }
 
-/// One picture and what it may be called.
-struct Scene {
+/// What a picture shows, as far as captions say it: places and sizes within their words are thrown when it is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
     background: usize,
-    figures: Vec<Figure>,
-    /// Phrases without background, the canonical one first.
-    phrases: Vec<String>,
+    scene: Scene,
 }
+
+/// A shape of a colour, by their numbers in [`SHAPES`] and [`COLOURS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    shape: usize,
+    colour: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scene {
+    /// "a red circle", in the middle.
+    One(Kind),
+    /// "a small red circle", by its number in [`SIZES`].
+    Sized(Kind, usize),
+    /// "a red circle on the left", by its number in [`SIDES`].
+    Placed(Kind, usize),
+    /// "three red circles", by their number in [`GROUPS`].
+    Several(Kind, usize),
+    /// "a red circle to the left of a blue square", or above it.
+    Pair { first: Kind, second: Kind, beside: bool },
+}
+
+/// Words of a size, and what radius they mean.
+const SIZES: [([&str; 2], [f64; 2]); 2] = [(["small", "tiny"], [0.12, 0.16]), (["large", "big"], [0.4, 0.46])];
+
+/// Words of a place, and where it is.
+const SIDES: [([&str; 2], [f64; 2]); 4] = [
+    (["on the left", "on the left side"], [0.24, 0.5]),
+    (["on the right", "on the right side"], [0.76, 0.5]),
+    (["at the top", "in the upper half"], [0.5, 0.24]),
+    (["at the bottom", "in the lower half"], [0.5, 0.76]),
+];
+
+/// Where two, three and four of a kind are.
+const GROUPS: [&[[f64; 2]]; 3] = [
+    &[[0.28, 0.5], [0.72, 0.5]],
+    &[[0.5, 0.27], [0.27, 0.71], [0.73, 0.71]],
+    &[[0.28, 0.28], [0.72, 0.28], [0.28, 0.72], [0.72, 0.72]],
+];
 
 /// What [`write()`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +167,9 @@ pub struct ShapesSummary {
 
 /// Example `index` of a seed: the picture of `size`×`size` pixels and its captions, the canonical one first.
 pub fn example(index: u64, size: usize, seed: u64) -> (Picture, Vec<String>) {
-    let scene = Scene::new(Dice::new(Rng::new(seed).fold(index)));
-    (scene.draw(size), scene.captions())
+    let mut dice = Dice::new(Rng::new(seed).fold(index));
+    let plan = Plan::new(&mut dice);
+    (plan.draw(size, &mut dice), plan.captions())
 }
 
 /// Writes `count` examples as `folder/images/*.png` and `folder/metadata.jsonl`.
@@ -149,44 +191,159 @@ pub fn write(folder: &Path, count: usize, size: usize, seed: u64) -> Result<Shap
     Ok(ShapesSummary { train, validation: count - train })
 }
 
-impl Scene {
-    fn new(mut dice: Dice) -> Self {
+impl Plan {
+    fn new(dice: &mut Dice) -> Self {
         let background = dice.below(BACKGROUNDS.len());
-        let (figures, phrases) = match dice.below(5) {
-            0 => one(&mut dice, background),
-            1 => one_of_a_size(&mut dice, background),
-            2 => one_in_a_place(&mut dice, background),
-            3 => several(&mut dice, background),
-            _ => two_kinds(&mut dice, background),
-        };
-        Self { background, figures, phrases }
+        let scenes: [fn(&mut Dice, usize) -> Scene; 5] =
+            [Scene::one, Scene::sized, Scene::placed, Scene::several, Scene::pair];
+        let scene = dice.one(&scenes)(dice, background);
+        Self { background, scene }
     }
 
     fn captions(&self) -> Vec<String> {
-        let canonical = &self.phrases[0];
+        let mut captions = self.scene.phrases().to_vec();
+        let canonical = &captions[0];
         let background = BACKGROUNDS[self.background].0;
-        let mut captions = self.phrases.clone();
-        captions.push(format!("{canonical} on a {background} background"));
-        captions.push(format!("{canonical}, {background} background"));
-        captions.push(format!("a picture of {canonical}"));
+        let more = [
+            format!("{canonical} on a {background} background"),
+            format!("{canonical}, {background} background"),
+            format!("a picture of {canonical}"),
+        ];
+        captions.extend(more);
         captions
     }
 
-    fn draw(&self, size: usize) -> Picture {
+    fn draw(&self, size: usize, dice: &mut Dice) -> Picture {
         let mut pixels = BACKGROUNDS[self.background].1.repeat(size * size);
-        for figure in &self.figures {
+        for figure in &self.scene.figures(dice) {
             let scale = figure.radius * size as f64;
             for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
                 let place = [at % size, at / size];
                 let offset = [0, 1].map(|axis| (place[axis] as f64 + 0.5 - figure.centre[axis] * size as f64) / scale);
                 // A pixel is about one unit wide: the part inside falls from 1 to 0 over it.
-                let inside = (0.5 - SHAPES[figure.shape].2.distance(offset) * scale).clamp(0.0, 1.0);
-                for (under, over) in pixel.iter_mut().zip(COLOURS[figure.colour].1) {
+                let inside = (0.5 - SHAPES[figure.kind.shape].2.distance(offset) * scale).clamp(0.0, 1.0);
+                for (under, over) in pixel.iter_mut().zip(COLOURS[figure.kind.colour].1) {
                     *under = (f64::from(*under) * (1.0 - inside) + f64::from(over) * inside).round() as u8;
                 }
             }
         }
         Picture::new(size, size, pixels).expect("three bytes for each pixel")
+    }
+}
+
+impl Kind {
+    /// A shape of a colour that can be seen on the background.
+    fn any(dice: &mut Dice, background: usize) -> Self {
+        Self { shape: dice.below(SHAPES.len()), colour: visible(dice, background) }
+    }
+
+    /// "red circle"
+    fn singular(self) -> String {
+        format!("{} {}", COLOURS[self.colour].0, SHAPES[self.shape].0)
+    }
+
+    /// "red circles"
+    fn plural(self) -> String {
+        format!("{} {}", COLOURS[self.colour].0, SHAPES[self.shape].1)
+    }
+}
+
+impl Scene {
+    fn one(dice: &mut Dice, background: usize) -> Self {
+        Self::One(Kind::any(dice, background))
+    }
+
+    fn sized(dice: &mut Dice, background: usize) -> Self {
+        Self::Sized(Kind::any(dice, background), dice.below(SIZES.len()))
+    }
+
+    fn placed(dice: &mut Dice, background: usize) -> Self {
+        Self::Placed(Kind::any(dice, background), dice.below(SIDES.len()))
+    }
+
+    fn several(dice: &mut Dice, background: usize) -> Self {
+        Self::Several(Kind::any(dice, background), dice.below(GROUPS.len()))
+    }
+
+    fn pair(dice: &mut Dice, background: usize) -> Self {
+        let first = Kind::any(dice, background);
+        // Another shape and another colour, so that the words tell the two apart.
+        let shape = (first.shape + 1 + dice.below(SHAPES.len() - 1)) % SHAPES.len();
+        let colour = loop {
+            let colour = visible(dice, background);
+            if colour != first.colour {
+                break colour;
+            }
+        };
+        Self::Pair { first, second: Kind { shape, colour }, beside: dice.below(2) == 0 }
+    }
+
+    /// What there is, in its places.
+    fn figures(&self, dice: &mut Dice) -> Vec<Figure> {
+        let near = |[x, y]: [f64; 2], by: f64, dice: &mut Dice| [x + dice.between(-by, by), y + dice.between(-by, by)];
+        match *self {
+            Self::One(kind) => {
+                let centre = near([0.5, 0.5], 0.04, dice);
+                vec![Figure { kind, centre, radius: dice.between(0.25, 0.32) }]
+            }
+            Self::Sized(kind, size) => {
+                let [low, high] = SIZES[size].1;
+                let centre = near([0.5, 0.5], 0.03, dice);
+                vec![Figure { kind, centre, radius: dice.between(low, high) }]
+            }
+            Self::Placed(kind, side) => {
+                let centre = near(SIDES[side].1, 0.03, dice);
+                vec![Figure { kind, centre, radius: dice.between(0.16, 0.2) }]
+            }
+            Self::Several(kind, group) => {
+                let radius = dice.between(0.14, 0.18);
+                GROUPS[group].iter().map(|&place| Figure { kind, centre: near(place, 0.03, dice), radius }).collect()
+            }
+            Self::Pair { first, second, beside } => {
+                let radius = dice.between(0.16, 0.2);
+                let mut figure = |kind: Kind, along: f64| {
+                    let [along, across] = near([along, 0.5], 0.03, dice);
+                    Figure { kind, centre: if beside { [along, across] } else { [across, along] }, radius }
+                };
+                vec![figure(first, 0.27), figure(second, 0.73)]
+            }
+        }
+    }
+
+    /// What it is called without its background, the canonical phrase first.
+    fn phrases(&self) -> [String; 3] {
+        match *self {
+            Self::One(kind) => {
+                let name = kind.singular();
+                [with_article(&name), name.clone(), format!("one {name}")]
+            }
+            Self::Sized(kind, size) => {
+                let names = SIZES[size].0.map(|word| format!("{word} {}", kind.singular()));
+                [with_article(&names[0]), with_article(&names[1]), names[0].clone()]
+            }
+            Self::Placed(kind, side) => {
+                let (words, name) = (SIDES[side].0, kind.singular());
+                let [first, second] = words.map(|place| format!("{} {place}", with_article(&name)));
+                [first, second, format!("{name} {}", words[0])]
+            }
+            Self::Several(kind, group) => {
+                let (count, name) = (GROUPS[group].len(), kind.plural());
+                let number = NUMBERS[count];
+                [format!("{number} {name}"), format!("{count} {name}"), format!("a group of {number} {name}")]
+            }
+            Self::Pair { first, second, beside } => {
+                let [a, b] = [first, second].map(|kind| with_article(&kind.singular()));
+                if beside {
+                    [
+                        format!("{a} to the left of {b}"),
+                        format!("{b} to the right of {a}"),
+                        format!("{a} and {b} side by side"),
+                    ]
+                } else {
+                    [format!("{a} above {b}"), format!("{b} below {a}"), format!("{a} on top and {b} below")]
+                }
+            }
+        }
     }
 }
 
@@ -218,11 +375,16 @@ impl Outline {
     }
 }
 
+/// Whether a colour can be seen on a background.
+fn is_visible(colour: usize, background: usize) -> bool {
+    COLOURS[colour].0 != BACKGROUNDS[background].2
+}
+
 /// A colour that can be seen on the background.
 fn visible(dice: &mut Dice, background: usize) -> usize {
     loop {
         let colour = dice.below(COLOURS.len());
-        if COLOURS[colour].0 != BACKGROUNDS[background].2 {
+        if is_visible(colour, background) {
             return colour;
         }
     }
@@ -232,105 +394,8 @@ fn article(phrase: &str) -> &'static str {
     if phrase.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
-fn singular(shape: usize, colour: usize) -> String {
-    format!("{} {}", COLOURS[colour].0, SHAPES[shape].0)
-}
-
 fn with_article(phrase: &str) -> String {
     format!("{} {phrase}", article(phrase))
-}
-
-/// "a red circle", in the middle.
-fn one(dice: &mut Dice, background: usize) -> (Vec<Figure>, Vec<String>) {
-    let (shape, colour) = (dice.below(SHAPES.len()), visible(dice, background));
-    let centre = [0.5 + dice.between(-0.04, 0.04), 0.5 + dice.between(-0.04, 0.04)];
-    let name = singular(shape, colour);
-    let phrases = vec![with_article(&name), name.clone(), format!("one {name}")];
-    (vec![Figure { shape, colour, centre, radius: dice.between(0.25, 0.32) }], phrases)
-}
-
-/// "a small red circle".
-fn one_of_a_size(dice: &mut Dice, background: usize) -> (Vec<Figure>, Vec<String>) {
-    let (shape, colour) = (dice.below(SHAPES.len()), visible(dice, background));
-    let (words, radius) =
-        if dice.below(2) == 0 { (["small", "tiny"], [0.12, 0.16]) } else { (["large", "big"], [0.4, 0.46]) };
-    let centre = [0.5 + dice.between(-0.03, 0.03), 0.5 + dice.between(-0.03, 0.03)];
-    let names = words.map(|word| format!("{word} {}", singular(shape, colour)));
-    let phrases = vec![with_article(&names[0]), with_article(&names[1]), names[0].clone()];
-    (vec![Figure { shape, colour, centre, radius: dice.between(radius[0], radius[1]) }], phrases)
-}
-
-/// "a red circle on the left".
-fn one_in_a_place(dice: &mut Dice, background: usize) -> (Vec<Figure>, Vec<String>) {
-    const PLACES: [([&str; 2], [f64; 2]); 4] = [
-        (["on the left", "on the left side"], [0.24, 0.5]),
-        (["on the right", "on the right side"], [0.76, 0.5]),
-        (["at the top", "in the upper half"], [0.5, 0.24]),
-        (["at the bottom", "in the lower half"], [0.5, 0.76]),
-    ];
-    let (shape, colour) = (dice.below(SHAPES.len()), visible(dice, background));
-    let (words, centre) = PLACES[dice.below(PLACES.len())];
-    let centre = centre.map(|at| at + dice.between(-0.03, 0.03));
-    let name = singular(shape, colour);
-    let mut phrases: Vec<String> = words.iter().map(|place| format!("{} {place}", with_article(&name))).collect();
-    phrases.push(format!("{name} {}", words[0]));
-    (vec![Figure { shape, colour, centre, radius: dice.between(0.16, 0.2) }], phrases)
-}
-
-/// "three red circles".
-fn several(dice: &mut Dice, background: usize) -> (Vec<Figure>, Vec<String>) {
-    const PLACES: [&[[f64; 2]]; 3] = [
-        &[[0.28, 0.5], [0.72, 0.5]],
-        &[[0.5, 0.27], [0.27, 0.71], [0.73, 0.71]],
-        &[[0.28, 0.28], [0.72, 0.28], [0.28, 0.72], [0.72, 0.72]],
-    ];
-    let (shape, colour) = (dice.below(SHAPES.len()), visible(dice, background));
-    let places = PLACES[dice.below(PLACES.len())];
-    let radius = dice.between(0.14, 0.18);
-    let figures = places.iter().map(|place| {
-        let centre = place.map(|at| at + dice.between(-0.03, 0.03));
-        Figure { shape, colour, centre, radius }
-    });
-    let figures: Vec<Figure> = figures.collect();
-    let name = format!("{} {}", COLOURS[colour].0, SHAPES[shape].1);
-    let count = figures.len();
-    (
-        figures,
-        vec![
-            format!("{} {name}", NUMBERS[count]),
-            format!("{count} {name}"),
-            format!("a group of {} {name}", NUMBERS[count]),
-        ],
-    )
-}
-
-/// "a red circle to the left of a blue square".
-fn two_kinds(dice: &mut Dice, background: usize) -> (Vec<Figure>, Vec<String>) {
-    let first = (dice.below(SHAPES.len()), visible(dice, background));
-    // Another shape and another colour, so that the words tell the two apart.
-    let second = (
-        (first.0 + 1 + dice.below(SHAPES.len() - 1)) % SHAPES.len(),
-        loop {
-            let colour = visible(dice, background);
-            if colour != first.1 {
-                break colour;
-            }
-        },
-    );
-    let beside = dice.below(2) == 0;
-    let radius = dice.between(0.16, 0.2);
-    let figure = |(shape, colour): (usize, usize), along: f64, dice: &mut Dice| {
-        let (along, across) = (along + dice.between(-0.03, 0.03), 0.5 + dice.between(-0.03, 0.03));
-        Figure { shape, colour, centre: if beside { [along, across] } else { [across, along] }, radius }
-    };
-    let figures = vec![figure(first, 0.27, dice), figure(second, 0.73, dice)];
-    let [a, b] = [first, second].map(|(shape, colour)| with_article(&singular(shape, colour)));
-    let phrases = if beside {
-        vec![format!("{a} to the left of {b}"), format!("{b} to the right of {a}"), format!("{a} and {b} side by side")]
-    } else {
-        vec![format!("{a} above {b}"), format!("{b} below {a}"), format!("{a} on top and {b} below")]
-    };
-    (figures, phrases)
 }
 
 #[cfg(test)]

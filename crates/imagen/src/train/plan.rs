@@ -9,7 +9,7 @@ use super::recipe::Recipe;
 use super::state::Learning;
 use crate::data::Source;
 use crate::error::Result;
-use crate::models::unet::{LevelCost, cost};
+use crate::models::unet::{Layout, LevelCost, UnetConfig, cost};
 
 /// Maps of the largest size that exist besides those that are kept: gradients on their way, outputs, scratch.
 const WORKING_MAPS: u64 = 6;
@@ -32,6 +32,8 @@ pub struct Plan {
     pub step_multiply_adds: u64,
     /// Steps of the run.
     pub steps: u64,
+    /// What of the recipe is known to learn badly, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -95,6 +97,7 @@ impl Plan {
             saving: 2 * weights,
             step_multiply_adds: config.batch as u64 * (3 * sum(|level| level.multiply_adds) + again),
             steps: config.steps,
+            warnings: lacks_full_resolution(&stage.unet).into_iter().collect(),
         })
     }
 
@@ -103,6 +106,15 @@ impl Plan {
         let sum = |rows: &[(&str, u64)]| rows.iter().map(|(_, bytes)| bytes).sum::<u64>();
         sum(&self.held) + sum(&self.step) + self.saving
     }
+}
+
+/// That nothing but the first convolution works at the pictures' own resolution: DESIGN.md says what comes of it, and why.
+fn lacks_full_resolution(unet: &UnetConfig) -> Option<String> {
+    (unet.layout == Layout::Efficient && unet.output_blocks == 0).then(|| {
+        "no residual block works at full resolution (stage.unet.output_blocks = 0, as in the paper): in a short training pictures \
+         stay covered with noise; output_blocks = 1 cures it"
+            .to_owned()
+    })
 }
 
 /// About how many tokens a caption has: some words are several, and two marks frame it.
@@ -151,5 +163,14 @@ mod tests {
         let seen = Plan::with(&Recipe::parse(RECIPE).unwrap(), Some(&source)).unwrap();
         assert_eq!(of(&seen.held, "pictures"), 20 * 64 * 64 * 3);
         assert!(of(&seen.held, "captions") >= 20 * 4 * 384 * 2);
+    }
+
+    #[test]
+    fn a_network_without_a_block_at_full_resolution_is_warned_of() {
+        assert!(plan(&[]).warnings.is_empty());
+        let [warning] = &plan(&["stage.unet.output_blocks=0"]).warnings[..] else { panic!("one warning is expected") };
+        assert!(warning.contains("output_blocks = 1") && !warning.contains('\n'), "{warning}");
+        let adm = ["stage.unet.output_blocks=0", "stage.unet.layout=adm"];
+        assert!(plan(&adm).warnings.is_empty(), "the ADM layout has such blocks at every level");
     }
 }

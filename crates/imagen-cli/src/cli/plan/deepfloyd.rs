@@ -104,6 +104,7 @@ fn estimate(need: &IfNeed, rate: f64) -> Estimate {
         bytes: need.bytes() + PROGRAM,
         memory,
         work: ("evaluations", need.evaluations, need.multiply_adds, need.multiply_adds as f64 / (rate * DRAWING_SHARE)),
+        warnings: Vec::new(),
     }
 }
 

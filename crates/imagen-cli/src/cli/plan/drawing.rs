@@ -125,6 +125,7 @@ impl Drawing {
                 multiply_adds,
                 multiply_adds as f64 / (rate * DRAWING_SHARE),
             ),
+            warnings: Vec::new(),
         }
     }
 }

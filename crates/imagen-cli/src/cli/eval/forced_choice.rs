@@ -1,0 +1,229 @@
+//! A forced choice over factors: each question is a caption with what it may mean, the truth first; a drawn picture is right
+//! where it is nearer to the truth than to every picture that differs from it in one factor.
+//!
+//! What is asked, and how candidates are composed, `compose` and `shapes` know; here pictures are drawn, held against their
+//! candidates and counted. The ceiling is how often the truth itself, composed anew, is found.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use serde_json::{Value, json};
+
+use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::eval::{Appearance, Interval, forced_choice, wilson};
+use imagen::image::{DecodeOptions, Picture, decode};
+
+use super::drawing::{Studio, Subject};
+use crate::failure::{Failure, Result};
+use crate::interrupt;
+use crate::output::record::ModelRecord;
+use crate::progress::Progress;
+
+/// Pictures that each candidate is known by.
+pub(super) const REFERENCES: u64 = 12;
+/// Questions that are judged before anybody is told.
+const PORTION: usize = 16;
+
+/// A question and the picture that answers it.
+pub(super) struct Asked {
+    /// Which of the factors it is about, in their order.
+    pub(super) rank: usize,
+    /// That factor's name.
+    pub(super) factor: &'static str,
+    /// Whether it is about combinations that were held out, where some were.
+    pub(super) held_out: Option<bool>,
+    pub(super) number: u64,
+    /// What is drawn.
+    pub(super) subject: Subject,
+    /// What the candidates are called, the truth first.
+    pub(super) candidates: Vec<String>,
+}
+
+/// What became of a question.
+pub(super) struct Answer {
+    /// The candidate that the drawn picture is nearest to; 0 is the truth.
+    chosen: usize,
+    /// The candidate that a true picture is nearest to.
+    of_truth: usize,
+}
+
+/// The answers about a factor, of one part.
+#[derive(Default)]
+struct Tally {
+    asked: usize,
+    right: usize,
+    right_of_truth: usize,
+    /// Sum of the rates of guessing.
+    chance: f64,
+}
+
+/// Composes picture `reference` of a candidate of a question, to be compared with a picture of this side.
+pub(super) trait Compose: Fn(usize, usize, u64, usize) -> imagen::Result<Picture> + Sync {}
+
+impl<F: Fn(usize, usize, u64, usize) -> imagen::Result<Picture> + Sync> Compose for F {}
+
+/// Draws what is missing in the folder.
+pub(super) fn draw(folder: &Path, studio: &Studio, asked: &[Asked], progress: &mut Progress) -> Result<()> {
+    let missing: Vec<&Asked> = asked.iter().filter(|asked| !folder.join(asked.file()).exists()).collect();
+    let subjects: Vec<Subject> = missing.iter().map(|asked| asked.subject.clone()).collect();
+    progress.note(format_args!("{} pictures to draw", subjects.len()));
+    let drawn = studio.draw(&subjects, progress, |at, picture| {
+        studio.save(&folder.join(missing[at].file()), &picture, &subjects[at])
+    })?;
+    if drawn < subjects.len() {
+        let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));
+        return Err(failure.hint("the same command goes on"));
+    }
+    Ok(())
+}
+
+/// Holds every picture of the folder against its question's candidates.
+pub(super) fn judge(
+    folder: &Path,
+    asked: &[Asked],
+    compose: impl Compose,
+    progress: &mut Progress,
+) -> Result<Vec<Answer>> {
+    let answer = |(at, asked): (usize, &Asked)| -> imagen::Result<Answer> {
+        let drawn = decode::open(&folder.join(asked.file()), &DecodeOptions::default())?;
+        let composed = |candidate: usize, reference: u64| {
+            let reference = asked.number * (REFERENCES + 1) + reference;
+            Appearance::of(&compose(at, candidate, reference, drawn.width())?)
+        };
+        let references = |candidate: usize| (0..REFERENCES).map(|r| composed(candidate, r)).collect();
+        let references: Vec<Vec<Appearance>> =
+            (0..asked.candidates.len()).map(references).collect::<imagen::Result<_>>()?;
+        Ok(Answer {
+            chosen: forced_choice(&Appearance::of(&drawn)?, &references),
+            of_truth: forced_choice(&composed(0, REFERENCES)?, &references),
+        })
+    };
+    let mut answers = Vec::with_capacity(asked.len());
+    for portion in asked.chunks(PORTION) {
+        let from = answers.len();
+        let judged = portion.par_iter().enumerate().map(|(at, asked)| answer((from + at, asked)));
+        let judged: Vec<Answer> = judged.collect::<imagen::Result<_>>()?;
+        answers.extend(judged);
+        progress.step("compare", answers.len() as u64, asked.len() as u64, "");
+        if interrupt::requested() && answers.len() < asked.len() {
+            progress.finish();
+            let failure = Failure::interrupted(format_args!("{} of {} were compared", answers.len(), asked.len()));
+            return Err(failure.hint("every picture is drawn; the same command compares them"));
+        }
+    }
+    progress.finish();
+    Ok(answers)
+}
+
+impl Asked {
+    fn file(&self) -> String {
+        let part = match self.held_out {
+            Some(true) => "-held-out",
+            Some(false) => "-seen",
+            None => "",
+        };
+        format!("{}{part}-{:04}.png", self.factor, self.number)
+    }
+
+    /// Its line in the folder's list of pictures.
+    pub(super) fn row(&self) -> Value {
+        let mut row = json!({
+            "file_name": self.file(),
+            "text": self.subject.caption,
+            "seed": self.subject.seed,
+            "factor": self.factor,
+        });
+        if let Some(held_out) = self.held_out {
+            row["held_out"] = json!(held_out);
+        }
+        row
+    }
+}
+
+impl Tally {
+    fn rate(&self) -> (f64, Interval) {
+        (self.right as f64 / self.asked as f64, wilson(self.right, self.asked))
+    }
+}
+
+/// By factor and part, in their order.
+fn tallies<'a>(asked: &'a [Asked], answers: &[Answer]) -> BTreeMap<(usize, Option<bool>), (&'a Asked, Tally)> {
+    let mut tallies = BTreeMap::new();
+    for (asked, answer) in asked.iter().zip(answers) {
+        let (_, tally) = tallies.entry((asked.rank, asked.held_out)).or_insert_with(|| (asked, Tally::default()));
+        tally.asked += 1;
+        tally.right += usize::from(answer.chosen == 0);
+        tally.right_of_truth += usize::from(answer.of_truth == 0);
+        tally.chance += 1.0 / asked.candidates.len() as f64;
+    }
+    tallies
+}
+
+/// Factors and answers as JSON, under what they were asked by.
+pub(super) fn to_json(protocol: Value, asked: &[Asked], answers: &[Answer]) -> Value {
+    let tallies = tallies(asked, answers);
+    let factors = tallies.values().map(|(first, tally)| {
+        let (rate, interval) = tally.rate();
+        let mut row = json!({
+            "factor": first.factor,
+            "asked": tally.asked,
+            "accuracy": rate,
+            "interval": interval,
+            "ceiling": tally.right_of_truth as f64 / tally.asked as f64,
+            "by_chance": tally.chance / tally.asked as f64,
+        });
+        if let Some(held_out) = first.held_out {
+            row["held_out"] = json!(held_out);
+        }
+        row
+    });
+    let answers = asked.iter().zip(answers).map(|(asked, answer)| {
+        let mut row = asked.row();
+        row["nearest"] = json!(asked.candidates[answer.chosen]);
+        row["right"] = json!(answer.chosen == 0);
+        row
+    });
+    json!({
+        "protocol": protocol,
+        "features": Appearance::NAME,
+        "references": REFERENCES,
+        "factors": factors.collect::<Vec<_>>(),
+        "answers": answers.collect::<Vec<_>>(),
+    })
+}
+
+/// A row for each factor.
+pub(super) fn table(asked: &[Asked], answers: &[Answer]) -> Vec<String> {
+    let [asked_of, right, interval] = ["asked", "right %", "95 % interval"];
+    let mut lines =
+        vec![format!("  {:<22} {asked_of:>5} {right:>8}  {interval:<16} {:>7} {:>7}", "", "ceiling", "chance")];
+    for (first, tally) in tallies(asked, answers).values() {
+        let (rate, interval) = tally.rate();
+        let share = |count: f64| 100.0 * count / tally.asked as f64;
+        lines.push(format!(
+            "  {:<12} {:<9} {:>5} {:>8.1}  {:<16} {:>7.1} {:>7.1}",
+            first.factor,
+            match first.held_out {
+                Some(true) => "held out",
+                Some(false) => "seen",
+                None => "",
+            },
+            tally.asked,
+            100.0 * rate,
+            format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high),
+            share(tally.right_of_truth as f64),
+            share(tally.chance)
+        ));
+    }
+    lines
+}
+
+/// What drew: `model NAME: base (25 steps, ddpm, guidance 2); seeds from 0 on`.
+pub(super) fn drawn_by(model: &ModelRecord, stages: &[(StageName, SamplingDefaults)], seed: u64) -> String {
+    let stage = |(stage, s): &(StageName, SamplingDefaults)| {
+        format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
+    };
+    let stages: Vec<String> = stages.iter().map(stage).collect();
+    format!("model {}: {}; seeds from {seed} on", model.name, stages.join(", "))
+}

@@ -1,0 +1,143 @@
+//! `imagen eval shapes`: does a model that was trained on `imagen data shapes` draw what it is asked for? No network judges:
+//! for each caption the truth and pictures that differ from it in one factor are drawn as the set is, and the model's picture
+//! must be nearest to the truth.
+//!
+//! The manifest is written before the first picture; the same command goes on where it was stopped. Questions and seeds
+//! depend on the factor and their number alone, so that models are asked the same, and more or fewer at a time.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::data::shapes::{self, Candidate, Factor, Question};
+use imagen::eval::Appearance;
+
+use super::drawing::{Painter, Subject};
+use super::forced_choice::{self, Answer, Asked, REFERENCES, drawn_by, table};
+use super::manifest;
+use crate::cli::sample::stage_names;
+use crate::failure::{Failure, Result, print_line};
+use crate::interrupt;
+use crate::output::record::ModelRecord;
+use crate::progress::Progress;
+
+const MANIFEST: &str = "shapes.json";
+/// Seeds of a factor's pictures begin so far from those of the next.
+const SEEDS: u64 = 1_000_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  imagen eval shapes scores/shapes --model models/shapes
+  imagen eval shapes scores/few-steps --model models/shapes -n 50 --factor count --steps 8
+
+The ceiling is how often the truth itself wins, drawn anew in another place. Stopped with Ctrl-C or
+killed, the same command goes on. The folder keeps every picture.";
+
+/// How often a model of coloured shapes draws what is asked for, factor by factor
+///
+/// For each caption the truth and pictures that differ from it in one factor (the other nine colours, the other sides,
+/// ...) are drawn as `imagen data shapes` draws, twelve times each; the model's picture must be nearest to the truth by colours
+/// and edges (`appearance-1`).
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Shapes {
+    /// The folder of the drawn pictures; made where it does not exist
+    folder: PathBuf,
+    /// Questions about each factor
+    #[arg(short = 'n', long, value_name = "N", default_value = "100")]
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
+    count: u64,
+    /// Ask about this factor only; may be repeated
+    #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
+    factors: Vec<Factor>,
+    /// Added to every picture's own seed
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+    /// The last stage that draws
+    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
+    until: StageName,
+    /// Print one JSON object, with every answer
+    #[arg(long)]
+    json: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    painter: Painter,
+}
+
+fn factor_names() -> impl TypedValueParser<Value = Factor> {
+    let named = |name: String| Factor::ALL.into_iter().find(|factor| factor.name() == name);
+    PossibleValuesParser::new(Factor::ALL.map(Factor::name)).map(move |name| named(name).expect("a possible value"))
+}
+
+/// All that the pictures of a folder depend on.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    factors: Vec<String>,
+    count: u64,
+    seed: u64,
+    model: ModelRecord,
+    stages: Vec<(StageName, SamplingDefaults)>,
+}
+
+impl Shapes {
+    pub(super) fn run(self) -> Result<()> {
+        self.painter.manner.threads.apply()?;
+        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
+        let mut progress = Progress::new(self.quiet);
+        let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions()?.into_iter().unzip();
+        let studio = self.painter.open(self.until, &progress)?;
+        let manifest = Manifest {
+            factors: self.factors().map(|factor| factor.name().to_owned()).collect(),
+            count: self.count,
+            seed: self.seed,
+            model: studio.record.clone(),
+            stages: studio.stages.clone(),
+        };
+        manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
+        forced_choice::draw(&self.folder, &studio, &asked, &mut progress)?;
+        let compose = |at: usize, candidate: usize, reference, side| {
+            let candidates: &[Candidate] = &questions[at].candidates;
+            Ok(candidates[candidate].draw(reference, side))
+        };
+        let answers = forced_choice::judge(&self.folder, &asked, compose, &mut progress)?;
+        print_line(match self.json {
+            true => forced_choice::to_json(json!(manifest), &asked, &answers).to_string(),
+            false => describe(&manifest, &asked, &answers),
+        })
+    }
+
+    fn factors(&self) -> impl Iterator<Item = Factor> {
+        Factor::ALL.into_iter().filter(|factor| self.factors.is_empty() || self.factors.contains(factor))
+    }
+
+    fn questions(&self) -> Result<Vec<(Asked, Question)>> {
+        let all = self.factors().flat_map(|factor| (0..self.count).map(move |number| (factor, number)));
+        let asked = all.map(|(factor, number)| {
+            let question = shapes::question(factor, number);
+            let seed = self.seed.checked_add(factor as u64 * SEEDS + number);
+            let seed = seed.ok_or_else(|| Failure::usage(format_args!("--seed {} is out of range", self.seed)))?;
+            let subject = Subject { caption: question.caption.clone(), seed };
+            let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
+            let rank = factor as usize;
+            Ok((Asked { rank, factor: factor.name(), held_out: None, number, subject, candidates }, question))
+        });
+        asked.collect()
+    }
+}
+
+fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
+    let mut lines = vec![format!("shapes: {} pictures, one a caption, none picked", asked.len())];
+    lines.extend(table(asked, answers));
+    lines.push(format!(
+        "  features {}, {REFERENCES} references a candidate; {}",
+        Appearance::NAME,
+        drawn_by(&manifest.model, &manifest.stages, manifest.seed)
+    ));
+    lines.join("\n")
+}
