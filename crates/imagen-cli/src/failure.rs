@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use imagen::ErrorKind;
+use imagen::error::shown_lines;
 
 /// Why the program ends; the number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +114,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.exit == Exit::Interrupted { "interrupted" } else { "error" };
-        write!(f, "{word}: {}", self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+        write!(f, "{word}: {}", shown_lines(&self.message))?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {}", shown_lines(hint)))
     }
 }
 
@@ -140,6 +141,10 @@ pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
 /// Makes a panic print what any other failure prints, and where it happened; Rust's own exit code, 101, stays.
 pub(crate) fn explain_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        // a parser of somebody else's that gave up on a file; the library says so
+        if imagen::input::behind_wall() {
+            return;
+        }
         let payload = panic.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("(no message)");

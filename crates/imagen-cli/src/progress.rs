@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use imagen::error::{shown, shown_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Off a terminal, at most one progress line in this time; a long phase waits a twentieth of its age, up to a minute.
@@ -58,7 +59,7 @@ impl Progress {
             Style::Quiet => {}
             Style::Bars => {
                 phase.bar.set_position(done);
-                phase.bar.set_message(detail.to_string());
+                phase.bar.set_message(shown(&detail.to_string()).into_owned());
             }
             Style::Lines if phase.last_line.elapsed() >= phase.line_every() => {
                 phase.last_line = Instant::now();
@@ -147,7 +148,7 @@ fn separated(detail: &str) -> String {
 
 fn note(line: impl fmt::Display) {
     // Progress is a courtesy: a closed stderr must not stop the work.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", shown_lines(&line.to_string()));
 }
 
 #[cfg(test)]

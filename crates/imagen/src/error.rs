@@ -3,7 +3,33 @@
 //! A message names the thing, what was expected and what mends it. Contexts are added from the inside out and
 //! printed from the outside in, so that `{:#}` reads as one line.
 
+use std::borrow::Cow;
 use std::fmt;
+
+/// A name or text from outside as it may be printed: what could move the cursor, end the line, change colours or turn the
+/// direction of writing is escaped (`\u{1b}`).
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let unsafe_to_print = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    };
+    if !text.contains(unsafe_to_print) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().flat_map(|c| {
+        let (escape, plain) = if unsafe_to_print(c) { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+        escape.into_iter().flatten().chain(plain)
+    });
+    Cow::Owned(escaped.collect())
+}
+
+/// As [`shown`], of a text that has lines of its own.
+pub fn shown_lines(text: &str) -> Cow<'_, str> {
+    if shown(text) == text {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split('\n').map(shown).collect::<Vec<_>>().join("\n"))
+}
 
 /// What sort of thing went wrong; the program maps each kind to a documented exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +85,12 @@ impl Error {
         Self::new(ErrorKind::Model, message)
     }
 
-    /// An operating-system error at a path: `cannot {verb} {path}: {cause}`.
+    /// An operating-system error at a path: `cannot {verb} {path}: {cause}`; of [`ErrorKind::Data`] where the system read what
+    /// was found to be no text.
     pub fn io(verb: &str, path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, format!("cannot {verb} {}", path.display())).with_source(source)
+        let unreadable = source.kind() == std::io::ErrorKind::InvalidData;
+        let kind = if unreadable { ErrorKind::Data } else { ErrorKind::Io };
+        Self::new(kind, format!("cannot {verb} {}", path.display())).with_source(source)
     }
 
     /// The same error with its cause attached.
@@ -83,18 +112,19 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// `{}` prints the outermost line; `{:#}` prints the whole chain on one line.
+    /// Names from outside are printed as [`shown`]. `{}` prints the outermost line; `{:#}` prints the whole chain on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
-            return f.write_str(self.0.contexts.last().unwrap_or(&self.0.message));
+            return f.write_str(&shown(self.0.contexts.last().unwrap_or(&self.0.message)));
         }
         for context in self.0.contexts.iter().rev() {
-            write!(f, "{context}: ")?;
+            write!(f, "{}: ", shown(context))?;
         }
-        f.write_str(&self.0.message)?;
+        f.write_str(&shown(&self.0.message))?;
         let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            // a parser may point at a line of its text
+            write!(f, ": {}", shown_lines(&error.to_string()))?;
             cause = error.source();
         }
         Ok(())
@@ -122,6 +152,21 @@ impl<T> Context<T> for Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_from_outside_is_printed_without_what_commands_a_terminal() {
+        assert_eq!(
+            shown("a\u{1b}[31mred\u{1b}]0;title\u{7}.png\nfake: line"),
+            r"a\u{1b}[31mred\u{1b}]0;title\u{7}.png\nfake: line"
+        );
+        assert_eq!(shown("gnp.\u{202e}\u{9b}2J"), r"gnp.\u{202e}\u{9b}2J");
+        assert!(matches!(shown("crème brûlée 猫 🍎"), Cow::Borrowed(_)));
+        assert_eq!(shown_lines("a\u{1b}\nb"), "a\\u{1b}\nb");
+        let cause = std::io::Error::other("unknown field \u{1b}[2J");
+        let error = Error::data("b\nerror: fake").with_source(cause).context("a\u{7}");
+        assert_eq!(format!("{error:#}"), r"a\u{7}: b\nerror: fake: unknown field \u{1b}[2J");
+        assert_eq!(error.to_string(), r"a\u{7}");
+    }
 
     #[test]
     fn the_chain_reads_from_the_outside_in() {

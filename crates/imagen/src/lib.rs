@@ -9,6 +9,7 @@ pub mod diffusion;
 pub mod error;
 pub mod eval;
 pub mod image;
+pub mod input;
 pub mod models;
 pub mod nn;
 pub mod rng;

@@ -10,7 +10,7 @@ mod sheet;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -481,23 +481,21 @@ fn check_seeds(seed: u64, count: usize) -> Result<()> {
 
 /// Adds stdin's prompts, one a line; empty lines are skipped.
 fn read_prompts(prompts: &mut Vec<String>) -> Result<()> {
-    let stdin = std::io::stdin().lock();
+    let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
         let _ = writeln!(std::io::stderr(), "type one prompt a line; Ctrl-D ends");
     }
-    for (number, line) in stdin.lines().enumerate() {
-        let line = line.map_err(|e| Failure::new(Exit::Data, format_args!("line {} of stdin: {e}", number + 1)))?;
-        let line = line.trim_start_matches('\u{feff}').trim();
-        if !line.is_empty() {
-            prompts.push(line.to_owned());
-        }
-    }
+    let mut bytes = Vec::new();
+    let unreadable = |e: &dyn std::fmt::Display| Failure::new(Exit::Data, format_args!("the prompts on stdin: {e}"));
+    stdin.read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    let text = imagen::input::text(&bytes).map_err(|e| unreadable(&e))?.text;
+    prompts.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     Ok(())
 }
 
 /// The record that a picture carries.
 fn read_record(path: &Path) -> Result<Record> {
-    let bytes = fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+    let bytes = imagen::input::read(path, DecodeOptions::default().max_bytes)?;
     let text = png::read_text(&bytes, &DecodeOptions::default()).context(|| path.display().to_string())?;
     let unusable = |why: &str| {
         Failure::new(Exit::Data, format_args!("{}: {why}", path.display()))

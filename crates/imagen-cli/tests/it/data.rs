@@ -225,3 +225,84 @@ fn a_world_is_composed_into_a_set_that_other_verbs_read() {
     assert!(none.code == 1 && none.stderr.contains("grammar.toml"), "{}", none.stderr);
     assert!(!folder.path().join("other").exists(), "nothing is made");
 }
+
+#[test]
+fn names_from_a_set_command_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set");
+    fs::create_dir(&set).unwrap();
+    let names = ["a\u{1b}[31mred\u{1b}]0;title\u{7}.png", "b\nfake: line.png", "c.\u{202e}gnp.png"];
+    let mut lines = String::new();
+    for name in names {
+        fs::write(set.join(name), "no picture").unwrap();
+        lines += &(json!({ "file_name": name, "text": "\u{1b}[2Ja caption" }).to_string() + "\n");
+    }
+    fs::write(set.join("bad\u{1b}[1m.avif"), "").unwrap();
+    fs::write(set.join("metadata.jsonl"), lines).unwrap();
+    for arguments in [
+        &["data", "check", "set"][..],
+        &["data", "stats", "set"],
+        &["data", "encode", "set", "-o", "x\u{1b}.safetensors", "-f"],
+        &["data", "check", "no\u{1b}where"],
+    ] {
+        let result = run(folder.path(), &[arguments, &["--text-encoder", &encoder()]].concat());
+        let all = result.stdout.replace("x\u{1b}.safetensors", "") + &result.stderr;
+        let bare = |c: &char| c.is_control() && *c != '\n' || *c == '\u{202e}';
+        assert_eq!(all.chars().find(bare), None, "{arguments:?}: {all:?}");
+        assert!(!all.lines().any(|line| line.starts_with("fake")), "{all}");
+    }
+    let said = run(folder.path(), &["data", "check", "set"]);
+    for part in
+        [r"a\u{1b}[31mred\u{1b}]0;title\u{7}.png", r"b\nfake: line.png", r"c.\u{202e}gnp.png", r"bad\u{1b}[1m.avif"]
+    {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn what_a_set_passes_over_is_said_by_every_verb_that_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(folder.path(), &["data", "shapes", "data", "--count", "24", "--size", "16", "--seed", "1"]);
+    fs::write(folder.path().join("data/images/extra.avif"), "x").unwrap();
+    let (code, json) = report(folder.path(), &["check", "data"]);
+    assert_eq!((code, &json["passed_over"][0]["name"]), (0, &json!("images/extra.avif")), "{json}");
+    assert!(json["passed_over"][0]["reason"].as_str().unwrap().contains("AVIF"), "{json}");
+    let (_, stats) = report(folder.path(), &["stats", "data"]);
+    assert_eq!(stats["passed_over"][0]["name"], "images/extra.avif");
+    let text = succeed(folder.path(), &["data", "stats", "data", "--text-encoder", &encoder()]);
+    assert!(text.contains("left out      1 passed over"), "{text}");
+    fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
+    let encoder = encoder();
+    let trained =
+        run(folder.path(), &["train", "recipe.toml", "--run", "run", "--steps", "1", "--text-encoder", &encoder]);
+    assert!(trained.stderr.contains("1 passed over (pictures of AVIF form are not read"), "{}", trained.stderr);
+}
+
+#[test]
+fn recipes_are_read_in_any_encoding_and_what_is_no_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide =
+        format!("\u{feff}{}", tiny::recipe("data")).encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    fs::write(folder.path().join("wide.toml"), wide).unwrap();
+    succeed(folder.path(), &["data", "shapes", "data", "--count", "24", "--size", "16", "--seed", "1"]);
+    let planned = run(folder.path(), &["plan", "wide.toml"]);
+    assert_eq!(planned.code, 0, "{}", planned.stderr);
+    fs::write(folder.path().join("none.toml"), b"ab\x81").unwrap();
+    let none = run(folder.path(), &["plan", "none.toml"]);
+    assert!(none.code == 3 && none.stderr.contains("0x81 at position 2"), "{} {}", none.code, none.stderr);
+    #[cfg(unix)]
+    {
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        for arguments in [
+            ["data", "check", "pipe"],
+            ["plan", "pipe", "-q"],
+            ["sample", "--params-from", "pipe"],
+            ["inspect", "pipe", "--json"],
+        ] {
+            let arguments: Vec<&str> = arguments.into_iter().filter(|word| *word != "-q").collect();
+            let result = run(folder.path(), &arguments);
+            assert!(result.code > 0 && result.code < 5, "{arguments:?}: {} {}", result.code, result.stderr);
+        }
+    }
+}

@@ -308,3 +308,43 @@ fn a_stage_says_how_it_was_trained() {
     let recipe = fs::read_to_string(folder.path().join("b/recipe.toml")).unwrap();
     assert!(recipe.contains("lr = 0.01"), "the run's copy is the recipe that it goes on with");
 }
+
+/// A safetensors file with another header and other bytes behind it.
+fn rewrite(path: &Path, change: impl Fn(&mut serde_json::Value, &mut [u8])) {
+    let bytes = fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut data = bytes[8 + length..].to_vec();
+    change(&mut header, &mut data);
+    let header = header.to_string();
+    fs::write(path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()).unwrap();
+}
+
+#[test]
+fn weights_that_lost_their_checksum_or_are_no_weights_are_refused() {
+    let folder = folder();
+    assert_eq!(train(folder.path(), "run", &["-q"]).code, 0);
+    let path = folder.path().join("run/base.safetensors");
+    let intact = fs::read(&path).unwrap();
+    let draw = || {
+        let text = text();
+        run(folder.path(), &["export", "run", "--model", "model", "--text-encoder", &text, "-q"]);
+        run(folder.path(), &["sample", "a", "-m", "model", "-o", "a.png", "-f", "-q", "--steps", "1"])
+    };
+    let before = draw();
+    assert_eq!(before.code, 0, "{}", before.stderr);
+    let weights = folder.path().join("model/base.safetensors");
+    let exported = fs::read(&weights).unwrap();
+    let sample = || run(folder.path(), &["sample", "a", "-m", "model", "-o", "a.png", "-f", "-q", "--steps", "1"]);
+    rewrite(&weights, |header, _| drop(header["__metadata__"].as_object_mut().unwrap().remove("imagen.crc32")));
+    let stripped = sample();
+    assert!(stripped.code == 4 && stripped.stderr.contains("no imagen.crc32"), "{} {}", stripped.code, stripped.stderr);
+    fs::write(&weights, &exported).unwrap();
+    rewrite(&weights, |header, data| {
+        data.fill(0);
+        header["__metadata__"]["imagen.crc32"] = format!("{:08x}", crc32fast::hash(data)).into();
+    });
+    let zero = sample();
+    assert!(zero.code == 4 && zero.stderr.contains("no weights of a network"), "{} {}", zero.code, zero.stderr);
+    assert!(fs::read(&path).unwrap() == intact);
+}

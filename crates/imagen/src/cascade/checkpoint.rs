@@ -278,7 +278,18 @@ impl StageFile {
             let mut expected = Vec::new();
             nn::visit_parameters(&unet, |name, shape| expected.push((name.to_owned(), shape.to_vec())));
             self.weights.require(&expected)?;
-            let unet = nn::import(unet, |name, shape| self.weights.tensor_f32(name, shape))?;
+            let mut varied = false;
+            let unet = nn::import(unet, |name, shape| {
+                let values = self.weights.tensor_f32(name, shape)?;
+                varied |= shape.len() > 1 && values.iter().any(|value| *value != values[0]);
+                Ok(values)
+            })?;
+            if !varied {
+                return Err(Error::model(
+                    "each of its matrices holds one number throughout: these are no weights of a network, trained or not; \
+                     use another copy",
+                ));
+            }
             Ok(Stage::new(self.config.clone(), unet))
         };
         build().context(|| self.weights.label().to_owned())

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::source::compose::World;
-use super::source::{Source, Split};
+use super::source::{Source, Split, allowed};
 use super::transform::{Sample, Transform};
 use crate::error::{Error, Result};
 use crate::image::{CHANNELS, DecodeOptions, Picture};
@@ -387,20 +387,23 @@ impl Inner {
 
     /// Counts a picture that cannot be used; an error if there are too many.
     fn note_bad(&self, example: usize, error: &Error) -> Result<()> {
+        // What was unusable before a picture was opened counts too.
+        let before = self.source.odd().unusable();
         let n = self.source.examples().len();
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
         if bad.known.insert(example) {
             bad.reasons.push((example, format!("{error:#}")));
         }
         let max_bad = self.deal.max_bad;
-        let allowed = if max_bad > 0.0 { ((n as f64 * max_bad) as usize).max(1) } else { 0 };
+        let allowed = allowed(max_bad, n + before);
         let count = bad.reasons.len();
-        if count <= allowed && count < n {
+        if count + before <= allowed && count < n {
             return Ok(());
         }
+        let others = if before > 0 { &format!(" (beside {before} other entries)") } else { "" };
         let few: Vec<&str> = bad.reasons.iter().take(SHOWN).map(|(_, reason)| reason.as_str()).collect();
         Err(Error::data(format!(
-            "{count} of {n} pictures in {} cannot be used, and max_bad = {max_bad} allows {allowed}: {}{}; mend or remove \
+            "{count} of {n} pictures{others} in {} cannot be used, and max_bad = {max_bad} allows {allowed}: {}{}; mend or remove \
              them (`imagen data check` names all), or raise data.max_bad",
             self.source.folder().display(),
             few.join("; "),

@@ -117,6 +117,8 @@ impl std::fmt::Display for Protocol {
 pub struct Extractor {
     protocol: Protocol,
     network: Option<(Box<Inception>, InceptionResize)>,
+    /// Side of the middle square that is cut out first.
+    crop: Option<usize>,
 }
 
 /// A picture as an extractor takes it: small, and independent of the others.
@@ -125,7 +127,7 @@ pub struct Prepared(Vec<f32>);
 
 impl Default for Extractor {
     fn default() -> Self {
-        Self { protocol: Protocol::layout(), network: None }
+        Self { protocol: Protocol::layout(), network: None, crop: None }
     }
 }
 
@@ -148,7 +150,17 @@ impl Extractor {
             resize: resize.describe().to_owned(),
             features: Inception::DIM,
         };
-        Ok(Self { protocol, network: Some((Box::new(network), resize)) })
+        Ok(Self { protocol, network: Some((Box::new(network), resize)), crop: None })
+    }
+
+    /// The same network on the middle of pictures: the shorter side is resized to `side` with Pillow's cubic and the square in
+    /// the middle is cut out, before anything else happens. [`Layout`] sees the middle square alone already and stays as it is.
+    pub fn cropped(mut self, side: usize) -> Self {
+        if self.network.is_some() {
+            self.protocol.resize = format!("middle {side}x{side}, Pillow's bicubic; {}", self.protocol.resize);
+            self.crop = Some(side);
+        }
+        self
     }
 
     /// What its features are under.
@@ -163,7 +175,13 @@ impl Extractor {
     pub fn prepare(&self, picture: &Picture) -> Result<Prepared> {
         match self.network {
             None => Layout::of(picture),
-            Some((_, resize)) => enlarge(&picture.to_rgb(BEHIND), resize),
+            Some((_, resize)) => {
+                let picture = picture.to_rgb(BEHIND);
+                match self.crop {
+                    Some(side) => enlarge(&picture.middle(side, Filter::Bicubic)?, resize),
+                    None => enlarge(&picture, resize),
+                }
+            }
         }
         .map(Prepared)
     }
@@ -195,13 +213,12 @@ const BATCH: usize = 4;
 /// A picture `[299, 299, 3]` as the network takes it.
 fn enlarge(picture: &Picture, resize: InceptionResize) -> Result<Vec<f32>> {
     let (side, wide, high) = (Inception::SIDE, picture.width(), picture.height());
-    let bytes = picture.pixels().iter().copied().map(f32::from);
     Ok(match resize {
         InceptionResize::Original => {
-            let values: Vec<f32> = bytes.map(|byte| byte / 255.0).collect();
-            between_pixels(&values, [high, wide], side).into_iter().map(|x| 2.0 * x - 1.0).collect()
+            between_pixels(picture.pixels(), [high, wide], side).into_iter().map(|x| 2.0 * x - 1.0).collect()
         }
         InceptionResize::Clean => {
+            let bytes = picture.pixels().iter().copied().map(f32::from);
             let picture = FloatPicture::new(wide, high, CHANNELS, bytes.collect())?;
             let picture = picture.resize(side, side, Filter::Bicubic)?;
             picture.into_values().into_iter().map(|x| (x.clamp(0.0, 255.0) - 128.0) / 128.0).collect()
@@ -209,8 +226,8 @@ fn enlarge(picture: &Picture, resize: InceptionResize) -> Result<Vec<f32>> {
     })
 }
 
-/// A picture `[h, w, 3]` at `[side, side, 3]`: each pixel's centre falls between two of the source, and the border repeats.
-fn between_pixels(x: &[f32], [h, w]: [usize; 2], side: usize) -> Vec<f32> {
+/// A picture `[h, w, 3]` of bytes at `[side, side, 3]`, 0 to 1: each pixel's centre falls between two of the source, and the border repeats.
+fn between_pixels(x: &[u8], [h, w]: [usize; 2], side: usize) -> Vec<f32> {
     let taps = |size: usize| -> Vec<(usize, usize, f32)> {
         let scale = size as f32 / side as f32;
         let tap = |i: usize| {
@@ -226,8 +243,9 @@ fn between_pixels(x: &[f32], [h, w]: [usize; 2], side: usize) -> Vec<f32> {
         let [top, bottom] = [top, bottom].map(|row| &x[row * w * CHANNELS..][..w * CHANNELS]);
         for &(left, right, along) in &columns {
             for channel in 0..CHANNELS {
-                let across = |row: &[f32]| {
-                    (1.0 - along) * row[left * CHANNELS + channel] + along * row[right * CHANNELS + channel]
+                let across = |row: &[u8]| {
+                    let at = |column: usize| f32::from(row[column * CHANNELS + channel]) / 255.0;
+                    (1.0 - along) * at(left) + along * at(right)
                 };
                 y.push((1.0 - down) * across(top) + down * across(bottom));
             }

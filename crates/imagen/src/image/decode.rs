@@ -1,19 +1,32 @@
-//! Reading pictures that somebody else made: PNG, JPEG and WebP, told apart by content, under limits.
+//! Reading pictures that somebody else made: PNG, JPEG, WebP, GIF and BMP, told apart by content, under limits.
 //!
-//! The size in the header is checked before anything of that size is allocated, so that a file of fifty bytes cannot ask
-//! for gigabytes. EXIF orientation is applied; grey, palettes, CMYK and 16-bit samples become 8-bit pixels of the channels
-//! that are asked for; without opacity among them, transparency is composited on a colour. Of an animation the first
-//! picture is taken. A file that ends early is an error, never half a picture.
+//! The size in the header is checked before anything of that size is allocated, and with it all that decoding and converting
+//! will hold at once, so that a file of fifty bytes cannot ask for gigabytes. EXIF orientation is applied; grey, palettes, CMYK
+//! and 16-bit samples become 8-bit pixels of the channels that are asked for; without opacity among them, transparency is
+//! composited on a colour. Of an animation the first picture is taken, and what is appended to a picture is not looked at. A
+//! file that ends before its picture does is an error, never half a picture, whether or not it has an end mark; damage that
+//! leaves the pixels alone (texts, profiles, a checksum of several) costs nothing.
 //!
-//! Colour profiles are ignored; there are no other formats, and no picture is fetched from anywhere.
+//! Colour profiles are ignored; there are no other formats, and no picture is fetched from anywhere. A decoder that panics does
+//! so behind a wall: the file is then at fault.
 
-use std::io::Cursor;
+mod chunks;
+mod jpeg;
+
+use std::borrow::Cow;
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 
+use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+pub(super) use self::chunks::{Chunk, SIGNATURE, chunks, push};
 use super::{CHANNELS, Picture, check_channels, grey};
 use crate::error::{Context, Error, Result};
+use crate::input;
+
+/// The formats that are read, for people.
+pub const FORMATS: &str = "PNG, JPEG, WebP, GIF or BMP";
 
 /// How pictures are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +37,7 @@ pub struct DecodeOptions {
     pub background: [u8; CHANNELS],
     /// The largest width and height; 16384.
     pub max_side: u32,
-    /// The most memory that one picture may take decoded, and the most bytes of a file; 512 MiB.
+    /// The most memory that decoding one picture may hold at once, beside the file, and the most bytes of a file; 512 MiB.
     pub max_bytes: u64,
 }
 
@@ -37,7 +50,7 @@ impl Default for DecodeOptions {
 /// How a picture is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stored {
-    /// `PNG`, `JPEG` or `WebP`.
+    /// `PNG`, `JPEG`, `WebP`, `GIF` or `BMP`.
     pub format: &'static str,
     /// Channels: 1 grey, 2 grey and alpha, 3 colour (a palette and CMYK too), 4 colour and alpha.
     pub channels: usize,
@@ -48,36 +61,29 @@ pub struct Stored {
 /// Reads a picture file.
 ///
 /// # Errors
-/// As [`decode`], with the path as context; [`crate::ErrorKind::Io`] if the file cannot be read.
+/// As [`decode`] and [`input::read`], with the path as context.
 pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
-    let size = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
-    if size > options.max_bytes {
-        return Err(Error::data(format!(
-            "picture {} has {size} bytes; at most {} are read",
-            path.display(),
-            options.max_bytes
-        )));
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    let bytes = input::read(path, options.max_bytes).context(|| format!("picture {}", path.display()))?;
     decode(&bytes, options).context(|| format!("picture {}", path.display()))
 }
 
 /// The width and height that a picture file says in its header; nothing is decoded, and no orientation is heeded.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Io`] if the file cannot be read; [`crate::ErrorKind::Data`] if it is no picture.
+/// [`crate::ErrorKind::Io`] if the file cannot be read; [`crate::ErrorKind::Data`] if it is no regular file or no picture.
 pub fn size(path: &Path) -> Result<[usize; 2]> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::io("read", path, e))?;
-    let broken = |e: ImageError| {
-        Error::data(format!("picture {}: the content is no picture; expected PNG, JPEG or WebP", path.display()))
-            .with_source(e)
-    };
-    let (width, height) = reader.into_dimensions().map_err(broken)?;
-    Ok([width as usize, height as usize])
+    let broken = || Error::data(format!("picture {}: the content is no picture; expected {FORMATS}", path.display()));
+    let reader = BufReader::new(input::open(path)?);
+    let size = input::guarded(|| ImageReader::new(reader).with_guessed_format().map(ImageReader::into_dimensions));
+    match size {
+        Ok(Ok(Ok((width, height)))) => Ok([width as usize, height as usize]),
+        Ok(Ok(Err(e))) => Err(broken().with_source(e)),
+        Ok(Err(e)) => Err(Error::io("read", path, e)),
+        Err(said) => Err(broken().with_source(said)),
+    }
 }
 
-/// Decodes the bytes of a PNG, JPEG or WebP file.
+/// Decodes the bytes of a picture file.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Data`] if the format is another, the picture is larger than `options` allow (found out before it
@@ -86,52 +92,128 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture> {
     decode_stored(bytes, options).map(|(picture, _)| picture)
 }
 
-/// The same, and how the picture was stored.
+/// As [`decode`], with how the picture was stored.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn decode_stored(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)> {
     check_channels(options.channels)?;
+    match input::guarded(|| unguarded(bytes, options)) {
+        Ok(decoded) => decoded,
+        Err(said) => Err(Error::data("the picture is damaged: its decoder gave up").with_source(said)),
+    }
+}
+
+fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)> {
     let format = match ::image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
-        Ok(other) => {
-            return Err(Error::data(format!("a {} file is not read; expected PNG, JPEG or WebP", name(other))));
-        }
-        Err(_) => return Err(Error::data("the content is no picture; expected PNG, JPEG or WebP")),
+        Ok(
+            format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp),
+        ) => format,
+        Ok(other) => return Err(Error::data(format!("a {} file is not read; expected {FORMATS}", name(other)))),
+        Err(_) => return Err(Error::data(format!("the content is no picture; expected {FORMATS}"))),
     };
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(options.max_side);
-    limits.max_image_height = Some(options.max_side);
-    limits.max_alloc = Some(options.max_bytes);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
     let damaged = |e: ImageError| match e {
         ImageError::Limits(_) => too_large(None, options),
         e => Error::data(format!("the {} file is damaged or incomplete", name(format))).with_source(e),
     };
+    let (bytes, kept) = picture_alone(bytes, format, options)?;
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = Some(options.max_side);
+    limits.max_image_height = Some(options.max_side);
+    limits.max_alloc = Some(options.max_bytes);
+    let mut reader = ImageReader::with_format(Cursor::new(&bytes[..]), format);
+    reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    if width.max(height) > options.max_side || decoder.total_bytes() > options.max_bytes {
-        return Err(too_large(Some((width, height)), options));
-    }
     if width == 0 || height == 0 {
         return Err(Error::data(format!("the {} file has no pixels", name(format))));
     }
-    if format == ImageFormat::Jpeg && !jpeg_has_its_end(bytes) {
-        return Err(Error::data("the JPEG file ends in the middle of the picture; fetch it again"));
-    }
     // A damaged EXIF block says nothing about the pixels: the picture is then upright.
     let orientation = decoder.orientation().ok();
+    let color = decoder.color_type();
+    let planes = match format {
+        // of these the decoders keep a canvas or planes beside the pixels
+        ImageFormat::WebP | ImageFormat::Gif => 4 * u64::from(width) * u64::from(height),
+        _ => kept,
+    };
+    let turned = orientation.is_some_and(|orientation| orientation != Orientation::NoTransforms);
+    if width.max(height) > options.max_side || held(&decoder, planes, turned, options.channels) > options.max_bytes {
+        return Err(too_large(Some((width, height)), options));
+    }
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
-    let (color, channels) = (image.color(), options.channels);
     let stored = Stored {
         format: name(format),
         channels: usize::from(color.channel_count()),
         bits: usize::from(color.bits_per_pixel() / u16::from(color.channel_count())),
     };
+    Ok((converted(image, options)?, stored))
+}
+
+/// The part of a file that its picture is made of, and what the decoder will keep beside the pixels.
+fn picture_alone<'a>(bytes: &'a [u8], format: ImageFormat, options: &DecodeOptions) -> Result<(Cow<'a, [u8]>, u64)> {
+    match format {
+        ImageFormat::Png => {
+            let (alone, sound) = chunks::essential(bytes)?;
+            if !sound {
+                check_pixels(&alone, options)?;
+            }
+            Ok((Cow::Owned(alone), 0))
+        }
+        ImageFormat::Jpeg => {
+            let jpeg::Outline { end, ended, kept } = jpeg::outline(bytes, |width, height, kept| {
+                let side = width.max(height) as u64;
+                let large = side > u64::from(options.max_side) || kept > options.max_bytes;
+                if large { Err(too_large(Some((width as u32, height as u32)), options)) } else { Ok(()) }
+            })?;
+            let alone = match ended {
+                true => Cow::Borrowed(&bytes[..end]),
+                false => Cow::Owned([&bytes[..end], &[0xFF, 0xD9]].concat()),
+            };
+            Ok((alone, kept))
+        }
+        _ => Ok((Cow::Borrowed(bytes), 0)),
+    }
+}
+
+/// Holds the pixels of a PNG file against the checksum that they have of their own, where that of the file is wrong.
+fn check_pixels(png: &[u8], options: &DecodeOptions) -> Result<()> {
+    let damaged = |e: ::png::DecodingError| {
+        Error::data("the PNG file is damaged: neither checksum of its pixels is right").with_source(e)
+    };
+    let mut how = ::png::DecodeOptions::default();
+    how.set_ignore_adler32(false);
+    let mut decoder = ::png::Decoder::new_with_options(Cursor::new(png), how);
+    decoder.set_limits(::png::Limits { bytes: usize::try_from(options.max_bytes).unwrap_or(usize::MAX) });
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    while reader.next_row().map_err(damaged)?.is_some() {}
+    reader.finish().map_err(damaged)
+}
+
+/// The most bytes that decoding and converting hold at once: what the decoder keeps and fills, what turning it copies, and
+/// each step to the channels that are asked for.
+fn held(decoder: &impl ImageDecoder, planes: u64, turned: bool, channels: usize) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    let (decoded, color) = (decoder.total_bytes(), decoder.color_type());
+    let of = |channels: usize| pixels.saturating_mul(channels as u64);
+    let eight_bits = u64::from(color.bits_per_pixel()) == 8 * u64::from(color.channel_count());
+    let is = |channels: usize| eight_bits && usize::from(color.channel_count()) == channels;
+    // what is turned or converted is held beside what it was
+    let step = |from: u64, to: usize| if is(to) { from } else { from.saturating_add(of(to)) };
+    let converting = match color.has_alpha() && channels % 2 == 1 {
+        true => step(decoded, 4).max(of(4) + of(CHANNELS)),
+        false => step(decoded, channels),
+    };
+    let turning = if turned { decoded.saturating_mul(2) } else { decoded };
+    decoded.saturating_add(planes).max(turning).max(converting)
+}
+
+/// The picture in the channels that are asked for.
+fn converted(image: DynamicImage, options: &DecodeOptions) -> Result<Picture> {
+    let (color, channels) = (image.color(), options.channels);
     let (width, height) = (image.width() as usize, image.height() as usize);
     let pixels = match (channels, color.has_alpha()) {
         (2, _) => image.into_luma_alpha8().into_raw(),
@@ -141,19 +223,21 @@ pub fn decode_stored(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, 
         (_, true) => {
             let rgba = Picture::with_channels(width, height, 4, image.into_rgba8().into_raw())?;
             let rgb = rgba.to_rgb(options.background);
+            drop(rgba);
             if channels == CHANNELS {
-                return Ok((rgb, stored));
+                return Ok(rgb);
             }
             rgb.pixels().as_chunks().0.iter().copied().map(grey).collect()
         }
     };
-    Ok((Picture::with_channels(width, height, channels, pixels)?, stored))
+    Picture::with_channels(width, height, channels, pixels)
 }
 
 fn too_large(size: Option<(u32, u32)>, options: &DecodeOptions) -> Error {
     let size = size.map_or("is".to_string(), |(width, height)| format!("of {width}x{height} is"));
     Error::data(format!(
-        "the picture {size} too large; at most {} pixels a side and {} bytes decoded are read",
+        "the picture {size} too large; at most {} pixels a side are read, and {} bytes held at \
+         once",
         options.max_side, options.max_bytes
     ))
 }
@@ -168,24 +252,5 @@ fn name(format: ImageFormat) -> &'static str {
         ImageFormat::Bmp => "BMP",
         ImageFormat::Avif => "AVIF",
         other => other.to_mime_type(),
-    }
-}
-
-/// The decoder fills what is missing of a JPEG with grey and says nothing; so the end of the last scan is looked for.
-/// Inside a scan neither marker can occur, because a data byte of FF is followed by 00.
-fn jpeg_has_its_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    last(0xD9) > last(0xDA)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thumbnail_inside_a_jpeg_does_not_count_as_its_end() {
-        let thumbnail_then_scan = [0xFF, 0xDA, 1, 0xFF, 0xD9, 0xFF, 0xDA, 1, 2];
-        assert!(!jpeg_has_its_end(&thumbnail_then_scan));
-        assert!(jpeg_has_its_end(&[&thumbnail_then_scan[..], &[0xFF, 0xD9]].concat()));
     }
 }

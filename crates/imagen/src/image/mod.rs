@@ -1,7 +1,8 @@
 //! Pictures: bytes for files and people, floating-point values in [-1, 1] for networks, and the ways between.
 //!
 //! [`Picture`] is 8-bit, of 1 to 4 channels (grey, grey and alpha, RGB, RGBA; RGB where nothing is said), [`FloatPicture`]
-//! is `[h, w, c]` in [-1, 1] (Imagen, section 2: the networks see pixels, no latents). [`decode`] reads PNG, JPEG and WebP under limits that hold before a pixel is allocated, [`resize`] is
+//! is `[h, w, c]` in [-1, 1] (Imagen, section 2: the networks see pixels, no latents). [`decode`] reads PNG, JPEG,
+//! WebP, GIF and BMP under limits that hold before a pixel is allocated, [`resize`] is
 //! separable and antialiased, [`png`] writes and reads PNG with its text, [`export`] writes JPEG and WebP.
 //!
 //! Colour profiles are not applied (bytes are taken as sRGB) and nothing here knows a tensor or a data set.

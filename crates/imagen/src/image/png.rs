@@ -10,13 +10,17 @@ use std::fs::File;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use super::decode::{Chunk, SIGNATURE, chunks, push};
 use super::{DecodeOptions, Picture};
 use crate::error::{Context, Error, Result};
+use crate::input;
 
 /// Keyword of the text that web UIs and galleries read.
 const PARAMETERS: &str = "parameters";
 /// Keyword of our JSON document.
 const IMAGEN: &str = "imagen";
+/// The most bytes of a text, unpacked: a thousand times what a record takes.
+const TEXT_LIMIT: usize = 4 << 20;
 
 /// What a PNG file says about its picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,27 +76,71 @@ pub fn write(path: &Path, picture: &Picture, text: &PngText) -> Result<()> {
 /// The text of a PNG file; a keyword that occurs twice counts once, the first time.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Data`] if the bytes are no PNG file, are larger than `options` allow, or end early.
+/// [`crate::ErrorKind::Data`] if the bytes are no PNG file, are more than `options` allow or end early, or a text is
+/// damaged or longer than 4 MiB.
 pub fn read_text(bytes: &[u8], options: &DecodeOptions) -> Result<PngText> {
-    let damaged = |e| Error::data("the PNG file is damaged or incomplete").with_source(e);
-    let limit = usize::try_from(options.max_bytes).unwrap_or(usize::MAX);
-    let decoder = ::png::Decoder::new_with_limits(Cursor::new(bytes), ::png::Limits { bytes: limit });
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    reader.finish().map_err(damaged)?;
-    let info = reader.info();
-    let find = |keyword: &str| {
-        let latin1 = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
-        let unicode = info.utf8_text.iter().find(|chunk| chunk.keyword == keyword);
-        let packed = info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
-        let text = match (unicode, latin1, packed) {
-            (Some(chunk), _, _) => chunk.get_text(),
-            (_, Some(chunk), _) => Ok(chunk.text.clone()),
-            (_, _, Some(chunk)) => chunk.get_text(),
-            _ => return Ok(None),
+    let damaged = |what: &str| Error::data(format!("the PNG file is damaged or incomplete: {what}"));
+    if !bytes.starts_with(SIGNATURE) {
+        return Err(Error::data("the content is no PNG file"));
+    }
+    if bytes.len() as u64 > options.max_bytes {
+        return Err(Error::data(format!(
+            "the PNG file has {} bytes; at most {} are read",
+            bytes.len(),
+            options.max_bytes
+        )));
+    }
+    let mut texts = PngText::default();
+    let mut ended = false;
+    for Chunk { kind, data, intact } in chunks(bytes) {
+        ended |= &kind == b"IEND";
+        if !matches!(&kind, b"tEXt" | b"zTXt" | b"iTXt") {
+            continue;
+        }
+        let keyword = data.split(|&byte| byte == 0).next().unwrap_or_default();
+        let place = match keyword {
+            b"parameters" => &mut texts.parameters,
+            b"imagen" => &mut texts.imagen,
+            _ => continue,
         };
-        text.map(Some).map_err(damaged)
+        if place.is_none() {
+            if !intact {
+                return Err(damaged("its text has another checksum"));
+            }
+            *place = Some(text_of(&kind, data)?);
+        }
+    }
+    if ended { Ok(texts) } else { Err(damaged("it ends early")) }
+}
+
+/// The text of a chunk.
+fn text_of(kind: &[u8; 4], data: &[u8]) -> Result<String> {
+    // A file of this chunk alone: the pixel is never read.
+    let mut alone = SIGNATURE.to_vec();
+    push(&mut alone, b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]);
+    push(&mut alone, kind, data);
+    push(&mut alone, b"IDAT", &[]);
+    let read = || -> Result<String, ::png::DecodingError> {
+        let decoder = ::png::Decoder::new(Cursor::new(&alone));
+        let reader = decoder.read_info()?;
+        let info = reader.info();
+        if let Some(chunk) = info.uncompressed_latin1_text.first() {
+            return Ok(chunk.text.clone());
+        }
+        if let Some(chunk) = info.compressed_latin1_text.first() {
+            let mut chunk = chunk.clone();
+            chunk.decompress_text_with_limit(TEXT_LIMIT)?;
+            return chunk.get_text();
+        }
+        let mut chunk = info.utf8_text.first().cloned().ok_or(::png::DecodingError::LimitsExceeded)?;
+        chunk.decompress_text_with_limit(TEXT_LIMIT)?;
+        chunk.get_text()
     };
-    Ok(PngText { parameters: find(PARAMETERS)?, imagen: find(IMAGEN)? })
+    let refused = || Error::data(format!("the text of the PNG file is damaged or longer than {TEXT_LIMIT} bytes"));
+    match input::guarded(read) {
+        Ok(text) => text.map_err(|e| refused().with_source(e)),
+        Err(said) => Err(refused().with_source(said)),
+    }
 }
 
 fn too_wide(picture: &Picture) -> Error {

@@ -84,12 +84,7 @@ impl Preparation {
     /// # Errors
     /// `Usage` when it cannot be resized.
     pub fn apply(&self, picture: &Picture, side: usize, to: &mut Vec<f32>) -> Result<()> {
-        let picture = picture.to_rgb([255; 3]);
-        let (wide, high) = (picture.width(), picture.height());
-        let short = wide.min(high);
-        // The longer side is cut down to whole pixels, and so is the border.
-        let picture = picture.resize(side * wide / short, side * high / short, Filter::Bicubic)?;
-        let picture = picture.crop((picture.width() - side) / 2, (picture.height() - side) / 2, side, side)?;
+        let picture = picture.to_rgb([255; 3]).middle(side, Filter::Bicubic)?;
         let value =
             |(i, byte): (usize, &u8)| (f32::from(*byte) / 255.0 - self.image_mean[i % 3]) / self.image_std[i % 3];
         to.extend(picture.pixels().iter().enumerate().map(value));

@@ -8,6 +8,8 @@
 //!
 //! No other boundary than clipping the filter at the edge, no gamma, no nearest neighbour.
 
+use std::ops::Range;
+
 use super::{FloatPicture, Picture};
 use crate::error::{Error, Result};
 
@@ -84,6 +86,35 @@ fn for_each_opacity(pixels: &mut [u8], channels: usize, f: impl Fn(u8, u8) -> u8
     }
 }
 
+impl Picture {
+    /// The middle square of `side` pixels of the picture whose shorter side is resized to `side` (the longer one is cut down to
+    /// whole pixels, and so is the border, as torchvision does). Only what is in the square is computed.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if the side is 0, or the picture has opacity, which [`Self::to_rgb`] takes away.
+    pub fn middle(&self, side: usize, filter: Filter) -> Result<Self> {
+        let channels = self.channels;
+        if channels % 2 == 0 {
+            return Err(Error::usage("the middle of a picture with opacity is not cut out; put it on a colour first"));
+        }
+        let short = self.width.min(self.height);
+        let taps = |from: usize| {
+            let whole = side * from / short;
+            Taps::part(from, whole, (whole - side) / 2..(whole - side) / 2 + side, filter)
+        };
+        let (columns, rows) = (taps(self.width)?, taps(self.height)?);
+        // What no row of the square sees is not resampled either.
+        let seen =
+            rows.first[0]..rows.first.iter().zip(&rows.weights).map(|(first, w)| first + w.len()).max().unwrap_or(0);
+        let line = self.width * channels;
+        let rows = Taps { first: rows.first.iter().map(|first| first - seen.start).collect(), weights: rows.weights };
+        let pixels = &self.pixels[seen.start * line..seen.end * line];
+        let pixels = along_rows(pixels, seen.len(), self.width, channels, &columns);
+        let pixels = along_columns(&pixels, side, channels, &rows);
+        Picture::with_channels(side, side, channels, pixels)
+    }
+}
+
 impl FloatPicture {
     /// The picture at another size; a bicubic filter may leave the range of the input.
     ///
@@ -105,15 +136,20 @@ struct Taps {
 
 impl Taps {
     fn new(from: usize, to: usize, filter: Filter) -> Result<Self> {
-        if to == 0 {
+        Self::part(from, to, 0..to, filter)
+    }
+
+    /// Those of the samples `wanted` alone.
+    fn part(from: usize, to: usize, wanted: Range<usize>, filter: Filter) -> Result<Self> {
+        if to == 0 || wanted.is_empty() {
             return Err(Error::usage("a picture cannot be resized to a side of 0"));
         }
         let scale = from as f64 / to as f64;
         // Enlarging interpolates between neighbours; reducing widens the filter to cover all that is merged.
         let stretch = scale.max(1.0);
         let reach = filter.support() * stretch;
-        let mut taps = Taps { first: Vec::with_capacity(to), weights: Vec::with_capacity(to) };
-        for out in 0..to {
+        let mut taps = Taps { first: Vec::with_capacity(wanted.len()), weights: Vec::with_capacity(wanted.len()) };
+        for out in wanted {
             let centre = (out as f64 + 0.5) * scale;
             let first = (centre - reach + 0.5).max(0.0) as usize;
             let last = ((centre + reach + 0.5) as usize).min(from);
@@ -265,6 +301,33 @@ mod tests {
             let mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1)) / 4.0;
             assert!((small.values()[y * 4 + x] - mean).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn the_middle_is_that_of_the_whole_resized_picture_and_costs_no_more_than_it_shows() {
+        let pixels = |n: usize| (0..n).map(|i| (i * 37 + i / 7) as u8).collect();
+        for (width, height, side) in [(9, 5, 4), (5, 9, 4), (40, 13, 16), (7, 7, 7), (3, 50, 20), (64, 48, 8)] {
+            let picture = Picture::new(width, height, pixels(width * height * 3)).unwrap();
+            let short = width.min(height);
+            for filter in FILTERS {
+                // The rows first, as the square is made; where the other order is Pillow's, bytes are rounded elsewhere.
+                let (w, h) = (side * width / short, side * height / short);
+                let whole = picture.resize(w, h, filter).unwrap();
+                let expected = whole.crop((w - side) / 2, (h - side) / 2, side, side).unwrap();
+                let worst = picture
+                    .middle(side, filter)
+                    .unwrap()
+                    .pixels()
+                    .iter()
+                    .zip(expected.pixels())
+                    .map(|(a, b)| a.abs_diff(*b))
+                    .max();
+                assert_eq!(worst, Some(0), "{width}x{height} to {side}");
+            }
+        }
+        let line = Picture::filled(16384, 1, [7]);
+        assert_eq!(line.middle(224, Filter::Bicubic).unwrap(), Picture::filled(224, 224, [7]));
+        assert!(Picture::filled(4, 4, [0; 4]).middle(2, Filter::Area).is_err());
     }
 
     #[test]

@@ -65,6 +65,8 @@ struct Opened {
 
 /// The header's entry for the CRC-32 of all bytes behind it, as eight hexadecimal digits.
 const CHECKSUM: &str = "imagen.crc32";
+/// What this library's entries of a header begin with.
+const OWN: &str = "imagen.";
 
 /// One tensor of the headers: `range` is absolute in the file and as long as `dtype` and `shape` demand.
 struct Entry {
@@ -128,13 +130,23 @@ impl Weights {
         Ok(Self { label, files, metadata, entries })
     }
 
-    /// Checks the tensors' bytes against the header's checksum; a file without one passes.
+    /// Checks the tensors' bytes against the header's checksum. A file of another program without one passes; this library
+    /// writes none without.
     ///
     /// # Errors
-    /// `Model` when they differ.
+    /// `Model` when they differ, or a file of this library has lost its checksum.
     pub fn verify(&self) -> Result<()> {
+        let ours = self.metadata.keys().any(|key| key.starts_with(OWN));
         for Opened { label, bytes, checksum, start } in &self.files {
-            let Some(expected) = checksum else { continue };
+            let Some(expected) = checksum else {
+                if ours {
+                    return Err(Error::model(format!(
+                        "{label} has no {CHECKSUM} in its header, as every file of this program has: another program has \
+                         rewritten it, and nothing says whether its tensors are whole; use the file as it was written"
+                    )));
+                }
+                continue;
+            };
             let found = format!("{:08x}", crc32fast::hash(&bytes[*start..]));
             if found != *expected {
                 return Err(Error::model(format!(

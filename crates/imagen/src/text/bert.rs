@@ -6,9 +6,10 @@
 use burn::tensor::{Device, Tensor};
 use tracing::debug_span;
 
+use super::byte_pairs::{self, BYTE_PAIRS};
 use super::frozen::{FrozenEncoder, LanguageModel};
-use super::tokens::Tokens;
-use super::{EncoderFiles, TextOptions, byte_pairs};
+use super::tokens::{Tokens, tokenizer_of};
+use super::{EncoderFiles, TextOptions};
 use crate::error::Result;
 use crate::models::bert::{Bert, BertConfig};
 
@@ -30,7 +31,9 @@ impl FrozenEncoder<Bert> {
             || {
                 let _span = debug_span!("read tokenizer").entered();
                 let tokenizer = match files.get("vocab.json") {
-                    Some(_) if config.model_type == "roberta" => byte_pairs::roberta(&files)?,
+                    Some(_) if config.model_type == "roberta" => {
+                        tokenizer_of(BYTE_PAIRS, || byte_pairs::roberta(&files))?
+                    }
                     _ => super::tokenizer(&files)?,
                 };
                 Tokens::new(tokenizer, options, positions, pad)

@@ -17,6 +17,8 @@ use super::EncoderFiles;
 use super::tokens::broken;
 use crate::error::{Error, Result};
 
+/// The files of such a tokenizer, in errors.
+pub(super) const BYTE_PAIRS: &str = "vocab.json with merges.txt";
 /// What CLIP takes for a word: its marks, English endings, runs of letters, single digits, runs of anything else.
 const CLIP_WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 const CLIP_MARKS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
@@ -48,7 +50,7 @@ fn id(tokenizer: &Tokenizer, mark: &str) -> Result<u32> {
 /// # Errors
 /// `Model` when a file is missing or damaged.
 pub(super) fn clip(files: &EncoderFiles) -> Result<Tokenizer> {
-    let broken = broken("vocab.json with merges.txt");
+    let broken = broken(BYTE_PAIRS);
     let (vocabulary, merges) = tables(files)?;
     let [start, end] = CLIP_MARKS;
     let model = BPE::builder()
@@ -82,7 +84,7 @@ pub(super) fn clip(files: &EncoderFiles) -> Result<Tokenizer> {
 /// # Errors
 /// `Model` when a file is missing or damaged.
 pub(super) fn roberta(files: &EncoderFiles) -> Result<Tokenizer> {
-    let broken = broken("vocab.json with merges.txt");
+    let broken = broken(BYTE_PAIRS);
     let (vocabulary, merges) = tables(files)?;
     let model = BPE::builder().vocab_and_merges(vocabulary, merges).build().map_err(&broken)?;
     let mut tokenizer = Tokenizer::new(model);

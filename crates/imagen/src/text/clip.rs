@@ -8,9 +8,10 @@
 use burn::tensor::{Device, Tensor};
 use tracing::debug_span;
 
+use super::byte_pairs::{self, BYTE_PAIRS};
 use super::frozen::{FrozenEncoder, LanguageModel};
-use super::tokens::Tokens;
-use super::{EncoderFiles, TextOptions, byte_pairs};
+use super::tokens::{Tokens, tokenizer_of};
+use super::{EncoderFiles, TextOptions};
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipText};
 
@@ -28,7 +29,7 @@ impl FrozenEncoder<ClipText> {
         let config = config.text.ok_or_else(|| Error::model("config.json describes no text tower"))?;
         let tokenizer = match files.get("tokenizer.json") {
             Some(_) => super::tokenizer(files)?,
-            None => byte_pairs::clip(files)?,
+            None => tokenizer_of(BYTE_PAIRS, || byte_pairs::clip(files))?,
         };
         let pad = tokenizer.token_to_id("<|endoftext|>").unwrap_or_default();
         let tokens = Tokens::new(tokenizer, options, config.max_position_embeddings, pad)?;

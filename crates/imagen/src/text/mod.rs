@@ -17,6 +17,8 @@ mod sentencepiece;
 mod t5;
 mod tokens;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -171,8 +173,34 @@ pub fn load(files: EncoderFiles, options: &TextOptions, device: &Device) -> Resu
 
 /// The tokenizer of a `tokenizer.json`.
 fn tokenizer(files: &EncoderFiles) -> Result<tokenizers::Tokenizer> {
+    /// The part of the file that may hold tables.
+    #[derive(Deserialize)]
+    struct Tables {
+        normalizer: Option<serde_json::Value>,
+    }
     let name = "tokenizer.json";
-    tokenizers::Tokenizer::from_bytes(&**files.file(name)?).map_err(tokens::broken(name))
+    let bytes: &[u8] = files.file(name)?;
+    // what is no JSON, the tokenizer's own reader refuses
+    if let Ok(Tables { normalizer: Some(normalizer) }) = serde_json::from_slice(bytes) {
+        check_charsmaps(name, &normalizer)?;
+    }
+    tokens::tokenizer_of(name, || tokenizers::Tokenizer::from_bytes(bytes).map_err(tokens::broken(name)))
+}
+
+/// Checks every table of characters in a normalizer.
+fn check_charsmaps(file: &str, value: &serde_json::Value) -> Result<()> {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
+            Value::String(text) if name == "precompiled_charsmap" => {
+                let charsmap = BASE64_STANDARD.decode(text).map_err(|e| tokens::broken(file)(e.into()))?;
+                tokens::check_charsmap(file, &charsmap)
+            }
+            value => check_charsmaps(file, value),
+        }),
+        Value::Array(values) => values.iter().try_for_each(|value| check_charsmaps(file, value)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -206,5 +234,47 @@ mod tests {
         let options: TextOptions = serde_json::from_str(r#"{"padding":"max_length","storage":"bf16"}"#).unwrap();
         assert_eq!(options, TextOptions { max_length: 64, padding: Padding::MaxLength, storage: Storage::Bf16 });
         assert!(serde_json::from_str::<TextOptions>(r#"{"length":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_tokenizer_whose_parts_do_not_fit_is_refused_and_panics_nowhere() {
+        let charsmap = |bytes: &[u8]| {
+            serde_json::json!({ "type": "Sequence", "normalizers": [
+                { "type": "Precompiled", "precompiled_charsmap": BASE64_STANDARD.encode(bytes) }
+            ] })
+        };
+        let template = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "</s>", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "nowhere", "type_id": 0 } }],
+            "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } }
+        });
+        let none = serde_json::Value::Null;
+        let cases = [
+            ("four zero bytes", charsmap(&[0; 4]), none.clone(), false),
+            ("a length of 4 GiB", charsmap(&[255; 4]), none.clone(), false),
+            (
+                "no base64",
+                serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "?" }),
+                none.clone(),
+                false,
+            ),
+            ("a mark that is nowhere", none.clone(), template, false),
+            ("nothing", none.clone(), none, true),
+        ];
+        for (what, normalizer, processor, usable) in cases {
+            let json = serde_json::json!({
+                "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+                "pre_tokenizer": null, "post_processor": processor, "decoder": null,
+                "model": { "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["</s>", 0.0], ["a", -1.0]] }
+            });
+            let files = EncoderFiles::new("t5", [("tokenizer.json", json.to_string().into_bytes().into())]);
+            let tokens =
+                tokenizer(&files).and_then(|tokenizer| tokens::Tokens::new(tokenizer, &TextOptions::default(), 512, 0));
+            match tokens.and_then(|tokens| tokens.ids("a")) {
+                Ok(_) => assert!(usable, "{what}"),
+                Err(error) => assert!(!usable && error.kind() == ErrorKind::Model, "{what}: {error:#}"),
+            }
+        }
     }
 }

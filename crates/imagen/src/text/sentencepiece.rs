@@ -15,11 +15,12 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::tokens::broken;
+use super::tokens::{broken, check_charsmap, tokenizer_of};
 use crate::error::{Error, Result};
 
 /// T5's sentinels `<extra_id_0>` to `<extra_id_99>`, whose ids run down.
 const SENTINELS: usize = 100;
+const FILE: &str = "spiece.model";
 /// T5's mark at the end.
 const END: &str = "</s>";
 
@@ -68,6 +69,10 @@ const USER_DEFINED: i32 = 4;
 /// # Errors
 /// `Model` when it is damaged or not a unigram model.
 pub(super) fn t5_tokenizer(bytes: &[u8]) -> Result<Tokenizer> {
+    tokenizer_of(FILE, || read(bytes))
+}
+
+fn read(bytes: &[u8]) -> Result<Tokenizer> {
     let refuse = |why: &str| Error::model(format!("spiece.model {why}"));
     let model = Model::decode(bytes).map_err(|e| refuse("is not a SentencePiece model").with_source(e))?;
     let trainer = model.trainer.unwrap_or_default();
@@ -95,9 +100,10 @@ pub(super) fn t5_tokenizer(bytes: &[u8]) -> Result<Tokenizer> {
         marks.push(AddedToken::from(sentinel.clone(), true).normalized(false));
         vocabulary.push((sentinel, 0.0));
     }
-    let broken = broken("spiece.model");
+    let broken = broken(FILE);
     let mut tokenizer = Tokenizer::new(Unigram::from(vocabulary, Some(unknown), false).map_err(&broken)?);
     if let Some(charsmap) = model.normalizer.and_then(|n| n.charsmap).filter(|map| !map.is_empty()) {
+        check_charsmap(FILE, &charsmap)?;
         let table = Precompiled::from(&charsmap).map_err(|e| broken(Box::new(e)))?;
         tokenizer.with_normalizer(Some(table)).map_err(&broken)?;
     }
@@ -148,11 +154,23 @@ mod tests {
             (file(&without("<unk>"), 1, &[]), "has no piece for what is unknown"),
             (file(&without("</s>"), 1, &[]), "has no </s>"),
             (file(&endless, 1, &[]), "a score that is not finite"),
-            (file(&PIECES, 1, &[7]), "is not a usable tokenizer"),
+            (file(&PIECES, 1, &[7]), "its table of characters is cut"),
+            (file(&PIECES, 1, &[0; 4]), "its table of characters is empty"),
+            (file(&PIECES, 1, &[255; 4]), "claims to be longer than it is"),
+            (file(&PIECES, 1, &[8, 0, 0, 0, 1, 2, 3, 4]), "claims to be longer than it is"),
         ] {
             let error = t5_tokenizer(&bytes).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Model);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
+    }
+    #[test]
+    fn a_table_that_leads_out_of_bounds_is_an_error_of_the_caption_and_no_panic() {
+        // a trie of one unit, whose every way leads far away
+        let tokenizer = t5_tokenizer(&file(&PIECES, 1, &[4, 0, 0, 0, 255, 255, 255, 127]));
+        let options = crate::text::TextOptions::default();
+        let tokens = tokenizer.and_then(|tokenizer| crate::text::tokens::Tokens::new(tokenizer, &options, 512, 0));
+        let error = tokens.and_then(|tokens| tokens.ids("a caf\u{E9}").map(|_| ())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Model, "{error:#}");
     }
 }

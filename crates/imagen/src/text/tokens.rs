@@ -8,6 +8,7 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::{Padding, TextEmbedding, TextOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::input;
 
 /// What tokenizers call the token for what is unknown.
 const UNKNOWN: [&str; 2] = ["[UNK]", "<unk>"];
@@ -37,6 +38,32 @@ pub(super) fn broken(file: &str) -> impl Fn(tokenizers::Error) -> Error + '_ {
     move |e| Error::model(format!("{file} is not a usable tokenizer")).with_source(e)
 }
 
+/// The tokens of a caption. A table that sends the tokenizer out of bounds makes it panic only when a character leads there.
+fn encode(tokenizer: &Tokenizer, caption: &str) -> Result<Encoding> {
+    let unreadable = || Error::model(format!("the tokenizer cannot read the caption {caption:?}"));
+    match input::guarded(|| tokenizer.encode(caption, true)) {
+        Ok(encoding) => encoding.map_err(|e| unreadable().with_source(e)),
+        Err(said) => Err(unreadable().with_source(said)),
+    }
+}
+
+/// A tokenizer that `read` makes of `file`, whose parser may panic.
+pub(super) fn tokenizer_of(file: &str, read: impl FnOnce() -> Result<Tokenizer>) -> Result<Tokenizer> {
+    input::guarded(read).unwrap_or_else(|said| Err(broken(file)(said.into())))
+}
+
+/// Checks a table that normalises characters, as SentencePiece compiles it, before its parser believes it: a trie of 32-bit
+/// units behind its length in bytes, then texts.
+pub(super) fn check_charsmap(file: &str, charsmap: &[u8]) -> Result<()> {
+    let refuse = |why: &str| Error::model(format!("{file} is not a usable tokenizer: its table of characters {why}"));
+    let (length, rest) = charsmap.split_first_chunk::<4>().ok_or_else(|| refuse("is cut"))?;
+    match u32::from_le_bytes(*length) as usize {
+        0 => Err(refuse("is empty")),
+        length if length % 4 != 0 || length > rest.len() => Err(refuse("claims to be longer than it is")),
+        _ => Ok(()),
+    }
+}
+
 impl Tokens {
     /// The tokenizer, cutting at `options.max_length`; the network reads at most `positions`.
     ///
@@ -47,7 +74,7 @@ impl Tokens {
         let broken = broken("the text encoder's tokenizer");
         let max_length = options.max_length;
         tokenizer.with_padding(None).with_truncation(None).map_err(&broken)?;
-        let marks = tokenizer.encode("", true).map_err(&broken)?.len();
+        let marks = encode(&tokenizer, "")?.len();
         if max_length <= marks || max_length > positions {
             return Err(Error::usage(format!(
                 "max_length is {max_length}; this text encoder takes {} (its {marks} marks and one token) to {positions}",
@@ -66,8 +93,7 @@ impl Tokens {
 
     /// The tokens of a caption.
     pub(super) fn encode(&self, caption: &str) -> Result<Encoding> {
-        let encoding = self.tokenizer.encode(caption, true);
-        encoding.map_err(|e| Error::model(format!("the tokenizer cannot read the caption {caption:?}")).with_source(e))
+        encode(&self.tokenizer, caption)
     }
 
     /// The token ids of a caption.

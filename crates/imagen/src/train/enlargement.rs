@@ -130,7 +130,7 @@ pub fn measure_enlargement(
     let file = StageFile::open(&folder.join(format!("{}.safetensors", recipe.stage.stage)))?;
     let (stage, step) = (file.build(device)?, file.record.step);
     let encoder = text::load(text, &TextOptions::default(), device)?;
-    let source = Source::open(&recipe.data.folder)?;
+    let source = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad)?;
     measure(folder, &recipe, &stage, step, count, encoder.as_ref(), &source, observe)
 }
 

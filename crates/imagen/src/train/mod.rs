@@ -191,7 +191,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let checkpoints = Checkpoints::new(&run.folder, config.keep_last);
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
     let mut state = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
-    let pictures = Source::open(&recipe.data.folder)?;
+    let pictures = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad)?;
     // what reads captions before the first step is heard at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };

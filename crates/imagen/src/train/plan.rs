@@ -42,7 +42,7 @@ impl Plan {
     /// # Errors
     /// `Data` where the recipe contradicts itself.
     pub fn of(recipe: &Recipe) -> Result<Self> {
-        Self::with(recipe, Source::open(&recipe.data.folder).ok().as_ref())
+        Self::with(recipe, Source::open_allowing(&recipe.data.folder, recipe.data.max_bad).ok().as_ref())
     }
 
     /// The plan of a recipe for this set.

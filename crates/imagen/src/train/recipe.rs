@@ -15,6 +15,7 @@ use crate::cascade::StageConfig;
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
 use crate::error::{Context, Error, Result};
+use crate::input;
 use crate::models::weights::write_atomically;
 
 /// A training recipe for one stage.
@@ -62,6 +63,9 @@ pub struct DataConfig {
     #[serde(default = "default_cache")]
     pub cache_mib: usize,
 }
+
+/// The most bytes of a recipe.
+const MAX_BYTES: u64 = 1 << 20;
 
 fn default_max_bad() -> f64 {
     Deal::default().max_bad
@@ -214,8 +218,9 @@ impl Recipe {
     /// # Errors
     /// Those of [`Self::read`]; `Usage` where an assignment cannot be read or names a key that there is not.
     pub fn read_with<S: AsRef<str>>(path: &Path, assignments: &[S]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the recipe", path, e))?;
-        Self::parse_with(&text, assignments).context(|| format!("recipe {}", path.display()))
+        let bytes = input::read(path, MAX_BYTES)?;
+        let parse = || Self::parse_with(&input::text(&bytes)?.text, assignments);
+        parse().context(|| format!("recipe {}", path.display()))
     }
 
     /// Parses and validates a recipe.

@@ -2,6 +2,7 @@
 
 mod deals;
 mod sources;
+mod unusable;
 mod world;
 
 use std::collections::BTreeSet;
@@ -94,7 +95,7 @@ fn an_unusable_folder_is_one_clear_error() {
     let cases: [(&str, &[&str], &str, &str); 8] = [
         ("nothing at all", &[], "", "holds no picture"),
         ("captions without pictures", &[], &good, "1 captions but no picture"),
-        ("most pictures missing", &["a.png"], &(good.clone() + &line("b.png", ",\"text\":\"y\"")), "1 of 2 captions"),
+        ("most pictures missing", &["a.png"], &(good.clone() + &line("b.png", ",\"text\":\"y\"")), "1 of 2 entries"),
         ("no line has text", &["a.png"], &line("a.png", ""), "none of the 1 pictures"),
         ("a broken line", &["a.png"], &(good.clone() + "{nonsense"), "line 2"),
         ("a path that leaves the folder", &["a.png"], &line("../a.png", ",\"text\":\"x\""), "leaves the folder"),
@@ -107,7 +108,7 @@ fn an_unusable_folder_is_one_clear_error() {
         if !metadata.is_empty() {
             text(folder.path(), "metadata.jsonl", metadata);
         }
-        let error = Source::open(folder.path()).expect_err(what);
+        let error = Source::open_allowing(folder.path(), 0.0).expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Data, "{what}");
         assert!(format!("{error:#}").contains(expected), "{what}: {error:#}");
     }

@@ -7,20 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules that it may use.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("error", &[]),
     ("rng", &[]),
-    ("image", &["error"]),
+    ("input", &["error"]),
+    ("image", &["input", "error"]),
     ("diffusion", &["rng", "error"]),
     ("nn", &["rng", "error"]),
-    ("models", &["nn", "error"]),
-    ("text", &["models", "nn", "error"]),
-    ("data", &["image", "rng", "error"]),
-    ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "error"]),
+    ("models", &["nn", "input", "error"]),
+    ("text", &["models", "nn", "input", "error"]),
+    ("data", &["image", "rng", "input", "error"]),
+    ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "input", "error"]),
     // image: a run draws grids of samples
-    ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "error"]),
+    ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "input", "error"]),
     // rng: which pictures share a block; models: safetensors
-    ("eval", &["models", "text", "image", "rng", "error"]),
+    ("eval", &["models", "text", "image", "rng", "input", "error"]),
 ];
 
 /// What the crate's root re-exports from `error`.

@@ -90,10 +90,10 @@ fn the_format_is_told_by_content_and_other_formats_are_refused_by_name() {
     std::fs::write(&path, encoded(&landmark(8, 8).into(), ImageFormat::Png)).unwrap();
     assert_eq!(decode::open(&path, &options()).unwrap().pixel(7, 7), [0, 0, 255]);
 
-    std::fs::write(&path, b"GIF89a\x01\x00\x01\x00").unwrap();
+    std::fs::write(&path, b"II*\0\x08\0\0\0").unwrap();
     let error = decode::open(&path, &options()).unwrap_err();
     let message = format!("{error:#}");
-    assert!(message.contains("a GIF file is not read") && message.contains("really-a-png.jpg"), "{message}");
+    assert!(message.contains("a TIFF file is not read") && message.contains("really-a-png.jpg"), "{message}");
 
     std::fs::write(&path, "a red apple").unwrap();
     assert!(format!("{:#}", decode::open(&path, &options()).unwrap_err()).contains("no picture"));
@@ -162,15 +162,10 @@ fn other_forms_of_the_formats_show_their_colours() {
 #[test]
 fn formats_that_are_not_read_are_refused_by_name() {
     let avif = golden("picture.avif");
-    let cases = [
-        ("GIF", &b"GIF89a\x01\x00\x01\x00"[..]),
-        ("TIFF", b"II*\0\x08\0\0\0"),
-        ("BMP", b"BM\x3A\0\0\0\0\0\0\0"),
-        ("AVIF", &avif),
-    ];
+    let cases = [("TIFF", &b"II*\0\x08\0\0\0"[..]), ("AVIF", &avif)];
     for (name, bytes) in cases {
         let message = format!("{:#}", decode::decode(bytes, &options()).expect_err(name));
-        assert!(message.contains(&format!("a {name} file is not read; expected PNG, JPEG or WebP")), "{message}");
+        assert!(message.contains(&format!("a {name} file is not read; expected {}", decode::FORMATS)), "{message}");
     }
 }
 
@@ -331,5 +326,222 @@ fn unicode_text_is_an_international_chunk_and_latin_text_a_plain_one() {
         let text = PngText { parameters: Some(text.into()), imagen: None };
         let bytes = png::encode(&picture, &text).unwrap();
         assert!(bytes.windows(4).any(|window| window == chunk), "{text:?}");
+    }
+}
+
+/// A JPEG file of 8-pixel blocks that differ, in as many rounds as asked for.
+fn photograph(width: u32, height: u32) -> Vec<u8> {
+    let picture =
+        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 37 + y * 11) as u8, (y * 53) as u8, (x * y) as u8]));
+    encoded(&picture.into(), ImageFormat::Jpeg)
+}
+
+/// Where the entropy-coded data of a file's last scan begin.
+fn last_scan(jpeg: &[u8]) -> usize {
+    jpeg.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap()
+}
+
+#[test]
+fn what_phones_append_to_a_photograph_is_not_looked_at() {
+    let jpeg = photograph(96, 64);
+    let expected = decode::decode(&jpeg, &options()).unwrap();
+    let second = photograph(32, 32);
+    let video = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42 \xFF\xDA \xFF\xD9 \xFF\xDA\0\0".to_vec();
+    let without_mark = jpeg[..jpeg.len() - 2].to_vec();
+    let cases = [
+        ("a video", [jpeg.clone(), video.clone()].concat()),
+        ("a second picture that is cut", [jpeg.clone(), second[..300].to_vec()].concat()),
+        ("notes", [&jpeg[..], b"\nSEFH\0\0 uploaded by a gallery"].concat()),
+        ("notes and no end mark", [&without_mark[..], b"\0\0\x01\x0aImage_UTC_Data SEFT"].concat()),
+        ("a video and no end mark", [without_mark.clone(), video].concat()),
+        ("no end mark", without_mark),
+        ("fill bytes before a marker", [&jpeg[..2], &[0xFF; 5], &jpeg[2..]].concat()),
+    ];
+    let mut failures = Vec::new();
+    for (what, bytes) in cases {
+        match decode::decode(&bytes, &options()) {
+            Ok(picture) if picture == expected => {}
+            Ok(_) => failures.push(format!("{what}: another picture")),
+            Err(error) => failures.push(format!("{what}: {error:#}")),
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn half_a_photograph_is_refused_whether_or_not_it_has_an_end_mark() {
+    for (form, jpeg) in [("sequential", photograph(96, 64)), ("progressive", golden("progressive.jpg"))] {
+        let data = last_scan(&jpeg);
+        for part in [data + 14, (data + jpeg.len()) / 2, jpeg.len() - 8] {
+            for end in [&b""[..], b"\xFF\xD9", b"\xFF\xD9 and more \xFF\xD9"] {
+                let bytes = [&jpeg[..part], end].concat();
+                let message = format!("{:#}", decode::decode(&bytes, &options()).expect_err(form));
+                assert!(message.contains("ends in the middle of the picture"), "{form} {part}: {message}");
+            }
+        }
+    }
+    let message = format!("{:#}", decode::decode(&photograph(64, 640)[..2000], &options()).unwrap_err());
+    assert!(message.contains("in row") && message.contains("of 640"), "{message}");
+}
+
+/// A PNG file of these chunks.
+fn png_of(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, data) in chunks {
+        bytes.extend((data.len() as u32).to_be_bytes());
+        let from = bytes.len();
+        bytes.extend(*kind);
+        bytes.extend(*data);
+        let checksum = crc32fast::hash(&bytes[from..]);
+        bytes.extend(checksum.to_be_bytes());
+    }
+    bytes
+}
+
+/// The chunks of a PNG file.
+fn parts_of(png: &[u8]) -> Vec<([u8; 4], Vec<u8>)> {
+    let mut parts = Vec::new();
+    let mut rest = &png[8..];
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        parts.push((tail[..4].try_into().unwrap(), tail[4..4 + length].to_vec()));
+        rest = &tail[8 + length..];
+    }
+    parts
+}
+
+#[test]
+fn damage_that_leaves_a_png_s_pixels_alone_costs_nothing() {
+    let picture = Picture::new(5, 3, (0..45).map(|i| i * 5).collect()).unwrap();
+    let whole = png::encode(&picture, &PngText::default()).unwrap();
+    let parts = parts_of(&whole);
+    let with = |before: usize, new: &[(&[u8; 4], &[u8])]| {
+        let mut chunks: Vec<(&[u8; 4], &[u8])> = parts.iter().map(|(kind, data)| (kind, &data[..])).collect();
+        chunks.splice(before..before, new.iter().copied());
+        png_of(&chunks)
+    };
+    let mut broken_text = with(1, &[(b"tEXt", b"Comment\0hello")]);
+    let at = broken_text.windows(5).position(|window| window == b"hello").unwrap();
+    broken_text[at] ^= 1;
+    let mut broken_crc = whole.clone();
+    let at = whole.windows(4).position(|window| window == b"IEND").unwrap() - 5;
+    broken_crc[at] ^= 1;
+    let cases = [
+        ("a text with another checksum", broken_text),
+        ("pixels whose chunk has another checksum, but not they", broken_crc),
+        ("a chunk that nobody knows", with(1, &[(b"ABCD", b"x")])),
+        ("two palettes that are not used", with(1, &[(b"PLTE", &[0; 6]), (b"PLTE", &[0; 7])])),
+        ("a profile that is none", with(1, &[(b"iCCP", b"icc\0\0no zlib stream")])),
+        ("something before the header", with(0, &[(b"CgBI", b"\0\0\0\0")])),
+        ("no end mark", whole[..whole.len() - 12].to_vec()),
+        ("something behind the end mark", [&whole[..], b"more"].concat()),
+    ];
+    let mut failures = Vec::new();
+    for (what, bytes) in cases {
+        match decode::decode(&bytes, &options()) {
+            Ok(decoded) if decoded == picture => {}
+            Ok(_) => failures.push(format!("{what}: another picture")),
+            Err(error) => failures.push(format!("{what}: {error:#}")),
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    let mut both = whole.clone();
+    let at = whole.windows(4).position(|window| window == b"IEND").unwrap() - 9;
+    both[at] ^= 1;
+    let message = format!("{:#}", decode::decode(&both, &options()).unwrap_err());
+    assert!(message.contains("neither checksum"), "{message}");
+}
+
+#[test]
+fn a_palette_of_any_length_is_read_or_refused() {
+    let palette_of = |bytes: &[u8]| {
+        let header = [&2u32.to_be_bytes()[..], &1u32.to_be_bytes(), &[8, 3, 0, 0, 0]].concat();
+        let grey = png::encode(&Picture::with_channels(2, 1, 1, vec![0, 0]).unwrap(), &PngText::default()).unwrap();
+        let pixels = parts_of(&grey).into_iter().find(|(kind, _)| kind == b"IDAT").unwrap().1;
+        png_of(&[(b"IHDR", &header), (b"PLTE", bytes), (b"tRNS", &[255; 300]), (b"IDAT", &pixels), (b"IEND", b"")])
+    };
+    for length in [1, 2, 3, 4, 5, 6, 7, 767, 768, 769, 3000] {
+        match decode::decode(&palette_of(&vec![9; length]), &options()) {
+            Ok(picture) => assert!(length >= 3 && picture.pixels() == [9; 6], "{length}"),
+            Err(error) => assert!(length < 3 && error.kind() == ErrorKind::Data, "{length}: {error:#}"),
+        }
+    }
+}
+
+#[test]
+fn what_decoding_holds_at_once_is_counted_before_it_is_allocated() {
+    // 4096x4096: 16 MiB grey, 48 MiB more as RGB
+    let grey = Picture::with_channels(4096, 4096, 1, vec![7; 1 << 24]).unwrap();
+    let bytes = png::encode(&grey, &PngText::default()).unwrap();
+    for (channels, mebibytes) in [(1, 16), (2, 48), (3, 64), (4, 80)] {
+        let enough = DecodeOptions { channels, max_bytes: mebibytes << 20, ..options() };
+        assert!(decode::decode(&bytes, &enough).is_ok(), "{channels}");
+        let less = DecodeOptions { max_bytes: (mebibytes << 20) - 1, ..enough };
+        let message = format!("{:#}", decode::decode(&bytes, &less).unwrap_err());
+        assert!(message.contains("of 4096x4096 is too large"), "{channels}: {message}");
+    }
+    // a frame of 16384x16384 that comes in rounds: its coefficients alone would take gigabytes
+    let mut bomb = golden("progressive.jpg");
+    let frame = bomb.windows(2).position(|pair| pair == [0xFF, 0xC2]).unwrap();
+    bomb[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
+    let message = format!("{:#}", decode::decode(&bomb, &options()).unwrap_err());
+    assert!(message.contains("of 16384x16384 is too large"), "{message}");
+}
+
+#[test]
+fn a_text_that_unpacks_to_more_than_any_record_is_refused() {
+    let packed = |text: &[u8]| {
+        // stored blocks between zlib's header and checksum
+        let mut zlib = vec![0x78, 1];
+        let blocks = text.chunks(65535);
+        let last = blocks.len() - 1;
+        for (i, block) in blocks.enumerate() {
+            zlib.push(u8::from(i == last));
+            zlib.extend((block.len() as u16).to_le_bytes());
+            zlib.extend((!(block.len() as u16)).to_le_bytes());
+            zlib.extend(block);
+        }
+        let (mut a, mut b) = (1u32, 0u32);
+        for &byte in text {
+            a = (a + u32::from(byte)) % 65521;
+            b = (b + a) % 65521;
+        }
+        zlib.extend((b << 16 | a).to_be_bytes());
+        let picture = png::encode(&Picture::filled(1, 1, [0; 3]), &PngText::default()).unwrap();
+        let parts = parts_of(&picture);
+        let text = [b"imagen\0\0", &zlib[..]].concat();
+        let mut chunks: Vec<(&[u8; 4], &[u8])> = parts.iter().map(|(kind, data)| (kind, &data[..])).collect();
+        chunks.insert(1, (b"zTXt", &text));
+        png_of(&chunks)
+    };
+    let read = |text: &[u8]| png::read_text(&packed(text), &options());
+    assert_eq!(read(b"{\"v\":1}").unwrap().imagen.as_deref(), Some("{\"v\":1}"));
+    let message = format!("{:#}", read(&vec![b' '; 5 << 20]).unwrap_err());
+    assert!(message.contains("longer than 4194304 bytes"), "{message}");
+    // nor does it keep the picture from being read
+    assert!(decode::decode(&packed(&vec![b' '; 5 << 20]), &options()).is_ok());
+}
+
+#[test]
+fn pictures_are_read_from_files_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = decode::open(folder.path(), &options()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Data && format!("{error:#}").contains("is a folder"), "{error:#}");
+    #[cfg(unix)]
+    {
+        let pipe = folder.path().join("pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for read in [decode::open(&pipe, &options()).map(|_| ()), decode::size(&pipe).map(|_| ())] {
+            let message = format!("{:#}", read.unwrap_err());
+            assert!(message.contains("a pipe, a socket or a device"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn gif_and_bmp_are_read() {
+    for format in [ImageFormat::Gif, ImageFormat::Bmp] {
+        let picture = decode::decode(&encoded(&landmark(8, 8).into(), format), &options()).unwrap();
+        assert!(close(picture.pixel(7, 7), [0, 0, 255], 8), "{format:?}");
     }
 }

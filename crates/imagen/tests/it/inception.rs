@@ -63,8 +63,12 @@ struct Golden(Vec<u8>);
 
 impl Golden {
     fn open() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/inception/inception.safetensors");
-        Self(std::fs::read(path).unwrap())
+        Self::named("inception")
+    }
+
+    fn named(name: &str) -> Self {
+        let path = format!("tests/golden/inception/{name}.safetensors");
+        Self(std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap())
     }
 
     /// Shape and bytes of a tensor.
@@ -139,6 +143,30 @@ fn the_distances_are_those_of_pytorch_fid_and_torch_fidelity() {
         assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{name}: {found}, expected {expected}");
     }
     assert!(0.1 < shares.recall.rate && shares.recall.rate < 0.95, "the sets tell a right measure from a wrong one");
+}
+
+#[test]
+fn the_middles_of_pictures_are_those_that_pytorch_fid_is_given_by_custom() {
+    let (golden, cropped) = (Golden::open(), Golden::named("cropped"));
+    let extractor = extractor(&weights(), InceptionResize::Original).cropped(256);
+    assert!(extractor.protocol().resize.starts_with("middle 256x256, Pillow's bicubic; original: "));
+    let pictures: Vec<Picture> = (0..3).map(|n| golden.picture(&format!("picture.{n}"))).collect();
+    for (n, found) in features(&extractor, &pictures).chunks_exact(Inception::DIM).enumerate() {
+        let expected = cropped.numbers(&format!("cropped.{n}"));
+        let square = |x: f64| x * x;
+        let difference: f64 = found.iter().zip(&expected).map(|(x, y)| square(f64::from(x - y))).sum();
+        let error = (difference / expected.iter().map(|y| square(f64::from(*y))).sum::<f64>()).sqrt();
+        println!("picture {n}: relative error {error:.1e}");
+        assert!(error <= 1e-5, "picture {n}: relative error {error:e}");
+    }
+    let [a, b] = ["set.a", "set.b"].map(|name| features(&extractor, &golden.set(name)));
+    let statistics = |rows: &[f32]| Statistics::of_rows(rows, Inception::DIM).unwrap();
+    let (found, expected) = (frechet_distance(&statistics(&a), &statistics(&b)).unwrap(), cropped.number("frechet"));
+    assert!((found - expected).abs() <= 1e-3 * expected, "{found}, expected {expected}");
+    assert!(
+        (found - golden.number("frechet")).abs() > 0.01 * expected,
+        "it is another distance than of whole pictures"
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::{Value, json};
 
-use imagen::data::{Source, Split, Survey};
+use imagen::data::{Source, Split, Survey, allowed};
+use imagen::error::shown;
+use imagen::image::decode::FORMATS;
 use imagen::text::TextEncoder;
 
 use super::{Looked, Spread, token_counts};
@@ -16,8 +18,9 @@ const SHOWN: usize = 5;
 
 /// Look at every picture and caption of a set
 ///
-/// Names what is damaged, too small, missing, without caption or there twice. Exits with code 3 where more entries than
-/// --max-bad allows cannot be used: pictures that cannot be read or are too small, captions without a picture.
+/// Names what is damaged, too small, missing, without caption or there twice, and every file that is passed over. Exits with
+/// code 3 where more entries than --max-bad allows cannot be used: pictures that cannot be read or are too small, captions
+/// without a picture, texts, lines and shards that cannot be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = super::LAYOUTS)]
 pub(super) struct Check {
@@ -26,7 +29,7 @@ pub(super) struct Check {
     /// The least length of a picture's shorter side; a recipe's data.min_side
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     min_side: usize,
-    /// The largest part of the entries that may be unusable, e.g. 0.01; a recipe's data.max_bad
+    /// The largest part of the entries that may be unusable, e.g. 0.01; a recipe's data.max_bad. Above 0, one is forgiven
     #[arg(long, value_name = "PART", default_value_t = 0.0, value_parser = part)]
     max_bad: f64,
 }
@@ -43,7 +46,7 @@ impl Check {
         let tokens = encoder.as_deref().map(|encoder| Tokens::count(&source, encoder)).transpose()?;
         let report = Report::new(&source, &survey, self.min_side, tokens);
         print_line(if self.looked.json { report.to_json().to_string() } else { report.describe() })?;
-        let (unusable, entries) = (report.unusable(), source.examples().len() + source.odd().missing.len());
+        let (unusable, entries) = (report.unusable(), source.examples().len() + source.odd().unusable());
         let folder = self.looked.folder.display();
         if !report.broken.is_empty() {
             let failure =
@@ -52,9 +55,11 @@ impl Check {
         }
         if report.usable == 0 {
             let failure = Failure::new(Exit::Data, format_args!("no picture of {folder} can be used"));
-            return Err(failure.hint("a set needs PNG, JPEG or WebP pictures, all of them with captions or none"));
+            return Err(
+                failure.hint(format_args!("a set needs pictures ({FORMATS}), all of them with captions or none"))
+            );
         }
-        if unusable as f64 > self.max_bad * entries as f64 {
+        if unusable > allowed(self.max_bad, entries) {
             let failure =
                 Failure::new(Exit::Data, format_args!("{unusable} of {entries} entries of {folder} cannot be used"));
             return Err(failure.hint("mend or remove them, or allow some with --max-bad and a recipe's data.max_bad"));
@@ -98,6 +103,16 @@ struct Report<'a> {
     tokens: Option<Tokens>,
 }
 
+/// Names with reasons, for people.
+fn with_reasons(names: &[(String, String)]) -> Vec<String> {
+    names.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
+}
+
+/// Names with reasons, for programs.
+pub(super) fn named(names: &[(String, String)]) -> Vec<Value> {
+    names.iter().map(|(name, reason)| json!({ "name": name, "reason": reason })).collect()
+}
+
 impl<'a> Report<'a> {
     fn new(source: &'a Source, survey: &'a Survey, min_side: usize, tokens: Option<Tokens>) -> Self {
         let name = |number: usize| source.examples()[number].name.as_str();
@@ -117,7 +132,7 @@ impl<'a> Report<'a> {
     }
 
     fn unusable(&self) -> usize {
-        self.unreadable.len() + self.small.len() + self.source.odd().missing.len()
+        self.unreadable.len() + self.small.len() + self.source.odd().unusable()
     }
 
     fn in_split(&self, split: Split) -> usize {
@@ -125,7 +140,7 @@ impl<'a> Report<'a> {
     }
 
     /// Each kind of trouble with its names.
-    fn troubles(&self) -> [(&'static str, Vec<String>); 8] {
+    fn troubles(&self) -> [(&'static str, Vec<String>); 11] {
         let odd = self.source.odd();
         let small = self.small.iter().map(|(name, width, height)| format!("{name} ({width}x{height})"));
         let cut = self.tokens.iter().flat_map(|tokens| &tokens.cut).cloned();
@@ -133,6 +148,8 @@ impl<'a> Report<'a> {
             ("pictures that cannot be read", self.unreadable.iter().map(|(_, reason)| (*reason).to_owned()).collect()),
             ("pictures that are too small", small.collect()),
             ("captions without a picture", odd.missing.clone()),
+            ("texts or shards that cannot be read", with_reasons(&odd.unusable)),
+            ("texts that are not UTF-8, read as a guess", odd.guessed.clone()),
             ("pictures without a caption", odd.uncaptioned.clone()),
             ("pictures listed more than once", odd.repeated.clone()),
             (
@@ -141,6 +158,7 @@ impl<'a> Report<'a> {
             ),
             ("drawings that cannot be read", self.broken.iter().map(|(_, reason)| reason.clone()).collect()),
             ("captions that are longer than the text encoder reads", cut.collect()),
+            ("files passed over", with_reasons(&odd.passed)),
         ]
     }
 
@@ -173,7 +191,7 @@ impl<'a> Report<'a> {
         }
         for (kind, names) in self.troubles().into_iter().filter(|(_, names)| !names.is_empty()) {
             line(format!("{} {kind}:", names.len()));
-            names.iter().take(SHOWN).for_each(|name| line(format!("  {name}")));
+            names.iter().take(SHOWN).for_each(|name| line(format!("  {}", shown(name))));
             if names.len() > SHOWN {
                 line(format!("  and {} more", names.len() - SHOWN));
             }
@@ -205,6 +223,9 @@ impl<'a> Report<'a> {
             "missing": odd.missing,
             "uncaptioned": odd.uncaptioned,
             "repeated": odd.repeated,
+            "unusable_texts": named(&odd.unusable),
+            "guessed_texts": odd.guessed,
+            "passed_over": named(&odd.passed),
             "copies": copies.collect::<Vec<_>>(),
             "broken_drawings": self.broken.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect::<Vec<_>>(),
         })

@@ -8,7 +8,9 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use imagen::data::{Look, Source, Split, Survey};
+use imagen::error::shown;
 
+use super::check::named;
 use super::{Looked, Spread, token_counts};
 use crate::failure::{Exit, Failure, Result, print_line};
 
@@ -80,6 +82,9 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Resul
     Ok(json!({
         "detected": source.origin(),
         "pictures": looks.len(),
+        "unreadable": survey.looks.len() - looks.len(),
+        "unusable_texts": named(&source.odd().unusable),
+        "passed_over": named(&source.odd().passed),
         "splits": { "train": in_split(Split::Train), "validation": in_split(Split::Validation) },
         "width": spread(&|look| look.width),
         "height": spread(&|look| look.height),
@@ -138,10 +143,21 @@ fn describe(report: &Value) -> String {
     let list = |values: &Value, show: &dyn Fn(&Value) -> String| -> String {
         values.as_array().into_iter().flatten().map(show).collect::<Vec<_>>().join(", ")
     };
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let word = |value: &Value| shown(value.as_str().unwrap_or_default()).into_owned();
     let splits = &report["splits"];
     let readable = &report["pictures"];
     line("pictures", format!("{readable} readable; {} train, {} validation", splits["train"], splits["validation"]));
+    let left_out = [
+        ("unreadable", &report["unreadable"]),
+        ("texts or shards", &report["unusable_texts"]),
+        ("passed over", &report["passed_over"]),
+    ];
+    let count = |value: &Value| value.as_u64().or(value.as_array().map(|list| list.len() as u64)).unwrap_or_default();
+    let left_out: Vec<String> =
+        left_out.iter().filter(|(_, of)| count(of) > 0).map(|(what, of)| format!("{} {what}", count(of))).collect();
+    if !left_out.is_empty() {
+        line("left out", format!("{}; `imagen data check` says why", left_out.join(", ")));
+    }
     line(
         "stored",
         list(&report["stored"], &|form| {

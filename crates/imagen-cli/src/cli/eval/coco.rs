@@ -33,6 +33,8 @@ use crate::progress::Progress;
 /// The paper's guidance weights of table 1: of the base, and of super-resolution.
 const GUIDANCE: [f64; 2] = [1.35, 8.0];
 const MANIFEST: &str = "coco.json";
+/// Side of the middle of the originals that drawn pictures are compared with, as is customary.
+const CROP: usize = 256;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +45,9 @@ Examples:
 
 The paper's protocol is what stands here by default: 30,000 captions of the validation set of 2014
 at random, 256x256, guidance 1.35 for the base and 8.0 for super-resolution, compared with all
-pictures of the validation set; its ablations take 10,000. Stopped with Ctrl-C or killed, the same
+pictures of the validation set; its ablations take 10,000. For Inception the middle of each picture is
+cut out at 256x256 first, as is customary: originals are not square (--crop 0 stretches them, as
+pytorch-fid by itself does). Make a file of the reference's statistics with --crop 256 too. Stopped with Ctrl-C or killed, the same
 command goes on. With --shard each process draws its part, on one machine or on several that share
 the folder; the one that finds every picture there measures. The folder may be measured again at
 any time.";
@@ -250,7 +254,7 @@ impl Coco {
     fn distance(&self, sets: &[Set<'_>; 2], progress: &mut Progress) -> Result<([Summary; 2], Vec<Finding>)> {
         let keep = !self.features.is_inception();
         let stored = sets[1].stored()?;
-        let extractor = self.features.open()?;
+        let extractor = self.features.open_with(CROP)?;
         if let Some(stored) = &stored {
             stored.protocol().check_same(extractor.protocol())?;
         }

@@ -1,8 +1,8 @@
-//! `--inception` and `--resize`: which features distances are over.
+//! `--inception`, `--resize` and `--crop`: which features distances are over, and of what part of the pictures.
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
 use imagen::eval::{Extractor, InceptionResize};
 use imagen::models::weights::Weights;
@@ -20,6 +20,11 @@ pub(super) struct Features {
     /// How pictures come to Inception's 299x299: as in pytorch-fid (original) or in clean-fid (clean) [default: original]
     #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = ways())]
     resize: Option<InceptionResize>,
+    /// Cut a square of this side out of the middle first, the shorter side being resized to it (Pillow's cubic); 0 takes whole
+    /// pictures, however long [default: 0; of `eval coco` 256]
+    #[arg(long, value_name = "PIXELS", requires = "inception", help_heading = "Features")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(0..=4096))]
+    crop: Option<usize>,
 }
 
 fn ways() -> impl TypedValueParser<Value = InceptionResize> {
@@ -37,8 +42,17 @@ impl Features {
 
     /// The extractor, with its weights read.
     pub(super) fn open(&self) -> Result<Extractor> {
+        self.open_with(0)
+    }
+
+    /// As [`Self::open`], with the middle of this side unless another, or none (0), was asked for.
+    pub(super) fn open_with(&self, crop: usize) -> Result<Extractor> {
         let Some(file) = &self.inception else { return Ok(Extractor::default()) };
         let weights = Weights::open(file)?;
-        Ok(Extractor::inception(&weights, self.resize.unwrap_or_default(), &shared::device())?)
+        let extractor = Extractor::inception(&weights, self.resize.unwrap_or_default(), &shared::device())?;
+        Ok(match self.crop.unwrap_or(crop) {
+            0 => extractor,
+            side => extractor.cropped(side),
+        })
     }
 }

@@ -11,7 +11,7 @@ use imagen::data::{Example, Source, Split};
 use imagen::eval::{Extractor, Summary};
 use imagen::image::{DecodeOptions, Picture};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -46,6 +46,13 @@ pub(super) struct Set<'a> {
 impl Set<'_> {
     /// What a file of statistics holds; nothing of pictures, which have to be looked at.
     pub(super) fn stored(&self) -> Result<Option<Summary>> {
+        if self.path.extension().is_some_and(|ending| ending == "npz") {
+            let message = "statistics of pytorch-fid (.npz) say neither how many pictures they are of nor how these were \
+                           prepared, so that nothing can be held against them";
+            let failure = Failure::new(Exit::Data, format_args!("{}: {message}", self.path.display()));
+            return Err(failure
+                .hint("make them of the pictures: imagen eval stats FOLDER --inception FILE -o FILE.safetensors"));
+        }
         if self.path.extension().is_none_or(|ending| ending != "safetensors") {
             return Ok(None);
         }
@@ -56,9 +63,9 @@ impl Set<'_> {
         }
     }
 
-    /// Its pictures.
+    /// Its pictures, whatever their captions.
     pub(super) fn source(&self) -> Result<Source> {
-        let source = Source::open(self.path)?;
+        let source = Source::open_pictures(self.path)?;
         Ok(self.split.map_or(Ok(source.clone()), |split| source.split(split))?)
     }
 

@@ -2,7 +2,10 @@
 //!
 //! The rules are those of its repositories, in their order, because each works on what the one before leaves: percent
 //! escapes, addresses, tags, nicknames, Chinese characters, dashes and quotes of one kind, numbers of articles and files,
-//! words of shops. They are applied twice. Broken encodings are not mended (the original asks a library of guesses to).
+//! words of shops. They are applied twice. Text that was decoded in the wrong encoding is not mended (the original asks a library
+//! of guesses to).
+
+mod html;
 
 use std::sync::LazyLock;
 
@@ -84,8 +87,6 @@ static SECOND: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     ])
 });
 
-static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)<!--.*?-->|</?[a-zA-Z][^>]*>").expect("constant"));
-
 fn apply(rules: &[Rule], text: String) -> String {
     rules.iter().fold(text, |text, Rule(pattern, to)| pattern.replace_all(&text, *to).into_owned())
 }
@@ -103,12 +104,12 @@ pub fn plain(caption: &str) -> String {
 fn once(caption: &str) -> String {
     let text = unquoted(caption).trim().to_lowercase().replace("<person>", "person");
     let text = ADDRESSES.iter().fold(text, |text, pattern| without_addresses(pattern, &text));
-    let text = unescaped(&TAG.replace_all(&text, ""));
+    let text = html::text_of(&text);
     let mut text = apply(&FIRST, text);
     if JOINERS.find_iter(&text).count() > 3 {
         text = JOINERS.replace_all(&text, " ").into_owned();
     }
-    let text = unescaped(&unescaped(&text));
+    let text = html::unescaped(&html::unescaped(&html::repaired(&text)));
     apply(&SECOND, text).trim().to_owned()
 }
 
@@ -116,11 +117,6 @@ fn once(caption: &str) -> String {
 fn unquoted(text: &str) -> String {
     let text = text.replace('+', " ");
     percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
-}
-
-/// Entities as characters.
-fn unescaped(text: &str) -> String {
-    html_escape::decode_html_entities(text).into_owned()
 }
 
 fn without_addresses(pattern: &Regex, text: &str) -> String {

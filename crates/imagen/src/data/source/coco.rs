@@ -3,14 +3,17 @@
 //! The file may be named itself; the pictures are then beside it or in a folder nearby. Or the folder of the pictures is
 //! named, and a `captions_*.json` lies in it or beside it, with or without a folder `annotations` between.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::files::{files_below, inside, is_picture};
-use super::{Found, Layout, Source, file_name};
-use crate::error::{Context, Error, Result};
+use serde_json::Value;
 
-/// Pictures by which the folder of a captions file is recognised; one of them must be there.
+use super::files::{files_below, inside, is_picture};
+use super::{Found, Layout, Source, captions_of, file_name, names};
+use crate::error::{Context, Error, Result};
+use crate::input;
+
+/// Pictures in folders of their own by which the folder of a captions file is recognised; one of them must be there.
 const PROBES: usize = 32;
 
 #[derive(serde::Deserialize)]
@@ -28,31 +31,46 @@ struct Image {
 #[derive(serde::Deserialize)]
 struct Annotation {
     image_id: Id,
-    caption: String,
+    /// Absent in files of boxes and key points.
+    caption: Option<Value>,
 }
 
-/// COCO numbers its pictures; sets made in its likeness also name them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Number(i64),
-    Name(String),
+/// COCO numbers its pictures; sets made in its likeness also name them, or write the number as a text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Id(String);
+
+impl<'de> serde::Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(name) => Ok(Self(name)),
+            Value::Number(number) => Ok(Self(number.to_string())),
+            other => Err(serde::de::Error::custom(format!("an id is a number or a name, not {other}"))),
+        }
+    }
 }
 
 impl File {
     fn open(json: &Path) -> Result<Self> {
-        let bytes = std::fs::read(json).map_err(|e| Error::io("read", json, e))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| {
-                Error::data("expected COCO captions: an object with `images` and `annotations`").with_source(e)
-            })
-            .context(|| json.display().to_string())
+        let read = || -> Result<Self> {
+            let bytes = input::read(json, u64::MAX)?;
+            let file: Self = input::json(&bytes).map_err(|e| {
+                Error::data(format!("expected COCO captions: an object with `images` and `annotations`: {e:#}"))
+            })?;
+            if !file.annotations.is_empty() && file.annotations.iter().all(|annotation| annotation.caption.is_none()) {
+                return Err(Error::data("no annotation has a `caption`; name the captions_*.json that is meant"));
+            }
+            Ok(file)
+        };
+        read().context(|| json.display().to_string())
     }
 
-    /// Whether one of the first pictures is in this folder.
+    /// Whether any of the pictures is in this folder: of a part of the set, few may be.
     fn is_of(&self, folder: &Path) -> bool {
-        let mut names = self.images.iter().take(PROBES).filter_map(|image| inside(&image.file_name).ok());
-        names.any(|name| folder.join(name).is_file())
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let there: HashSet<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names = || self.images.iter().filter_map(|image| inside(&image.file_name).ok());
+        let mut below = names().filter(|name| name.contains('/')).take(PROBES);
+        names().any(|name| there.contains(&name)) || below.any(|name| folder.join(name).is_file())
     }
 }
 
@@ -72,11 +90,16 @@ pub struct CocoCaption {
 pub fn coco_captions(json: &Path) -> Result<Vec<CocoCaption>> {
     let File { images, annotations } = File::open(json)?;
     let names: HashMap<Id, String> = images.into_iter().map(|image| (image.id, image.file_name)).collect();
-    let caption = |Annotation { image_id, caption }| match names.get(&image_id) {
-        Some(file_name) => Ok(CocoCaption { file_name: file_name.clone(), text: caption.trim().to_owned() }),
-        None => Err(Error::data(format!("{}: `images` has no id {image_id:?}, which a caption names", json.display()))),
-    };
-    annotations.into_iter().map(caption).collect()
+    let mut captions = Vec::with_capacity(annotations.len());
+    for Annotation { image_id, caption } in annotations {
+        let Some(file_name) = names.get(&image_id) else {
+            let Id(id) = image_id;
+            return Err(Error::data(format!("{}: `images` has no id {id:?}, which a caption names", json.display())));
+        };
+        let texts = caption.iter().flat_map(captions_of);
+        captions.extend(texts.map(|text| CocoCaption { file_name: file_name.clone(), text: text.trim().to_owned() }));
+    }
+    Ok(captions)
 }
 
 /// The captions file in a folder of pictures, or in its folder `annotations`.
@@ -96,7 +119,7 @@ pub(super) fn in_folder(folder: &Path, files: &BTreeSet<String>) -> Result<Optio
 /// The captions file one level above a folder of pictures without captions of their own. Of several the one with the folder's
 /// name is taken, as COCO has it; else the only one, if it speaks of these pictures.
 pub(super) fn above(folder: &Path, files: &BTreeSet<String>) -> Result<Option<PathBuf>> {
-    let has_captions = files.iter().any(|name| name.ends_with(".txt"));
+    let has_captions = names::has_captions(files);
     // The parent of a relative name may be the empty path.
     let whole = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
     let Some(parent) = whole.parent().filter(|_| !has_captions) else { return Ok(None) };
@@ -143,27 +166,29 @@ pub(super) fn root_of(json: &Path) -> Result<PathBuf> {
 
 pub(super) fn read(path: &Path, json: &Path, root: &Path) -> Result<Source> {
     let File { images, annotations } = File::open(json)?;
-    let files = files_below(root)?;
+    let below = files_below(root)?;
     let mut captions: HashMap<Id, Vec<String>> = HashMap::new();
     for Annotation { image_id, caption } in annotations {
-        captions.entry(image_id).or_default().push(caption);
+        captions.entry(image_id).or_default().extend(caption.iter().flat_map(captions_of));
     }
     let mut found = Found::default();
     for Image { id, file_name } in images {
-        let name = inside(&file_name).context(|| json.display().to_string())?;
         let captions = captions.remove(&id).unwrap_or_default();
-        if files.contains(&name) {
-            found.add(name, captions);
-        } else {
-            found.odd.missing.push(name);
+        match inside(&file_name) {
+            Ok(name) if below.files.contains(&name) => {
+                found.add(name, captions);
+            }
+            Ok(name) => found.odd.missing.push(name),
+            Err(e) => found.odd.unusable.push((super::file_name(json), format!("{e:#}"))),
         }
     }
-    let mut unknown: Vec<String> = captions.into_keys().map(|id| format!("image_id {id:?}")).collect();
+    let mut unknown: Vec<String> = captions.into_keys().map(|Id(id)| format!("image_id {id:?}")).collect();
     unknown.sort();
     found.odd.missing.extend(unknown);
-    let unlisted = files.iter().filter(|name| is_picture(name) && !found.places.contains_key(*name));
+    let unlisted = below.files.iter().filter(|name| is_picture(name) && !found.places.contains_key(*name));
     found.odd.uncaptioned.extend(unlisted.cloned());
-    Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", file_name(json))))
+    found.odd.passed = below.left_out(|name| root.join(name) == json);
+    Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", super::file_name(json))))
 }
 
 fn is_captions(name: &str) -> bool {

@@ -8,8 +8,9 @@
 //! * the captions of COCO (`coco`);
 //! * a world of cut-outs that is composed (`compose`): endless, of which a sample is listed.
 //!
-//! What is odd (a caption without picture, a picture without caption, a picture listed twice) is counted and named; what
-//! makes the set unusable is an error. No picture is opened here, and no archive is unpacked: a picture is the bytes of
+//! What is odd (a caption without picture, a picture without caption, a picture listed twice), what cannot be read (a text, a
+//! line, a shard) and what is passed over is counted and named ([`Odd`]). One rule says how much of a set may be unusable
+//! ([`allowed`]), whatever it is that is wrong: here, where pictures are dealt, and in `imagen data check`. No picture is opened here, and no archive is unpacked: a picture is the bytes of
 //! a file or of a part of one.
 
 mod coco;
@@ -21,21 +22,23 @@ mod shards;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::coco::{CocoCaption, coco_captions};
 use self::compose::World;
-use self::files::{ending, files_below, is_picture};
-use crate::error::{Context, Error, Result};
+use self::files::{ending, files_below, is_packed, is_picture};
+use serde_json::Value;
+
+use crate::error::{Context, Error, Result, shown};
 use crate::image::{DecodeOptions, Picture, PngText, decode, png};
+use crate::input;
 
 /// Where no line says its split, one name in this many validates (2.5 %).
 const HELD_OUT: u64 = 40;
-/// A set of which more than this part of the captions name missing pictures is broken, not odd.
-const MISSING_ALLOWED: f64 = 0.01;
+/// The part of a set that may be unusable where nobody says another.
+pub const MAX_BAD: f64 = 0.01;
 /// How many names a report shows.
 const SHOWN: usize = 5;
 /// How many pictures of each split of an endless set are listed.
@@ -123,12 +126,42 @@ pub struct Source {
 /// What was found and left out; each list in the order of the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Odd {
-    /// Captions whose picture does not exist.
+    /// Captions whose picture does not exist; unusable.
     pub missing: Vec<String>,
+    /// Texts, lines and shards that cannot be read, or not to their end, with the reason; unusable.
+    pub unusable: Vec<(String, String)>,
+    /// Texts that do not say their encoding and are not in UTF-8, and what they were taken for.
+    pub guessed: Vec<String>,
+    /// Files that are none of the set's, with the reason.
+    pub passed: Vec<(String, String)>,
     /// Pictures without a caption in a set that has captions.
     pub uncaptioned: Vec<String>,
     /// Pictures listed more than once; their captions are joined.
     pub repeated: Vec<String>,
+}
+
+impl Odd {
+    /// How many entries of the set cannot be used, before a picture is opened.
+    pub fn unusable(&self) -> usize {
+        self.missing.len() + self.unusable.len()
+    }
+
+    /// How many files of each reason were passed over, with a few of their names.
+    pub fn passed_by_reason(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (name, reason) in &self.passed {
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((reason, vec![name])),
+            }
+        }
+        reasons
+    }
+}
+
+/// How many of `entries` may be unusable where `max_bad` is the largest part: above 0, one is always forgiven.
+pub fn allowed(max_bad: f64, entries: usize) -> usize {
+    if max_bad > 0.0 { ((entries as f64 * max_bad) as usize).max(1) } else { 0 }
 }
 
 impl Split {
@@ -141,22 +174,41 @@ impl Split {
 }
 
 impl Source {
-    /// Reads what a folder, a `.tar` file or a COCO captions `.json` holds; pictures are not opened.
+    /// Reads what a folder, a `.tar` file or a COCO captions `.json` holds, of which 1 % may be unusable; pictures are not
+    /// opened.
+    ///
+    /// # Errors
+    /// As [`Self::open_allowing`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_allowing(path, MAX_BAD)
+    }
+
+    /// As [`Self::open`], where this part may be unusable.
     ///
     /// # Errors
     /// As [`Self::read`]; [`crate::ErrorKind::Data`] also if there is no picture, nothing has a caption though there
-    /// are captions, or more than 1 % of the captions name missing pictures.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// are captions, or more than [`allowed`] of the entries cannot be used.
+    pub fn open_allowing(path: &Path, max_bad: f64) -> Result<Self> {
         let source = Self::read(path)?;
-        source.check()?;
+        source.check(source.odd.unusable(), max_bad)?;
         Ok(source)
     }
 
-    /// The same, however little of it is usable: for a report.
+    /// As [`Self::open`], for who looks at the pictures alone: captions may be of pictures that are not there.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Data`] if there is nothing at the path, it can be read as several layouts, or metadata, a shard
-    /// or a captions file are malformed; [`crate::ErrorKind::Io`].
+    /// As [`Self::open_allowing`].
+    pub fn open_pictures(path: &Path) -> Result<Self> {
+        let source = Self::read(path)?;
+        source.check(source.odd.unusable.len(), MAX_BAD)?;
+        Ok(source)
+    }
+
+    /// As [`Self::open`], however little of it is usable: for a report.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if there is nothing at the path, it can be read as several layouts, or a heading or a captions
+    /// file is malformed; [`crate::ErrorKind::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_file() {
             return match ending(path.to_str().unwrap_or_default()).as_str() {
@@ -180,11 +232,13 @@ impl Source {
                 path.display()
             )));
         }
-        let files = files_below(path)?;
-        if let Some(kind) = metadata::in_folder(path, &files)? {
-            return metadata::read(path, kind, &files);
+        let below = files_below(path)?;
+        let files = &below.files;
+        let described = metadata::in_folder(path, files)?;
+        if !described.is_empty() {
+            return metadata::read(path, &described, below);
         }
-        if let Some(json) = coco::in_folder(path, &files)? {
+        if let Some(json) = coco::in_folder(path, files)? {
             return coco::read(path, &json, &coco::root_of(&json)?);
         }
         let tars: Vec<String> = files.iter().filter(|name| ending(name) == "tar").cloned().collect();
@@ -194,14 +248,18 @@ impl Source {
                 "{} holds shards such as {tar} and pictures such as {picture}; keep them in folders of their own",
                 path.display()
             ))),
-            (Some(_), None) => shards::read(path, path, &tars),
+            (Some(_), None) => {
+                let mut source = shards::read(path, path, &tars)?;
+                source.odd.passed.extend(below.left_out(|name| ending(name) == "tar"));
+                Ok(source)
+            }
             (None, None) if let Some(packed) = files.iter().find(|name| is_packed(name)) => Err(Error::data(format!(
                 "{} holds archives such as {packed}, which are not read; unpack them, or make plain .tar shards of them",
                 path.display()
             ))),
-            _ => match coco::above(path, &files)? {
+            _ => match coco::above(path, files)? {
                 Some(json) => coco::read(path, &json, path),
-                None => names::read(path, &files),
+                None => names::read(path, below),
             },
         }
     }
@@ -287,7 +345,7 @@ impl Source {
             }
         };
         let io = |e| Error::io("read", path, e);
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = input::open(path).context(|| self.called(example))?;
         let length = match start {
             Some(slice) => {
                 file.seek(SeekFrom::Start(slice.start)).map_err(io)?;
@@ -343,19 +401,45 @@ impl Source {
         Ok(part)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses a set with nothing to use, or of which more than `max_bad` is unusable.
+    fn check(&self, unusable: usize, max_bad: f64) -> Result<()> {
         let path = self.path.display();
-        let pictures = self.examples.len() + self.odd.uncaptioned.len();
-        let missing = self.odd.missing.len();
+        let odd = &self.odd;
+        let pictures = self.examples.len() + odd.uncaptioned.len();
+        let reasons: Vec<String> = odd.unusable.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
         if pictures == 0 {
-            let captions = if missing > 0 { &format!("{missing} captions but ") } else { "" };
-            return Err(Error::data(format!("{path} holds {captions}no picture; expected PNG, JPEG or WebP files")));
+            let captions = match odd.missing.len() {
+                0 => "no picture".to_owned(),
+                missing => format!("{missing} captions but no picture"),
+            };
+            let mut why = format!("{path} holds {captions}; expected {} files", decode::FORMATS);
+            if let Some((name, reason)) = odd.unusable.first().or(odd.passed.first()) {
+                why += &format!("; of what is there, {name}: {reason}");
+            }
+            return Err(Error::data(why));
         }
-        if missing as f64 > MISSING_ALLOWED * (missing + self.examples.len()) as f64 {
+        let entries = self.examples.len() + unusable;
+        let allowed = allowed(max_bad, entries);
+        if unusable > allowed {
+            let mut kinds = Vec::new();
+            if !odd.missing.is_empty() {
+                kinds.push(format!(
+                    "captions name pictures that are missing ({}): {}",
+                    odd.missing.len(),
+                    few(&odd.missing)
+                ));
+            }
+            if !reasons.is_empty() {
+                kinds.push(format!(
+                    "texts or shards cannot be read ({}): {}",
+                    reasons.len(),
+                    reasons[..reasons.len().min(SHOWN)].join("; ")
+                ));
+            }
             return Err(Error::data(format!(
-                "{missing} of {} captions in {path} name pictures that are missing: {}; complete the set or remove the lines",
-                missing + self.examples.len(),
-                first_few(&self.odd.missing)
+                "{unusable} of {entries} entries of {path} cannot be used, and max_bad = {max_bad} allows {allowed}: {}; mend or \
+                 remove them (`imagen data check` names all), or raise data.max_bad of a recipe",
+                kinds.join("; ")
             )));
         }
         if self.examples.is_empty() {
@@ -404,6 +488,20 @@ impl Found {
             }
         }
         example
+    }
+
+    /// The text of a caption file; a guess is noted, and what cannot be read counts as unusable and says nothing.
+    fn text_of(&mut self, name: &str, read: Result<input::Text>) -> String {
+        match read {
+            Ok(input::Text { text, guessed }) => {
+                self.odd.guessed.extend(guessed.map(|taken| format!("{name}: {taken}")));
+                text
+            }
+            Err(e) => {
+                self.odd.unusable.push((name.to_owned(), format!("{e:#}")));
+                String::new()
+            }
+        }
     }
 
     /// The number of a caption, equal ones being kept once; none for a blank one.
@@ -455,17 +553,33 @@ impl fmt::Display for Source {
         if self.layout != Layout::Unconditional {
             write!(f, " from {}", self.origin)?;
         }
-        let Odd { missing, uncaptioned, repeated } = &self.odd;
+        let Odd { missing, unusable, guessed, passed: _, uncaptioned, repeated } = &self.odd;
+        let unusable: Vec<String> = unusable.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
         for (names, what) in [
             (missing, "captions without picture"),
+            (&unusable, "texts or shards that cannot be read"),
             (uncaptioned, "pictures without caption, left out"),
             (repeated, "pictures listed again, captions joined"),
+            (guessed, "texts that are not UTF-8, read as a guess"),
         ] {
             if !names.is_empty() {
-                write!(f, "; {} {what}: {}", names.len(), first_few(names))?;
+                write!(f, "; {} {what}: {}", names.len(), few(names))?;
             }
         }
+        for (reason, names) in self.odd.passed_by_reason() {
+            write!(f, "; {} passed over ({reason}): {}", names.len(), few(&names))?;
+        }
         Ok(())
+    }
+}
+
+/// What a value says of a picture: a text, a number as one, or a list of them.
+fn captions_of(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Number(number) => vec![number.to_string()],
+        Value::Array(values) => values.iter().flat_map(captions_of).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -481,14 +595,10 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Whether the name is that of a compressed archive, in which nothing can be read in place.
-fn is_packed(name: &str) -> bool {
-    ["gz", "tgz", "zst", "xz", "bz2", "zip"].contains(&ending(name).as_str())
-}
-
-fn first_few(names: &[String]) -> String {
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN { format!("{shown}, ...") } else { shown }
+fn few<S: AsRef<str>>(names: &[S]) -> String {
+    let few: Vec<_> = names.iter().take(SHOWN).map(|name| shown(name.as_ref())).collect();
+    let few = few.join(", ");
+    if names.len() > SHOWN { format!("{few}, ...") } else { few }
 }
 
 /// FNV-1a with the finish of SplitMix64, whose low bits are as good as its high ones.

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::input;
 
 /// The suite that ships with the library; `suite.csv` is its text.
 const BUILT_IN: &str = include_str!("suite.csv");
@@ -68,7 +69,7 @@ impl PromptSuite {
     /// # Errors
     /// `Io` where the file cannot be read; those of [`PromptSuite::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let bytes = input::read(path, MAX_BYTES)?;
         Self::parse(&bytes).context(|| path.display().to_string())
     }
 
@@ -78,8 +79,8 @@ impl PromptSuite {
     /// # Errors
     /// `Data` where a column is missing, a row is malformed, empty or there twice, or no row is there.
     pub fn parse(csv: &[u8]) -> Result<Self> {
-        let csv = csv.strip_prefix(b"\xef\xbb\xbf").unwrap_or(csv);
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(csv);
+        let text = input::text(csv)?.text;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let malformed = |e: csv::Error| Error::data("this is no table of prompts").with_source(e);
         let header = reader.headers().map_err(malformed)?.clone();
         let column = |names: [&str; 2]| {
@@ -110,6 +111,9 @@ impl PromptSuite {
         Ok(Self { prompts })
     }
 }
+
+/// The most bytes of a table of prompts.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Whether a caption names people by the words that the paper filters by; `player` counts with them.
 pub fn speaks_of_people(caption: &str) -> bool {

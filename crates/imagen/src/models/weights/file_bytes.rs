@@ -25,8 +25,12 @@ impl FileBytes {
     /// Maps a file; see [`Mapped`] for what that asks of whoever writes it.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; `InvalidInput` for a pipe or a device, whose end nobody knows.
     pub fn map(path: &Path) -> io::Result<Self> {
+        let kind = std::fs::metadata(path)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, a socket or a device"));
+        }
         Mapped::open(path).map(|map| Self { part: 0..map.len(), source: Source::Mapped(Arc::new(map)) })
     }
 

@@ -104,4 +104,5 @@ def main():
     save_file(golden, HERE / "inception.safetensors")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,12 +10,12 @@ use imagen::image::{DecodeOptions, Picture, PngText, png};
 use super::{captions_of, folder, picture, text};
 
 /// A PNG whose colour says which one it is.
-fn png_of(red: u8) -> Vec<u8> {
+pub(super) fn png_of(red: u8) -> Vec<u8> {
     png::encode(&Picture::filled(4, 4, [red, 0, 0]), &PngText::default()).unwrap()
 }
 
 /// A shard of these members.
-fn shard(path: &Path, members: &[(&str, &[u8])]) {
+pub(super) fn shard(path: &Path, members: &[(&str, &[u8])]) {
     let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, bytes) in members {
         let mut header = tar::Header::new_gnu();
@@ -26,7 +26,7 @@ fn shard(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-fn names(source: &Source) -> Vec<&str> {
+pub(super) fn names(source: &Source) -> Vec<&str> {
     source.examples().iter().map(|example| example.name.as_str()).collect()
 }
 
@@ -37,7 +37,7 @@ fn reds(source: &Source) -> Vec<u8> {
 }
 
 fn refused(path: &Path, expected: &str) {
-    let Err(error) = Source::open(path) else { panic!("not refused: {expected}") };
+    let Err(error) = Source::open_allowing(path, 0.0) else { panic!("not refused: {expected}") };
     assert_eq!(error.kind(), ErrorKind::Data, "{error:#}");
     assert!(format!("{error:#}").contains(expected), "expected {expected:?}: {error:#}");
 }
@@ -97,7 +97,7 @@ fn a_table_of_metadata_is_read_by_its_heading() {
 fn a_table_that_is_none_is_refused_with_its_line() {
     let cases = [
         ("file_name,title\na.png,x\n", "no column `text`"),
-        ("file_name,text\na.png,x\na.png,x,y\n", "line: 3"),
+        ("file_name,text\na.png,x\na.png,x,y\n", "metadata.csv line 3"),
         ("file_name,text\n../a.png,x\n", "line 2: `file_name` \"../a.png\" leaves the folder"),
         ("file_name,text,split\na.png,x,dev\n", "\"dev\""),
     ];
@@ -148,7 +148,7 @@ fn shards_are_read_in_place_and_a_sample_ends_at_the_first_dot() {
     assert_eq!((second.split, second.concept.as_deref()), (Split::Validation, Some("fruit")));
     assert_eq!(source.examples()[0].split, Split::of_name("000001.PNG"), "whatever the shard is called");
     assert_eq!(source.odd().uncaptioned, ["second.tar/000001.png"]);
-    assert_eq!(source.odd().missing, ["second.tar/5"]);
+    assert_eq!(source.odd().missing, ["second.tar/5.txt"]);
     assert!(source.to_string().contains("5 captions from 2 tar shards"), "{source}");
 
     let one = Source::open(&folder.path().join("first.tar")).unwrap();
@@ -175,15 +175,15 @@ fn a_broken_shard_is_named_with_the_remedy() {
     shard(&path, &[("1.png", &png_of(1)), ("2.png", &big)]);
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 4096]).unwrap();
-    refused(&path, "ends in the middle of 2.png");
+    refused(&path, "in the middle of 2.png");
     fs::write(&path, [1; 2048]).unwrap();
-    refused(&path, "damaged or no tar");
+    refused(&path, "damaged, or no tar, from byte 0 on");
     shard(&path, &[("1.png", &png_of(1)), ("1.json", b"[1")]);
     refused(folder.path(), "1.json: expected a JSON object");
-    shard(&path, &[("1.png", &png_of(1)), ("1.txt", &[0xFF, 0xFE])]);
-    refused(&path, "1.txt is no text in UTF-8");
+    shard(&path, &[("1.png", &png_of(1)), ("1.txt", b"ab\x81")]);
+    refused(&path, "1.txt: byte 0x81 at position 2");
     shard(&path, &[("1.png", &png_of(1)), ("1.txt", &[b'x'; 1_100_000])]);
-    refused(&path, "1.txt has 1100000 bytes");
+    refused(&path, "1.txt: 1100000 bytes; at most 1048576");
     shard(&path, &[("1.txt", b"alone")]);
     refused(&path, "1 captions but no picture");
     shard(&path, &[("1.png", &png_of(1))]);
@@ -250,7 +250,7 @@ fn captions_that_are_not_meant_or_not_clear_are_not_guessed() {
     refused(&root, "expected COCO captions");
     picture(&root, "007.png");
     text(&root, "captions_a.json", COCO);
-    refused(&root, "2 of 3 captions");
+    refused(&root, "2 of 3 entries");
     let survey = Source::read(&root).unwrap();
     assert_eq!(survey.odd().missing, ["009.png", "008.png"]);
 }

@@ -166,6 +166,18 @@ fn captions_are_cleaned_as_those_of_the_training() {
     }
 }
 
+#[test]
+fn markup_entities_and_odd_characters_of_captions_are_read_as_there() {
+    let cases: Vec<(String, String)> = serde_json::from_slice(&std::fs::read(golden("markup.json")).unwrap()).unwrap();
+    assert!(cases.len() >= 90);
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter(|(caption, expected)| clean_caption(caption) != *expected)
+        .map(|(caption, expected)| format!("{caption:?}: {:?}, expected {expected:?}", clean_caption(caption)))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 fn embeddings(device: &Device) -> Embeddings {
     let golden = Golden::open(&golden(""));
     let empty = golden.tensor::<3>("negative_prompt_embeds").narrow(0, 0, 1).to_device(device);

@@ -97,12 +97,15 @@ fn rows(study: &Study, ballots: &[Ballot]) -> Vec<Value> {
     ballots.iter().enumerate().map(row).collect()
 }
 
-/// The rows as RFC 4180 has them.
+/// The rows as RFC 4180 has them. A text that a spreadsheet would take for a formula begins with an apostrophe.
 fn csv(rows: &[Value]) -> String {
     let field = |value: &Value| match value {
         Value::Null => String::new(),
-        Value::String(text) if text.contains([',', '"', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
-        Value::String(text) => text.clone(),
+        Value::String(text) => {
+            let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            let text = if formula { format!("'{text}") } else { text.clone() };
+            if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+        }
         other => other.to_string(),
     };
     let line = |row: &Value| COLUMNS.map(|column| field(&row[column])).join(",");
