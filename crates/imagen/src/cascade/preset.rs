@@ -63,6 +63,7 @@ impl Preset {
             parameterization: Parameterization::Eps,
             null_text: NullText::Zeros,
             max_aug_level: AugLevel::MAX,
+            max_guidance: None,
             aug_schedule: NoiseSchedule::Cosine,
             enlargement: Enlargement::Bilinear,
             on_request: false,
