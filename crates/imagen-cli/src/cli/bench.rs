@@ -13,6 +13,7 @@ use std::time::Instant;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
+use imagen::cascade::StageConfig;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::peak::multiply_add_rate;
 
@@ -107,6 +108,23 @@ struct Round {
 fn seconds(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
     number.ok_or_else(|| "expected seconds, 0 to 3600".to_owned())
+}
+
+/// Seconds of a training step of a stage with random pictures of this side: the fastest of a few, after one that is not
+/// counted.
+pub(super) fn training_step_seconds(config: &StageConfig, side: usize, batch: usize) -> Result<f64> {
+    const STEPS: usize = 3;
+    let options = network::Options { train: true, batch, size: Some(side), tokens: 16 };
+    let mut work = network::training(config, &options)?;
+    let mut fastest = f64::INFINITY;
+    for step in 0..=STEPS {
+        let begun = Instant::now();
+        work.run()?;
+        if step > 0 {
+            fastest = fastest.min(begun.elapsed().as_secs_f64());
+        }
+    }
+    Ok(fastest)
 }
 
 impl Bench {

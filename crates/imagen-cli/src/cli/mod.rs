@@ -14,6 +14,7 @@ mod models;
 mod peers;
 mod per_stage;
 mod plan;
+mod recipe;
 mod report;
 mod sample;
 mod shared;
@@ -56,6 +57,7 @@ pub(crate) struct Cli {
 enum Verb {
     Sample(Box<sample::Sample>),
     Train(train::Train),
+    Recipe(recipe::RecipeVerb),
     Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
@@ -84,6 +86,7 @@ impl Cli {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
+            Some(Verb::Recipe(verb)) => verb.run(),
             Some(Verb::Report(verb)) => verb.run(),
             Some(Verb::Export(verb)) => verb.run(),
             Some(Verb::Inspect(verb)) => verb.run(),

@@ -31,7 +31,7 @@ Examples:
 
 /// Share of the machine's multiply-adds that a training step reaches, all its work together: 0.72 to 1.15 were measured.
 /// It may exceed 1, since Winograd's convolutions do with fewer than are counted.
-const TRAINING_SHARE: f64 = 0.9;
+pub(super) const TRAINING_SHARE: f64 = 0.9;
 /// The same of drawing: 0.76 to 1.26.
 const DRAWING_SHARE: f64 = 1.1;
 

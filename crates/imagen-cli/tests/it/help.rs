@@ -17,6 +17,7 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     for verb in [
         "sample",
         "train",
+        "recipe",
         "report",
         "export",
         "inspect",
@@ -33,6 +34,9 @@ fn the_help_of_every_verb_is_as_it_was_accepted() {
     }
     for verb in ["shapes", "compose", "check", "stats", "encode"] {
         insta::assert_snapshot!(format!("help_data_{verb}"), succeed(&here(), &["data", verb, "--help"]));
+    }
+    for verb in ["new", "keys"] {
+        insta::assert_snapshot!(format!("help_recipe_{verb}"), succeed(&here(), &["recipe", verb, "--help"]));
     }
     for verb in ["list", "info", "pull", "verify", "rm", "convert"] {
         insta::assert_snapshot!(format!("help_models_{verb}"), succeed(&here(), &["models", verb, "--help"]));

@@ -14,6 +14,7 @@ mod human;
 mod insight;
 mod metrics;
 mod models;
+mod recipe;
 mod refusals;
 mod sample;
 mod tiny;

@@ -9,7 +9,7 @@ use crate::{files, run, succeed};
 fn every_shell_gets_completions_for_every_verb() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = succeed(Path::new("."), &["completions", shell]);
-        for verb in ["sample", "train", "export", "inspect", "plan", "data", "eval", "bench", "doctor"] {
+        for verb in ["sample", "train", "recipe", "export", "inspect", "plan", "data", "eval", "bench", "doctor"] {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
         assert!(script.contains("thresholding"), "{shell}");
@@ -64,6 +64,9 @@ fn every_verb_has_a_manual_page() {
         "imagen-models-rm",
         "imagen-models-verify",
         "imagen-plan",
+        "imagen-recipe",
+        "imagen-recipe-keys",
+        "imagen-recipe-new",
         "imagen-report",
         "imagen-sample",
         "imagen-train",

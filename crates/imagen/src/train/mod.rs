@@ -21,7 +21,9 @@ mod optimizer;
 mod plan;
 mod preset;
 mod probe;
+mod proposal;
 mod recipe;
+mod reference;
 mod state;
 mod texts;
 mod validate;
@@ -45,7 +47,9 @@ pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metric
 pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
 pub use plan::Plan;
 pub use probe::ProbeReport;
+pub use proposal::{Proposal, Wanted};
 pub use recipe::{DataConfig, Recipe, TrainConfig};
+pub use reference::{Key, annotated, keys as recipe_keys};
 pub use state::{Best, GradientSum, Learning, Log, TrainState};
 
 use crate::cascade::{NullText, PartialLoad, Stage};

@@ -303,8 +303,16 @@ impl About {
 
 /// The work that was asked for, ready to run.
 pub(super) fn work(what: Option<&str>, options: &Options) -> Result<Box<dyn Work>> {
+    work_of(Network::find(what, &shared::device())?, options)
+}
+
+/// Training steps of a stage with random weights.
+pub(super) fn training(config: &StageConfig, options: &Options) -> Result<Box<dyn Work>> {
+    work_of(Network { name: config.stage.to_string(), config: config.clone(), trained: None, crop: None }, options)
+}
+
+fn work_of(network: Network, options: &Options) -> Result<Box<dyn Work>> {
     let device = shared::device();
-    let network = Network::find(what, &device)?;
     let about = About::new(&network, *options);
     about.check_memory()?;
     let shape = [options.batch, about.side, options.tokens];
