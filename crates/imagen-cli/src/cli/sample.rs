@@ -8,7 +8,6 @@ mod previews;
 mod sheet;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
