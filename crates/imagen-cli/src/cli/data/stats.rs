@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use imagen::data::{Look, Source, Split, Survey};
 use imagen::error::shown;
 
-use super::check::named;
+use super::check;
 use super::{Looked, Spread, token_counts};
 use crate::failure::{Exit, Failure, Result, print_line};
 
@@ -83,8 +83,8 @@ fn report(source: &Source, survey: &Survey, tokens: Option<Vec<usize>>) -> Resul
         "detected": source.origin(),
         "pictures": looks.len(),
         "unreadable": survey.looks.len() - looks.len(),
-        "unusable_texts": named(&source.odd().unusable),
-        "passed_over": named(&source.odd().passed),
+        "unusable_texts": check::named(&source.odd().unusable),
+        "passed_over": check::named(&source.odd().passed),
         "splits": { "train": in_split(Split::Train), "validation": in_split(Split::Validation) },
         "width": spread(&|look| look.width),
         "height": spread(&|look| look.height),
