@@ -122,7 +122,7 @@ pub enum NoiseSchedule {
     /// α² = cos²(((t + s)/(1 + s))·π/2) with s = 0.008, as it stands: at t = 0 there is a trace of noise (λ = 8.8). Katherine
     /// Crowson's v-diffusion and after it imagen-pytorch have it. Not in the paper.
     CrowsonCosine,
-    /// α² = e^−B with B = 1e-4 + 10 t²: an approximation of `Linear`, from the same place.
+    /// α² = e^−B with B = 1e-4 + 10 t²: an approximation of `linear`, from the same place.
     CrowsonLinear,
 }
 

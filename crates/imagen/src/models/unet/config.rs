@@ -14,8 +14,8 @@ pub enum Layout {
     Adm,
     /// Efficient U-Net: a strided convolution first, sub-pixel up-sampling last, a skip per level, no middle (B.1, F.2).
     Efficient,
-    /// That of imagen-pytorch, for converted weights alone: another network ([`crate::models::imagen_pytorch`]), of which a
-    /// description says what the two have in common.
+    /// That of imagen-pytorch, for converted weights alone: another network, of which a description says what the two have
+    /// in common.
     ImagenPytorch,
 }
 
@@ -105,7 +105,7 @@ impl Heads {
 pub struct Level {
     /// Channels of its residual blocks.
     pub channels: usize,
-    /// Residual blocks on the way down (and up; `Layout::Adm` has one more on the way up).
+    /// Residual blocks on the way down (and up; layout `adm` has one more on the way up).
     pub blocks: usize,
     /// Whether its pixels attend to each other.
     #[serde(default)]
