@@ -3,7 +3,7 @@
 //! An [`Extractor`] turns pictures into features, by [`Layout`] without any weights or by Inception-v3 with given ones;
 //! [`Statistics`] and [`Summary`] keep them under their [`Protocol`], [`frechet`](fn@frechet), [`kid`](fn@kid) and
 //! [`precision_recall`] compare two sets, [`retrieval`] asks which real picture a drawn one is nearest to, and
-//! [`forced_choice`] which of some candidates. [`Clip`] compares
+//! [`forced_choice`] and [`nearest_by_pixels`] which of some candidates. [`Clip`] compares
 //! pictures with texts. Every number comes with an interval (`Interval`).
 //!
 //! [`human`] is about what people say of them: DrawBench, photorealism and captions.
@@ -19,6 +19,7 @@ mod frechet;
 pub mod human;
 mod interval;
 mod kid;
+mod pixels;
 mod precision;
 pub mod retrieval;
 mod statistics;
@@ -31,6 +32,7 @@ pub use features::Layout;
 pub use frechet::{Frechet, frechet, frechet_distance};
 pub use interval::{Interval, mean, wilson};
 pub use kid::{Kid, KidOptions, kid};
+pub use pixels::nearest_by_pixels;
 pub use precision::{Covered, NEIGHBOURS, PrecisionRecall, precision_recall};
 pub use statistics::Statistics;
 pub use summary::Summary;

@@ -66,9 +66,9 @@ mod tests {
     fn a_half_life_is_the_number_of_pictures_after_which_half_is_left() {
         let recipe = Recipe::parse_with(RECIPE, &["train.ema_half_lives=[320, 6400]"]).unwrap();
         let averages = Average::of(&recipe.train).unwrap();
-        assert_eq!(averages.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["0.995", "320", "6400"]);
-        assert!((averages[1].decay.powi(320 / 32) - 0.5).abs() < 1e-12);
-        assert!((averages[2].decay_at(1_000_000).powi(6400 / 32) - 0.5).abs() < 1e-12);
+        assert_eq!(averages.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["0.998", "320", "6400"]);
+        assert!((averages[1].decay.powi(320 / 16) - 0.5).abs() < 1e-12);
+        assert!((averages[2].decay_at(1_000_000).powi(6400 / 16) - 0.5).abs() < 1e-12);
         assert_eq!(averages[2].decay_at(1), 2.0 / 11.0);
         assert_eq!((0..2).map(|i| prefix(&averages, i)).collect::<Vec<_>>(), ["ema", "ema[320]"]);
     }
@@ -76,10 +76,10 @@ mod tests {
     #[test]
     fn a_run_without_an_average_or_with_two_of_a_name_is_refused() {
         for (from, to) in [
-            ("ema_decay = 0.995", ""),
-            ("ema_decay = 0.995", "ema_decay = 1.0"),
-            ("ema_decay = 0.995", "ema_half_lives = [0]"),
-            ("ema_decay = 0.995", "ema_half_lives = [5, 5]"),
+            ("ema_decay = 0.998", ""),
+            ("ema_decay = 0.998", "ema_decay = 1.0"),
+            ("ema_decay = 0.998", "ema_half_lives = [0]"),
+            ("ema_decay = 0.998", "ema_half_lives = [5, 5]"),
         ] {
             let error = Recipe::parse(&RECIPE.replace(from, to)).unwrap_err();
             assert!(format!("{error:#}").contains("ema_"), "{to}: {error:#}");

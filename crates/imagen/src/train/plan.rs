@@ -173,4 +173,13 @@ mod tests {
         let adm = ["stage.unet.output_blocks=0", "stage.unet.layout=adm"];
         assert!(plan(&adm).warnings.is_empty(), "the ADM layout has such blocks at every level");
     }
+
+    #[test]
+    fn the_first_training_is_warned_of_nothing_and_takes_ten_minutes_at_most() {
+        let recipe = Recipe::parse(include_str!("../../../../recipes/shapes/base.toml")).unwrap();
+        let plan = Plan::with(&recipe, None).unwrap();
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+        // two cores that do 15 billion multiply-adds a second each, half of what was measured
+        assert!(plan.steps * plan.step_multiply_adds < 2 * 600 * 15_000_000_000);
+    }
 }

@@ -14,11 +14,12 @@ use serde_json::json;
 
 use imagen::cascade::{SamplingDefaults, StageName};
 use imagen::data::World;
-use imagen::data::source::compose::{Candidate, Factor, Question};
-use imagen::eval::Appearance;
+use imagen::data::source::compose::{Factor, Question};
+use imagen::eval::{Appearance, forced_choice};
+use imagen::image::Picture;
 
 use super::drawing::{Painter, Subject};
-use super::forced_choice::{self, Answer, Asked, REFERENCES, drawn_by, table};
+use super::forced_choice::{self as judged, Answer, Asked, drawn_by, table};
 use super::manifest;
 use crate::cli::sample::stage_names;
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -27,6 +28,8 @@ use crate::output::record::ModelRecord;
 use crate::progress::Progress;
 
 const MANIFEST: &str = "compose.json";
+/// Pictures that each candidate is known by.
+const REFERENCES: u64 = 12;
 /// Side of the composed pictures.
 const SIDE: usize = 64;
 
@@ -106,14 +109,30 @@ impl Compose {
             stages: studio.stages.clone(),
         };
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
-        forced_choice::draw(&self.folder, &studio, &asked, &mut progress)?;
-        let compose = |at: usize, candidate: usize, reference, _: usize| {
-            let candidates: &[Candidate] = &questions[at].candidates;
-            world.candidate(&candidates[candidate], reference, SIDE)
+        judged::draw(&self.folder, &studio, &asked, &mut progress)?;
+        let composed = |at: usize, candidate: usize, reference: u64| {
+            let reference = asked[at].number * (REFERENCES + 1) + reference;
+            world.candidate(&questions[at].candidates[candidate], reference, SIDE)
         };
-        let answers = forced_choice::judge(&self.folder, &asked, compose, &mut progress)?;
+        let choose = |at: usize, pictures: [&Picture; 2]| {
+            let appearance = |candidate, reference| Appearance::of(&composed(at, candidate, reference)?);
+            let of_candidate = |candidate| (0..REFERENCES).map(|r| appearance(candidate, r)).collect();
+            let candidates = 0..questions[at].candidates.len();
+            let references: Vec<Vec<Appearance>> = candidates.map(of_candidate).collect::<imagen::Result<_>>()?;
+            let [drawn, truth] = pictures.map(Appearance::of);
+            Ok([forced_choice(&drawn?, &references), forced_choice(&truth?, &references)])
+        };
+        let truth = |at: usize, _: usize| composed(at, 0, REFERENCES);
+        let answers = judged::judge(&self.folder, &asked, truth, choose, &mut progress)?;
         print_line(match self.json {
-            true => forced_choice::to_json(json!(manifest), &asked, &answers).to_string(),
+            true => {
+                let judged_by = json!({
+                    "protocol": manifest,
+                    "features": Appearance::NAME,
+                    "references": REFERENCES,
+                });
+                judged::to_json(judged_by, &asked, &answers).to_string()
+            }
             false => describe(&manifest, &asked, &answers),
         })
     }

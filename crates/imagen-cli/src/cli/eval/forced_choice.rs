@@ -11,7 +11,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use serde_json::{Value, json};
 
 use imagen::cascade::{SamplingDefaults, StageName};
-use imagen::eval::{Appearance, Interval, forced_choice, wilson};
+use imagen::eval::{Interval, wilson};
 use imagen::image::{DecodeOptions, Picture, decode};
 
 use super::drawing::{Studio, Subject};
@@ -20,8 +20,6 @@ use crate::interrupt;
 use crate::output::record::ModelRecord;
 use crate::progress::Progress;
 
-/// Pictures that each candidate is known by.
-pub(super) const REFERENCES: u64 = 12;
 /// Questions that are judged before anybody is told.
 const PORTION: usize = 16;
 
@@ -58,10 +56,10 @@ struct Tally {
     chance: f64,
 }
 
-/// Composes picture `reference` of a candidate of a question, to be compared with a picture of this side.
-pub(super) trait Compose: Fn(usize, usize, u64, usize) -> imagen::Result<Picture> + Sync {}
+/// Which candidates of a question two pictures are nearest to, by the question's place in the list.
+pub(super) trait Choose: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> + Sync {}
 
-impl<F: Fn(usize, usize, u64, usize) -> imagen::Result<Picture> + Sync> Compose for F {}
+impl<F: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> + Sync> Choose for F {}
 
 /// Draws what is missing in the folder.
 pub(super) fn draw(folder: &Path, studio: &Studio, asked: &[Asked], progress: &mut Progress) -> Result<()> {
@@ -78,26 +76,18 @@ pub(super) fn draw(folder: &Path, studio: &Studio, asked: &[Asked], progress: &m
     Ok(())
 }
 
-/// Holds every picture of the folder against its question's candidates.
+/// Holds every picture of the folder, and a true one of its side, against its question's candidates.
 pub(super) fn judge(
     folder: &Path,
     asked: &[Asked],
-    compose: impl Compose,
+    truth: impl Fn(usize, usize) -> imagen::Result<Picture> + Sync,
+    choose: impl Choose,
     progress: &mut Progress,
 ) -> Result<Vec<Answer>> {
     let answer = |(at, asked): (usize, &Asked)| -> imagen::Result<Answer> {
         let drawn = decode::open(&folder.join(asked.file()), &DecodeOptions::default())?;
-        let composed = |candidate: usize, reference: u64| {
-            let reference = asked.number * (REFERENCES + 1) + reference;
-            Appearance::of(&compose(at, candidate, reference, drawn.width())?)
-        };
-        let references = |candidate: usize| (0..REFERENCES).map(|r| composed(candidate, r)).collect();
-        let references: Vec<Vec<Appearance>> =
-            (0..asked.candidates.len()).map(references).collect::<imagen::Result<_>>()?;
-        Ok(Answer {
-            chosen: forced_choice(&Appearance::of(&drawn)?, &references),
-            of_truth: forced_choice(&composed(0, REFERENCES)?, &references),
-        })
+        let [chosen, of_truth] = choose(at, [&drawn, &truth(at, drawn.width())?])?;
+        Ok(Answer { chosen, of_truth })
     };
     let mut answers = Vec::with_capacity(asked.len());
     for portion in asked.chunks(PORTION) {
@@ -160,8 +150,8 @@ fn tallies<'a>(asked: &'a [Asked], answers: &[Answer]) -> BTreeMap<(usize, Optio
     tallies
 }
 
-/// Factors and answers as JSON, under what they were asked by.
-pub(super) fn to_json(protocol: Value, asked: &[Asked], answers: &[Answer]) -> Value {
+/// Factors and answers as JSON, with what they were asked and judged by.
+pub(super) fn to_json(mut report: Value, asked: &[Asked], answers: &[Answer]) -> Value {
     let tallies = tallies(asked, answers);
     let factors = tallies.values().map(|(first, tally)| {
         let (rate, interval) = tally.rate();
@@ -184,13 +174,9 @@ pub(super) fn to_json(protocol: Value, asked: &[Asked], answers: &[Answer]) -> V
         row["right"] = json!(answer.chosen == 0);
         row
     });
-    json!({
-        "protocol": protocol,
-        "features": Appearance::NAME,
-        "references": REFERENCES,
-        "factors": factors.collect::<Vec<_>>(),
-        "answers": answers.collect::<Vec<_>>(),
-    })
+    report["factors"] = factors.collect();
+    report["answers"] = answers.collect();
+    report
 }
 
 /// A row for each factor.

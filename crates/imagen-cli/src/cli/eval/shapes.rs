@@ -13,10 +13,11 @@ use serde_json::json;
 
 use imagen::cascade::{SamplingDefaults, StageName};
 use imagen::data::shapes::{self, Candidate, Factor, Question};
-use imagen::eval::Appearance;
+use imagen::eval::nearest_by_pixels;
+use imagen::image::Picture;
 
 use super::drawing::{Painter, Subject};
-use super::forced_choice::{self, Answer, Asked, REFERENCES, drawn_by, table};
+use super::forced_choice::{self, Answer, Asked, drawn_by, table};
 use super::manifest;
 use crate::cli::sample::stage_names;
 use crate::failure::{Failure, Result, print_line};
@@ -25,6 +26,8 @@ use crate::output::record::ModelRecord;
 use crate::progress::Progress;
 
 const MANIFEST: &str = "shapes.json";
+/// Drawings that each candidate is known by.
+const DRAWINGS: u64 = 240;
 /// Seeds of a factor's pictures begin so far from those of the next.
 const SEEDS: u64 = 1_000_000;
 
@@ -39,8 +42,8 @@ killed, the same command goes on. The folder keeps every picture.";
 /// How often a model of coloured shapes draws what is asked for, factor by factor
 ///
 /// For each caption the truth and pictures that differ from it in one factor (the other nine colours, the other sides,
-/// ...) are drawn as `imagen data shapes` draws, twelve times each; the model's picture must be nearest to the truth by colours
-/// and edges (`appearance-1`).
+/// ...) are drawn as `imagen data shapes` draws, 240 times each in other places, sizes and backgrounds; the model's picture must be
+/// nearest, pixel by pixel, to one of the truth.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Shapes {
@@ -101,13 +104,19 @@ impl Shapes {
         };
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
         forced_choice::draw(&self.folder, &studio, &asked, &mut progress)?;
-        let compose = |at: usize, candidate: usize, reference, side| {
-            let candidates: &[Candidate] = &questions[at].candidates;
-            Ok(candidates[candidate].draw(reference, side))
+        let choose = |at: usize, pictures: [&Picture; 2]| {
+            let side = pictures[0].width();
+            let drawings = |candidate: &Candidate| (0..DRAWINGS).map(|number| candidate.draw(number, side)).collect();
+            let candidates: Vec<Vec<Picture>> = questions[at].candidates.iter().map(drawings).collect();
+            Ok(pictures.map(|picture| nearest_by_pixels(picture, &candidates)))
         };
-        let answers = forced_choice::judge(&self.folder, &asked, compose, &mut progress)?;
+        let truth = |at: usize, side| Ok(questions[at].candidates[0].draw(DRAWINGS + asked[at].number, side));
+        let answers = forced_choice::judge(&self.folder, &asked, truth, choose, &mut progress)?;
         print_line(match self.json {
-            true => forced_choice::to_json(json!(manifest), &asked, &answers).to_string(),
+            true => {
+                let judged_by = json!({ "protocol": manifest, "drawings": DRAWINGS });
+                forced_choice::to_json(judged_by, &asked, &answers).to_string()
+            }
             false => describe(&manifest, &asked, &answers),
         })
     }
@@ -134,10 +143,7 @@ impl Shapes {
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
     let mut lines = vec![format!("shapes: {} pictures, one a caption, none picked", asked.len())];
     lines.extend(table(asked, answers));
-    lines.push(format!(
-        "  features {}, {REFERENCES} references a candidate; {}",
-        Appearance::NAME,
-        drawn_by(&manifest.model, &manifest.stages, manifest.seed)
-    ));
+    let drawn_by = drawn_by(&manifest.model, &manifest.stages, manifest.seed);
+    lines.push(format!("  by pixels, {DRAWINGS} drawings a candidate; {drawn_by}"));
     lines.join("\n")
 }
