@@ -152,7 +152,7 @@ class Maker:
             chunks.append((b"PLTE", self.random.randbytes(3 * colours)))
             if self.happens(0.4):
                 chunks.append((b"tRNS", self.random.randbytes(self.random.randint(1, colours))))
-        elif kind in (0, 2) and self.happens(0.3):
+        elif kind in (0, 2) and depth == 8 and self.happens(0.3):  # of other depths Pillow compares what it has scaled
             one = samples[0, 0].tolist()
             chunks.append((b"tRNS", b"".join(struct.pack(">H", c) for c in one)))
         for extra in [(b"gAMA", struct.pack(">I", 45455)), (b"tEXt", b"Comment\0hello"), (b"abCd", b"x"), (b"pHYs", bytes(9)), (b"bKGD", bytes({0: 2, 2: 6, 3: 1, 4: 2, 6: 6}[kind])), (b"sRGB", b"\0"), (b"zTXt", b"k\0\0" + zlib.compress(b"x" * 999))]:

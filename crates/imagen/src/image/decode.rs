@@ -129,7 +129,10 @@ fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)>
         return Err(Error::data(format!("the {} file has no pixels", name(format))));
     }
     // A damaged EXIF block says nothing about the pixels: the picture is then upright.
-    let orientation = decoder.orientation().ok();
+    let orientation = match webp_notes(&bytes) {
+        Some(notes) if format == ImageFormat::WebP => Orientation::from_exif_chunk(notes),
+        _ => decoder.orientation().ok(),
+    };
     let color = decoder.color_type();
     let planes = match format {
         // of these the decoders keep a canvas or planes beside the pixels
@@ -150,6 +153,20 @@ fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)>
         bits: usize::from(color.bits_per_pixel() / u16::from(color.channel_count())),
     };
     Ok((converted(image, options)?, stored))
+}
+
+/// The photograph's notes of a WebP file, which the decoder does not look for behind the pictures of an animation.
+fn webp_notes(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(b"RIFF")?.get(8..)?;
+    loop {
+        let (kind, length) = (rest.get(..4)?, u32::from_le_bytes(rest.get(4..8)?.try_into().ok()?) as usize);
+        let data = rest.get(8..8 + length)?;
+        if kind == b"EXIF" {
+            // some programs keep the mark of JPEG
+            return Some(data.strip_prefix(b"Exif\0\0").unwrap_or(data));
+        }
+        rest = rest.get(8 + length + length % 2..)?;
+    }
 }
 
 /// The part of a file that its picture is made of, and what the decoder will keep beside the pixels.
@@ -181,7 +198,7 @@ fn picture_alone<'a>(bytes: &'a [u8], format: ImageFormat, options: &DecodeOptio
 /// Holds the pixels of a PNG file against the checksum that they have of their own, where that of the file is wrong.
 fn check_pixels(png: &[u8], options: &DecodeOptions) -> Result<()> {
     let damaged = |e: ::png::DecodingError| {
-        Error::data("the PNG file is damaged: neither checksum of its pixels is right").with_source(e)
+        Error::data("the PNG file is damaged or incomplete: neither checksum of its pixels is right").with_source(e)
     };
     let mut how = ::png::DecodeOptions::default();
     how.set_ignore_adler32(false);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::files::{files_below, inside, is_picture};
+use super::files::{file_of, files_below, inside, is_picture};
 use super::{Found, Layout, Source, captions_of, file_name, names};
 use crate::error::{Context, Error, Result};
 use crate::input;
@@ -187,7 +187,7 @@ pub(super) fn read(path: &Path, json: &Path, root: &Path) -> Result<Source> {
     found.odd.missing.extend(unknown);
     let unlisted = below.files.iter().filter(|name| is_picture(name) && !found.places.contains_key(*name));
     found.odd.uncaptioned.extend(unlisted.cloned());
-    found.odd.passed = below.left_out(|name| root.join(name) == json);
+    found.odd.passed = below.left_out(|name| file_of(name) == super::file_name(json));
     Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", super::file_name(json))))
 }
 

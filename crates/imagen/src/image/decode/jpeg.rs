@@ -166,6 +166,10 @@ impl Frame {
             return Err(damaged("its frame has samplings that do not exist"));
         }
         let most = [0, 1].map(|axis| components.iter().map(|c| sampling(c)[axis]).max().unwrap_or(1));
+        // The decoder mixes up the colours of these, and no encoder makes them by itself.
+        if sampling(components[0]) != most {
+            return Err(Error::data("a JPEG file whose first colour is not the finest is not read; save it anew"));
+        }
         let sides = [width, height];
         let component = |c: &[u8; 3]| {
             let sampling = sampling(c);

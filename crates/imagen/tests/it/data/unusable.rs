@@ -179,7 +179,7 @@ fn metadata_of_the_field_are_read_line_by_line() {
     );
     let reasons: Vec<String> = source.odd().unusable.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
     let expected =
-        [("line 7", "at column 22"), ("line 8", "leaves the folder"), ("line 9", "\"elsewhere\" is unknown")];
+        [("line 7", "at column 23"), ("line 8", "leaves the folder"), ("line 9", "\"elsewhere\" is unknown")];
     assert_eq!(reasons.len(), expected.len(), "{reasons:?}");
     for (reason, (line, why)) in reasons.iter().zip(expected) {
         assert!(reason.starts_with(&format!("metadata.jsonl {line}: ")) && reason.contains(why), "{reason}");
@@ -215,8 +215,9 @@ fn a_part_of_coco_is_known_by_any_of_its_pictures() {
         })
         .collect();
     let json = serde_json::json!({ "images": images, "annotations": captions }).to_string();
-    text(folder.path(), "annotations/captions_val2017.json", &json.replacen("\"id\":0", "\"score\":NaN,\"id\":0", 1));
-    text(folder.path(), "val2017/README.txt", "a part of COCO");
+    let json = json.replacen("\"id\":0", "\"score\":NaN,\"id\":0", 1);
+    write(folder.path(), "annotations/captions_val2017.json", json.as_bytes());
+    write(folder.path(), "val2017/README.txt", b"a part of COCO");
     (140..160).for_each(|i| picture(&root, &name(i)));
     let source = Source::read(&root).unwrap();
     assert_eq!((source.layout(), source.examples().len()), (Layout::Coco, 19));

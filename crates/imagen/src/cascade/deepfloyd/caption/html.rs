@@ -69,8 +69,10 @@ pub(super) fn text_of(html: &str) -> String {
                 // Python's parser waits for the end of what looks like an entity, and takes the rest as it is.
                 let waits = markup[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '#');
                 let length = if waits { markup.len() } else { 1 };
+                // of a last single letter it forgets the mark before it
+                let said = if waits && length == 2 { &markup[1..] } else { &markup[..length] };
                 if silent.is_empty() {
-                    out.push_str(&markup[..length]);
+                    out.push_str(said);
                 }
                 rest = &markup[length..];
                 continue;
@@ -265,7 +267,9 @@ pub(super) fn repaired(text: &str) -> String {
             }
             '\u{2018}'..='\u{201B}' | '\u{2BC}' => out.push('\''),
             '\u{201C}'..='\u{201F}' => out.push('"'),
-            '\u{2028}' | '\u{2029}' | '\u{85}' => out.push('\n'),
+            '\u{2028}' | '\u{2029}' => out.push('\n'),
+            // Windows-1252 that was taken for Latin-1
+            '\u{80}'..='\u{9F}' => out.extend(char::from_u32(WINDOWS[c as usize - 0x80])),
             '\0'..='\u{8}'
             | '\u{B}'
             | '\u{E}'..='\u{1F}'
