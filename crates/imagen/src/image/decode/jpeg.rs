@@ -96,7 +96,7 @@ pub(super) fn outline(bytes: &[u8], allow: impl Fn(usize, usize, u64) -> Result<
                 allow(read.size[0], read.size[1], kept)?;
                 frame = Some(read);
             }
-            0xC9..=0xCB | 0xCD..=0xCF | 0xCC => {
+            0xC9..=0xCF => {
                 return Err(Error::data("a JPEG file in arithmetic coding is not read; save it with Huffman codes"));
             }
             0xC3 | 0xC5..=0xC7 => {

@@ -64,13 +64,13 @@ pub(super) fn text_of(html: &str) -> String {
         if silent.is_empty() {
             out.push_str(before);
         }
-        if markup.starts_with('&') {
+        if let Some(name) = markup.strip_prefix('&') {
             let Some((said, length)) = reference(markup) else {
                 // Python's parser waits for the end of what looks like an entity, and takes the rest as it is.
-                let waits = markup[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '#');
+                let waits = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '#');
                 let length = if waits { markup.len() } else { 1 };
                 // of a last single letter it forgets the mark before it
-                let said = if waits && length == 2 { &markup[1..] } else { &markup[..length] };
+                let said = if waits && length == 2 { name } else { &markup[..length] };
                 if silent.is_empty() {
                     out.push_str(said);
                 }
