@@ -487,7 +487,10 @@ fn read_prompts(prompts: &mut Vec<String>) -> Result<()> {
     let mut bytes = Vec::new();
     let unreadable = |e: &dyn std::fmt::Display| Failure::new(Exit::Data, format_args!("the prompts on stdin: {e}"));
     stdin.read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
-    let text = imagen::input::text(&bytes).map_err(|e| unreadable(&e))?.text;
+    let imagen::input::Text { text, guessed } = imagen::input::text(&bytes).map_err(|e| unreadable(&e))?;
+    if let Some(encoding) = guessed {
+        return Err(unreadable(&format_args!("they are not UTF-8, perhaps {encoding}; convert them")));
+    }
     prompts.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     Ok(())
 }

@@ -199,12 +199,19 @@ fn a_grid_shows_every_picture_in_its_place() {
     let arguments = ["sample", "x", "y", "-mm", "-s1", "-n3", "--batch", "2", "--grid", "all/grid.png"];
     succeed(folder.path(), &arguments);
     let grid = picture(&folder.path().join("all/grid.png"));
-    assert_eq!((grid.width(), grid.height()), (3 * 18 + 2, 2 * 18 + 2), "a row for each prompt");
+    // ten times as large, so that there is room for the prompt below
+    let (width, height) = (160 + 4, (grid.height() - 4) / 2);
+    assert_eq!(grid.width(), 3 * width + 4, "a row for each prompt");
+    assert!(height > 160 + 4 + 10);
     for (row, prompt) in ["x", "y"].into_iter().enumerate() {
         for column in 0..3 {
             let one = picture(&folder.path().join(format!("{prompt}-{}.png", column + 1)));
-            let place = grid.crop(2 + 18 * column, 2 + 18 * row, 16, 16).unwrap();
-            assert_eq!(place.pixels(), one.pixels(), "{prompt} {column}");
+            let place = grid.crop(4 + width * column, 4 + height * row, 160, 160).unwrap();
+            let pixel = |x: usize, y: usize| &place.pixels()[(y * 160 + x) * 3..][..3];
+            for (k, expected) in one.pixels().chunks_exact(3).enumerate() {
+                let (x, y) = (10 * (k % 16), 10 * (k / 16));
+                assert!(pixel(x, y) == expected && pixel(x + 9, y + 9) == expected, "{prompt} {column}");
+            }
         }
     }
     let second = run(folder.path(), &["sample", "x", "-mm", "-s9", "--grid", "all/grid.png"]);

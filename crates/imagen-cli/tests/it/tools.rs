@@ -60,6 +60,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-models-convert",
         "imagen-models-info",
         "imagen-models-list",
+        "imagen-models-prompts",
         "imagen-models-pull",
         "imagen-models-rm",
         "imagen-models-verify",

@@ -245,8 +245,8 @@ mod tests {
         };
         let template = serde_json::json!({
             "type": "TemplateProcessing",
-            "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "</s>", "type_id": 0 } }],
-            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "nowhere", "type_id": 0 } }],
+            "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "nowhere", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "</s>", "type_id": 0 } }],
             "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } }
         });
         let none = serde_json::Value::Null;

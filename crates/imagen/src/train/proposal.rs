@@ -448,10 +448,12 @@ mod tests {
 
     #[test]
     fn the_batch_is_divided_until_it_fits_into_the_memory() {
-        let mut wanted = wanted(StageName::Base);
+        // large pictures, whose maps outweigh the network
+        let mut wanted = Wanted { size: Some(128), ..wanted(StageName::Base) };
         wanted.memory = Some(64 << 30);
-        assert_eq!(proposal(&wanted).unwrap().recipe.train.micro_batch, None);
-        wanted.memory = Some(1 << 30);
+        let whole = proposal(&wanted).unwrap().recipe;
+        assert_eq!(whole.train.micro_batch, None);
+        wanted.memory = Some((Plan::of(&whole).unwrap().bytes() as f64 / MEMORY_SHARE * 0.9) as u64);
         let parts = proposal(&wanted).unwrap().recipe.train;
         assert!(parts.micro_batch.is_some_and(|part| part < parts.batch), "{parts:?}");
         wanted.memory = Some(1 << 20);

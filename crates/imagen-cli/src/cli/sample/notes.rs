@@ -12,8 +12,8 @@ use crate::progress::Progress;
 /// Prompts that are looked at, and near captions that are named.
 const PROMPTS: usize = 64;
 const NEAREST: usize = 3;
-/// A stage that does not say what it was tried with is taken to bear so many times its own guidance.
-const UNTRIED: f64 = 3.0;
+/// A stage that does not say up to what it was tried is taken to bear so many times its own guidance.
+const FAR_ABOVE: f64 = 3.0;
 
 /// Says what the model will not understand.
 pub(super) fn prompts(files: &ModelFiles, imagen: &Imagen, prompts: &[String], progress: &Progress) -> Result<()> {
@@ -44,13 +44,14 @@ pub(super) fn guidance(imagen: &Imagen, stages: &[(StageName, SamplingDefaults)]
     for info in imagen.stages() {
         let config = &info.config;
         let Some((_, settings)) = stages.iter().find(|(stage, _)| *stage == config.stage) else { continue };
-        let own = config.sampling.guidance;
-        let most = config.max_guidance.unwrap_or(UNTRIED * own.max(1.0));
-        if settings.guidance > most {
-            let (stage, asked) = (config.stage, settings.guidance);
-            progress.note(format_args!(
+        let (stage, asked, own) = (config.stage, settings.guidance, config.sampling.guidance);
+        match config.max_guidance {
+            Some(most) if asked > most => progress.note(format_args!(
                 "guidance {asked} of {stage} is beyond {most}, up to which it was tried: colours may burn out; its own is {own}"
-            ));
+            )),
+            None if asked > FAR_ABOVE * own.max(1.0) => progress
+                .note(format_args!("guidance {asked} of {stage} is far above its own, {own}: colours may burn out")),
+            _ => {}
         }
     }
 }
