@@ -8,6 +8,7 @@ pub static FILES: &[(&str, &[u8])] = &[
     ("base.safetensors", include_bytes!("../../../models/default/base.safetensors")),
     ("sr256.safetensors", include_bytes!("../../../models/default/sr256.safetensors")),
     ("sr1024.safetensors", include_bytes!("../../../models/default/sr1024.safetensors")),
+    ("known.safetensors", include_bytes!("../../../models/default/known.safetensors")),
     ("text/config.json", include_bytes!("../../../models/minilm/config.json")),
     ("text/tokenizer.json", include_bytes!("../../../models/minilm/tokenizer.json")),
     ("text/model.safetensors", include_bytes!("../../../models/minilm/model.safetensors")),

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use imagen::cascade::ModelFiles;
-use imagen::train::{self, Brought, Choice, Exported, Other};
+use imagen::cascade::{ModelFiles, StageName};
+use imagen::data::Source;
+use imagen::text::{self, EncoderFiles, TextOptions, known};
+use imagen::train::{self, Brought, Choice, Exported, Other, Recipe};
 
 use super::shared::{self, TextEncoder};
 use crate::failure::{Result, print_line};
@@ -54,9 +56,14 @@ impl Export {
             Some(name) if name == Path::new("none") => None,
             name => name.map(shared::named_model).transpose()?,
         };
-        let exported = train::export(&self.run, &self.model, &choice, &self.text_encoder.files()?)?;
+        let text = self.text_encoder.files()?;
+        let exported = train::export(&self.run, &self.model, &choice, &text)?;
         print_line(exported.path.display())?;
         progress.note(describe(&exported, self.best));
+        // what a model knew that a run began with is not this set's to tell
+        if exported.stage == StageName::Base && exported.begun_with.is_none() {
+            self.remember(text, &progress)?;
+        }
         let from = match (&self.stages_from, named) {
             (Some(_), named) => named,
             (None, _) => exported.begun_with.as_deref().and_then(|name| origin(name, &progress)),
@@ -74,6 +81,27 @@ impl Export {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+impl Export {
+    /// Writes down what the model was taught, where its set is still there.
+    fn remember(&self, text: EncoderFiles, progress: &Progress) -> Result<()> {
+        let recipe = Recipe::read(&self.run.join("recipe.toml"))?;
+        if recipe.stage.unet.text_dim == 0 {
+            return Ok(());
+        }
+        let Ok(source) = Source::open(&recipe.data.folder) else {
+            let set = recipe.data.folder.display();
+            progress.note(format_args!("what it was taught is not written down, for {set} is not there any more"));
+            return Ok(());
+        };
+        let encoder = text::load(text, &TextOptions::default(), &shared::device())?;
+        let Some(known) = train::known_captions(&source, encoder.as_ref())? else { return Ok(()) };
+        let path = self.model.join(known::FILE);
+        known.write(&path)?;
+        progress.note(format_args!("{}: captions that it was taught", path.display()));
         Ok(())
     }
 }

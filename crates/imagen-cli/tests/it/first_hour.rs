@@ -99,7 +99,7 @@ fn a_model_remembers_what_it_was_taught() {
     assert!(listed.lines().any(|line| line.contains("circle")), "{listed}");
     assert_eq!(succeed(path, &["models", "prompts", "--model", "m", "-n", "3"]).lines().count(), 3);
     let nearest = succeed(path, &["models", "prompts", "--model", "m", "--like", "one red circle", "-n", "1"]);
-    assert!(nearest.contains("circle"), "{nearest}");
+    assert!(nearest.contains("red"), "{nearest}");
     let draw =
         |prompt: &str| run(path, &["sample", prompt, "-mm", "--seed", "1", "--steps", "1", "-fo", "a.png"]).stderr;
     let said = draw("the parliament debates a treaty on fisheries");
@@ -147,4 +147,15 @@ fn a_finished_run_says_how_it_goes_on_and_a_changed_network_what_was_changed() {
     let refused = run(path, &[&["train", "recipe.toml", "--run", "r", "--resume"], &changed[..]].concat());
     assert_eq!(refused.code, 4, "{}", refused.stderr);
     assert!(refused.stderr.contains("stage.unet.levels.0.channels = 24 (was "), "{}", refused.stderr);
+}
+
+#[test]
+#[cfg(feature = "builtin-model")]
+fn the_built_in_model_lists_what_it_was_taught() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = succeed(folder.path(), &["models", "prompts"]);
+    assert!(listed.lines().count() > 1000 && listed.lines().any(|line| line == "a rocket"), "{listed:.300}");
+    let nearest = succeed(folder.path(), &["models", "prompts", "--like", "a red apple", "-n", "1", "--json"]);
+    let nearest: Value = serde_json::from_str(&nearest).unwrap();
+    assert!(nearest["caption"].as_str().unwrap().contains("apple") && nearest["similarity"].as_f64().unwrap() > 0.6);
 }

@@ -195,7 +195,8 @@ fn the_stages_of_the_paper_an_eighth_as_wide_train_and_draw() {
         succeed(folder, &arguments);
         succeed(folder, &["export", stage, "--model", "paper", "-q", "--text-encoder", &text]);
     }
-    assert_eq!(files(&folder.join("paper")), ["base.safetensors", "sr1024.safetensors", "sr256.safetensors", "text"]);
+    let written = ["base.safetensors", "known.safetensors", "sr1024.safetensors", "sr256.safetensors", "text"];
+    assert_eq!(files(&folder.join("paper")), written);
     let draw = ["sample", "a red circle", "--model", "paper", "--steps", "2", "-s1", "-q", "-o", "drawn.png"];
     succeed(folder, &draw);
     let drawn = imagen::image::decode::size(&folder.join("drawn.png")).unwrap();

@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::text::{KnownCaptions, TextEncoder};
 
 /// The most captions that are remembered of a set.
-const MOST: usize = 2000;
+const MOST: usize = 1000;
 /// Composed captions of a world that are remembered beside its nouns.
-const COMPOSED: u64 = 600;
+const COMPOSED: u64 = 400;
 /// Captions kept aside, which say what is far.
-const ASIDE: usize = 400;
+const ASIDE: usize = 200;
 
 /// What a model is taught by a set; nothing where the set has no captions.
 ///
@@ -36,12 +36,13 @@ pub fn known_captions(source: &Source, encoder: &dyn TextEncoder) -> Result<Opti
     KnownCaptions::new(encoder, captions, &aside).map(Some)
 }
 
-/// The captions of the pictures that are learned from, spread over the set; and those of the others.
+/// The canonical caption of each thing that is learned, spread over the set; and those of the others.
 fn of_set(source: &Source) -> (Vec<String>, Vec<String>) {
     let of = |split: Split| -> Vec<String> {
+        let mut concepts = BTreeSet::new();
         let examples = source.examples().iter().filter(|example| example.split == split);
-        let numbers: BTreeSet<usize> = examples.flat_map(|example| example.captions.iter().copied()).collect();
-        numbers.into_iter().map(|number| source.captions()[number].clone()).collect()
+        let new = examples.filter(|example| example.concept.as_ref().is_none_or(|concept| concepts.insert(concept)));
+        new.filter_map(|example| example.captions.first()).map(|caption| source.captions()[*caption].clone()).collect()
     };
     (spread(of(Split::Train), MOST), spread(of(Split::Validation), ASIDE))
 }

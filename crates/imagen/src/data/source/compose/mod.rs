@@ -121,11 +121,13 @@ impl World {
     /// Every noun that is taught, with its article, those of the core first.
     pub fn things(&self) -> Vec<String> {
         let words = &self.words;
-        let drawn = |of: fn(&Form) -> &Vec<(usize, Vec<usize>)>| -> BTreeSet<usize> {
-            words.styles.iter().flat_map(of).map(|(noun, _)| *noun).collect()
-        };
-        let nouns = drawn(|form| &form.core).into_iter().chain(drawn(|form| &form.wide));
-        let taught = nouns.filter(|noun| !words.holds_out(Cell::Noun(*noun))).map(|noun| &words.bank.nouns()[noun]);
+        let core: BTreeSet<usize> = words.styles.iter().flat_map(|form| &form.core).map(|(noun, _)| *noun).collect();
+        let wide: BTreeSet<usize> = words.styles.iter().flat_map(|form| &form.wide).map(|(noun, _)| *noun).collect();
+        let taught = core
+            .into_iter()
+            .chain(wide)
+            .filter(|noun| !words.holds_out(Cell::Noun(*noun)))
+            .map(|noun| &words.bank.nouns()[noun]);
         taught.map(|noun| format!("{} {}", noun.article, noun.noun).trim().to_owned()).collect()
     }
 
