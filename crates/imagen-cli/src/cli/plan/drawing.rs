@@ -9,12 +9,12 @@ use crate::failure::{Exit, Failure, Result};
 use crate::system::{bytes, count};
 
 /// The program itself with its code, a tokenizer's tables and the buffers of its kernels.
-const PROGRAM: u64 = 150 << 20;
+const PROGRAM: u64 = 160 << 20;
 /// Buffers that wait to be used again, for each map that exists at once, and the limit of their bytes.
 const WAITING: u64 = 2;
 const WAITING_LIMIT: u64 = 512 << 20;
 /// Copies of the picture besides the network's maps: z, noise, x̂ and what becomes of them, the low resolution, the PNG.
-const COPIES: u64 = 10;
+const COPIES: u64 = 13;
 
 /// The stages that draw, opened and not built.
 pub(in crate::cli) struct Drawing {
