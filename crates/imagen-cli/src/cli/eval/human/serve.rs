@@ -108,7 +108,7 @@ fn own_addresses() -> Vec<String> {
     // where Linux and the BSDs keep it; elsewhere the addresses must do
     let names = ["/proc/sys/kernel/hostname", "/etc/hostname"].into_iter();
     let mut names = names.filter_map(|path| std::fs::read_to_string(path).ok()).map(|name| name.trim().to_lowercase());
-    let name = names.find(|name| !name.is_empty());
+    let name = names.find(|name| !name.is_empty() && name != "localhost");
     let local = name.as_ref().filter(|name| !name.contains('.')).map(|name| format!("{name}.local"));
     [v4, v6, name, local].into_iter().flatten().collect()
 }
