@@ -8,23 +8,19 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use serde::{Deserialize, Serialize};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde_json::json;
 
-use imagen::cascade::{SamplingDefaults, StageName};
 use imagen::data::World;
 use imagen::data::source::compose::{Factor, Question};
 use imagen::eval::{Appearance, forced_choice};
 use imagen::image::Picture;
 
-use super::drawing::{Painter, Subject};
-use super::forced_choice::{self as judged, Answer, Asked, drawn_by, table};
+use super::drawing::Subject;
+use super::forced_choice::{self as judged, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
-use crate::cli::sample::stage_names;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::ModelRecord;
 use crate::progress::Progress;
 
 const MANIFEST: &str = "compose.json";
@@ -60,54 +56,24 @@ pub(super) struct Compose {
     /// Ask about this factor only; may be repeated
     #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
     factors: Vec<Factor>,
-    /// Added to every picture's own seed
-    #[arg(short, long, default_value_t = 0)]
-    seed: u64,
-    /// The last stage that draws
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
-    until: StageName,
-    /// Print one JSON object, with every answer
-    #[arg(long)]
-    json: bool,
-    /// Print no progress
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    painter: Painter,
+    asking: Asking,
 }
 
 fn factor_names() -> impl TypedValueParser<Value = Factor> {
     PossibleValuesParser::new(Factor::ALL.map(Factor::name)).try_map(|name| name.parse::<Factor>())
 }
 
-/// All that the pictures of a folder depend on.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    world: String,
-    factors: Vec<String>,
-    count: u64,
-    seed: u64,
-    model: ModelRecord,
-    stages: Vec<(StageName, SamplingDefaults)>,
-}
-
 impl Compose {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.manner.threads.apply()?;
+        self.asking.painter.manner.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
-        let mut progress = Progress::new(self.quiet);
+        let mut progress = Progress::new(self.asking.quiet);
         let world = World::open(&self.data)?;
         let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions(&world)?.into_iter().unzip();
-        let studio = self.painter.open(self.until, &progress)?;
-        let manifest = Manifest {
-            world: world.digest(),
-            factors: self.factors().map(|factor| factor.name().to_owned()).collect(),
-            count: self.count,
-            seed: self.seed,
-            model: studio.record.clone(),
-            stages: studio.stages.clone(),
-        };
+        let studio = self.asking.painter.open(self.asking.until, &progress)?;
+        let factors = self.factors().map(Factor::name).collect();
+        let manifest = self.asking.manifest(Some(world.digest()), factors, self.count, &studio);
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
         judged::draw(&self.folder, &studio, &asked, &mut progress)?;
         let composed = |at: usize, candidate: usize, reference: u64| {
@@ -124,7 +90,7 @@ impl Compose {
         };
         let truth = |at: usize, _: usize| composed(at, 0, REFERENCES);
         let answers = judged::judge(&self.folder, &asked, truth, choose, &mut progress)?;
-        print_line(match self.json {
+        print_line(match self.asking.json {
             true => {
                 let judged_by = json!({
                     "protocol": manifest,
@@ -142,21 +108,20 @@ impl Compose {
     }
 
     fn questions(&self, world: &World) -> Result<Vec<(Asked, Question)>> {
-        let parts = self.factors().flat_map(|factor| [(factor, false), (factor, true)]);
-        let wanted: Vec<_> = parts.flat_map(|(f, held_out)| (0..self.count).map(move |k| (f, held_out, k))).collect();
-        if self.seed.checked_add(own_seed(Factor::CountMany, true, self.count)).is_none() {
-            return Err(Failure::usage(format_args!("--seed {} is out of range", self.seed)));
+        if self.asking.seed.checked_add(own_seed(Factor::CountMany, true, self.count)).is_none() {
+            return Err(Failure::usage(format_args!("--seed {} is out of range", self.asking.seed)));
         }
         // a part without its first question has none
         let parts: Vec<_> = self.factors().flat_map(|factor| [(factor, false), (factor, true)]).collect();
-        let empty: Vec<_> =
-            parts.par_iter().filter(|(f, held_out)| world.question(*f, *held_out, 0).is_none()).collect();
-        let wanted: Vec<_> = wanted.into_iter().filter(|&(f, held_out, _)| !empty.contains(&&(f, held_out))).collect();
+        let parts: Vec<_> =
+            parts.into_par_iter().filter(|(f, held_out)| world.question(*f, *held_out, 0).is_some()).collect();
+        let wanted = parts.into_iter().flat_map(|(f, held_out)| (0..self.count).map(move |k| (f, held_out, k)));
+        let wanted: Vec<_> = wanted.collect();
         let found: Vec<_> = wanted.par_iter().map(|&(f, held_out, k)| world.question(f, held_out, k)).collect();
         let mut asked = Vec::new();
         for ((factor, held_out, number), question) in wanted.into_iter().zip(found) {
             let Some(question) = question else { continue };
-            let seed = self.seed + own_seed(factor, held_out, number);
+            let seed = self.asking.seed + own_seed(factor, held_out, number);
             let subject = Subject { caption: question.caption.clone(), seed };
             let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
             let (rank, held_out) = (factor as usize, Some(held_out));
@@ -185,8 +150,8 @@ fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String 
     lines.push(format!(
         "  features {}, {REFERENCES} references a candidate; world {}; {}",
         Appearance::NAME,
-        manifest.world,
-        drawn_by(&manifest.model, &manifest.stages, manifest.seed)
+        manifest.world.as_deref().unwrap_or_default(),
+        manifest.drawn_by()
     ));
     lines.join("\n")
 }

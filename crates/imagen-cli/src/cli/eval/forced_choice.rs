@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use imagen::cascade::{SamplingDefaults, StageName};
 use imagen::eval::{Interval, wilson};
 use imagen::image::{DecodeOptions, Picture, decode};
 
-use super::drawing::{Studio, Subject};
+use super::drawing::{Painter, Studio, Subject};
+use crate::cli::sample::stage_names;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -22,6 +24,64 @@ use crate::progress::Progress;
 
 /// Questions that are judged before anybody is told.
 const PORTION: usize = 16;
+
+/// How the pictures of a forced choice are drawn and reported.
+#[derive(Debug, clap::Args)]
+pub(super) struct Asking {
+    /// Added to every picture's own seed
+    #[arg(short, long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// The last stage that draws
+    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
+    pub(super) until: StageName,
+    /// Print one JSON object, with every answer
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print no progress
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) painter: Painter,
+}
+
+impl Asking {
+    /// All that the pictures of a folder depend on: so many questions about each of these factors, and what draws.
+    pub(super) fn manifest(&self, world: Option<String>, factors: Vec<&str>, count: u64, studio: &Studio) -> Manifest {
+        Manifest {
+            world,
+            factors: factors.into_iter().map(str::to_owned).collect(),
+            count,
+            seed: self.seed,
+            model: studio.record.clone(),
+            stages: studio.stages.clone(),
+        }
+    }
+}
+
+/// All that the pictures of a folder depend on.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    /// The digest of the world that is asked about, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) world: Option<String>,
+    factors: Vec<String>,
+    count: u64,
+    seed: u64,
+    model: ModelRecord,
+    stages: Vec<(StageName, SamplingDefaults)>,
+}
+
+impl Manifest {
+    /// What drew: `model NAME: base (25 steps, ddpm, guidance 2); seeds from 0 on`.
+    pub(super) fn drawn_by(&self) -> String {
+        let stage = |(stage, s): &(StageName, SamplingDefaults)| {
+            format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
+        };
+        let stages: Vec<String> = self.stages.iter().map(stage).collect();
+        format!("model {}: {}; seeds from {} on", self.model.name, stages.join(", "), self.seed)
+    }
+}
 
 /// A question and the picture that answers it.
 pub(super) struct Asked {
@@ -203,13 +263,4 @@ pub(super) fn table(asked: &[Asked], answers: &[Answer]) -> Vec<String> {
         ));
     }
     lines
-}
-
-/// What drew: `model NAME: base (25 steps, ddpm, guidance 2); seeds from 0 on`.
-pub(super) fn drawn_by(model: &ModelRecord, stages: &[(StageName, SamplingDefaults)], seed: u64) -> String {
-    let stage = |(stage, s): &(StageName, SamplingDefaults)| {
-        format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
-    };
-    let stages: Vec<String> = stages.iter().map(stage).collect();
-    format!("model {}: {}; seeds from {seed} on", model.name, stages.join(", "))
 }

@@ -8,21 +8,17 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use imagen::cascade::{SamplingDefaults, StageName};
 use imagen::data::shapes::{self, Candidate, Factor, Question};
 use imagen::eval::nearest_by_pixels;
 use imagen::image::Picture;
 
-use super::drawing::{Painter, Subject};
-use super::forced_choice::{self, Answer, Asked, drawn_by, table};
+use super::drawing::Subject;
+use super::forced_choice::{self, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
-use crate::cli::sample::stage_names;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::ModelRecord;
 use crate::progress::Progress;
 
 const MANIFEST: &str = "shapes.json";
@@ -56,20 +52,8 @@ pub(super) struct Shapes {
     /// Ask about this factor only; may be repeated
     #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
     factors: Vec<Factor>,
-    /// Added to every picture's own seed
-    #[arg(short, long, default_value_t = 0)]
-    seed: u64,
-    /// The last stage that draws
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
-    until: StageName,
-    /// Print one JSON object, with every answer
-    #[arg(long)]
-    json: bool,
-    /// Print no progress
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    painter: Painter,
+    asking: Asking,
 }
 
 fn factor_names() -> impl TypedValueParser<Value = Factor> {
@@ -77,31 +61,15 @@ fn factor_names() -> impl TypedValueParser<Value = Factor> {
     PossibleValuesParser::new(Factor::ALL.map(Factor::name)).map(move |name| named(name).expect("a possible value"))
 }
 
-/// All that the pictures of a folder depend on.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    factors: Vec<String>,
-    count: u64,
-    seed: u64,
-    model: ModelRecord,
-    stages: Vec<(StageName, SamplingDefaults)>,
-}
-
 impl Shapes {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.manner.threads.apply()?;
+        self.asking.painter.manner.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
-        let mut progress = Progress::new(self.quiet);
+        let mut progress = Progress::new(self.asking.quiet);
         let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions()?.into_iter().unzip();
-        let studio = self.painter.open(self.until, &progress)?;
-        let manifest = Manifest {
-            factors: self.factors().map(|factor| factor.name().to_owned()).collect(),
-            count: self.count,
-            seed: self.seed,
-            model: studio.record.clone(),
-            stages: studio.stages.clone(),
-        };
+        let studio = self.asking.painter.open(self.asking.until, &progress)?;
+        let factors = self.factors().map(Factor::name).collect();
+        let manifest = self.asking.manifest(None, factors, self.count, &studio);
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
         forced_choice::draw(&self.folder, &studio, &asked, &mut progress)?;
         let choose = |at: usize, pictures: [&Picture; 2]| {
@@ -112,7 +80,7 @@ impl Shapes {
         };
         let truth = |at: usize, side| Ok(questions[at].candidates[0].draw(DRAWINGS + asked[at].number, side));
         let answers = forced_choice::judge(&self.folder, &asked, truth, choose, &mut progress)?;
-        print_line(match self.json {
+        print_line(match self.asking.json {
             true => {
                 let judged_by = json!({ "protocol": manifest, "drawings": DRAWINGS });
                 forced_choice::to_json(judged_by, &asked, &answers).to_string()
@@ -129,8 +97,9 @@ impl Shapes {
         let all = self.factors().flat_map(|factor| (0..self.count).map(move |number| (factor, number)));
         let asked = all.map(|(factor, number)| {
             let question = shapes::question(factor, number);
-            let seed = self.seed.checked_add(factor as u64 * SEEDS + number);
-            let seed = seed.ok_or_else(|| Failure::usage(format_args!("--seed {} is out of range", self.seed)))?;
+            let seed = self.asking.seed.checked_add(factor as u64 * SEEDS + number);
+            let seed =
+                seed.ok_or_else(|| Failure::usage(format_args!("--seed {} is out of range", self.asking.seed)))?;
             let subject = Subject { caption: question.caption.clone(), seed };
             let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
             let rank = factor as usize;
@@ -143,7 +112,6 @@ impl Shapes {
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
     let mut lines = vec![format!("shapes: {} pictures, one a caption, none picked", asked.len())];
     lines.extend(table(asked, answers));
-    let drawn_by = drawn_by(&manifest.model, &manifest.stages, manifest.seed);
-    lines.push(format!("  by pixels, {DRAWINGS} drawings a candidate; {drawn_by}"));
+    lines.push(format!("  by pixels, {DRAWINGS} drawings a candidate; {}", manifest.drawn_by()));
     lines.join("\n")
 }
