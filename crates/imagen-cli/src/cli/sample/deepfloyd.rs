@@ -12,11 +12,11 @@ use serde_json::json;
 
 use imagen::cascade::StageName;
 use imagen::cascade::deepfloyd::{
-    DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, TextCache, Timesteps, Verdict, clean_caption,
+    DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, TOKENS, TextCache, Timesteps, Verdict, clean_caption,
 };
 use imagen::image::{DecodeOptions, Picture, PngText, decode};
 
-use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet, check_seeds, step_title, subjects};
+use super::{HOW, MACHINE, PerStage, Previews, Sample, Seed, Sheet, check_seeds, notes, step_title, subjects};
 use crate::cli::plan::{self, deepfloyd::Storages};
 use crate::cli::shared;
 use crate::failure::{Failure, Result, print_line};
@@ -286,7 +286,7 @@ impl Sample {
             progress.note(if cached { "the prompts' embeddings are in the cache" } else { "encoding the prompts" });
         }
         for end in model.cut_texts(&request)? {
-            progress.note(format_args!("the text encoder reads 77 tokens of a prompt; not read: {end:?}"));
+            notes::unread(&end, TOKENS, &progress);
         }
         if model.has_checker() {
             progress.note("the model ships a safety checker, and it judges every picture");

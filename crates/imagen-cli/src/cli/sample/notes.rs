@@ -56,11 +56,15 @@ pub(super) fn guidance(imagen: &Imagen, stages: &[(StageName, SamplingDefaults)]
     }
 }
 
-/// Says which part of a prompt the encoder does not read.
-pub(super) fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Result<()> {
+/// Says which end of a prompt an encoder of so many tokens does not read.
+pub(super) fn unread(end: &str, tokens: usize, progress: &Progress) {
+    progress.note(format_args!("the text encoder reads {tokens} tokens of a prompt; not read: {:?}", end.trim()));
+}
+
+/// Says which parts of a prompt the encoder does not read.
+fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Result<()> {
     if let Some(rest) = encoder.cut_text(prompt)? {
-        let most = encoder.max_length();
-        progress.note(format_args!("the text encoder reads {most} tokens of a prompt; not read: {:?}", rest.trim()));
+        unread(rest, encoder.max_length(), progress);
     }
     let unknown: BTreeSet<&str> = encoder.unknown_text(prompt)?.into_iter().collect();
     if !unknown.is_empty() {
