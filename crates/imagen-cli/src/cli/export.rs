@@ -83,19 +83,19 @@ impl Export {
         }
         Ok(())
     }
-}
 
-impl Export {
     /// Writes down what the model was taught, where its set is still there.
     fn remember(&self, text: EncoderFiles, progress: &Progress) -> Result<()> {
         let recipe = Recipe::read(&self.run.join("recipe.toml"))?;
         if recipe.stage.unet.text_dim == 0 {
             return Ok(());
         }
-        let Ok(source) = Source::open(&recipe.data.folder) else {
-            let set = recipe.data.folder.display();
-            progress.note(format_args!("what it was taught is not written down, for {set} is not there any more"));
-            return Ok(());
+        let source = match Source::open(&recipe.data.folder) {
+            Ok(source) => source,
+            Err(error) => {
+                progress.note(format_args!("what it was taught is not written down: {error:#}"));
+                return Ok(());
+            }
         };
         let encoder = text::load(text, &TextOptions::default(), &shared::device())?;
         let Some(known) = train::known_captions(&source, encoder.as_ref())? else { return Ok(()) };
