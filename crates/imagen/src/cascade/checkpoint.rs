@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::models::imagen_pytorch::{self, ImagenPytorchUnet};
 use crate::models::unet::{Layout, LevelCost, Unet, cost};
 use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
-use crate::nn::{self, Init};
+use crate::nn::{self, Init, Position};
 use crate::rng::Rng;
 use crate::text::{EncoderFiles, KnownCaptions, known};
 
@@ -296,7 +296,8 @@ impl StageFile {
     }
 
     /// `unet` with the values of every tensor that has the same name and shape here: the start of a fine-tuning, of this
-    /// network or of one that differs in parts.
+    /// network or of one that differs in parts. Learned positions of another side are stretched, so that a network
+    /// trained on 32×32 pixels can go on at 64×64.
     ///
     /// # Errors
     /// `Model` where no tensor fits at all, or one cannot be read.
@@ -314,7 +315,17 @@ impl StageFile {
                         report.taken += 1;
                         return self.weights.tensor_f32(name, shape);
                     }
-                    Some(there) => report.misshapen.push(format!("{name} ({there:?} there, {shape:?} here)")),
+                    Some(there) => {
+                        // only learned positions have three axes
+                        if there.len() == 3 && shape.len() == 3 {
+                            let values = self.weights.tensor_f32(name, there)?;
+                            if let Some(values) = Position::stretched(&values, there, shape) {
+                                report.taken += 1;
+                                return Ok(values);
+                            }
+                        }
+                        report.misshapen.push(format!("{name} ({there:?} there, {shape:?} here)"));
+                    }
                     None => report.missing.push(name.to_owned()),
                 }
                 Ok(own.remove(name).expect("exported above").values)

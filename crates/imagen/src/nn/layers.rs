@@ -4,6 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use imagen_kernels::resample::Bilinear;
 
 use super::ops;
 use crate::rng::Rng;
@@ -122,6 +123,18 @@ impl Position {
     /// `x [n, side, side, c]` plus the map.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         x + self.map.val().unsqueeze()
+    }
+
+    /// A learned map's values `[from, from, c]` stretched to `[to, to, c]`, so that weights of one picture side can
+    /// begin the training of another; `None` where the shapes are not those of two maps of as many channels.
+    pub fn stretched(values: &[f32], from: &[usize], to: &[usize]) -> Option<Vec<f32>> {
+        let (&[h, w, c], &[out_h, out_w, out_c]) = (from, to) else { return None };
+        if h == 0 || h != w || out_h != out_w || c != out_c || values.len() != h * w * c {
+            return None;
+        }
+        let mut out = vec![0.0; out_h * out_w * c];
+        Bilinear { n: 1, h, w, out_h, out_w, c, align_corners: false }.forward(values, &mut out);
+        Some(out)
     }
 }
 

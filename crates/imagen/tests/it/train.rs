@@ -1,4 +1,5 @@
 //! Training: its numbers against PyTorch's.
 
+mod another_side;
 mod golden;
 mod null_text;

@@ -4,7 +4,7 @@
 //! pictures. That noise, times and dropped captions are drawn well is proved with `diffusion` and `train`.
 
 use burn::tensor::{Device, Tensor};
-use imagen::cascade::{NullText, SamplingDefaults, StageConfig, StageName};
+use imagen::cascade::{NullText, StageConfig, StageName, StageSettings};
 use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization};
 use imagen::models::unet::{Conditioning, Text};
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
@@ -53,7 +53,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         aug_schedule: Default::default(),
         enlargement: Default::default(),
         on_request: false,
-        sampling: SamplingDefaults::default(),
+        sampling: StageSettings::default(),
     };
     let device = Device::flex();
     let autodiff = device.clone().autodiff();

@@ -2,7 +2,7 @@
 //! predicts what it predicts for the null text itself.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use imagen::cascade::{Conditions, NullText, SamplingDefaults, Stage, StageConfig, StageName};
+use imagen::cascade::{Conditions, NullText, Stage, StageConfig, StageName, StageSettings};
 use imagen::diffusion::{AugLevel, Guidance, LogSnr, NoiseSchedule, Parameterization, Thresholding};
 use imagen::models::unet::{Level, Text, Unet, UnetConfig};
 use imagen::nn::{self, Init};
@@ -15,7 +15,8 @@ fn normal<const N: usize>(stream: u64, shape: [usize; N]) -> Tensor<N> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-fn stage(null_text: NullText) -> Stage {
+/// A base of 8×8 pixels with one level that attends to itself and to the text.
+pub(super) fn config(null_text: NullText) -> StageConfig {
     let tokens = if null_text == NullText::Zeros { 0 } else { 2 };
     let level = Level { self_attention: true, text_attention: true, ..Level::plain(8) };
     let unet = UnetConfig {
@@ -28,7 +29,7 @@ fn stage(null_text: NullText) -> Stage {
         null_text: tokens,
         ..UnetConfig::base64(D)
     };
-    let config = StageConfig {
+    StageConfig {
         stage: StageName::Base,
         size: 8,
         low_size: None,
@@ -41,8 +42,12 @@ fn stage(null_text: NullText) -> Stage {
         aug_schedule: Default::default(),
         enlargement: Default::default(),
         on_request: false,
-        sampling: SamplingDefaults::default(),
-    };
+        sampling: StageSettings::default(),
+    }
+}
+
+fn stage(null_text: NullText) -> Stage {
+    let config = config(null_text);
     config.validate().unwrap();
     let unet = Unet::new(&config.unet, &mut Init::zeros(&Device::flex())).unwrap();
     let mut drawn = 0;
