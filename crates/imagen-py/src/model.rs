@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use imagen::cascade::ModelFiles;
-use imagen::cascade::deepfloyd::DeepFloyd;
 use imagen::image::FloatPicture;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyRange, PyTuple};
 
 use crate::arrays;
-use crate::error::{raise, value};
+use crate::error::raise;
 use crate::request::{Arguments, Asked};
 use crate::worker::{Estimate, Facts, Progress, Worker};
 
@@ -27,12 +26,6 @@ use crate::worker::{Estimate, Facts, Progress, Worker};
 pub(crate) fn load(py: Python<'_>, model: Option<PathBuf>) -> PyResult<Model> {
     let files = match model {
         None => ModelFiles::BuiltIn(imagen_builtin::FILES),
-        Some(folder) if DeepFloyd::is_folder(&folder) => {
-            let folder = folder.display();
-            return Err(value(format!(
-                "{folder} is a folder of diffusers: the program `imagen sample` draws with it, this module does not"
-            )));
-        }
         Some(folder) => ModelFiles::Folder(folder),
     };
     let (worker, facts) = Worker::open(py, files)?;
@@ -159,21 +152,20 @@ impl Model {
     /// The stages, in the order in which they run.
     #[getter]
     fn stages(&self) -> Vec<Stage> {
-        let stages = self.facts.stages.iter().map(|info| &info.config);
-        let stage = |config: &imagen::cascade::StageConfig| Stage {
-            name: config.stage.as_str(),
-            size: config.size,
-            steps: config.sampling.steps,
-            guidance: config.sampling.guidance,
-            sampler: config.sampling.sampler.to_string(),
-            thresholding: config.sampling.thresholding.to_string(),
-            on_request: config.on_request,
+        let stage = |info: &imagen::cascade::StageInfo| Stage {
+            name: info.stage.as_str(),
+            size: info.size,
+            steps: info.settings.steps,
+            guidance: info.settings.guidance,
+            sampler: info.settings.sampler.to_string(),
+            thresholding: info.settings.thresholding.to_string(),
+            on_request: info.on_request,
         };
-        stages.map(stage).collect()
+        self.facts.stages.iter().map(stage).collect()
     }
 
     fn __repr__(&self) -> String {
-        let names: Vec<&str> = self.facts.stages.iter().map(|info| info.config.stage.as_str()).collect();
+        let names: Vec<&str> = self.facts.stages.iter().map(|info| info.stage.as_str()).collect();
         format!("<imagen.Model: {}; {}>", self.facts.label, names.join(", "))
     }
 }

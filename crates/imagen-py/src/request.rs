@@ -42,8 +42,9 @@ impl Arguments<'_, '_> {
         let (prompts, one) = prompts(prompt)?;
         let until = self.until.map(|name| name.parse().map_err(raise)).transpose()?;
         let last = until.unwrap_or(model.default_until);
-        let running = || model.stages.iter().map(|info| info.config.stage).filter(|stage| *stage <= last);
-        let (all, larger): (Vec<_>, Vec<_>) = (running().collect(), running().skip(1).collect());
+        let running = || model.stages.iter().map(|info| info.stage).filter(|stage| *stage <= last);
+        let (all, larger): (Vec<_>, Vec<_>) =
+            (running().collect(), running().filter(|stage| *stage != StageName::Base).collect());
         if self.aug_level.is_some() && larger.is_empty() {
             return Err(value("aug_level is for super-resolution stages, and none runs here"));
         }
@@ -58,7 +59,8 @@ impl Arguments<'_, '_> {
         let seed = self.seed.try_into();
         let seed = seed.map_err(|_| value(format!("seed = {}: expected a number from 0 to 2^64 - 1", self.seed)))?;
         let (count, batch) = (count("count", self.count)?, count("batch", self.batch)?);
-        Ok(Asked { single: one && count == 1, request: Request { prompts, seed, count, options, until, batch } })
+        let request = Request { options, until, batch: Some(batch), ..Request::new(prompts, count, seed) };
+        Ok(Asked { single: one && count == 1, request })
     }
 }
 

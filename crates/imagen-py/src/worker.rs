@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use burn::tensor::Device;
-use imagen::cascade::{Event, Imagen, ModelFiles, Request, Sampling, StageInfo, StageName};
+use imagen::cascade::{Drawing, Event, Imagen, ModelFiles, Request, StageInfo, StageName};
 use imagen::image::Picture;
 use imagen::{Error, Result};
 use pyo3::prelude::*;
@@ -23,7 +23,7 @@ const STACK: usize = 8 << 20;
 /// What a model is asked for.
 enum Job {
     /// To begin a drawing under a number.
-    Begin { drawing: u64, request: Request, reply: Sender<Result<()>> },
+    Begin { drawing: u64, request: Box<Request>, reply: Sender<Result<()>> },
     /// For the next that happens in a drawing; nothing where it is finished.
     Next { drawing: u64, reply: Sender<Option<Result<Progress>>> },
     /// To forget a drawing.
@@ -82,7 +82,7 @@ impl Worker {
     /// Begins a drawing under a number that no other drawing of the model has.
     pub(crate) fn begin(&self, py: Python<'_>, drawing: u64, request: Request) -> PyResult<()> {
         let (reply, answer) = channel();
-        self.send(Job::Begin { drawing, request, reply })?;
+        self.send(Job::Begin { drawing, request: Box::new(request), reply })?;
         wait(py, answer)?.map_err(raise)
     }
 
@@ -122,7 +122,7 @@ fn serve(files: &ModelFiles, inbox: Receiver<Job>, opened: &Sender<Result<Facts>
     if opened.send(Ok(facts)).is_err() {
         return; // Ctrl-C while it was opened
     }
-    let mut drawings: HashMap<u64, Sampling<'_>> = HashMap::new();
+    let mut drawings: HashMap<u64, Drawing<'_>> = HashMap::new();
     for job in inbox {
         match job {
             Job::Begin { drawing, request, reply } => {

@@ -1,7 +1,9 @@
 """What `load`, `sample` and `steps` promise."""
 
 import _thread
+import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -193,5 +195,21 @@ def test_a_folder_without_a_model_is_an_error_that_names_it(tmp_path):
     with pytest.raises(imagen.ImagenError, match="base.safetensors"):
         imagen.load(str(tmp_path))
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(ValueError, match="folder of diffusers"):
+    with pytest.raises(imagen.ImagenError, match="names the pipeline `nothing`"):
         imagen.load(tmp_path)
+
+
+def test_a_folder_of_deepfloyd_if_draws(tmp_path):
+    golden = ROOT / "crates/imagen/tests/golden"
+    folder = tmp_path / "IF"
+    shutil.copytree(golden / "if/one", folder)
+    for part, name in [("text_encoder", "config.json"), ("text_encoder", "model.safetensors"), ("tokenizer", "spiece.model")]:
+        (folder / part).mkdir(exist_ok=True)
+        shutil.copy(golden / "t5/gated" / name, folder / part / name)
+    index = json.loads((folder / "model_index.json").read_text())
+    index.update(text_encoder=["transformers", "T5EncoderModel"], tokenizer=["transformers", "T5Tokenizer"])
+    (folder / "model_index.json").write_text(json.dumps(index))
+    model = imagen.load(folder)
+    assert [(stage.name, stage.size, stage.sampler) for stage in model.stages] == [("base", 8, "learned")]
+    first, again, other = (model.sample("a red apple", seed=3, steps=4, **more) for more in ({}, {}, {"sampler": "ddim"}))
+    assert first.size == (8, 8) and first.tobytes() == again.tobytes() != other.tobytes()

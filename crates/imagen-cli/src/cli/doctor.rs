@@ -103,7 +103,7 @@ fn built_in_model() -> Finding {
     let mut lines = Vec::new();
     let mut stages = Vec::new();
     for info in imagen.stages() {
-        let (stage, size, step) = (info.config.stage, info.config.size, info.step);
+        let (stage, size, step) = (info.stage, info.size, info.step.unwrap_or(0));
         lines.push(format!("{stage}: {size}×{size}, trained for {step} steps"));
         stages.push(json!({ "stage": stage, "size": size, "step": step }));
     }

@@ -11,6 +11,7 @@ mod clip_score;
 mod coco;
 mod comparison;
 mod compose;
+mod concepts;
 mod drawbench;
 mod drawing;
 mod features;
@@ -29,7 +30,6 @@ mod samples;
 mod shapes;
 mod stats;
 mod sweep;
-mod things;
 
 use imagen::eval::Interval;
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use imagen::cascade::deepfloyd::{DeepFloyd, IfNeed};
-use imagen::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status};
+use imagen::cascade::deepfloyd::DeepFloyd;
+use imagen::cascade::{ModelFiles, Need, Record, StageConfig, StageFile, StageName, Status};
 use imagen::models::unet::{LevelCost, cost};
 use imagen::train::Recipe;
 
-use super::plan::deepfloyd::DeepFloydPlan;
+use super::draw::FrozenArgs;
+use super::plan::one_batch;
 use super::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system::{bytes, count, counted};
@@ -64,16 +65,16 @@ impl Inspect {
 
     /// A folder of DeepFloyd IF: its parts in the order in which they run.
     fn deepfloyd(&self, folder: &Path) -> Result<()> {
-        let (model, needs) = DeepFloydPlan::default().parts(folder)?;
-        let side = |part: &str| {
-            let stage = model.stages().into_iter().find(|stage| stage.as_str() == part)?;
-            model.folder(stage).map(|folder| folder.config.sample_size)
-        };
+        let model = FrozenArgs::default().planned(Some(folder))?;
+        let needs = model.needs(&one_batch(&model, 1))?;
+        let stages = model.stages();
+        let side = |need: &Need| stages.iter().find(|info| Some(info.stage) == need.stage).map(|info| info.size);
         if self.json {
-            let part = |need: &IfNeed| {
+            let part = |need: &Need| {
                 json!({
-                    "part": need.what, "side": side(&need.what), "parameters": need.parameters,
-                    "weight_bytes": need.weights, "map_bytes": need.maps, "multiply_adds": need.multiply_adds,
+                    "part": need.what, "side": side(need), "parameters": need.parameters,
+                    "weight_bytes": need.row(Need::WEIGHTS), "map_bytes": need.row(Need::MAPS),
+                    "multiply_adds": need.multiply_adds,
                 })
             };
             let parts: Vec<Value> = needs.iter().map(part).collect();
@@ -84,7 +85,7 @@ impl Inspect {
         let mut text = format!(
             "{}: DeepFloyd IF, {}\n\n  {:<16} {:>5} {:>12} {:>12} {:>14}",
             folder.display(),
-            counted(model.stages().len(), "stage"),
+            counted(stages.len(), "stage"),
             "part",
             "side",
             "parameters",
@@ -97,9 +98,9 @@ impl Inspect {
                 text,
                 "\n  {:<16} {:>5} {:>12} {:>12} {:>14}",
                 need.what,
-                side(&need.what).map(|side| side.to_string()).unwrap_or_default(),
+                side(need).map(|side| side.to_string()).unwrap_or_default(),
                 known(need.parameters),
-                bytes(need.weights),
+                bytes(need.row(Need::WEIGHTS)),
                 known(need.multiply_adds)
             )
             .expect("writing to a string");

@@ -3,24 +3,19 @@
 //! Memory is counted from descriptions; time is multiply-adds over what this machine was just seen to do, times the share
 //! of it that networks reach ([`TRAINING_SHARE`], [`DRAWING_SHARE`]). `bench` measures, this estimates.
 
-pub(super) mod deepfloyd;
-pub(super) mod drawing;
-
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use imagen::cascade::StageName;
-use imagen::cascade::deepfloyd::DeepFloyd;
+use imagen::cascade::{Imagen, Need, Request, StageName, StartPicture};
+use imagen::image::Picture;
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
-use self::deepfloyd::DeepFloydPlan;
-use self::drawing::Drawing;
-use super::sample::stage_names;
-use super::shared::{self, Threads};
-use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::{self, bytes, count};
+use super::draw::{FrozenArgs, MaxMemory, stage_names};
+use super::shared::Threads;
+use crate::failure::{Failure, Result, print_line};
+use crate::system::{bytes, count};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,13 +40,13 @@ pub(crate) struct PlanVerb {
     #[arg(value_name = "RECIPE|MODEL")]
     what: Option<PathBuf>,
     #[command(flatten)]
-    deepfloyd: DeepFloydPlan,
+    frozen: FrozenArgs,
     /// Replace a value of the recipe, as for `imagen train`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Pictures that are drawn at once
     #[arg(long, value_name = "N", default_value = "1")]
-    batch: u64,
+    batch: usize,
     /// The last stage that draws, as for `imagen sample`
     #[arg(long, value_name = "STAGE", value_parser = stage_names())]
     until: Option<StageName>,
@@ -62,58 +57,6 @@ pub(crate) struct PlanVerb {
     memory: MaxMemory,
     #[command(flatten)]
     threads: Threads,
-}
-
-/// `--max-memory`
-#[derive(Debug, clap::Args)]
-pub(super) struct MaxMemory {
-    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has where absent
-    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<u64>,
-}
-
-impl MaxMemory {
-    /// Refuses training that does not fit, before the system kills the program without a word.
-    pub(super) fn check_training(&self, needed: u64) -> Result<()> {
-        self.check("training this", needed).map_err(|failure| {
-            failure.hint(
-                "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
-                 `imagen plan` shows where it goes",
-            )
-        })
-    }
-
-    /// What there may be, where that is known.
-    pub(super) fn limit(&self) -> Option<u64> {
-        self.max_memory.or_else(|| system::memory().map(|memory| memory.total))
-    }
-
-    pub(super) fn check(&self, what: &str, needed: u64) -> Result<()> {
-        let Some(limit) = self.limit() else {
-            return Ok(());
-        };
-        if needed <= limit {
-            return Ok(());
-        }
-        let (needed, limit) = (bytes(needed), bytes(limit));
-        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}")))
-    }
-}
-
-/// A number of bytes: `500M`, `8G`, `1.5g`, `1024`.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?}: expected a size such as 500M or 8G");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = digits.parse().map_err(|_| wrong())?;
-    if number.is_finite() && number > 0.0 { Ok((number * (1u64 << unit) as f64) as u64) } else { Err(wrong()) }
 }
 
 /// A plan as rows: what, bytes.
@@ -131,18 +74,6 @@ impl PlanVerb {
         self.threads.apply()?;
         // on a shared machine the largest of several calls is the ceiling
         let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
-        let model = self.what.as_deref().filter(|path| path.extension().is_none_or(|e| e != "toml"));
-        if let Some(folder) = model.map(shared::model_folder).transpose()?.filter(|folder| DeepFloyd::is_folder(folder))
-        {
-            let (model, mut request) = self.deepfloyd.open(&folder, self.batch)?;
-            request.until = self.until;
-            let estimates = self.deepfloyd.estimates(&model, &request, rate)?;
-            self.print(&estimates, rate)?;
-            return deepfloyd::check(&self.memory, &model, &request, self.deepfloyd.storage());
-        }
-        if self.deepfloyd.given() {
-            return Err(Failure::usage("--model-2, --storage and --text-storage are for folders of DeepFloyd IF"));
-        }
         let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         if let Some(path) = recipe {
             if self.until.is_some() {
@@ -155,10 +86,12 @@ impl PlanVerb {
         if !self.set.is_empty() {
             return Err(Failure::usage("--set belongs to a recipe (.toml)"));
         }
-        let folder = self.what.as_deref().map(shared::model_folder).transpose()?;
-        let drawing = Drawing::open(&shared::model_files(folder.as_deref())?, self.until)?;
-        self.print(&drawing.estimates(self.batch, rate), rate)?;
-        drawing.check(&self.memory, self.batch)
+        let model = self.frozen.planned(self.what.as_deref())?;
+        let request = Request { until: self.until, ..one_batch(&model, self.batch) };
+        let estimates: Vec<Estimate> =
+            model.needs(&request)?.iter().map(|need| drawing(need, self.batch, rate)).collect();
+        self.print(&estimates, rate)?;
+        self.memory.check_drawing(&model, &request, &self.frozen)
     }
 
     fn print(&self, estimates: &[Estimate], rate: f64) -> Result<()> {
@@ -168,6 +101,27 @@ impl PlanVerb {
         }
         let text: Vec<String> = estimates.iter().map(Estimate::describe).collect();
         print_line(text.join("\n\n"))
+    }
+}
+
+/// A batch of pictures of an empty prompt.
+pub(super) fn one_batch(model: &Imagen, batch: usize) -> Request {
+    // super-resolution alone enlarges a picture, whatever it shows
+    let alone = model.stages()[0].stage != StageName::Base;
+    let blank = || StartPicture { picture: Picture::filled(64, 64, [0; 3]), mask: None, strength: None };
+    Request { batch: Some(batch), start: alone.then(blank), ..Request::new(vec![String::new()], batch, 0) }
+}
+
+fn drawing(need: &Need, batch: usize, rate: f64) -> Estimate {
+    let parameters =
+        if need.parameters > 0 { format!(", {} parameters", count(need.parameters)) } else { String::new() };
+    let what = if need.stage.is_some() { format!("drawing {batch} with {}", need.what) } else { need.what.clone() };
+    Estimate {
+        title: format!("{what}{parameters}"),
+        memory: need.memory.iter().map(|(row, bytes)| ((*row).to_owned(), *bytes)).collect(),
+        bytes: need.bytes(),
+        work: ("evaluations", need.evaluations, need.multiply_adds, need.multiply_adds as f64 / (rate * DRAWING_SHARE)),
+        warnings: Vec::new(),
     }
 }
 
@@ -232,17 +186,6 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_with_their_units() {
-        let cases = [("1024", 1024), ("8G", 8 << 30), ("1.5g", 3 << 29), ("500MiB", 500 << 20), ("2kb", 2048)];
-        for (text, expected) in cases {
-            assert_eq!(size(text), Ok(expected), "{text}");
-        }
-        for text in ["", "G", "-1G", "8X", "eight", "nan"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn durations_are_said_in_one_unit() {

@@ -3,36 +3,30 @@
 //! Everything that can be refused is refused before the first step: arguments, model, output names. Then the events of the
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
-mod deepfloyd;
-mod notes;
 mod previews;
 mod sheet;
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use serde_json::json;
+use clap::builder::RangedU64ValueParser;
+use serde_json::{Value, json};
 
-use imagen::cascade::deepfloyd::DeepFloyd;
-use imagen::cascade::{Event, Imagen, Request, SamplingDefaults, StageName, StageOptions};
-use imagen::diffusion::{AugLevel, Sampler, Thresholding};
+use imagen::cascade::deepfloyd::{Embeddings, Verdict};
+use imagen::cascade::{Event, Request, StageName, StartPicture};
 use imagen::error::Context;
-use imagen::image::{DecodeOptions, Picture, PngText, png};
+use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
-use self::deepfloyd::DeepFloydArgs;
 use self::previews::Previews;
 use self::sheet::Sheet;
-use super::per_stage::PerStage;
-use super::plan::{MaxMemory, drawing};
+use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes, stage_names};
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::{ModelRecord, Record};
+use crate::output::record::Remembered;
 use crate::output::{Outputs, Subject, Target, folder_of, shell};
 use crate::progress::Progress;
 use crate::system::counted;
@@ -50,8 +44,7 @@ A value per stage is given in the order in which the stages run: base, sr256, sr
 The same prompt, seed and options draw the same picture, whatever --count, --batch and --threads are.";
 
 const DRAW: &str = "What to draw";
-const HOW: &str = "How to draw it (one value for all stages, or one for each: 50,20)";
-const MACHINE: &str = "Model and machine";
+const FROM: &str = "From a picture (DeepFloyd IF)";
 const OUTPUT: &str = "Output";
 
 /// Draw pictures from text
@@ -76,25 +69,14 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "PNG", help_heading = DRAW)]
     params_from: Option<PathBuf>,
 
-    /// Denoising steps
-    #[arg(long, value_name = "N", help_heading = HOW, aliases = ["num-inference-steps", "sampling-steps"])]
-    steps: Option<PerStage<usize>>,
-    /// Pull of the text: one value is for the base, 1 is none
-    #[arg(long, value_name = "W", help_heading = HOW, aliases = ["cfg-scale", "guidance-scale"])]
-    guidance: Option<PerStage<f64>>,
-    /// Sampler, with its setting after a colon
-    #[arg(long, value_name = "NAME", help_heading = HOW, alias = "sampling-method", help = samplers())]
-    sampler: Option<PerStage<Sampler>>,
-    /// What happens to values out of range: none, static, dynamic or dynamic:0.995
-    #[arg(long, value_name = "NAME", help_heading = HOW)]
-    thresholding: Option<PerStage<Thresholding>>,
-    /// Noise on the small picture before it is enlarged, 0 to 1 (super-resolution stages only)
-    #[arg(long, value_name = "LEVEL", help_heading = HOW)]
-    aug_level: Option<PerStage<AugLevel>>,
+    #[command(flatten)]
+    how: DrawArgs,
+    /// DeepFloyd IF: leave the captions as they are, in small letters
+    #[arg(long, hide_short_help = true, help_heading = HOW)]
+    no_clean: bool,
 
-    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; the built-in model where absent
-    #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Pictures drawn together: more is faster and takes more memory
     #[arg(long, value_name = "N", help_heading = MACHINE)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -103,8 +85,19 @@ pub(crate) struct Sample {
     memory: MaxMemory,
     #[command(flatten)]
     threads: Threads,
-    #[command(flatten)]
-    deepfloyd: DeepFloydArgs,
+    /// DeepFloyd IF: embeddings of the prompts in place of a text encoder (safetensors)
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = MACHINE)]
+    embeddings: Option<PathBuf>,
+
+    /// Start from this picture; with a second stage alone, enlarge it
+    #[arg(long, value_name = "FILE", help_heading = FROM)]
+    image: Option<PathBuf>,
+    /// Draw only where this picture is white
+    #[arg(long, value_name = "FILE", help_heading = FROM, requires = "image")]
+    mask: Option<PathBuf>,
+    /// How much of the picture is drawn over, above 0 to 1
+    #[arg(long, value_name = "PART", help_heading = FROM, requires = "image")]
+    strength: Option<f64>,
 
     /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
     ///
@@ -133,18 +126,6 @@ pub(crate) struct Sample {
     /// Print nothing but results and errors
     #[arg(short, long, help_heading = OUTPUT)]
     quiet: bool,
-}
-
-/// The help of `--sampler`; the library's list is the only one.
-fn samplers() -> String {
-    let names: Vec<String> = Sampler::ALL.iter().map(Sampler::to_string).collect();
-    format!("Sampler: {}", names.join(", "))
-}
-
-/// Stages by name, known to the help and the completions.
-pub(super) fn stage_names() -> impl TypedValueParser<Value = StageName> {
-    let names = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str));
-    names.map(|name| name.parse().expect("a name from the list"))
 }
 
 /// The value of `--seed`.
@@ -187,46 +168,53 @@ impl Sample {
         trace.map_or(Ok(()), |trace| trace.write()).and(drawn)
     }
 
-    fn draw(mut self) -> Result<()> {
-        self.model = self.model.as_deref().map(shared::model_folder).transpose()?;
-        if let Some(folder) = self.model.clone().filter(|folder| DeepFloyd::is_folder(folder)) {
-            return self.draw_deepfloyd(&folder);
-        }
-        self.deepfloyd.refuse()?;
+    fn draw(self) -> Result<()> {
         let remembered = self.params_from.as_deref().map(read_record).transpose()?;
         let prompts = self.prompts(remembered.as_ref())?;
-        let files = shared::model_files(self.model.as_deref())?;
         self.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept")?;
 
         let progress = Progress::new(self.quiet);
-        progress.note(format_args!("opening {}", files.label()));
-        let imagen = Imagen::open(&files, &shared::device())?;
-        let request = self.request(prompts, remembered.as_ref(), &imagen)?;
-        let at_once = request.batch.min(request.prompts.len() * request.count);
-        drawing::Drawing::open(&files, request.until)?.check(&self.memory, at_once as u64)?;
-        let stages = imagen.resolve(&request)?;
-        let subjects = subjects(&request.prompts, request.count, request.seed);
+        let model = self.model.open(&progress)?;
+        let seed = self.seed.or(remembered.as_ref().map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
+        let until = self.until.or_else(|| remembered.as_ref().and_then(|r| r.options.keys().next_back().copied()));
+        let options = remembered.as_ref().map(|r| r.options.clone()).unwrap_or_default();
+        check_seeds(seed, self.count)?;
+        let embeddings = self.embeddings.as_ref().map(|path| Embeddings::open(path, &shared::device())).transpose()?;
+        let request = Request {
+            options: self.how.over(options, &model.imagen, until)?,
+            until,
+            batch: self.batch,
+            start: self.start(remembered.as_ref())?,
+            embeddings,
+            raw_captions: self.no_clean,
+            ..Request::new(prompts, self.count, seed)
+        };
+        if self.no_clean && model.imagen.deepfloyd().is_none() {
+            return Err(Failure::usage("--no-clean is for folders of DeepFloyd IF, and this model is none"));
+        }
+        let files = model.files.clone();
+        let session = Session::new(model, request)?;
+        self.memory.check_drawing(&session.imagen, &session.request, &self.model.frozen)?;
+        let subjects = subjects(&session.request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
-        let sheet = self.sheet(&request.prompts, request.count)?;
+        let sheet = self.sheet(&session.request.prompts, self.count)?;
         if !self.quiet {
-            notes::guidance(&imagen, &stages, &progress);
-            notes::prompts(&files, &imagen, &request.prompts, &progress)?;
+            notes::guidance(&session.imagen, &session.stages, &progress);
+            notes::prompts(files.as_ref(), &session.imagen, &session.request, &progress)?;
         }
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
-            progress.note(format_args!("seed {}", request.seed));
+            progress.note(format_args!("seed {seed}"));
         }
-        Drawing {
-            verb: &self,
-            model: model_record(self.model.as_deref(), &imagen),
-            request,
-            stages,
-            subjects,
-            outputs,
-            sheet,
-            progress,
-        }
-        .run(&imagen)
+        Command { verb: &self, session, subjects, outputs, sheet, progress }.run()
+    }
+
+    /// The picture to start from.
+    fn start(&self, remembered: Option<&Remembered>) -> Result<Option<StartPicture>> {
+        let open = |path: &PathBuf| decode::open(path, &DecodeOptions::default());
+        let Some(image) = &self.image else { return Ok(None) };
+        let strength = self.strength.or(remembered.and_then(|remembered| remembered.strength));
+        Ok(Some(StartPicture { picture: open(image)?, mask: self.mask.as_ref().map(open).transpose()?, strength }))
     }
 
     /// What `--grid` asks for.
@@ -235,7 +223,7 @@ impl Sample {
     }
 
     /// The prompts: arguments, lines of stdin, or the remembered one.
-    fn prompts(&self, remembered: Option<&Record>) -> Result<Vec<String>> {
+    fn prompts(&self, remembered: Option<&Remembered>) -> Result<Vec<String>> {
         let mut prompts = Vec::new();
         for prompt in &self.prompts {
             if prompt == "-" {
@@ -250,108 +238,39 @@ impl Sample {
             _ => Ok(prompts),
         }
     }
-
-    /// Flags over remembered settings over the model's own.
-    fn request(&self, prompts: Vec<String>, remembered: Option<&Record>, imagen: &Imagen) -> Result<Request> {
-        let seed = self.seed.or(remembered.map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
-        check_seeds(seed, self.count)?;
-        let until = self.until.or_else(|| remembered.and_then(|r| r.stages.keys().next_back().copied()));
-        let model: Vec<StageName> = imagen.stages().iter().map(|info| info.config.stage).collect();
-        let last = until.unwrap_or_else(|| imagen.default_until());
-        let running = model.iter().filter(|stage| **stage <= last).count();
-        let mut options = BTreeMap::<StageName, StageOptions>::new();
-        for (stage, settings) in remembered.iter().flat_map(|record| &record.stages) {
-            options.insert(*stage, all_of(settings));
-        }
-        if self.aug_level.is_some() && model.len() == 1 {
-            return Err(Failure::usage("--aug-level is for super-resolution stages, and this model has none"));
-        }
-        let (all, larger) = ((&model[..], running), (&model[1..], running - 1));
-        set(&mut options, all, "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
-        set_guidance(&mut options, all, self.guidance.as_ref())?;
-        set(&mut options, all, "--sampler", self.sampler.as_ref(), |o| &mut o.sampler)?;
-        set(&mut options, all, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
-        set(&mut options, larger, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
-        // Values for stages that do not run this time are no contradiction, only unused.
-        options.retain(|stage, _| *stage <= last);
-        let batch = self.batch.unwrap_or(Request::default().batch);
-        Ok(Request { prompts, seed, count: self.count, options, until, batch })
-    }
-}
-
-/// The model's name without the path to it.
-pub(super) fn model_record(model: Option<&Path>, imagen: &Imagen) -> ModelRecord {
-    let name = model.map(shared::model_name);
-    let steps = imagen.stages().iter().map(|info| (info.config.stage, info.step)).collect();
-    ModelRecord { name: name.unwrap_or_else(|| "built-in".into()), steps }
-}
-
-/// Gives each running stage its value from a flag, if the flag was given.
-pub(super) fn set<T: Copy>(
-    options: &mut BTreeMap<StageName, StageOptions>,
-    (model, running): (&[StageName], usize),
-    flag: &str,
-    values: Option<&PerStage<T>>,
-    field: fn(&mut StageOptions) -> &mut Option<T>,
-) -> Result<()> {
-    for (stage, value) in values.map_or(Ok(Vec::new()), |values| values.spread(flag, model, running))? {
-        *field(options.entry(stage).or_default()) = Some(value);
-    }
-    Ok(())
-}
-
-/// Gives the stages their guidance: one value is the base's alone, since that is where the text decides and super-resolution
-/// was trained to need none.
-pub(super) fn set_guidance(
-    options: &mut BTreeMap<StageName, StageOptions>,
-    (model, running): (&[StageName], usize),
-    values: Option<&PerStage<f64>>,
-) -> Result<()> {
-    let stages = if values.is_some_and(|values| values.of_base().is_some()) { 1 } else { running };
-    set(options, (model, stages), "--guidance", values, |o| &mut o.guidance)
-}
-
-/// Every setting, spelt out.
-pub(super) fn all_of(settings: &SamplingDefaults) -> StageOptions {
-    StageOptions {
-        steps: Some(settings.steps),
-        guidance: Some(settings.guidance),
-        sampler: Some(settings.sampler),
-        thresholding: Some(settings.thresholding),
-        aug_level: Some(settings.aug_level),
-    }
 }
 
 /// A command under way.
-struct Drawing<'a> {
+struct Command<'a> {
     verb: &'a Sample,
-    model: ModelRecord,
-    request: Request,
-    stages: Vec<(StageName, SamplingDefaults)>,
+    session: Session,
     subjects: Vec<Subject>,
     outputs: Outputs,
     sheet: Option<Sheet>,
     progress: Progress,
 }
 
-impl Drawing<'_> {
-    fn run(mut self, imagen: &Imagen) -> Result<()> {
+impl Command<'_> {
+    fn run(mut self) -> Result<()> {
         let count = self.subjects.len();
         let begun = Instant::now();
-        let mut finished = 0;
+        let (mut finished, mut withheld, mut judged) = (0, 0, false);
         let mut previews = Previews::open(self.verb.previews.as_deref())?;
-        for event in imagen.sample(&self.request)? {
+        for event in self.session.imagen.sample(&self.session.request)? {
             match event? {
                 Event::Step { stage, index, of, pictures, x_hat } => {
                     self.progress.step(&step_title(stage, &pictures, count), index as u64 + 1, of as u64, "");
-                    previews.step(stage, (index, of), &x_hat, Ok)?;
+                    let judge = |picture| self.session.imagen.judge(picture).map(|(picture, _)| picture);
+                    previews.step(stage, (index, of), &x_hat, judge)?;
                 }
-                Event::Image { last: true, index, picture, .. } => {
-                    self.deliver(index, &picture)?;
+                Event::Image { last: true, index, picture, verdict, .. } => {
+                    self.deliver(index, &picture, verdict)?;
                     if let Some(sheet) = &mut self.sheet {
                         sheet.add(index, picture);
                     }
                     finished += 1;
+                    judged |= verdict.is_some();
+                    withheld += usize::from(verdict.is_some_and(Verdict::withheld));
                 }
                 Event::Image { .. } => {}
             }
@@ -361,38 +280,39 @@ impl Drawing<'_> {
             }
         }
         self.progress.finish();
-        self.progress.note(format_args!("{}", self.summary(imagen, count, begun.elapsed())));
+        if judged {
+            let passed = counted(finished - withheld, "picture");
+            self.progress.note(format_args!("the safety checker passed {passed} and withheld {withheld}"));
+        }
+        self.progress.note(format_args!("{}", self.summary(count, begun.elapsed())));
         self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&self.progress))
     }
 
     /// What was done, how long it took, and what more the model can do.
-    fn summary(&self, imagen: &Imagen, count: usize, took: Duration) -> String {
+    fn summary(&self, count: usize, took: Duration) -> String {
         let pictures = counted(count, "picture");
         let done = format!("{pictures} in {:.1} s", took.as_secs_f64());
-        let last = self.stages.last().map(|(stage, _)| *stage);
-        let larger = imagen.stages().into_iter().map(|info| info.config).find(|config| Some(config.stage) > last);
-        match larger {
-            Some(config) => format!("{done}; --until {} enlarges to {1}x{1}", config.stage, config.size),
+        let last = self.session.stages.last().map(|(stage, _)| *stage);
+        match self.session.imagen.stages().into_iter().find(|info| Some(info.stage) > last) {
+            Some(info) => format!("{done}; --until {} enlarges to {1}x{1}", info.stage, info.size),
             None => done,
         }
     }
 
     /// Writes a picture, prints its path or JSON, and how to draw it again.
-    fn deliver(&self, index: usize, picture: &Picture) -> Result<()> {
+    fn deliver(&self, index: usize, picture: &Picture, verdict: Option<Verdict>) -> Result<()> {
         let _span = tracing::info_span!("write picture").entered();
         let subject = &self.subjects[index];
-        let size = [picture.width(), picture.height()];
-        let stages = self.stages.iter().copied().collect();
-        let record = Record::new(subject.prompt.clone(), subject.seed, self.model.clone(), stages, size);
-        let text = match self.verb.no_metadata {
-            true => PngText::default(),
-            false => PngText { parameters: Some(record.infotext()), imagen: Some(record.to_json()) },
-        };
+        let record = self.session.describe((&subject.prompt, subject.seed), picture, verdict);
+        if let Some(safety) = record.safety.as_ref().filter(|_| verdict.is_some_and(Verdict::withheld)) {
+            self.progress.note(format_args!("picture {} is {safety}", index + 1));
+        }
+        let text = if self.verb.no_metadata { PngText::default() } else { record.text() };
         let path = self.outputs.write(index, picture, &text)?;
         if let Some(path) = path {
             let line = if self.verb.json {
                 let mut object = json!({ "path": path, "index": index });
-                let record = serde_json::to_value(&record).expect("a record is plain data");
+                let record: Value = serde_json::to_value(&record).expect("a record is plain data");
                 object.as_object_mut().expect("just made").extend(record.as_object().expect("a struct").clone());
                 object.to_string()
             } else {
@@ -400,37 +320,31 @@ impl Drawing<'_> {
             };
             self.progress.suspend(|| print_line(line))?;
         }
-        self.progress.note(format_args!("again: {}", self.command(subject, path)));
+        self.progress.note(format_args!("again: {}", self.again(subject, path)));
         Ok(())
     }
 
     /// The command that draws this picture again, under the same name where somebody chose it.
-    fn command(&self, subject: &Subject, path: Option<&Path>) -> String {
+    fn again(&self, subject: &Subject, path: Option<&Path>) -> String {
         let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
         let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        if let Some(model) = &self.verb.model {
-            flag("--model", model.display().to_string());
+        let file = |path: &PathBuf| path.display().to_string();
+        if let Some(model) = &self.verb.model.model {
+            flag("--model", file(model));
+        }
+        for (name, value) in self.verb.model.frozen.flags() {
+            value.into_iter().for_each(|value| flag(name, value));
         }
         flag("--seed", subject.seed.to_string());
-        if let Some(until) = self.request.until {
+        if let Some(until) = self.session.request.until {
             flag("--until", until.to_string());
         }
-        let mut list = |name, given: fn(&StageOptions) -> bool, value: fn(&SamplingDefaults) -> String, skip| {
-            if self.request.options.values().any(given) {
-                let mut values: Vec<String> = self.stages[skip..].iter().map(|(_, s)| value(s)).collect();
-                // one guidance is the base's alone
-                if name != "--guidance" && values.iter().all(|v| *v == values[0]) {
-                    values.truncate(1);
-                }
-                flag(name, values.join(","));
-            }
-        };
-        list("--steps", |o| o.steps.is_some(), |s| s.steps.to_string(), 0);
-        list("--guidance", |o| o.guidance.is_some(), |s| s.guidance.to_string(), 0);
-        list("--sampler", |o| o.sampler.is_some(), |s| s.sampler.to_string(), 0);
-        list("--thresholding", |o| o.thresholding.is_some(), |s| s.thresholding.to_string(), 0);
-        if self.stages.len() > 1 {
-            list("--aug-level", |o| o.aug_level.is_some(), |s| s.aug_level.to_string(), 1);
+        self.session.flags().into_iter().for_each(|(name, value)| flag(name, value));
+        for (name, path) in [("--image", &self.verb.image), ("--mask", &self.verb.mask)] {
+            path.iter().for_each(|path| flag(name, file(path)));
+        }
+        if let Some(strength) = self.session.request.start.as_ref().and_then(|start| start.strength) {
+            flag("--strength", strength.to_string());
         }
         let literal = |path: &Path| path.display().to_string().replace('{', "{{").replace('}', "}}");
         match path {
@@ -443,22 +357,24 @@ impl Drawing<'_> {
             }
             _ => {}
         }
-        if self.verb.no_metadata {
-            words.push("--no-metadata".to_owned());
+        for (name, given) in [("--no-clean", self.verb.no_clean), ("--no-metadata", self.verb.no_metadata)] {
+            words.extend(given.then(|| name.to_owned()));
         }
-        words.extend(["--".to_owned(), subject.prompt.clone()]);
-        if !subject.prompt.starts_with('-') {
-            words.remove(words.len() - 2);
+        if subject.prompt.starts_with('-') {
+            words.push("--".to_owned());
         }
+        words.push(subject.prompt.clone());
         words.iter().map(|word| shell::quote(word)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Every picture of a command in the order of the cascade: prompt by prompt, seeds counting up from the first.
-fn subjects(prompts: &[String], count: usize, seed: u64) -> Vec<Subject> {
-    let one =
-        |(p, k): (usize, usize)| Subject { index: p * count + k, prompt: prompts[p].clone(), seed: seed + k as u64 };
-    (0..prompts.len()).flat_map(|p| (0..count).map(move |k| (p, k))).map(one).collect()
+/// Every picture of a command in the order of its request.
+fn subjects(request: &Request) -> Vec<Subject> {
+    let one = |index: usize| {
+        let (prompt, seed) = request.subject(index);
+        Subject { index, prompt: prompt.to_owned(), seed }
+    };
+    (0..request.pictures.len()).map(one).collect()
 }
 
 /// What the progress of a step is called: the stage, and which of all pictures where there are several.
@@ -496,7 +412,7 @@ fn read_prompts(prompts: &mut Vec<String>) -> Result<()> {
 }
 
 /// The record that a picture carries.
-fn read_record(path: &Path) -> Result<Record> {
+fn read_record(path: &Path) -> Result<Remembered> {
     let bytes = imagen::input::read(path, DecodeOptions::default().max_bytes)?;
     let text = png::read_text(&bytes, &DecodeOptions::default()).context(|| path.display().to_string())?;
     let unusable = |why: &str| {
@@ -504,5 +420,5 @@ fn read_record(path: &Path) -> Result<Record> {
             .hint("--params-from reads PNG files that `imagen sample` wrote without --no-metadata")
     };
     let json = text.imagen.ok_or_else(|| unusable("it holds no settings of imagen"))?;
-    Record::from_json(&json).map_err(|why| unusable(&why))
+    Remembered::from_json(&json).map_err(|why| unusable(&why))
 }

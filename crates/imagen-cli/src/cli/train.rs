@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::PartialLoad;
 use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
-use super::plan::MaxMemory;
+use super::draw::MaxMemory;
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::shell;

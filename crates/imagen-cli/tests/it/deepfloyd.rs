@@ -133,9 +133,12 @@ fn a_prompt_is_drawn_through_both_stages_into_one_picture() {
     let record = record(&path.join("a-photo-of-a-red-apple-3.png"));
     assert_eq!(record["prompt"], "A Photo of a red apple");
     assert_eq!(record["caption"], "a photo of a red apple");
-    assert_eq!(record["model"], json!(["IF", "II"]));
-    assert_eq!(record["stages"]["base"]["timesteps"], "leading:4");
-    assert_eq!(record["stages"]["sr256"]["noise_level"], 250);
+    assert_eq!(record["model"]["name"], "IF + II");
+    assert_eq!(record["stages"]["base"]["steps"], 4);
+    assert_eq!(
+        (&record["stages"]["base"]["sampler"], &record["stages"]["sr256"]["aug_level"]),
+        (&json!("learned"), &json!(0.25))
+    );
     assert_eq!(record["safety"], "the model ships no checker");
 
     let base =
@@ -272,8 +275,12 @@ fn settings_of_another_kind_of_model_are_refused() {
         folder.path(),
         &["sample", "a red apple", "--model", "IF"],
         &[
-            (&["--sampler", "ddim"], 2, "--sampler does not apply to DeepFloyd IF"),
+            (&["--sampler", "euler"], 2, "unknown sampler 'euler'"),
             (&["--noise-level", "3"], 2, "--noise-level is for the second stage"),
+            (&["--noise-level", "1000"], 2, "1000 is not in 0..=999"),
+            (&["--timesteps", "fast28"], 2, "timesteps 'fast28': expected one of fast27"),
+            (&["--timesteps", "fast27", "--steps", "5"], 2, "cannot be used with"),
+            (&["--aug-level", "0.1"], 2, "--aug-level is for super-resolution stages, and this model has none"),
             (&["--model-2", "IF"], 2, "is no second stage"),
             (&["--until", "sr1024"], 2, "there is no stage sr1024; this model has base"),
         ],
@@ -361,6 +368,6 @@ fn a_published_name_is_looked_for_in_the_cache() {
     fs::write(repository.join("refs/main"), "0123abcd").unwrap();
     let drawn = with_home(&draw);
     assert_eq!(drawn.code, 0, "{}", drawn.stderr);
-    assert_eq!(record(&path.join("a.png"))["model"], json!(["DeepFloyd/tiny"]));
+    assert_eq!(record(&path.join("a.png"))["model"]["name"], "DeepFloyd/tiny");
     assert_eq!(with_home(&["plan", "DeepFloyd/tiny"]).code, 0);
 }

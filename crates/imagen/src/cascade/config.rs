@@ -1,14 +1,15 @@
 //! What a stage is, as data: the header of its weights file.
 //!
 //! Everything that must match between training and sampling stands here and travels with the weights. How a picture is
-//! sampled is the caller's choice; the stage only suggests ([`SamplingDefaults`]).
+//! sampled is the caller's choice; the stage only suggests ([`StageSettings`]).
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
+use super::settings::StageSettings;
+use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization};
 use crate::error::{Error, Result};
 use crate::models::unet::UnetConfig;
 
@@ -79,22 +80,6 @@ pub enum Enlargement {
     Nearest,
 }
 
-/// How a stage likes to be sampled; each value can be overridden.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SamplingDefaults {
-    /// Evaluations of the network per picture.
-    pub steps: usize,
-    /// Guidance weight; 1 is none.
-    pub guidance: f64,
-    /// The sampler.
-    pub sampler: Sampler,
-    /// What happens to x̂ beyond [-1, 1].
-    pub thresholding: Thresholding,
-    /// Noise conditioning augmentation of the low-resolution picture (super-resolution stages).
-    pub aug_level: AugLevel,
-}
-
 /// A stage, completely described; stored in its weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,20 +118,7 @@ pub struct StageConfig {
     pub on_request: bool,
     /// How it likes to be sampled.
     #[serde(default)]
-    pub sampling: SamplingDefaults,
-}
-
-impl Default for SamplingDefaults {
-    /// 50 DPM-Solver++ steps, guidance 5, dynamic thresholding at 0.995, augmentation 0.1.
-    fn default() -> Self {
-        Self {
-            steps: 50,
-            guidance: 5.0,
-            sampler: Sampler::DpmSolverPlusPlus2M,
-            thresholding: Thresholding::default(),
-            aug_level: AugLevel::new(0.1).expect("0.1 is an augmentation level"),
-        }
-    }
+    pub sampling: StageSettings,
 }
 
 fn strongest() -> AugLevel {
@@ -200,6 +172,12 @@ impl StageConfig {
                 ));
             }
         }
+        if self.sampling.timesteps.is_some() {
+            return Err(Error::usage(
+                "sampling.timesteps: this stage's time is continuous; give sampling.steps, a number",
+            ));
+        }
+        self.sampling.sampler.plan(self.schedule, 1)?;
         self.check_aug_level(self.sampling.aug_level)?;
         match (self.low_size, self.unet.low_resolution, self.stage) {
             (None, false, StageName::Base) => Ok(()),

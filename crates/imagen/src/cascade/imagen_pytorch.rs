@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::checkpoint::{Record, header};
-use super::config::{Enlargement, NullText, SamplingDefaults, StageConfig, StageName};
+use super::config::{Enlargement, NullText, StageConfig, StageName};
+use super::settings::StageSettings;
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, Result};
 use crate::models::imagen_pytorch::{ImagenPytorchUnet, describe};
@@ -129,7 +130,8 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
             },
             enlargement: if i == 0 { Enlargement::default() } else { settings.enlargement()? },
             on_request: false,
-            sampling: SamplingDefaults {
+            sampling: StageSettings {
+                timesteps: None,
                 steps: settings.number("timesteps", i, 1000.0)? as usize,
                 guidance,
                 sampler: Sampler::default(),
@@ -228,7 +230,7 @@ impl Settings {
     fn thresholding(&self, i: usize) -> Result<Thresholding> {
         let percentile = self.number("dynamic_thresholding_percentile", 0, 0.95)?;
         match self.of("dynamic_thresholding", i) {
-            None | Some(Value::Bool(true)) => Ok(Thresholding::Dynamic { percentile }),
+            None | Some(Value::Bool(true)) => Ok(Thresholding::dynamic(percentile)),
             Some(Value::Bool(false)) => Ok(Thresholding::Static),
             Some(other) => Err(Self::wrong("dynamic_thresholding", other, "true or false")),
         }

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Enlargement, NullText, SamplingDefaults, StageConfig, StageName};
+use super::config::{Enlargement, NullText, StageConfig, StageName};
+use super::settings::StageSettings;
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, Result};
 use crate::models::unet::UnetConfig;
@@ -67,12 +68,12 @@ impl Preset {
             aug_schedule: NoiseSchedule::Cosine,
             enlargement: Enlargement::Bilinear,
             on_request: false,
-            sampling: SamplingDefaults {
+            sampling: StageSettings {
                 steps,
                 guidance,
                 sampler: Sampler::default(),
                 thresholding: Thresholding::default(),
-                ..SamplingDefaults::default()
+                ..StageSettings::default()
             },
         }
     }

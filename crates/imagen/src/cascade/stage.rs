@@ -3,15 +3,23 @@
 //! [`Stage::denoise`] is the only place where prediction, guidance, parameterization and thresholding meet, in the paper's
 //! order (sections 2.2, 2.3). Which times it is asked at is the sampler's business.
 
+use std::borrow::Borrow;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use tracing::debug_span;
 
 use super::config::{NullText, StageConfig};
-use crate::diffusion::{Guidance, LogSnr, Thresholding};
+use super::settings::StageSettings;
+use super::start::{self, Start};
+use super::upsample::upsample;
+use crate::diffusion::{
+    Denoised, Draw, Guidance, LogSnr, Noise, PlannedStep, StepEvent, Thresholding, Trajectory, diffuse, noise_of,
+};
 use crate::error::{Error, Result};
 use crate::models::imagen_pytorch::ImagenPytorchUnet;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
+use crate::rng::Rng;
 
 /// A network with its description.
 #[derive(Debug)]
@@ -163,4 +171,55 @@ impl Stage {
             Network::ImagenPytorch(unet) => unet.forward(z, &Conditioning { log_snr, text, low_resolution }, dropped),
         }
     }
+}
+
+/// The steps of one stage for a batch of pictures, one seed each.
+///
+/// `low_resolution [n, l, l, c]` is what a super-resolution stage enlarges: it is up-sampled and noised once (section 2.4).
+///
+/// # Errors
+/// `Usage` where a setting is out of range.
+pub fn trajectory<S: Borrow<Stage>>(
+    stage: S,
+    settings: &StageSettings,
+    seeds: &[u64],
+    text: Option<Text>,
+    low_resolution: Option<Tensor<4>>,
+) -> Result<impl Iterator<Item = Result<StepEvent>> + use<S>> {
+    let keys = seeds.iter().map(|seed| Rng::new(*seed).fold(stage.borrow().config.stage as u64)).collect();
+    let noise = noise_of(keys, stage.borrow().device());
+    steps(stage, settings, seeds.len(), text, low_resolution, None, noise)
+}
+
+/// The steps of `n` pictures with all that they are drawn under.
+pub(super) fn steps<S: Borrow<Stage>>(
+    stage: S,
+    settings: &StageSettings,
+    n: usize,
+    text: Option<Text>,
+    low_resolution: Option<Tensor<4>>,
+    start: Option<Start>,
+    mut noise: Noise,
+) -> Result<impl Iterator<Item = Result<StepEvent>> + use<S>> {
+    let config = &stage.borrow().config;
+    let shape = [n, config.size, config.size, config.unet.image_channels];
+    let plan = settings.sampler.plan(config.schedule, settings.steps)?;
+    let (plan, z, mask) = start::begin(plan, start, shape, &mut noise)?;
+    let low_resolution = low_resolution.map(|low| {
+        let level = settings.aug_level.log_snr(config.aug_schedule);
+        let _span = debug_span!("enlarge and noise the low resolution").entered();
+        let enlarged = upsample(low, config.size, config.enlargement);
+        let eps = noise(Draw::LowResolution, enlarged.dims());
+        let picture = diffuse(enlarged, eps, &vec![level; n]);
+        LowResolution { picture, log_snr: vec![level.get(); n] }
+    });
+    let conditions = Conditions {
+        text,
+        low_resolution,
+        guidance: Guidance::new(settings.guidance)?,
+        thresholding: settings.thresholding,
+    };
+    let denoise =
+        move |z: Tensor<4>, step: &PlannedStep| stage.borrow().denoise(z, step.level, &conditions).map(Denoised::from);
+    Ok(Trajectory::follow(plan, z, mask, noise, denoise))
 }

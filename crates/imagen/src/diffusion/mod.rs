@@ -19,6 +19,8 @@ mod parameterization;
 mod sampler;
 mod schedule;
 mod thresholding;
+mod timesteps;
+mod trajectory;
 
 pub use augmentation::{AugLevel, augment};
 pub use finite::check_finite;
@@ -26,6 +28,8 @@ pub use forward::{diffuse, noise};
 pub use guidance::Guidance;
 pub use loss::{Loss, LossWeight, Noised, Objective, TimeSampling, weighted_loss};
 pub use parameterization::Parameterization;
-pub use sampler::{Coefficients, Sampler, StepEvent, Trajectory};
+pub use sampler::{Coefficients, Sampler};
 pub use schedule::{LogSnr, NoiseSchedule, Time};
 pub use thresholding::Thresholding;
+pub use timesteps::Timesteps;
+pub use trajectory::{Denoised, Draw, Noise, PlannedStep, StepEvent, Trajectory, Update, noise_of};

@@ -13,7 +13,8 @@ use super::forward::column;
 use super::{check_finite, names};
 use crate::error::{Error, Result};
 
-/// What is done to an x̂ that leaves [−1, 1]. Written `none`, `static`, `dynamic` or `dynamic:0.95`.
+/// What is done to an x̂ that leaves [−1, 1]. Written `none`, `static`, `dynamic`, `dynamic:0.95`
+/// or `dynamic:0.95:1.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Thresholding {
@@ -21,10 +22,12 @@ pub enum Thresholding {
     None,
     /// Cut off at ±1: no blank pictures, but saturated ones.
     Static,
-    /// Cut off at ±s and divided by s, where s is a percentile of the picture's |x̂|, and at least 1.
+    /// Cut off at ±s and divided by s, where s is a percentile of the picture's |x̂|, at least 1 and at most `cap`.
     Dynamic {
         /// The percentile as a ratio in [0, 1]; the paper's 99.5 is 0.995.
         percentile: f64,
+        /// The largest s, 1 or more; infinite in the paper. What lies beyond it saturates, as DeepFloyd IF has it.
+        cap: f64,
     },
 }
 
@@ -33,13 +36,18 @@ const PERCENTILE: f64 = 0.995;
 
 impl Default for Thresholding {
     fn default() -> Self {
-        Self::Dynamic { percentile: PERCENTILE }
+        Self::dynamic(PERCENTILE)
     }
 }
 
 impl Thresholding {
     /// Every kind, with default settings.
-    pub const ALL: [Self; 3] = [Self::None, Self::Static, Self::Dynamic { percentile: PERCENTILE }];
+    pub const ALL: [Self; 3] = [Self::None, Self::Static, Self::dynamic(PERCENTILE)];
+
+    /// Dynamic thresholding as in the paper, without a cap.
+    pub const fn dynamic(percentile: f64) -> Self {
+        Self::Dynamic { percentile, cap: f64::INFINITY }
+    }
 
     /// The thresholded x̂, `[n, …]`.
     ///
@@ -50,17 +58,13 @@ impl Thresholding {
         Ok(match self {
             Self::None => x_hat,
             Self::Static => x_hat.clamp(-1.0, 1.0),
-            Self::Dynamic { percentile } => Self::dynamic(x_hat, percentile, f64::INFINITY),
+            Self::Dynamic { percentile, cap } => {
+                // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
+                let scales = scales(&x_hat, percentile).into_iter().map(|scale| scale.min(cap));
+                let scales = column(scales, &x_hat.device());
+                (x_hat / scales).clamp(-1.0, 1.0)
+            }
         })
-    }
-
-    /// Dynamic thresholding of a finite x̂ whose divisor is at most `cap` (1 or more): with a cap, what lies beyond
-    /// ±cap saturates, as DeepFloyd IF has it.
-    pub fn dynamic<const D: usize>(x_hat: Tensor<D>, percentile: f64, cap: f64) -> Tensor<D> {
-        // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
-        let scales = scales(&x_hat, percentile).into_iter().map(|scale| scale.min(cap));
-        let scales = column(scales, &x_hat.device());
-        (x_hat / scales).clamp(-1.0, 1.0)
     }
 }
 
@@ -88,7 +92,8 @@ impl fmt::Display for Thresholding {
         match *self {
             Self::None => f.pad("none"),
             Self::Static => f.pad("static"),
-            Self::Dynamic { percentile } => names::write(f, "dynamic", percentile, PERCENTILE),
+            Self::Dynamic { percentile, cap } if cap.is_finite() => f.pad(&format!("dynamic:{percentile}:{cap}")),
+            Self::Dynamic { percentile, .. } => names::write(f, "dynamic", percentile, PERCENTILE),
         }
     }
 }
@@ -100,8 +105,12 @@ impl FromStr for Thresholding {
         let (name, setting) = names::split(text);
         match (names::find("thresholding", &Self::ALL, name)?, setting) {
             (kind, None) => Ok(kind),
-            (Self::Dynamic { .. }, Some(ratio)) => {
-                Ok(Self::Dynamic { percentile: names::number("percentile of dynamic thresholding", ratio, 0.0..=1.0)? })
+            (Self::Dynamic { .. }, Some(setting)) => {
+                let (ratio, cap) = names::split(setting);
+                let percentile = names::number("percentile of dynamic thresholding", ratio, 0.0..=1.0)?;
+                let cap =
+                    cap.map(|cap| names::number("cap of dynamic thresholding", cap, 1.0..=f64::MAX)).transpose()?;
+                Ok(Self::Dynamic { percentile, cap: cap.unwrap_or(f64::INFINITY) })
             }
             (kind, Some(setting)) => Err(names::no_setting(kind, setting)),
         }
@@ -154,23 +163,23 @@ mod tests {
     #[test]
     fn dynamic_equals_static_when_the_percentile_is_at_most_one() {
         let x = pictures([[-3.0, 0.5, -0.25, 0.75], [0.1, -0.2, 0.3, -1.0]]);
-        let dynamic = Thresholding::Dynamic { percentile: 0.6 }.apply(x.clone()).unwrap();
+        let dynamic = Thresholding::dynamic(0.6).apply(x.clone()).unwrap();
         assert_eq!(values(dynamic), values(Thresholding::Static.apply(x).unwrap()));
     }
 
     #[test]
     fn dynamic_divides_each_picture_by_its_own_percentile() {
         let x = pictures([[-8.0, 4.0, -2.0, 1.0, 0.0], [0.5, -0.5, 0.25, 1.0, -1.0]]);
-        let x = Thresholding::Dynamic { percentile: 0.75 }.apply(x).unwrap();
+        let x = Thresholding::dynamic(0.75).apply(x).unwrap();
         assert_eq!(values(x), [-1.0, 1.0, -0.5, 0.25, 0.0, 0.5, -0.5, 0.25, 1.0, -1.0]);
     }
 
     #[test]
     fn a_cap_of_one_is_static_and_a_large_one_changes_nothing() {
         let x = pictures([[-8.0, 4.0, -2.0, 1.0, 0.0], [0.5, -0.5, 0.25, 1.0, -1.0]]);
-        let capped = |cap| values(Thresholding::dynamic(x.clone(), 0.75, cap));
+        let capped = |cap| values(Thresholding::Dynamic { percentile: 0.75, cap }.apply(x.clone()).unwrap());
         assert_eq!(capped(1.0), values(Thresholding::Static.apply(x.clone()).unwrap()));
-        assert_eq!(capped(100.0), values(Thresholding::Dynamic { percentile: 0.75 }.apply(x.clone()).unwrap()));
+        assert_eq!(capped(100.0), values(Thresholding::dynamic(0.75).apply(x.clone()).unwrap()));
         assert_eq!(capped(2.0)[..5], [-1.0, 1.0, -1.0, 0.5, 0.0]);
     }
 
@@ -192,7 +201,9 @@ mod tests {
 
     #[test]
     fn a_percentile_is_a_ratio() {
-        assert_eq!("dynamic:0.95".parse::<Thresholding>().unwrap(), Thresholding::Dynamic { percentile: 0.95 });
+        assert_eq!("dynamic:0.95".parse::<Thresholding>().unwrap(), Thresholding::dynamic(0.95));
+        let capped = Thresholding::Dynamic { percentile: 0.95, cap: 1.5 };
+        assert_eq!(("dynamic:0.95:1.5".parse().unwrap(), capped.to_string().as_str()), (capped, "dynamic:0.95:1.5"));
         assert_eq!("dynamic".parse::<Thresholding>().unwrap(), Thresholding::default());
         let messages = [
             ("dynamic:99.5", "percentile of dynamic thresholding is '99.5', expected a number from 0 to 1"),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch_loss::pictures;
 use super::{Recipe, encode, held_out, open_transform};
-use crate::cascade::{SamplingDefaults, Stage, StageFile, StageName, trajectory};
+use crate::cascade::{Stage, StageFile, StageName, StageSettings, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
 use crate::error::{Context, Error, Result};
@@ -59,7 +59,7 @@ pub struct EnlargementReport {
     /// Side of its low-resolution input.
     pub low_side: usize,
     /// How it was sampled; the augmentation level is that of each row.
-    pub sampling: SamplingDefaults,
+    pub sampling: StageSettings,
     /// Bicubic enlargement.
     pub bicubic: Fidelity,
     /// The stage, by augmentation level.
@@ -170,7 +170,7 @@ pub(super) fn measure(
     for aug_level in known {
         let mut sum = Fidelity::default();
         for (number, (batch, text)) in batches.iter().enumerate() {
-            let options = SamplingDefaults { aug_level, ..sampling };
+            let options = StageSettings { aug_level, ..sampling };
             let first = (number * BATCH) as u64;
             let seeds: Vec<u64> = (first..first + batch.len() as u64).collect();
             let lows = Pixels {

@@ -181,7 +181,7 @@ mod tests {
         let recipe = Recipe::parse(include_str!("../../../../recipes/shapes/base.toml")).unwrap();
         let plan = Plan::with(&recipe, None).unwrap();
         assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
-        // two cores that do 15 billion multiply-adds a second each, half of what was measured
-        assert!(plan.steps * plan.step_multiply_adds < 2 * 600 * 15_000_000_000);
+        // two cores that do 20 billion multiply-adds a second each: the slowest that it was measured on does 32
+        assert!(plan.steps * plan.step_multiply_adds < 2 * 600 * 20_000_000_000);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::plan::Plan;
 use super::recipe::{DataConfig, Recipe, TrainConfig};
 use super::reference;
-use crate::cascade::{SamplingDefaults, StageConfig, StageName};
+use crate::cascade::{StageConfig, StageName, StageSettings};
 use crate::data::{Source, Split};
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, ErrorKind, Result};
@@ -294,8 +294,9 @@ fn stage(wanted: &Wanted, notes: &mut BTreeMap<&'static str, String>) -> Result<
         aug_schedule: Default::default(),
         enlargement: Default::default(),
         on_request: wanted.stage == StageName::Sr1024,
-        sampling: SamplingDefaults {
+        sampling: StageSettings {
             steps,
+            timesteps: None,
             guidance: if wanted.text_dim > 0 { guidance } else { 1.0 },
             sampler: Sampler::default(),
             thresholding: Thresholding::Static,

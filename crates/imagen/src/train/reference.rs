@@ -14,12 +14,13 @@ use crate::cascade::{Preset, StageName};
 use crate::diffusion::{LossWeight, NoiseSchedule, Sampler, Thresholding};
 
 /// Where the types of a recipe are defined.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("recipe.rs"),
     include_str!("preset.rs"),
     include_str!("optimizer.rs"),
     include_str!("../cascade/config.rs"),
     include_str!("../cascade/preset.rs"),
+    include_str!("../cascade/settings.rs"),
     include_str!("../models/unet/config.rs"),
     include_str!("../diffusion/schedule.rs"),
     include_str!("../diffusion/parameterization.rs"),
@@ -34,7 +35,7 @@ const TABLES: [(&str, &str); 7] = [
     ("stage", "StageConfig"),
     ("stage.unet", "UnetConfig"),
     ("stage.unet.levels", "Level"),
-    ("stage.sampling", "SamplingDefaults"),
+    ("stage.sampling", "StageSettings"),
     ("data", "DataConfig"),
     ("train", "TrainConfig"),
 ];
@@ -207,7 +208,7 @@ fn kind(of: &str) -> String {
         "f64" | "AugLevel" => "number".to_owned(),
         "bool" => "true or false".to_owned(),
         "Vec<Level>" => "list of tables".to_owned(),
-        "UnetConfig" | "SamplingDefaults" | "Heads" => "table".to_owned(),
+        "UnetConfig" | "StageSettings" | "Heads" => "table".to_owned(),
         of => match of.strip_prefix("Vec<").and_then(|of| of.strip_suffix('>')) {
             Some(of) => format!("list of {}s", kind(of)),
             None => "text".to_owned(),
@@ -326,7 +327,7 @@ mod tests {
     use toml::Table;
 
     use super::*;
-    use crate::cascade::{SamplingDefaults, StageConfig};
+    use crate::cascade::{StageConfig, StageSettings};
     use crate::models::unet::{Level, UnetConfig};
     use crate::train::preset::StagePreset;
     use crate::train::{DataConfig, TrainConfig};
@@ -349,7 +350,7 @@ mod tests {
             ("stage", known::<StageConfig>()),
             ("stage.unet", known::<UnetConfig>()),
             ("stage.unet.levels", known::<Level>()),
-            ("stage.sampling", known::<SamplingDefaults>()),
+            ("stage.sampling", known::<StageSettings>()),
             ("data", known::<DataConfig>()),
             ("train", known::<TrainConfig>()),
         ] {

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use imagen::cascade::deepfloyd::Ddpm;
+use imagen::cascade::deepfloyd::Process;
 use imagen::image::Preparation;
 use imagen::models::bert::BertConfig;
 use imagen::models::clip::ClipConfig;
@@ -141,7 +141,7 @@ proptest! {
             }
         }
         for name in ["if/one/scheduler/scheduler_config.json", "if/two/image_noising_scheduler/scheduler_config.json"] {
-            if let Some(process) = sound(Ddpm::from_json(&choices.changed(&golden(name)))) {
+            if let Some(process) = sound(Process::from_json(&choices.changed(&golden(name)))) {
                 prop_assert!(process.alphas_cumprod().iter().all(|bar| bar.is_finite()));
             }
         }

@@ -11,7 +11,11 @@ pub(super) struct Golden(HashMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Golden {
     pub(super) fn open(folder: &Path) -> Self {
-        let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+        Self::read(&folder.join("golden.safetensors"))
+    }
+
+    pub(super) fn read(file: &Path) -> Self {
+        let bytes = std::fs::read(file).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensor = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let words = view.data().as_chunks().0.iter().copied();

@@ -145,7 +145,7 @@ fn the_settings_are_the_packages_or_its_defaults() {
     assert_eq!((base.size, base.low_size, sr.size, sr.low_size), (16, None, 32, Some(16)));
     assert_eq!([base.parameterization, sr.parameterization], [Parameterization::Eps, Parameterization::V]);
     assert_eq!([base.schedule, sr.schedule], [NoiseSchedule::CrowsonCosine, NoiseSchedule::CrowsonLinear]);
-    assert_eq!(base.sampling.thresholding, Thresholding::Dynamic { percentile: 0.95 });
+    assert_eq!(base.sampling.thresholding, Thresholding::dynamic(0.95));
     assert_eq!(sr.sampling.thresholding, Thresholding::Static);
     assert_eq!((base.sampling.steps, sr.sampling.steps, sr.sampling.aug_level.get()), (5, 4, 0.2));
     let levels: Vec<_> = base.unet.levels.iter().map(|l| (l.channels, l.blocks, l.self_attention)).collect();

@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
 use imagen::diffusion::{
-    Guidance, LogSnr, LossWeight, NoiseSchedule, Parameterization, Sampler, Thresholding, Time, TimeSampling,
-    Trajectory, diffuse, noise,
+    Denoised, Guidance, LogSnr, LossWeight, NoiseSchedule, Parameterization, PlannedStep, Sampler, StepEvent,
+    Thresholding, Time, TimeSampling, Trajectory, diffuse, noise, noise_of,
 };
 use imagen::rng::Rng;
 use imagen::{ErrorKind, Result};
@@ -389,7 +389,7 @@ fn exact(data: Normal) -> impl FnMut(Tensor<4>, LogSnr) -> Result<Tensor<4>> {
     }
 }
 
-fn picture<F: FnMut(Tensor<4>, LogSnr) -> Result<Tensor<4>>>(trajectory: Trajectory<F>) -> Tensor<4> {
+fn picture(trajectory: impl Iterator<Item = Result<StepEvent>>) -> Tensor<4> {
     trajectory.last().unwrap().unwrap().x_hat
 }
 
@@ -494,6 +494,40 @@ fn a_prediction_that_is_not_finite_ends_the_trajectory_and_names_the_step() {
     assert_eq!(error.kind(), ErrorKind::NonFinite);
     let message = format!("{error:#}");
     assert!(message.starts_with("sampling step 3 of 10: x_hat has 48 of 48 numbers that are not finite"), "{message}");
+}
+
+#[test]
+fn a_plan_can_be_followed_from_its_middle() {
+    let data = Normal { mean: 0.3, deviation: 0.5 };
+    let (schedule, z) = (NoiseSchedule::Cosine, first_z(&keys(0..1), 4));
+    let follow = |sampler: Sampler| {
+        let plan = sampler.plan(schedule, 6).unwrap()[4..].to_vec();
+        let mut exact = exact(data);
+        let denoise = move |z, step: &PlannedStep| exact(z, step.level).map(Denoised::from);
+        picture(Trajectory::follow(plan, z.clone(), None, noise_of(keys(0..1), Device::flex()), denoise))
+    };
+    // without a step before it, the solver of second order takes the first step as that of first order does
+    let (solver, ddim) = (follow(Sampler::DpmSolverPlusPlus2M), follow(Sampler::Ddim { eta: 0.0 }));
+    assert!(close(solver, ddim, 1e-6));
+}
+
+#[test]
+fn what_lies_outside_a_mask_never_moves() {
+    let z = first_z(&keys(0..1), 4);
+    let mask = Tensor::<4>::zeros([1, 4, 4, 1], &Device::flex());
+    for sampler in Sampler::ALL {
+        let denoise = |z: Tensor<4>, _: &PlannedStep| Ok(Denoised::from(z.mul_scalar(0.5)));
+        let plan = sampler.plan(NoiseSchedule::Cosine, 5).unwrap();
+        let noise = noise_of(keys(0..1), Device::flex());
+        let last = Trajectory::follow(plan, z.clone(), Some(mask.clone()), noise, denoise).last().unwrap().unwrap();
+        assert_eq!(last.z.into_data(), z.clone().into_data(), "{sampler}");
+    }
+}
+
+#[test]
+fn a_rule_that_needs_variances_is_refused_where_there_are_none() {
+    let error = Sampler::Learned.plan(NoiseSchedule::Cosine, 5).unwrap_err();
+    assert!(error.to_string().contains("for networks that choose variances"), "{error}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
 use tracing::debug_span;
 
-use imagen::cascade::{SamplingDefaults, StageConfig, StageFile, StageName};
+use imagen::cascade::{StageConfig, StageFile, StageName, StageSettings};
 use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization, weighted_loss};
 use imagen::models::unet::{
     Conditioning, Heads, Layout, Level, LowResolution, SkipScale, Text, TextAttention, TextPooling, Unet, UnetConfig,
@@ -150,7 +150,7 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         aug_schedule: NoiseSchedule::default(),
         enlargement: Default::default(),
         on_request: false,
-        sampling: SamplingDefaults::default(),
+        sampling: StageSettings::default(),
     }
 }
 

@@ -11,9 +11,9 @@ use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
 use imagen::eval::Clip;
 
-use super::drawing::{Painter, choose, subjects};
+use super::drawing::{DrawingArgs, choose, subjects};
 use super::pictures::{Set, chunks, split_names};
-use crate::cli::sample::stage_names;
+use crate::cli::draw::stage_names;
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -54,7 +54,7 @@ pub(super) struct Captioned {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    painter: Painter,
+    drawing: DrawingArgs,
 }
 
 /// What the CLIP makes of pictures and their captions.
@@ -76,7 +76,7 @@ pub(super) struct Embedded {
 impl Captioned {
     /// Reads or draws the pictures.
     pub(super) fn embed(&self) -> Result<Embedded> {
-        self.painter.manner.threads.apply()?;
+        self.drawing.how.threads.apply()?;
         interrupt::watch("stopping; there is no result without all pictures")?;
         let mut progress = Progress::new(self.quiet);
         let clip = open(&self.clip, &progress)?;
@@ -97,17 +97,17 @@ impl Captioned {
         let source = set.source()?;
         let every: Vec<&Example> = source.examples().iter().collect();
         let subjects = subjects(&source, &choose(&every, count, self.seed), self.seed)?;
-        let studio = self.painter.open(self.until, progress)?;
+        let session = self.drawing.open(self.until, progress)?;
         let mut pictures = Vec::new();
-        let drawn = studio.draw(&subjects, progress, |_, picture| {
-            pictures.extend(numbers(clip.embed_pictures(&[picture])?));
+        let drawn = session.draw(&subjects, progress, |drawn| {
+            pictures.extend(numbers(clip.embed_pictures(&[drawn.picture])?));
             Ok(())
         })?;
         if drawn < subjects.len() {
             return Err(Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len())));
         }
         let captions = subjects.iter().map(|subject| subject.caption.clone()).collect();
-        let settings: Vec<String> = studio
+        let settings: Vec<String> = session
             .stages
             .iter()
             .map(|(stage, s)| format!("{stage} {} steps, guidance {}", s.steps, s.guidance))
@@ -115,7 +115,7 @@ impl Captioned {
         let origin = format!(
             "captions of {}, drawn by {} ({}), one picture each, none picked, seed {} plus k for picture k",
             set.label(),
-            studio.record.name,
+            session.record.name,
             settings.join("; "),
             self.seed
         );

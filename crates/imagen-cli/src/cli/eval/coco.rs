@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::cascade::{StageName, StageSettings};
 use imagen::data::{CocoCaption, Source, coco_captions};
 use imagen::eval::Summary;
 
 use super::captioned::{self, Embedded};
 use super::comparison::{self, Finding};
-use super::drawing::{Painter, Studio, Subject, choose};
+use super::drawing::{DrawingArgs, choose};
 use super::features::Features;
 use super::manifest;
 use super::pictures::Set;
 use super::{clip_score, fid, with_interval};
-use crate::cli::sample::stage_names;
+use crate::cli::draw::{Session, Subject, stage_names};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -89,7 +89,7 @@ pub(super) struct Coco {
     #[command(flatten)]
     features: Features,
     #[command(flatten)]
-    painter: Painter,
+    drawing: DrawingArgs,
 }
 
 /// `2/4`: the second of four.
@@ -123,7 +123,7 @@ struct Manifest {
     count: usize,
     seed: u64,
     model: ModelRecord,
-    stages: Vec<(StageName, SamplingDefaults)>,
+    stages: Vec<(StageName, StageSettings)>,
 }
 
 /// A picture to draw.
@@ -136,18 +136,17 @@ struct Picture {
 
 impl Coco {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.manner.threads.apply()?;
+        self.drawing.how.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
         let captions = coco_captions(&self.captions)?;
         let pictures = self.pictures(&captions)?;
         let [base, super_resolution] = GUIDANCE;
         let guidance = |stage| Some(if stage == StageName::Base { base } else { super_resolution });
-        let (manner, model) = (&self.painter.manner, self.painter.model.as_deref());
-        let studio = manner.open_with(model, Some(self.until), guidance, &progress)?;
-        let manifest = self.manifest(&captions, &studio);
+        let session = self.drawing.open_with(self.until, guidance, &progress)?;
+        let manifest = self.manifest(&captions, &session);
         self.begin(&manifest, &pictures)?;
-        let missing = self.draw(&studio, &pictures, &mut progress)?;
+        let missing = self.draw(&session, &pictures, &mut progress)?;
         if missing > 0 {
             let there = pictures.len() - missing;
             return print_line(match self.json {
@@ -183,7 +182,7 @@ impl Coco {
         Ok(choose(captions, self.count, self.seed).into_iter().enumerate().map(picture).collect())
     }
 
-    fn manifest(&self, captions: &[CocoCaption], studio: &Studio) -> Manifest {
+    fn manifest(&self, captions: &[CocoCaption], session: &Session) -> Manifest {
         let mut hash = Sha256::new();
         for CocoCaption { file_name, text } in captions {
             hash.update(format!("{file_name}\0{text}\0"));
@@ -194,8 +193,8 @@ impl Coco {
             captions_digest: hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
             count: self.count,
             seed: self.seed,
-            model: studio.record.clone(),
-            stages: studio.stages.clone(),
+            model: session.record.clone(),
+            stages: session.stages.clone(),
         }
     }
 
@@ -209,15 +208,15 @@ impl Coco {
     }
 
     /// Draws what is missing of this process's share. Returns how many are then missing of all.
-    fn draw(&self, studio: &Studio, pictures: &[Picture], progress: &mut Progress) -> Result<usize> {
+    fn draw(&self, session: &Session, pictures: &[Picture], progress: &mut Progress) -> Result<usize> {
         let missing = |picture: &Picture| !self.folder.join(&picture.file).exists();
         let ours = |at: usize| self.shard.is_none_or(|shard| at % shard.of == shard.at);
         let mine: Vec<&Picture> =
             pictures.iter().enumerate().filter(|(at, picture)| ours(*at) && missing(picture)).map(|(_, p)| p).collect();
         let subjects: Vec<Subject> = mine.iter().map(|picture| picture.subject.clone()).collect();
         progress.note(format_args!("{} pictures to draw", subjects.len()));
-        let drawn = studio.draw(&subjects, progress, |at, picture| {
-            studio.save(&self.folder.join(&mine[at].file), &picture, &subjects[at])
+        let drawn = session.draw(&subjects, progress, |drawn| {
+            session.save(&self.folder.join(&mine[drawn.index].file), &drawn, &subjects[drawn.index])
         })?;
         if drawn < subjects.len() {
             let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));
@@ -287,7 +286,7 @@ impl Coco {
 
 impl Manifest {
     fn describe(&self) -> String {
-        let stage = |(stage, s): &(StageName, SamplingDefaults)| {
+        let stage = |(stage, s): &(StageName, StageSettings)| {
             format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
         };
         let stages: Vec<String> = self.stages.iter().map(stage).collect();

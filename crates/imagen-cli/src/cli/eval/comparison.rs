@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use imagen::data::Split;
 use imagen::eval::{Interval, Protocol, Summary};
 
-use super::drawing::Painter;
+use super::drawing::DrawingArgs;
 use super::features::Features;
 use super::pictures::{Set, split_names};
 use super::{samples, with_interval};
@@ -51,7 +51,7 @@ pub(super) struct Comparison {
     #[command(flatten)]
     pub(super) features: Features,
     #[command(flatten)]
-    pub(super) painter: Painter,
+    pub(super) drawing: DrawingArgs,
 }
 
 /// Whether single pictures' features are needed beside their statistics.
@@ -92,12 +92,12 @@ pub(super) type Measure<'a> = dyn Fn(&Summary, &Summary) -> Result<Vec<Finding>>
 impl Comparison {
     /// Reads or draws the sets, measures and prints. Drawn sets keep their features whatever `keep` says.
     pub(super) fn run(&self, keep: Keep, measure: &Measure<'_>) -> Result<()> {
-        self.painter.manner.threads.apply()?;
+        self.drawing.how.threads.apply()?;
         let mut progress = Progress::new(self.quiet);
         if let (Some(count), Some(data)) = (self.samples, &self.data) {
             interrupt::watch("stopping; there is no result without all pictures")?;
             let extractor = self.features.open()?;
-            let sets = samples::Drawing { data, count, seed: self.seed, painter: &self.painter, extractor: &extractor };
+            let sets = samples::Drawing { data, count, seed: self.seed, drawing: &self.drawing, extractor: &extractor };
             let table = samples::Table::draw(&sets, measure, &mut progress)?;
             return print_line(if self.json { table.to_json().to_string() } else { table.describe() });
         }

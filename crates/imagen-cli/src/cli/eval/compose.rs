@@ -16,9 +16,9 @@ use imagen::data::source::compose::{Factor, Question};
 use imagen::eval::{Appearance, forced_choice};
 use imagen::image::Picture;
 
-use super::drawing::Subject;
 use super::forced_choice::{self as judged, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
+use crate::cli::draw::Subject;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -66,16 +66,16 @@ fn factor_names() -> impl TypedValueParser<Value = Factor> {
 
 impl Compose {
     pub(super) fn run(self) -> Result<()> {
-        self.asking.painter.manner.threads.apply()?;
+        self.asking.drawing.how.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.asking.quiet);
         let world = World::open(&self.data)?;
         let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions(&world)?.into_iter().unzip();
-        let studio = self.asking.painter.open(self.asking.until, &progress)?;
+        let session = self.asking.drawing.open(self.asking.until, &progress)?;
         let factors = self.factors().map(Factor::name).collect();
-        let manifest = self.asking.manifest(Some(world.digest()), factors, self.count, &studio);
+        let manifest = self.asking.manifest(Some(world.digest()), factors, self.count, &session);
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
-        judged::draw(&self.folder, &studio, &asked, &mut progress)?;
+        judged::draw(&self.folder, &session, &asked, &mut progress)?;
         let composed = |at: usize, candidate: usize, reference: u64| {
             let reference = asked[at].number * (REFERENCES + 1) + reference;
             world.candidate(&questions[at].candidates[candidate], reference, SIDE)

@@ -14,9 +14,9 @@ use imagen::data::{Example, Source};
 use imagen::eval::human::{Origin, PictureSet, Prompt, PromptSuite, Study, speaks_of_people};
 use imagen::image::{DecodeOptions, PngText, decode, png};
 
-use super::drawing::{Manner, Studio, Subject, choose};
+use super::drawing::{HowArgs, choose};
 use super::imports;
-use crate::cli::sample::stage_names;
+use crate::cli::draw::{FrozenArgs, Subject, stage_names};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::write_file;
@@ -83,7 +83,7 @@ pub(super) struct DrawBench {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    manner: Manner,
+    how: HowArgs,
 }
 
 /// `NAME=FOLDER`
@@ -108,7 +108,7 @@ impl std::str::FromStr for Named {
 
 impl DrawBench {
     pub(super) fn run(self) -> Result<()> {
-        self.manner.threads.apply()?;
+        self.how.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
         let (mut study, fresh) = self.open_study(&mut progress)?;
@@ -229,10 +229,10 @@ impl DrawBench {
     /// Draws what a model's set has not yet.
     fn draw(&self, study: &mut Study, model: &Named, progress: &mut Progress) -> Result<()> {
         let folder = (model.folder != Path::new(BUILT_IN)).then_some(model.folder.as_path());
-        let studio = self.manner.open(folder, self.until, progress)?;
+        let session = self.how.session(FrozenArgs::default().open(folder, progress)?, self.until, |_| None)?;
         let origin = Origin::Drawn {
-            model: json(&studio.record),
-            stages: json(&studio.stages.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
+            model: json(&session.record),
+            stages: json(&session.stages.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
             seeds: (0..study.pictures as u64).collect(),
         };
         self.add(study, &model.name, origin, |_, _| "png".into())?;
@@ -242,11 +242,10 @@ impl DrawBench {
         let subjects: Vec<Subject> = missing.iter().map(subject).collect();
         self.make_folder(set)?;
         progress.note(format_args!("{}: {} pictures to draw", set.name, subjects.len()));
-        let save = |studio: &Studio, at: usize, picture| {
-            let (p, k) = missing[at];
-            studio.save(&self.study.join(&set.files[p][k]), &picture, &subjects[at])
-        };
-        let drawn = studio.draw(&subjects, progress, |at, picture| save(&studio, at, picture))?;
+        let drawn = session.draw(&subjects, progress, |drawn| {
+            let (p, k) = missing[drawn.index];
+            session.save(&self.study.join(&set.files[p][k]), &drawn, &subjects[drawn.index])
+        })?;
         if drawn < subjects.len() {
             let message = format!("{}: {drawn} of {} pictures were drawn", set.name, subjects.len());
             return Err(Failure::interrupted(message).hint("the same command goes on"));

@@ -11,12 +11,12 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::cascade::{StageName, StageSettings};
 use imagen::eval::{Interval, wilson};
 use imagen::image::{DecodeOptions, Picture, decode};
 
-use super::drawing::{Painter, Studio, Subject};
-use crate::cli::sample::stage_names;
+use super::drawing::DrawingArgs;
+use crate::cli::draw::{Session, Subject, stage_names};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -41,19 +41,25 @@ pub(super) struct Asking {
     #[arg(short, long)]
     pub(super) quiet: bool,
     #[command(flatten)]
-    pub(super) painter: Painter,
+    pub(super) drawing: DrawingArgs,
 }
 
 impl Asking {
     /// All that the pictures of a folder depend on: so many questions about each of these factors, and what draws.
-    pub(super) fn manifest(&self, world: Option<String>, factors: Vec<&str>, count: u64, studio: &Studio) -> Manifest {
+    pub(super) fn manifest(
+        &self,
+        world: Option<String>,
+        factors: Vec<&str>,
+        count: u64,
+        session: &Session,
+    ) -> Manifest {
         Manifest {
             world,
             factors: factors.into_iter().map(str::to_owned).collect(),
             count,
             seed: self.seed,
-            model: studio.record.clone(),
-            stages: studio.stages.clone(),
+            model: session.record.clone(),
+            stages: session.stages.clone(),
         }
     }
 }
@@ -69,13 +75,13 @@ pub(super) struct Manifest {
     count: u64,
     seed: u64,
     model: ModelRecord,
-    stages: Vec<(StageName, SamplingDefaults)>,
+    stages: Vec<(StageName, StageSettings)>,
 }
 
 impl Manifest {
     /// What drew: `model NAME: base (25 steps, ddpm, guidance 2); seeds from 0 on`.
     pub(super) fn drawn_by(&self) -> String {
-        let stage = |(stage, s): &(StageName, SamplingDefaults)| {
+        let stage = |(stage, s): &(StageName, StageSettings)| {
             format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
         };
         let stages: Vec<String> = self.stages.iter().map(stage).collect();
@@ -122,12 +128,12 @@ pub(super) trait Choose: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> 
 impl<F: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> + Sync> Choose for F {}
 
 /// Draws what is missing in the folder.
-pub(super) fn draw(folder: &Path, studio: &Studio, asked: &[Asked], progress: &mut Progress) -> Result<()> {
+pub(super) fn draw(folder: &Path, session: &Session, asked: &[Asked], progress: &mut Progress) -> Result<()> {
     let missing: Vec<&Asked> = asked.iter().filter(|asked| !folder.join(asked.file()).exists()).collect();
     let subjects: Vec<Subject> = missing.iter().map(|asked| asked.subject.clone()).collect();
     progress.note(format_args!("{} pictures to draw", subjects.len()));
-    let drawn = studio.draw(&subjects, progress, |at, picture| {
-        studio.save(&folder.join(missing[at].file()), &picture, &subjects[at])
+    let drawn = session.draw(&subjects, progress, |drawn| {
+        session.save(&folder.join(missing[drawn.index].file()), &drawn, &subjects[drawn.index])
     })?;
     if drawn < subjects.len() {
         let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));

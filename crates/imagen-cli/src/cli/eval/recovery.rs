@@ -16,11 +16,11 @@ use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{self, Found, Thumbnail, by_chance};
 use imagen::eval::wilson;
 
-use super::drawing::{Painter, Studio, Subject, choose, subjects};
+use super::concepts::Concepts;
+use super::drawing::{DrawingArgs, choose, subjects};
 use super::genders::unseen_combinations;
 use super::pictures::{split_name, split_names};
-use super::things::Things;
-use crate::cli::sample::stage_names;
+use crate::cli::draw::{self, Session, Subject, stage_names};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{check_writable, write_file};
@@ -76,31 +76,32 @@ pub(super) struct Recovery {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    painter: Painter,
+    drawing: DrawingArgs,
 }
 
 impl Recovery {
     pub(super) fn run(self) -> Result<()> {
-        self.painter.manner.threads.apply()?;
+        self.drawing.how.threads.apply()?;
         if let Some(folder) = &self.save {
             prepare(folder)?;
         }
         interrupt::watch("stopping; finished pictures are counted")?;
         let mut progress = Progress::new(self.quiet);
         let source = Source::open(&self.data)?;
-        let things = Things::of(&source);
+        let things = Concepts::of(&source);
         let chosen = self.choose(&source, &things)?;
         let subjects = subjects(&source, &chosen, self.seed)?;
-        let studio = self.painter.open(self.until, &progress)?;
+        let session = self.drawing.open(self.until, &progress)?;
         let references = things.references(&source, &mut progress)?;
 
         let mut drawn = Vec::new();
-        let finished = studio.draw(&subjects, &mut progress, |index, picture| {
+        let finished = session.draw(&subjects, &mut progress, |picture: draw::Drawn| {
+            let index = picture.index;
             let thing = things.number(chosen[index]);
-            let found = references.find(&Thumbnail::of(&picture)?, thing)?;
+            let found = references.find(&Thumbnail::of(&picture.picture)?, thing)?;
             let file = format!("{index:04}.png");
             if let Some(folder) = &self.save {
-                studio.save(&folder.join(&file), &picture, &subjects[index])?;
+                session.save(&folder.join(&file), &picture, &subjects[index])?;
             }
             drawn.push(Drawn {
                 file,
@@ -111,7 +112,7 @@ impl Recovery {
             });
             Ok(())
         })?;
-        let report = Report { verb: &self, source: &source, things: &things, studio: &studio, drawn };
+        let report = Report { verb: &self, source: &source, things: &things, session: &session, drawn };
         if let Some(folder) = &self.save {
             report.write_manifest(&folder.join(MANIFEST))?;
         }
@@ -125,7 +126,7 @@ impl Recovery {
     }
 
     /// The pictures whose captions are drawn.
-    fn choose<'a>(&self, source: &'a Source, things: &Things) -> Result<Vec<&'a Example>> {
+    fn choose<'a>(&self, source: &'a Source, things: &Concepts) -> Result<Vec<&'a Example>> {
         let split = if self.held_out_combinations { Split::Validation } else { self.split };
         let part = source.examples().iter().filter(|example| example.split == split);
         let mut candidates: Vec<&Example> = part.collect();
@@ -163,8 +164,8 @@ struct Drawn<'a> {
 struct Report<'a> {
     verb: &'a Recovery,
     source: &'a Source,
-    things: &'a Things,
-    studio: &'a Studio,
+    things: &'a Concepts,
+    session: &'a Session,
     drawn: Vec<Drawn<'a>>,
 }
 
@@ -226,11 +227,11 @@ impl Report<'_> {
             "  looked for among all {references} pictures of {} concepts: {side}x{side}, area, mean squared difference",
             self.things.len()
         ));
-        let stages = self.studio.stages.iter().map(|(stage, settings)| {
+        let stages = self.session.stages.iter().map(|(stage, settings)| {
             format!("{stage} ({} steps, {}, guidance {})", settings.steps, settings.sampler, settings.guidance)
         });
         let stages = stages.collect::<Vec<_>>().join(", ");
-        let (model, seed) = (&self.studio.record.name, self.verb.seed);
+        let (model, seed) = (&self.session.record.name, self.verb.seed);
         lines.push(format!("  model {model}: {stages}; seed {seed}, plus k for picture k"));
         lines.extend(self.note().map(|note| format!("  note: {note}")));
         lines.join("\n")
@@ -257,7 +258,7 @@ impl Report<'_> {
             let (rate, interval) = (hits as f64 / n as f64, wilson(hits, n));
             json!({ "hits": hits, "rate": rate, "interval": interval, "by_chance": self.chance(top) })
         };
-        let stages: BTreeMap<_, _> = self.studio.stages.iter().copied().collect();
+        let stages: BTreeMap<_, _> = self.session.stages.iter().copied().collect();
         json!({
             "captions": self.captions(),
             "pictures": n,
@@ -267,7 +268,7 @@ impl Report<'_> {
             "references": self.source.examples().len(),
             "reference_concepts": self.things.len(),
             "resize": format!("middle square, {0}x{0}, area", retrieval::SIDE),
-            "model": self.studio.record,
+            "model": self.session.record,
             "stages": stages,
             "seed": self.verb.seed,
             "note": self.note(),

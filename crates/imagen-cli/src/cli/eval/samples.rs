@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use imagen::cascade::{Stage, StageName, random_stage, to_pictures, trajectory};
+use imagen::cascade::{Stage, StageName, StageSettings, random_stage, to_pictures, trajectory};
 use imagen::data::{Example, Source, Split};
 use imagen::eval::{Extractor, Protocol, Summary};
 use imagen::image::Picture;
 use imagen::models::unet::Text;
+use imagen::text::TextEncoder;
 
 use super::comparison::{Finding, Measure, notes, protocol_json};
-use super::drawing::{Painter, Studio, Subject, choose, subjects};
+use super::drawing::{DrawingArgs, choose, subjects};
 use super::pictures::summarise;
+use crate::cli::draw::{Session, Subject};
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -34,7 +36,7 @@ pub(super) struct Drawing<'a> {
     /// Captions.
     pub(super) count: usize,
     pub(super) seed: u64,
-    pub(super) painter: &'a Painter,
+    pub(super) drawing: &'a DrawingArgs,
     pub(super) extractor: &'a Extractor,
 }
 
@@ -52,34 +54,34 @@ pub(super) struct Table {
 impl Table {
     /// Draws captions of the set with both networks, and measures.
     pub(super) fn draw(drawing: &Drawing<'_>, measure: &Measure<'_>, progress: &mut Progress) -> Result<Self> {
-        let Drawing { data, count, seed, painter, extractor } = *drawing;
+        let Drawing { data, count, seed, drawing, extractor } = *drawing;
         let source = Source::open(data)?;
         let every: Vec<&Example> = source.examples().iter().collect();
         let chosen = choose(&every, count, seed);
         let subjects = subjects(&source, &chosen, seed)?;
         let of_split = |split| every.iter().copied().filter(move |e| e.split == split).collect::<Vec<_>>();
         source.split(Split::Validation)?;
-        let studio = painter.open(StageName::Base, progress)?;
+        let session = drawing.open(StageName::Base, progress)?;
 
         let references = summarise(&source, &of_split(Split::Validation), extractor, true, progress)?;
         let training = choose(&of_split(Split::Train), subjects.len(), seed);
         let training = summarise(&source, &training, extractor, true, progress)?;
-        let drawn = draw(&studio, &subjects, extractor, progress)?;
-        let untrained = draw_untrained(&studio, &subjects, seed, extractor, progress)?;
+        let drawn = draw(&session, &subjects, extractor, progress)?;
+        let untrained = draw_untrained(&session, &subjects, seed, extractor, progress)?;
 
-        let sets =
-            [("training pictures", &training), ("drawn by the model", &drawn), ("untrained network", &untrained)];
+        let untrained = untrained.as_ref().map(|summary| ("untrained network", summary));
+        let sets = [("training pictures", &training), ("drawn by the model", &drawn)].into_iter().chain(untrained);
         let row = |(what, summary): (&'static str, &Summary)| -> Result<Row> {
             Ok(Row { what, pictures: summary.statistics().count(), findings: measure(summary, &references)? })
         };
-        let settings = studio.stages[0].1;
+        let settings = session.stages[0].1;
         Ok(Self {
             data: data.to_owned(),
             references: references.statistics().count(),
             protocol: extractor.protocol().clone(),
-            rows: sets.into_iter().map(row).collect::<Result<_>>()?,
+            rows: sets.map(row).collect::<Result<_>>()?,
             seed,
-            model: studio.record.name.clone(),
+            model: session.record.name.clone(),
             settings: format!("{} steps, {}, guidance {}", settings.steps, settings.sampler, settings.guidance),
         })
     }
@@ -135,25 +137,26 @@ impl Table {
     }
 }
 
-fn draw(studio: &Studio, subjects: &[Subject], extractor: &Extractor, progress: &mut Progress) -> Result<Summary> {
+fn draw(session: &Session, subjects: &[Subject], extractor: &Extractor, progress: &mut Progress) -> Result<Summary> {
     let mut summary = Summary::new(extractor.protocol(), true);
-    let finished = studio.draw(subjects, progress, |_, picture| add(&mut summary, extractor, &picture))?;
+    let finished = session.draw(subjects, progress, |drawn| add(&mut summary, extractor, &drawn.picture))?;
     if finished < subjects.len() { Err(stopped(finished, subjects.len())) } else { Ok(summary) }
 }
 
-/// The same captions and seeds through the model's base with random weights.
+/// The same captions and seeds through the model's base with random weights; nothing of a network that cannot be made anew.
 fn draw_untrained(
-    studio: &Studio,
+    session: &Session,
     subjects: &[Subject],
     seed: u64,
     extractor: &Extractor,
     progress: &mut Progress,
-) -> Result<Summary> {
-    let config = studio.imagen.stages().swap_remove(0).config;
+) -> Result<Option<Summary>> {
+    let config = session.imagen.stages().swap_remove(0).config;
+    let (Some(config), Some(encoder)) = (config, session.imagen.encoder()) else { return Ok(None) };
     let stage = random_stage(&config, seed, &shared::device())?;
     let mut summary = Summary::new(extractor.protocol(), true);
     for (index, subject) in subjects.iter().enumerate() {
-        for picture in draw_with(&stage, studio, subject)? {
+        for picture in draw_with(&stage, encoder, &session.stages[0].1, subject)? {
             add(&mut summary, extractor, &picture)?;
         }
         if interrupt::requested() {
@@ -163,7 +166,7 @@ fn draw_untrained(
         progress.step("untrained", index as u64 + 1, subjects.len() as u64, "");
     }
     progress.finish();
-    Ok(summary)
+    Ok(Some(summary))
 }
 
 /// Adds the features of a picture.
@@ -172,10 +175,15 @@ fn add(summary: &mut Summary, extractor: &Extractor, picture: &Picture) -> Resul
 }
 
 /// One picture of a network that is not the model's.
-fn draw_with(stage: &Stage, studio: &Studio, subject: &Subject) -> Result<Vec<Picture>> {
-    let text: Text = studio.imagen.encoder().encode(&[&subject.caption])?.into();
+fn draw_with(
+    stage: &Stage,
+    encoder: &dyn TextEncoder,
+    settings: &StageSettings,
+    subject: &Subject,
+) -> Result<Vec<Picture>> {
+    let text: Text = encoder.encode(&[&subject.caption])?.into();
     let mut last = None;
-    for step in trajectory(stage, &studio.stages[0].1, &[subject.seed], Some(text), None)? {
+    for step in trajectory(stage, settings, &[subject.seed], Some(text), None)? {
         last = Some(step?.x_hat);
         if interrupt::requested() {
             break;

@@ -14,9 +14,9 @@ use imagen::data::shapes::{self, Candidate, Factor, Question};
 use imagen::eval::nearest_by_pixels;
 use imagen::image::Picture;
 
-use super::drawing::Subject;
 use super::forced_choice::{self, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
+use crate::cli::draw::Subject;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -63,15 +63,15 @@ fn factor_names() -> impl TypedValueParser<Value = Factor> {
 
 impl Shapes {
     pub(super) fn run(self) -> Result<()> {
-        self.asking.painter.manner.threads.apply()?;
+        self.asking.drawing.how.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.asking.quiet);
         let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions()?.into_iter().unzip();
-        let studio = self.asking.painter.open(self.asking.until, &progress)?;
+        let session = self.asking.drawing.open(self.asking.until, &progress)?;
         let factors = self.factors().map(Factor::name).collect();
-        let manifest = self.asking.manifest(None, factors, self.count, &studio);
+        let manifest = self.asking.manifest(None, factors, self.count, &session);
         manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
-        forced_choice::draw(&self.folder, &studio, &asked, &mut progress)?;
+        forced_choice::draw(&self.folder, &session, &asked, &mut progress)?;
         let choose = |at: usize, pictures: [&Picture; 2]| {
             let side = pictures[0].width();
             let drawings = |candidate: &Candidate| (0..DRAWINGS).map(|number| candidate.draw(number, side)).collect();

@@ -17,17 +17,17 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
-use imagen::cascade::StageName;
+use imagen::cascade::{Request, StageName};
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
 use imagen::eval::{self, Extractor, Layout, Protocol as FeatureProtocol, Summary, wilson};
 use imagen::image::{Picture, PngText, grid, png};
 
-use super::drawing::{Studio, Subject, choose, subjects};
+use super::concepts::Concepts;
+use super::drawing::{choose, subjects};
 use super::kid;
 use super::pictures::{split_names, summarise};
-use super::things::Things;
-use crate::cli::sample::{all_of, stage_names};
+use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -92,7 +92,7 @@ pub(super) struct Sweep {
 
 /// What every point has in common.
 struct Common<'a> {
-    things: &'a Things,
+    things: &'a Concepts,
     chosen: Vec<&'a Example>,
     subjects: Vec<Subject>,
     small: References,
@@ -113,20 +113,21 @@ impl Sweep {
         interrupt::watch("stopping; the same command goes on with this point")?;
         let mut progress = Progress::new(self.quiet);
         let source = Source::open(&self.data)?;
-        let things = Things::of(&source);
+        let things = Concepts::of(&source);
         let chosen = choose(&part(&source, self.split)?, self.samples, self.seed);
         let subjects = subjects(&source, &chosen, self.seed)?;
         let references = part(&source, self.references)?;
-        let mut studios = Vec::new();
+        let mut sessions = Vec::new();
         for model in &models {
-            studios.push(Studio::open(model.folder.as_deref(), Some(axes.stage), &progress)?);
+            let open = FrozenArgs::default().open(model.folder.as_deref(), &progress)?;
+            sessions.push(Session::new(open, Request { until: Some(axes.stage), ..Request::default() })?);
         }
-        let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &studios);
+        let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &sessions);
         fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;
         check_writable(&self.output)?;
         let mut points = Points::open(&self.output, protocol)?;
 
-        let every = axes.points(&models, &studios)?;
+        let every = axes.points(&models, &sessions)?;
         let missing = every.iter().filter(|point| points.get(point).is_none()).count();
         if missing > 0 {
             let small = things.references(&source, &mut progress)?;
@@ -137,9 +138,9 @@ impl Sweep {
             {
                 progress.note(format_args!("point {} of {}: {}", number + 1, every.len(), point.describe()));
                 let at = models.iter().position(|model| model.name == point.model).expect("points come from models");
-                let studio = &mut studios[at];
-                studio.choose(BTreeMap::from([(axes.stage, all_of(&point.settings))]))?;
-                let measured = self.measure(point, studio, &common, &mut progress)?;
+                let session = &mut sessions[at];
+                session.choose(BTreeMap::from([(axes.stage, point.settings.into())]))?;
+                let measured = self.measure(point, session, &common, &mut progress)?;
                 points.add(measured)?;
             }
         }
@@ -163,13 +164,13 @@ impl Sweep {
     fn measure(
         &self,
         point: &Point,
-        studio: &Studio,
+        session: &Session,
         common: &Common<'_>,
         progress: &mut Progress,
     ) -> Result<Measured> {
         let (mut summary, mut ranks, mut shown) =
             (Summary::new(&FeatureProtocol::layout(), true), Vec::new(), Vec::new());
-        let drawn = studio.draw(&common.subjects, progress, |index, picture| {
+        let drawn = session.draw(&common.subjects, progress, |Drawn { index, picture, .. }| {
             let thing = common.things.number(common.chosen[index]);
             ranks.push(common.small.find(&Thumbnail::of(&picture)?, thing)?.rank);
             summary.add_rows(&Layout::of(&picture)?)?;

@@ -17,7 +17,8 @@ use imagen::train::{BUILT_IN, Plan, Proposal, Recipe, Wanted};
 use imagen_kernels::peak::multiply_add_rate;
 
 use crate::cli::bench;
-use crate::cli::plan::{MaxMemory, TRAINING_SHARE};
+use crate::cli::draw::MaxMemory;
+use crate::cli::plan::TRAINING_SHARE;
 use crate::cli::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::{self, shell};

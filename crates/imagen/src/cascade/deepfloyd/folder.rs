@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 use tracing::info_span;
 
-use super::ddpm::Ddpm;
+use super::process::Process;
 use super::stage::IfStage;
 use crate::error::{Context, Error, Result};
 use crate::models::if_unet::{IfUnet, IfUnetConfig};
@@ -106,9 +106,9 @@ impl StageFolder {
     ///
     /// # Errors
     /// `Model` where `scheduler_config.json` is missing or asks for another.
-    pub fn process(&self, part: &str) -> Result<Ddpm> {
+    pub fn process(&self, part: &str) -> Result<Process> {
         let folder = self.path.join(part);
-        Ddpm::from_json(&read(&folder.join("scheduler_config.json"))?).context(|| folder.display().to_string())
+        Process::from_json(&read(&folder.join("scheduler_config.json"))?).context(|| folder.display().to_string())
     }
 
     /// The stage with its network, which is read whole; its matrices and convolutions are kept as `storage` says.

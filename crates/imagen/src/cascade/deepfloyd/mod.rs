@@ -2,39 +2,38 @@
 //!
 //! Its process is a table of 1000 steps, its networks choose variances, its texts have no mask: a foreign layout, kept
 //! together here. What is general stands where it belongs: the network in `models::if_unet`, thresholding and guidance in
-//! `diffusion`, enlarging in `upsample`. [`DeepFloyd::sample`] is an iterator as [`super::Imagen::sample`] is. One network
-//! is in memory at a time: all pictures pass the first stage before the second is read.
+//! `diffusion`, enlarging in `upsample`, the loop in `draw`. One network is in memory at a time: all pictures pass the first
+//! stage before the second is read.
 
 mod caption;
-mod ddpm;
 mod folder;
 mod needs;
+mod process;
 mod safety;
-mod sampling;
 mod stage;
 mod text_cache;
 mod texts;
-mod timesteps;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 pub use caption::{clean as clean_caption, plain as plain_caption};
-pub use ddpm::{Clipping, Ddpm, Stepped};
 pub use folder::StageFolder;
-pub use needs::IfNeed;
+pub use process::Process;
 pub use safety::{SafetyChecker, Verdict};
-pub use sampling::{IfEvent, IfSampling};
-pub use stage::{Draw, IfOptions, IfStage, IfStep, IfSteps, IfTexts, Noise, Start};
+pub use stage::{IfStage, IfTexts};
 pub use text_cache::TextCache;
 pub use texts::{Embeddings, TOKENS, open_encoder};
-pub use timesteps::{NAMED, Timesteps};
 
 use self::safety::CheckerFiles;
 use super::StageName;
+use super::model::StageInfo;
+use super::request::Request;
+use super::settings::StageSettings;
+use super::start::{self, Start, StartPicture};
+use crate::diffusion::{AugLevel, Timesteps};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::models::weights::Storage;
@@ -50,96 +49,6 @@ pub struct DeepFloyd {
     text_cache: Option<TextCache>,
     /// Its files, where a folder ships one, and the network once a picture was judged.
     checker: Option<(CheckerFiles, OnceLock<SafetyChecker>)>,
-}
-
-/// What to draw.
-#[derive(Clone, Debug)]
-pub struct IfRequest {
-    /// One picture per prompt and count.
-    pub prompts: Vec<String>,
-    /// Embeddings in place of the prompts', one each, in their order.
-    pub embeddings: Option<Embeddings>,
-    /// Whether captions are cleaned as the networks' were.
-    pub clean: bool,
-    /// Picture k of a prompt is drawn from seed + k.
-    pub seed: u64,
-    /// Pictures per prompt.
-    pub count: usize,
-    /// Pictures that are drawn together.
-    pub batch: usize,
-    /// How each stage is run; [`IfOptions::suggested`] where absent.
-    pub options: BTreeMap<StageName, IfOptions>,
-    /// The last stage to run; the model's last where absent.
-    pub until: Option<StageName>,
-    /// A picture to start from, or, where the model has only the second stage, to enlarge.
-    pub start: Option<Picture>,
-    /// White where the starting picture is drawn anew.
-    pub mask: Option<Picture>,
-    /// How much of the starting picture is drawn over, in (0, 1]; as the variants suggest where absent.
-    pub strength: Option<f64>,
-}
-
-impl Default for IfRequest {
-    fn default() -> Self {
-        Self {
-            prompts: Vec::new(),
-            embeddings: None,
-            clean: true,
-            seed: 0,
-            count: 1,
-            batch: 1,
-            options: BTreeMap::new(),
-            until: None,
-            start: None,
-            mask: None,
-            strength: None,
-        }
-    }
-}
-
-/// What a request starts from, which decides what is suggested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfKind {
-    /// Noise.
-    Text,
-    /// A picture.
-    Picture,
-    /// A picture outside a mask.
-    Mask,
-}
-
-impl IfOptions {
-    /// How the pipelines of diffusers run a stage.
-    pub fn suggested(stage: StageName, kind: IfKind) -> Self {
-        let (steps, guidance, noise_level) = match (stage, kind) {
-            (StageName::Base, IfKind::Text) => (100, 7.0, 0),
-            (StageName::Base, IfKind::Picture) => (80, 10.0, 0),
-            (StageName::Base, IfKind::Mask) => (50, 7.0, 0),
-            (_, IfKind::Text | IfKind::Picture) => (50, 4.0, 250),
-            (_, IfKind::Mask) => (100, 4.0, 0),
-        };
-        Self { timesteps: Timesteps::Leading(steps), guidance, noise_level }
-    }
-}
-
-impl IfRequest {
-    /// What it starts from.
-    pub fn kind(&self) -> IfKind {
-        match (&self.start, &self.mask) {
-            (None, _) => IfKind::Text,
-            (Some(_), None) => IfKind::Picture,
-            (Some(_), Some(_)) => IfKind::Mask,
-        }
-    }
-
-    fn strength(&self, stage: StageName) -> f64 {
-        let suggested = match (stage, self.kind()) {
-            (StageName::Base, IfKind::Mask) => 1.0,
-            (StageName::Base, _) => 0.7,
-            _ => 0.8,
-        };
-        self.strength.unwrap_or(suggested)
-    }
 }
 
 impl DeepFloyd {
@@ -229,6 +138,34 @@ impl DeepFloyd {
         self.folders().map(|(name, _)| name).collect()
     }
 
+    /// What names it in messages.
+    pub(super) fn label(&self) -> String {
+        self.folders().next().map(|(_, folder)| folder.path.display().to_string()).unwrap_or_default()
+    }
+
+    /// Where it computes.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What there is to know of its stages.
+    pub(super) fn infos(&self) -> Vec<StageInfo> {
+        let info = |(stage, folder): (StageName, &StageFolder)| StageInfo {
+            stage,
+            size: folder.config.sample_size,
+            settings: self.suggested(stage, &Request::default()).unwrap_or_default(),
+            max_guidance: None,
+            on_request: false,
+            step: None,
+            config: None,
+        };
+        self.folders().map(info).collect()
+    }
+
+    fn stage_folder(&self, stage: StageName) -> &StageFolder {
+        self.folder(stage).expect("a stage of this model")
+    }
+
     /// The folder of a stage.
     pub fn folder(&self, stage: StageName) -> Option<&StageFolder> {
         self.folders().find(|(name, _)| *name == stage).map(|(_, folder)| folder)
@@ -239,52 +176,107 @@ impl DeepFloyd {
         first.chain(self.second.iter().map(|folder| (StageName::Sr256, folder)))
     }
 
-    /// The stages that a request runs, each with its options.
+    /// How the pipelines of diffusers run a stage, which depends on what a request starts from.
     ///
     /// # Errors
-    /// `Usage` where the request contradicts itself or the model has not what it asks for.
-    pub fn resolve(&self, request: &IfRequest) -> Result<Vec<(StageName, IfOptions)>> {
-        let all = self.stages();
-        let until = request.until.unwrap_or(*all.last().expect("a model has a stage"));
-        if !all.contains(&until) {
-            return Err(Error::usage(format!("there is no stage {until}; this model has {}", needs::list(&all))));
-        }
-        let alone = self.first.is_none();
-        if alone && (request.start.is_none() || request.mask.is_some() || request.strength.is_some()) {
-            return Err(Error::usage(
-                "this model has only the second stage: give a picture to enlarge, without mask and strength",
-            ));
-        }
-        if request.start.is_none() && (request.mask.is_some() || request.strength.is_some()) {
-            return Err(Error::usage("a mask and a strength are for a starting picture, and there is none"));
-        }
-        let kind = if alone { IfKind::Text } else { request.kind() };
-        let option = |stage: StageName| {
-            let given = request.options.get(&stage).cloned();
-            (stage, given.unwrap_or_else(|| IfOptions::suggested(stage, kind)))
+    /// `Model` where the folder's scheduler is missing or not known.
+    pub(super) fn suggested(&self, stage: StageName, request: &Request) -> Result<StageSettings> {
+        let start = request.start.as_ref().filter(|_| self.first.is_some());
+        let masked = start.is_some_and(|start| start.mask.is_some());
+        let (steps, guidance, noise_level) = match (stage, start.is_some(), masked) {
+            (StageName::Base, false, _) => (100, 7.0, 0),
+            (StageName::Base, true, false) => (80, 10.0, 0),
+            (StageName::Base, true, true) => (50, 7.0, 0),
+            (_, _, false) => (50, 4.0, 250),
+            (_, _, true) => (100, 4.0, 0),
         };
-        let resolved: Vec<_> = all.into_iter().filter(|stage| *stage <= until).map(option).collect();
-        for (stage, options) in &resolved {
-            let folder = self.folder(*stage).expect("a stage of this model");
-            folder.process("scheduler")?.timesteps(&options.timesteps)?;
-            crate::diffusion::Guidance::new(options.guidance)?;
-            if folder.second {
-                let steps = folder.process("image_noising_scheduler")?.len();
-                if options.noise_level >= steps {
-                    let level = options.noise_level;
-                    return Err(Error::usage(format!("noise level {level}: expected 0 to {}", steps - 1)));
-                }
-            }
-        }
-        Ok(resolved)
+        let process = self.stage_folder(stage).process("scheduler")?;
+        let aug_level = AugLevel::new(f64::from(noise_level) / 1000.0).expect("a part of the process");
+        let (sampler, thresholding) = (process.sampler(), process.thresholding());
+        Ok(StageSettings { steps, timesteps: None, guidance, sampler, thresholding, aug_level })
     }
 
-    /// Draws. Nothing runs until the iterator is pulled.
+    /// The settings of a stage with the number of steps that they come to.
     ///
     /// # Errors
-    /// Those of [`Self::resolve`]; `Usage` without prompts, or with embeddings of another number.
-    pub fn sample(&self, request: IfRequest) -> Result<IfSampling<'_>> {
-        let stages = self.resolve(&request)?;
-        IfSampling::new(self, request, stages)
+    /// `Usage` where the stage cannot be run with them.
+    pub(super) fn check_settings(&self, stage: StageName, settings: StageSettings) -> Result<StageSettings> {
+        let folder = self.stage_folder(stage);
+        let process = folder.process("scheduler")?;
+        let steps = process.timesteps(&settings)?;
+        process.plan(settings.sampler, &steps)?;
+        if folder.second {
+            folder.process("image_noising_scheduler")?;
+        }
+        // `leading` is the format's own spacing, which a number of steps means
+        let timesteps = settings.timesteps.filter(|list| !matches!(list, Timesteps::Leading(_)));
+        Ok(StageSettings { steps: steps.len(), timesteps, ..settings })
+    }
+
+    /// # Errors
+    /// `Usage` where a request starts from what this model cannot start from.
+    pub(super) fn check_start(&self, request: &Request) -> Result<()> {
+        let alone = self.first.is_none();
+        match &request.start {
+            None if alone => {}
+            Some(start) if alone && (start.mask.is_some() || start.strength.is_some()) => {}
+            _ => return Ok(()),
+        }
+        Err(Error::usage("this model has only the second stage: give a picture to enlarge, without mask and strength"))
+    }
+
+    /// The prompts' embeddings; the encoder is there only while it runs.
+    pub(super) fn embed(&self, request: &Request) -> Result<Embeddings> {
+        let (folder, cache) = (self.encoder_folder(), self.text_cache.as_ref());
+        Embeddings::of_folder(folder, self.text_storage, cache, &request.prompts, !request.raw_captions, &self.device)
+    }
+
+    /// A stage with its network, read whole.
+    pub(super) fn build(&self, stage: StageName) -> Result<IfStage> {
+        self.stage_folder(stage).build(self.storage, &self.device)
+    }
+
+    /// What a second stage alone enlarges, `[1, h, w, c]`.
+    pub(super) fn first_low(&self, request: &Request) -> Option<Tensor<4>> {
+        let start = request.start.as_ref().filter(|_| self.first.is_none())?;
+        Some(start::tensor(&start.picture.to_rgb([255; 3]).to_float(), &self.device))
+    }
+
+    /// Height and width of a stage's pictures: the shape of what they start from, else a square.
+    pub(super) fn size(&self, stage: StageName, request: &Request, low: Option<&Tensor<4>>) -> [usize; 2] {
+        let side = self.stage_folder(stage).config.sample_size;
+        match (request.start.as_ref().filter(|_| self.first.is_some()), low) {
+            (Some(StartPicture { picture, .. }), _) => sides([picture.height(), picture.width()], side),
+            (None, Some(low)) => sides([low.dims()[1], low.dims()[2]], side),
+            (None, None) => [side; 2],
+        }
+    }
+
+    /// Where a batch of a stage starts, if not from noise.
+    pub(super) fn start(
+        &self,
+        stage: StageName,
+        request: &Request,
+        size: [usize; 2],
+        n: usize,
+    ) -> Result<Option<Start>> {
+        let Some(start) = request.start.as_ref().filter(|_| self.first.is_some()) else { return Ok(None) };
+        let suggested = match (stage, &start.mask) {
+            (StageName::Base, Some(_)) => 1.0,
+            (StageName::Base, None) => 0.7,
+            _ => 0.8,
+        };
+        start.at(size, n, start.strength.unwrap_or(suggested), &self.device).map(Some)
+    }
+}
+
+/// Height and width of a picture of this shape whose shorter side is `side`; the longer one is rounded to eights.
+fn sides([h, w]: [usize; 2], side: usize) -> [usize; 2] {
+    let eights = |ratio: f64| ((side as f64 / 8.0 * ratio).round_ties_even() as usize).max(1) * 8;
+    let ratio = w as f64 / h as f64;
+    match ratio {
+        1.0 => [side; 2],
+        ratio if ratio > 1.0 => [side, eights(ratio)],
+        ratio => [eights(1.0 / ratio), side],
     }
 }

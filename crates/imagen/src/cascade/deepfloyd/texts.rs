@@ -67,7 +67,7 @@ impl Embeddings {
     }
 
     /// Text `index` and the empty text beside it, each `[1, t, d]`.
-    pub(super) fn pair(&self, index: usize) -> (Tensor<3>, Tensor<3>) {
+    pub(in crate::cascade) fn pair(&self, index: usize) -> (Tensor<3>, Tensor<3>) {
         let row = |x: &Tensor<3>| x.clone().narrow(0, index.min(x.dims()[0] - 1), 1);
         (row(&self.prompts), row(&self.empty))
     }

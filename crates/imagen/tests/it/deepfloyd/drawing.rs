@@ -6,17 +6,17 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
 use imagen::ErrorKind;
-use imagen::cascade::StageName;
 use imagen::cascade::deepfloyd::{
-    Ddpm, DeepFloyd, Embeddings, IfEvent, IfOptions, IfRequest, IfStep, IfTexts, NAMED, Noise, SafetyChecker,
-    StageFolder, Start, Timesteps, Verdict, clean_caption,
+    DeepFloyd, Embeddings, IfTexts, Process, SafetyChecker, StageFolder, Verdict, clean_caption,
 };
+use imagen::cascade::{Event, Imagen, Request, StageName, StageOptions, StageSettings, Start, StartPicture};
+use imagen::diffusion::{AugLevel, Denoised, Noise, PlannedStep, Sampler, StepEvent, Timesteps, Trajectory};
 use imagen::image::Picture;
 use imagen::models::weights::Storage;
 
 use super::{Golden, error, golden, numbers};
 
-fn process() -> Ddpm {
+fn process() -> Process {
     StageFolder::open(&golden("one")).unwrap().process("scheduler").unwrap()
 }
 
@@ -29,8 +29,8 @@ fn the_table_is_that_of_diffusers() {
 fn the_eight_named_lists_are_those_of_the_repositories() {
     let lists: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&std::fs::read(golden("timesteps.json")).unwrap()).unwrap();
-    assert_eq!(lists.len(), NAMED.len());
-    for (name, _) in NAMED {
+    assert_eq!(lists.len(), Timesteps::NAMED.len());
+    for (name, _) in Timesteps::NAMED {
         let expected: Vec<usize> = serde_json::from_value(lists[name].clone()).unwrap();
         assert_eq!(name.parse::<Timesteps>().unwrap().steps(1000, 0).unwrap(), expected, "{name}");
     }
@@ -65,6 +65,27 @@ fn spacings_are_read_written_and_counted() {
     }
 }
 
+/// Every number of a run with another sampler, held against that sampler in diffusers (`golden/if/make_samplers.py`).
+#[test]
+fn other_samplers_draw_the_pictures_of_diffusers() {
+    let samplers = Golden::read(&golden("samplers.safetensors"));
+    let low = Golden::open(&golden("")).tensor::<4>("draw.picture");
+    for (name, stage, sampler, timesteps, guidance, low) in [
+        ("ddim", "one", "ddim", "leading:6", 7.0, None),
+        ("ddim-half", "one", "ddim:0.5", "leading:6", 7.0, None),
+        ("dpm", "one", "dpm++2m", "leading:6", 7.0, None),
+        ("ddim-large", "two", "ddim", "leading:4", 4.0, Some(low.clone())),
+        ("dpm-large", "two", "dpm++2m", "leading:4", 4.0, Some(low)),
+    ] {
+        let sampler = Some(sampler.parse().unwrap());
+        let run = Run { timesteps, guidance, level: 250, sampler };
+        let (_, steps) = run.draw_with(stage, noise_of(&samplers, name), low, None);
+        let error = error(&numbers(&steps.last().unwrap().z), samplers.values(&format!("{name}.picture")));
+        println!("{name}: {error:.1e}");
+        assert!(error <= 1e-4, "{name}: relative error {error:.1e}");
+    }
+}
+
 /// What diffusers drew at random in a run, in its order.
 fn noise_of(golden: &Golden, run: &str) -> Noise {
     let mut draws: VecDeque<Tensor<4>> = VecDeque::new();
@@ -78,46 +99,89 @@ fn noise_of(golden: &Golden, run: &str) -> Noise {
     })
 }
 
-/// A run of a stage with diffusers' noise.
-fn run(stage: &str, name: &str, options: &IfOptions, low: Option<Tensor<4>>, start: Option<Start>) -> Vec<IfStep> {
-    let golden_file = Golden::open(&golden(""));
-    let folder = StageFolder::open(&golden(stage)).unwrap();
-    let built = Rc::new(folder.build(Storage::Stored, &Device::flex()).unwrap());
-    let texts =
-        IfTexts { prompts: golden_file.tensor("prompt_embeds"), empty: golden_file.tensor("negative_prompt_embeds") };
-    let size = [folder.config.sample_size; 2];
-    let steps = built.steps(options, &texts, size, low, start, noise_of(&golden_file, name)).unwrap();
-    steps.map(Result::unwrap).collect()
+/// A run of a stage with diffusers' noise; `level` is a step of the process that noises the low resolution.
+struct Run {
+    timesteps: &'static str,
+    guidance: f64,
+    level: u16,
+    sampler: Option<Sampler>,
 }
 
-fn options(timesteps: &str, guidance: f64, noise_level: usize) -> IfOptions {
-    IfOptions { timesteps: timesteps.parse().unwrap(), guidance, noise_level }
+impl Run {
+    fn new(timesteps: &'static str, guidance: f64, level: u16) -> Self {
+        Self { timesteps, guidance, level, sampler: None }
+    }
+
+    fn settings(&self, process: &Process) -> StageSettings {
+        StageSettings {
+            timesteps: Some(self.timesteps.parse().unwrap()),
+            guidance: self.guidance,
+            sampler: self.sampler.unwrap_or(process.sampler()),
+            thresholding: process.thresholding(),
+            aug_level: AugLevel::new(f64::from(self.level) / 1000.0).unwrap(),
+            ..StageSettings::default()
+        }
+    }
+
+    /// The steps of the process, and what came of each.
+    fn draw(
+        &self,
+        stage: &str,
+        name: &str,
+        low: Option<Tensor<4>>,
+        start: Option<Start>,
+    ) -> (Vec<usize>, Vec<StepEvent>) {
+        self.draw_with(stage, noise_of(&Golden::open(&golden("")), name), low, start)
+    }
+
+    fn draw_with(
+        &self,
+        stage: &str,
+        noise: Noise,
+        low: Option<Tensor<4>>,
+        start: Option<Start>,
+    ) -> (Vec<usize>, Vec<StepEvent>) {
+        let golden_file = Golden::open(&golden(""));
+        let folder = StageFolder::open(&golden(stage)).unwrap();
+        let built = Rc::new(folder.build(Storage::Stored, &Device::flex()).unwrap());
+        let (prompts, empty) = (golden_file.tensor("prompt_embeds"), golden_file.tensor("negative_prompt_embeds"));
+        let size = [folder.config.sample_size; 2];
+        let settings = self.settings(&built.process);
+        let timesteps = built.process.timesteps(&settings).unwrap();
+        let steps = built.steps(&settings, &IfTexts { prompts, empty }, size, low, start, noise).unwrap();
+        let steps: Vec<StepEvent> = steps.map(Result::unwrap).collect();
+        (timesteps[timesteps.len() - steps.len()..].to_vec(), steps)
+    }
 }
 
-/// Every step of both stages: the scheduler alone on diffusers' inputs, and in the run.
+/// Every step of both stages: the rule alone on diffusers' inputs, and in the run.
 #[test]
 fn every_step_is_that_of_diffusers() {
     let golden = Golden::open(&golden(""));
-    for (stage, name, timesteps, guidance) in [("one", "draw", "leading:6", 7.0), ("two", "enlarge", "leading:4", 4.0)]
+    for (stage, name, run) in
+        [("one", "draw", Run::new("leading:6", 7.0, 250)), ("two", "enlarge", Run::new("leading:4", 4.0, 250))]
     {
         let low = (stage == "two").then(|| golden.tensor("draw.picture"));
-        let steps = run(stage, name, &options(timesteps, guidance, 250), low, None);
+        let (timesteps, steps) = run.draw(stage, name, low, None);
+        assert!(timesteps.iter().map(|t| *t as f32).eq(golden.values(&format!("{name}.timesteps")).iter().copied()));
         let process = StageFolder::open(&super::golden(stage)).unwrap().process("scheduler").unwrap();
+        let plan = process.plan(process.sampler(), &timesteps).unwrap();
         let all = |part: &str| golden.tensor::<5>(&format!("{name}.{part}"));
         let at = |part: &str, i: usize| -> Tensor<4> { all(part).narrow(0, i, 1).squeeze_dim::<4>(0) };
-        let mut noise = noise_of(&golden, name);
-        let shape = steps[0].z.dims();
-        for _ in 0..if stage == "two" { 2 } else { 1 } {
-            noise(imagen::cascade::deepfloyd::Draw::Initial, shape);
-        }
+        let before = if stage == "two" { 2 } else { 1 };
         for (i, step) in steps.iter().enumerate() {
-            assert_eq!(step.timestep as f32, golden.values(&format!("{name}.timesteps"))[i]);
-            let next = steps.get(i + 1).map(|step| step.timestep);
-            let draw = || noise(imagen::cascade::deepfloyd::Draw::Step(i), shape);
-            let alone = process.step(at("model_output", i), at("sample", i), step.timestep, next, draw).unwrap();
+            let mut draws = noise_of(&golden, name);
+            for _ in 0..before + i {
+                draws(imagen::diffusion::Draw::Initial, step.z.dims());
+            }
+            let c = step.z.dims()[3];
+            let variance = Some(at("model_output", i).narrow(3, c, c));
+            let denoise =
+                |_: Tensor<4>, _: &PlannedStep| Ok(Denoised { x_hat: at("x_hat", i), variance: variance.clone() });
+            let alone = Trajectory::follow(plan[i..=i].to_vec(), at("sample", i), None, draws, denoise);
+            let alone = alone.map(Result::unwrap).next().unwrap();
             for (what, found, part, bound) in [
                 ("z of the step alone", &alone.z, "previous", 1e-6),
-                ("x̂ of the step alone", &alone.x_hat, "x_hat", 1e-6),
                 ("z", &step.z, "previous", 1e-4),
                 ("x̂", &step.x_hat, "x_hat", 1e-4),
             ] {
@@ -138,18 +202,18 @@ fn finished_pictures_are_those_of_diffusers() {
         let mask = mask.map(|mask| golden.tensor::<4>(mask).repeat_dim(0, 2));
         Some(Start { pictures: picture(of), strength, mask })
     };
-    for (name, stage, options, low, start) in [
-        ("draw", "one", options("leading:6", 7.0, 0), None, None),
-        ("fast27", "one", options("fast27", 7.0, 0), None, None),
-        ("enlarge", "two", options("leading:4", 4.0, 250), Some("draw.picture"), None),
-        ("img2img", "one", options("leading:7", 10.0, 0), None, start("image", 0.7, None)),
-        ("inpaint", "one", options("leading:5", 7.0, 0), None, start("image", 1.0, Some("mask"))),
-        ("img2img2", "two", options("leading:5", 4.0, 250), Some("image"), start("large", 0.8, None)),
-        ("inpaint2", "two", options("leading:5", 4.0, 0), Some("image"), start("large", 0.8, Some("large_mask"))),
+    for (name, stage, run, low, start) in [
+        ("draw", "one", Run::new("leading:6", 7.0, 0), None, None),
+        ("fast27", "one", Run::new("fast27", 7.0, 0), None, None),
+        ("enlarge", "two", Run::new("leading:4", 4.0, 250), Some("draw.picture"), None),
+        ("img2img", "one", Run::new("leading:7", 10.0, 0), None, start("image", 0.7, None)),
+        ("inpaint", "one", Run::new("leading:5", 7.0, 0), None, start("image", 1.0, Some("mask"))),
+        ("img2img2", "two", Run::new("leading:5", 4.0, 250), Some("image"), start("large", 0.8, None)),
+        ("inpaint2", "two", Run::new("leading:5", 4.0, 0), Some("image"), start("large", 0.8, Some("large_mask"))),
     ] {
-        let steps = run(stage, name, &options, low.map(picture), start);
+        let (timesteps, steps) = run.draw(stage, name, low.map(picture), start);
         let expected = golden.values(&format!("{name}.timesteps"));
-        assert!(steps.iter().map(|step| step.timestep as f32).eq(expected.iter().copied()), "{name}");
+        assert!(timesteps.iter().map(|t| *t as f32).eq(expected.iter().copied()), "{name}");
         let error = error(&numbers(&steps.last().unwrap().z), golden.values(&format!("{name}.picture")));
         println!("{name}: {error:.1e}");
         assert!(error <= 1e-4, "{name}: relative error {error:.1e}");
@@ -184,26 +248,30 @@ fn embeddings(device: &Device) -> Embeddings {
     Embeddings::new(golden.tensor("prompt_embeds"), empty).unwrap()
 }
 
-fn request(prompts: &[&str]) -> IfRequest {
-    let options = [(StageName::Base, options("leading:4", 7.0, 0)), (StageName::Sr256, options("2,1", 4.0, 250))];
-    IfRequest {
-        prompts: prompts.iter().map(|p| (*p).to_owned()).collect(),
+fn request(prompts: &[&str]) -> Request {
+    let options = |timesteps: &str, guidance, level| StageOptions {
+        timesteps: Some(timesteps.parse().unwrap()),
+        guidance: Some(guidance),
+        aug_level: Some(AugLevel::new(level).unwrap()),
+        ..StageOptions::default()
+    };
+    let options = [(StageName::Base, options("leading:4", 7.0, 0.0)), (StageName::Sr256, options("2,1", 4.0, 0.25))];
+    Request {
         embeddings: Some(embeddings(&Device::flex())),
-        seed: 5,
         options: options.into(),
-        ..IfRequest::default()
+        ..Request::new(prompts.iter().map(|p| (*p).to_owned()).collect(), 1, 5)
     }
 }
 
 /// The finished pictures of a request, and how many steps each stage took.
 type Drawn = (StageName, Picture, Option<Verdict>);
 
-fn draw(model: &DeepFloyd, request: IfRequest) -> (Vec<Drawn>, Vec<StageName>) {
+fn draw(model: DeepFloyd, request: &Request) -> (Vec<Drawn>, Vec<StageName>) {
     let (mut pictures, mut steps) = (Vec::new(), Vec::new());
-    for event in model.sample(request).unwrap() {
+    for event in Imagen::from(model).sample(request).unwrap() {
         match event.unwrap() {
-            IfEvent::Step { stage, .. } => steps.push(stage),
-            IfEvent::Image { stage, picture, verdict, .. } => pictures.push((stage, picture, verdict)),
+            Event::Step { stage, .. } => steps.push(stage),
+            Event::Image { stage, picture, verdict, .. } => pictures.push((stage, picture, verdict)),
         }
     }
     (pictures, steps)
@@ -232,10 +300,10 @@ fn a_folder_draws_through_both_stages_whatever_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     nested(folder.path());
     let device = Device::flex();
-    let model = DeepFloyd::open(folder.path(), None, &device).unwrap();
-    assert_eq!(model.stages(), [StageName::Base, StageName::Sr256]);
-    let (apart, steps) = draw(&model, request(&["a", "b"]));
-    let (together, _) = draw(&model, IfRequest { batch: 2, ..request(&["a", "b"]) });
+    let model = || DeepFloyd::open(folder.path(), None, &device).unwrap();
+    assert_eq!(model().stages(), [StageName::Base, StageName::Sr256]);
+    let (apart, steps) = draw(model(), &request(&["a", "b"]));
+    let (together, _) = draw(model(), &Request { batch: Some(2), ..request(&["a", "b"]) });
     assert_eq!(steps.iter().filter(|stage| **stage == StageName::Base).count(), 8);
     assert_eq!(steps.len(), 8 + 6);
     let sizes: Vec<usize> = apart.iter().map(|(_, picture, _)| picture.width()).collect();
@@ -247,29 +315,36 @@ fn a_folder_draws_through_both_stages_whatever_the_batch() {
     }
     assert_ne!(apart[2].1, apart[3].1, "prompts are told apart");
     let first = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
-    assert_eq!(draw(&first, request(&["a", "b"])).0[3].1, apart[3].1);
+    assert_eq!(draw(first, &request(&["a", "b"])).0[3].1, apart[3].1);
 }
 
 #[test]
 fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
     let device = Device::flex();
-    let start = Picture::filled(40, 20, [200, 30, 90]);
+    let start = |picture, mask| Some(StartPicture { picture, mask, strength: None });
     let model = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
     let kept = Picture::filled(40, 20, [0]);
-    let whole = IfRequest { start: Some(start.clone()), mask: Some(kept), ..request(&["a", "b"]) };
-    for (stage, picture, _) in draw(&model, whole).0 {
+    let wide = Picture::filled(40, 20, [200, 30, 90]);
+    let whole = Request { start: start(wide, Some(kept)), ..request(&["a", "b"]) };
+    for (stage, picture, _) in draw(model, &whole).0 {
         // nothing is drawn anew: the start itself, at the stage's size
         let height = if stage == StageName::Base { 8 } else { 16 };
         assert_eq!((picture.width(), picture.height()), (2 * height, height), "{stage}");
         assert!(picture.pixels().as_chunks().0.iter().all(|pixel| *pixel == [200, 30, 90]), "{stage}");
     }
-    let alone = DeepFloyd::open(&golden("two"), None, &device).unwrap();
-    let refused = alone.sample(request(&["a", "b"])).unwrap_err();
+    let alone = || DeepFloyd::open(&golden("two"), None, &device).unwrap();
+    let refused = Imagen::from(alone()).sample(&request(&["a", "b"])).unwrap_err();
     assert!(refused.to_string().contains("only the second stage: give a picture to enlarge"), "{refused}");
     let small = Picture::filled(8, 8, [9, 99, 199]);
-    let (pictures, steps) = draw(&alone, IfRequest { start: Some(small), ..request(&["a", "b"]) });
+    let (pictures, steps) = draw(alone(), &without_base(Request { start: start(small, None), ..request(&["a", "b"]) }));
     assert_eq!((pictures.len(), steps.len()), (2, 6));
     assert_eq!(pictures[0].1.width(), 16);
+}
+
+/// A request to a second stage alone.
+fn without_base(mut request: Request) -> Request {
+    request.options.remove(&StageName::Base);
+    request
 }
 
 /// The first stage with the golden safety checker.
@@ -321,8 +396,7 @@ fn a_safety_checker_that_ships_is_applied_and_a_damaged_one_refuses_the_folder()
     let model = DeepFloyd::open(folder.path(), None, &device).unwrap();
     assert!(model.has_checker());
     let plain = DeepFloyd::open(&golden("one"), None, &device).unwrap();
-    for ((_, shown, verdict), (_, drawn, none)) in
-        draw(&model, only_base.clone()).0.into_iter().zip(draw(&plain, only_base).0)
+    for ((_, shown, verdict), (_, drawn, none)) in draw(model, &only_base).0.into_iter().zip(draw(plain, &only_base).0)
     {
         assert_eq!(none, None);
         let verdict = verdict.expect("judged");

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 
-use imagen::cascade::{SamplingDefaults, StageName};
+use imagen::cascade::{StageName, StageSettings};
 use imagen::diffusion::{AugLevel, Sampler, Thresholding};
 
-use super::super::drawing::Studio;
+use crate::cli::draw::Session;
 use crate::failure::{Failure, Result};
 
 /// Guidance weights of the paper's curves of base models, and of super-resolution (figure A.11).
@@ -52,7 +52,7 @@ const PRESETS: [Preset; 8] = [
     Preset {
         name: "thresholding",
         title: "Thresholding (figure 4c)",
-        thresholding: &[Thresholding::None, Thresholding::Static, Thresholding::Dynamic { percentile: 0.995 }],
+        thresholding: &[Thresholding::None, Thresholding::Static, Thresholding::dynamic(0.995)],
         ..PLAIN
     },
     Preset {
@@ -189,10 +189,10 @@ impl Resolved {
     }
 
     /// Every point, curve by curve, the same setting never twice.
-    pub(super) fn points(&self, models: &[Model], studios: &[Studio]) -> Result<Vec<Point>> {
+    pub(super) fn points(&self, models: &[Model], sessions: &[Session]) -> Result<Vec<Point>> {
         let mut points: Vec<Point> = Vec::new();
-        for (model, studio) in models.iter().zip(studios) {
-            let Some((_, own)) = studio.stages.iter().find(|(stage, _)| *stage == self.stage) else {
+        for (model, session) in models.iter().zip(sessions) {
+            let Some((_, own)) = session.stages.iter().find(|(stage, _)| *stage == self.stage) else {
                 return Err(Failure::usage(format_args!("{} has no stage {}", model.name, self.stage)));
             };
             let mut settings = vec![*own];
@@ -213,15 +213,11 @@ impl Resolved {
 }
 
 /// Each of the settings with each of the values; as they are where there are no values.
-fn every<T: Copy>(
-    settings: &[SamplingDefaults],
-    values: &[T],
-    set: fn(&mut SamplingDefaults, T),
-) -> Vec<SamplingDefaults> {
+fn every<T: Copy>(settings: &[StageSettings], values: &[T], set: fn(&mut StageSettings, T)) -> Vec<StageSettings> {
     if values.is_empty() {
         return settings.to_vec();
     }
-    let with = |settings: &SamplingDefaults, value: T| {
+    let with = |settings: &StageSettings, value: T| {
         let mut settings = *settings;
         set(&mut settings, value);
         settings
@@ -234,7 +230,7 @@ fn every<T: Copy>(
 pub(super) struct Point {
     pub(super) model: String,
     pub(super) stage: StageName,
-    pub(super) settings: SamplingDefaults,
+    pub(super) settings: StageSettings,
 }
 
 impl Point {

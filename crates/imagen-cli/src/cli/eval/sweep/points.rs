@@ -12,10 +12,10 @@ use imagen::cascade::StageName;
 use imagen::data::Split;
 use imagen::eval::{Interval, Layout};
 
-use super::super::drawing::{Studio, Subject};
 use super::super::pictures::split_name;
 use super::Sweep;
 use super::grid::{Model, Point, Resolved};
+use crate::cli::draw::{Session, Subject};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::record::ModelRecord;
 use crate::output::write_file;
@@ -49,7 +49,7 @@ impl Protocol {
         subjects: &[Subject],
         references: usize,
         models: &[Model],
-        studios: &[Studio],
+        sessions: &[Session],
     ) -> Self {
         let part = |split: Split| split_name(split).to_owned();
         Self {
@@ -65,8 +65,8 @@ impl Protocol {
             resize: Layout::RESIZE.to_owned(),
             models: models
                 .iter()
-                .zip(studios)
-                .map(|(model, studio)| (model.name.clone(), studio.record.clone()))
+                .zip(sessions)
+                .map(|(model, session)| (model.name.clone(), session.record.clone()))
                 .collect(),
         }
     }

@@ -1,17 +1,14 @@
 //! The discrete process of DeepFloyd IF: diffusers' `DDPMScheduler` with the settings that its folders have.
 //!
 //! The rest of this library has no tables: noise is a function of log-SNR. Here a table of 1000 steps is part of the
-//! format. Its numbers, and the coefficients between two steps, are f32 in the original's order of operations, because
-//! 1 − ᾱ_t/ᾱ_s of neighbouring steps cancels: exact arithmetic would draw another picture.
-//!
-//! The network's output holds ε and v; v chooses the variance between the posterior's and the forward process',
-//! log σ² = (1 + v)/2 · log β + (1 − v)/2 · log β̃ (Nichol & Dhariwal 2021, eq. 15).
+//! format. Its numbers, and the coefficients of its own rule between two steps, are f32 in the original's order of operations,
+//! because 1 − ᾱ_t/ᾱ_s of neighbouring steps cancels: exact arithmetic would draw another picture. Other samplers see the
+//! log-SNRs of the steps and compute in f64, as everywhere.
 
-use burn::tensor::Tensor;
 use serde_json::{Map, Value};
 
-use super::timesteps::Timesteps;
-use crate::diffusion::{Thresholding, check_finite};
+use crate::cascade::settings::StageSettings;
+use crate::diffusion::{AugLevel, Coefficients, LogSnr, PlannedStep, Sampler, Thresholding, Timesteps, Update};
 use crate::error::{Error, Result};
 
 /// Longer processes are damaged files.
@@ -19,42 +16,17 @@ const MAX_STEPS: usize = 100_000;
 
 /// A process with its table.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ddpm {
+pub struct Process {
     /// ᾱ_t.
     bars: Vec<f32>,
-    clipping: Clipping,
+    thresholding: Thresholding,
     /// Whether the network chooses the variance.
     learned: bool,
     /// Added to the steps of `leading`.
     offset: usize,
 }
 
-/// What happens to x̂ beyond [-1, 1].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Clipping {
-    /// Nothing.
-    None,
-    /// Cut off at this number.
-    Range(f32),
-    /// Dynamic thresholding with a cap.
-    Dynamic {
-        /// The percentile of |x̂|, as a ratio.
-        percentile: f64,
-        /// The largest divisor.
-        cap: f64,
-    },
-}
-
-/// What a step makes of a prediction.
-#[derive(Clone, Debug)]
-pub struct Stepped {
-    /// z of the next, cleaner step.
-    pub z: Tensor<4>,
-    /// x̂, clipped.
-    pub x_hat: Tensor<4>,
-}
-
-impl Ddpm {
+impl Process {
     /// Reads a `scheduler_config.json`. Keys that this class does not have are passed over, as diffusers does: published
     /// files carry those of other schedulers.
     ///
@@ -76,21 +48,25 @@ impl Ddpm {
         if steps.fract() != 0.0 || !(2.0..=MAX_STEPS as f64).contains(&steps) {
             return Err(refuse(format!("num_train_timesteps is {steps} (expected 2 to {MAX_STEPS})")));
         }
-        let clipping = if keys.flag("thresholding", false)? {
+        let thresholding = if keys.flag("thresholding", false)? {
             let percentile = keys.number("dynamic_thresholding_ratio", 0.995)?;
             let cap = keys.number("sample_max_value", 1.0)?;
             if !(0.0..=1.0).contains(&percentile) || cap < 1.0 {
                 let found = format!("dynamic_thresholding_ratio {percentile} and sample_max_value {cap}");
                 return Err(refuse(format!("{found} (expected 0 to 1, and 1 or more)")));
             }
-            Clipping::Dynamic { percentile, cap }
+            Thresholding::Dynamic { percentile, cap }
         } else if keys.flag("clip_sample", true)? {
-            Clipping::Range(keys.number("clip_sample_range", 1.0)? as f32)
+            let range = keys.number("clip_sample_range", 1.0)?;
+            if range != 1.0 {
+                return Err(refuse(format!("clip_sample_range is {range}; this program cuts off at 1")));
+            }
+            Thresholding::Static
         } else {
-            Clipping::None
+            Thresholding::None
         };
         let offset = keys.number("steps_offset", 0.0)? as usize;
-        Ok(Self { bars: bars(steps as usize), clipping, learned, offset })
+        Ok(Self { bars: bars(steps as usize), thresholding, learned, offset })
     }
 
     /// How many steps the process has.
@@ -114,78 +90,84 @@ impl Ddpm {
     }
 
     /// What happens to x̂ beyond [-1, 1].
-    pub fn clipping(&self) -> Clipping {
-        self.clipping
+    pub fn thresholding(&self) -> Thresholding {
+        self.thresholding
     }
 
-    /// The steps that a choice runs, the most noise first.
+    /// The format's own rule.
+    pub fn sampler(&self) -> Sampler {
+        if self.learned { Sampler::Learned } else { Sampler::Ddpm { gamma: 0.0 } }
+    }
+
+    /// The steps that are run, the most noise first.
     ///
     /// # Errors
     /// [`Timesteps::steps`]'s.
-    pub fn timesteps(&self, choice: &Timesteps) -> Result<Vec<usize>> {
+    pub fn timesteps(&self, settings: &StageSettings) -> Result<Vec<usize>> {
+        let choice = settings.timesteps.unwrap_or(Timesteps::Leading(settings.steps));
         choice.steps(self.len(), self.offset)
     }
 
-    /// `x` as it is at step t, with `noise` of the same shape: √ᾱ x + √(1 − ᾱ) ε.
-    ///
-    /// # Errors
-    /// `Usage` where the process has no such step.
-    pub fn noised(&self, x: Tensor<4>, noise: Tensor<4>, t: usize) -> Result<Tensor<4>> {
-        let Some(bar) = self.bars.get(t) else {
-            return Err(Error::usage(format!("noise level {t}: expected 0 to {}", self.len() - 1)));
-        };
-        Ok(x.mul_scalar(bar.sqrt()) + noise.mul_scalar((1.0 - bar).sqrt()))
+    /// The step to which an enlarged picture is noised: the level's part of the process.
+    pub fn noise_level(&self, level: AugLevel) -> usize {
+        ((level.get() * self.len() as f64).round() as usize).min(self.len() - 1)
     }
 
-    /// From z at step t to the next step that is run (`next`, none at the end). `output [n, h, w, c or 2c]` is the network's,
-    /// guided; `noise` is only asked for where the step takes some: at every t but 0.
+    /// The plan of a rule over steps of the process, the most noise first.
     ///
     /// # Errors
-    /// `NonFinite` where x̂ is; `Model` where the output has not the channels of z and of the variance.
-    pub fn step(
-        &self,
-        output: Tensor<4>,
-        z: Tensor<4>,
-        t: usize,
-        next: Option<usize>,
-        noise: impl FnOnce() -> Tensor<4>,
-    ) -> Result<Stepped> {
-        let c = z.dims()[3];
-        let channels = output.dims()[3];
-        if channels != 2 * c && (channels != c || self.learned) {
-            return Err(Error::model(format!(
-                "the network gives {channels} channels for pictures of {c}: expected {}, with variances, for this scheduler",
-                2 * c
-            )));
+    /// `Usage` where the rule needs variances that the network does not choose.
+    pub fn plan(&self, sampler: Sampler, timesteps: &[usize]) -> Result<Vec<PlannedStep>> {
+        if sampler == Sampler::Learned && !self.learned {
+            return Err(Error::usage("the sampler `learned` is for networks that choose variances; this one does not"));
         }
-        let eps = output.clone().narrow(3, 0, c);
+        let own = matches!(sampler, Sampler::Learned | Sampler::Ddpm { gamma: 0.0 });
+        let levels: Vec<LogSnr> = timesteps.iter().map(|t| self.level(*t)).collect();
+        let by = sampler.updates(&levels);
+        let step = |i: usize| {
+            let t = timesteps[i];
+            let update = match own {
+                true => self.update(sampler, t, timesteps.get(i + 1).copied()),
+                false => by[i].map(|by| Update { by, log_variances: None }),
+            };
+            PlannedStep { update, ..self.at(t) }
+        };
+        Ok((0..timesteps.len()).map(step).collect())
+    }
+
+    /// Step t, which must be one of the process, without an update.
+    pub(super) fn at(&self, t: usize) -> PlannedStep {
+        let bar = self.bars[t];
+        let (alpha, sigma) = (f64::from(bar.sqrt()), f64::from((1.0 - bar).sqrt()));
+        PlannedStep { level: self.level(t), alpha, sigma, timestep: Some(t), update: None }
+    }
+
+    /// ln ᾱ/(1 − ᾱ) of a step.
+    fn level(&self, t: usize) -> LogSnr {
+        let bar = f64::from(self.bars[t]);
+        LogSnr::new((bar / (1.0 - bar)).ln())
+    }
+
+    /// The ancestral update from step t to `next` (none at the end), in f32 and the original's order of operations. Step 0 has
+    /// none: x̂ is the picture.
+    fn update(&self, sampler: Sampler, t: usize, next: Option<usize>) -> Option<Update> {
+        if t == 0 {
+            return None;
+        }
         let bar = self.bars[t];
         let bar_next = next.map_or(1.0, |next| self.bars[next]);
         let (beta_bar, beta_bar_next) = (1.0 - bar, 1.0 - bar_next);
         let alpha = bar / bar_next;
         let beta = 1.0 - alpha;
-        let x_hat = (z.clone() - eps.mul_scalar(beta_bar.sqrt())).div_scalar(bar.sqrt());
-        check_finite(&x_hat, "x_hat")?;
-        let x_hat = match self.clipping {
-            Clipping::None => x_hat,
-            Clipping::Range(range) => x_hat.clamp(-range, range),
-            Clipping::Dynamic { percentile, cap } => Thresholding::dynamic(x_hat, percentile, cap),
+        let smallest = (beta_bar_next / beta_bar * beta).max(1e-20);
+        let by = Coefficients {
+            z: f64::from(alpha.sqrt() * beta_bar_next / beta_bar),
+            x_hat: f64::from(bar_next.sqrt() * beta / beta_bar),
+            previous: 0.0,
+            noise: f64::from(smallest.sqrt()),
         };
-        let of_x_hat = bar_next.sqrt() * beta / beta_bar;
-        let of_z = alpha.sqrt() * beta_bar_next / beta_bar;
-        let mut z = x_hat.clone().mul_scalar(of_x_hat) + z.mul_scalar(of_z);
-        if t > 0 {
-            let smallest = (beta_bar_next / beta_bar * beta).max(1e-20);
-            z = z + if self.learned {
-                let (low, high) = (smallest.ln(), beta.ln());
-                let part = output.narrow(3, c, c).add_scalar(1.0).div_scalar(2.0);
-                let log_variance = part.clone().mul_scalar(high) + (part.neg().add_scalar(1.0)).mul_scalar(low);
-                log_variance.mul_scalar(0.5).exp() * noise()
-            } else {
-                noise().mul_scalar(smallest.sqrt())
-            };
-        }
-        Ok(Stepped { z, x_hat })
+        let range = [f64::from(smallest.ln()), f64::from(beta.ln())];
+        Some(Update { by, log_variances: (sampler == Sampler::Learned).then_some(range) })
     }
 }
 
@@ -237,12 +219,12 @@ impl Keys {
 mod tests {
     use super::*;
 
-    fn config(change: &str) -> Result<Ddpm> {
+    fn config(change: &str) -> Result<Process> {
         let json = format!(
             r#"{{"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2",
             "variance_type": "learned_range", "lambda_min_clipped": -5.1{change}}}"#
         );
-        Ddpm::from_json(json.as_bytes())
+        Process::from_json(json.as_bytes())
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use imagen::cascade::{Imagen, ModelFiles, SamplingDefaults, StageName};
+use imagen::cascade::deepfloyd::TOKENS;
+use imagen::cascade::{Imagen, ModelFiles, Request, StageName, StageSettings};
 use imagen::text::TextEncoder;
 
 use crate::failure::Result;
@@ -15,18 +16,38 @@ const NEAREST: usize = 3;
 /// A stage that does not say up to what it was tried is taken to bear so many times its own guidance.
 const FAR_ABOVE: f64 = 3.0;
 
-/// Says what the model will not understand.
-pub(super) fn prompts(files: &ModelFiles, imagen: &Imagen, prompts: &[String], progress: &Progress) -> Result<()> {
+/// Says what the model will not understand, and what it does besides drawing.
+pub(in crate::cli) fn prompts(
+    files: Option<&ModelFiles>,
+    imagen: &Imagen,
+    request: &Request,
+    progress: &Progress,
+) -> Result<()> {
+    if let Some(model) = imagen.deepfloyd() {
+        if request.embeddings.is_none() {
+            let cached = model.texts_are_cached(request)?;
+            progress.note(if cached { "the prompts' embeddings are in the cache" } else { "encoding the prompts" });
+        }
+        for end in model.cut_texts(request)? {
+            unread(&end, TOKENS, progress);
+        }
+        if model.has_checker() {
+            progress.note("the model ships a safety checker, and it judges every picture");
+        }
+        return Ok(());
+    }
+    let (Some(encoder), Some(files)) = (imagen.encoder(), files) else { return Ok(()) };
     let mut seen = BTreeSet::new();
-    let distinct: Vec<String> = prompts.iter().filter(|prompt| seen.insert(*prompt)).take(PROMPTS).cloned().collect();
+    let new = request.prompts.iter().filter(|prompt| seen.insert(*prompt));
+    let distinct: Vec<String> = new.take(PROMPTS).cloned().collect();
     for prompt in &distinct {
-        reading(imagen.encoder(), prompt, progress)?;
+        reading(encoder, prompt, progress)?;
     }
     // a file of another encoder says nothing of this one
-    let Some(known) = files.known_captions()?.filter(|known| known.encoder() == imagen.encoder().identity()) else {
+    let Some(known) = files.known_captions()?.filter(|known| known.encoder() == encoder.identity()) else {
         return Ok(());
     };
-    for (prompt, near) in distinct.iter().zip(known.near(imagen.encoder(), &distinct, NEAREST)?) {
+    for (prompt, near) in distinct.iter().zip(known.near(encoder, &distinct, NEAREST)?) {
         if near.far {
             let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
             let names = names.join(", ");
@@ -40,12 +61,11 @@ pub(super) fn prompts(files: &ModelFiles, imagen: &Imagen, prompts: &[String], p
 }
 
 /// Says where a stage is guided beyond what it was tried with: the pictures may be burnt, and nothing else tells.
-pub(super) fn guidance(imagen: &Imagen, stages: &[(StageName, SamplingDefaults)], progress: &Progress) {
+pub(in crate::cli) fn guidance(imagen: &Imagen, stages: &[(StageName, StageSettings)], progress: &Progress) {
     for info in imagen.stages() {
-        let config = &info.config;
-        let Some((_, settings)) = stages.iter().find(|(stage, _)| *stage == config.stage) else { continue };
-        let (stage, asked, own) = (config.stage, settings.guidance, config.sampling.guidance);
-        match config.max_guidance {
+        let Some((_, settings)) = stages.iter().find(|(stage, _)| *stage == info.stage) else { continue };
+        let (stage, asked, own) = (info.stage, settings.guidance, info.settings.guidance);
+        match info.max_guidance {
             Some(most) if asked > most => progress.note(format_args!(
                 "guidance {asked} of {stage} is beyond {most}, up to which it was tried: colours may burn out; its own is {own}"
             )),
@@ -57,7 +77,7 @@ pub(super) fn guidance(imagen: &Imagen, stages: &[(StageName, SamplingDefaults)]
 }
 
 /// Says which end of a prompt an encoder of so many tokens does not read.
-pub(super) fn unread(end: &str, tokens: usize, progress: &Progress) {
+fn unread(end: &str, tokens: usize, progress: &Progress) {
     progress.note(format_args!("the text encoder reads {tokens} tokens of a prompt; not read: {:?}", end.trim()));
 }
 

@@ -1,4 +1,4 @@
-//! Which of the process' steps are run: the spacing of DeepFloyd IF's repositories and of diffusers.
+//! Which steps of a process that is a table are run: the spacing of DeepFloyd IF's repositories and of diffusers.
 //!
 //! A rule of sections cuts the process into equal parts, low noise first, and gives each a number of steps (ADM's respacing);
 //! the eight named lists are such rules. The original counts this way even with one section; diffusers' plain number of steps is
@@ -12,32 +12,48 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// A choice of steps. Written `leading:50`, `smart50`, `10,10,3,2,2`, `150` (one section) or `ddim50`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Timesteps {
     /// So many, with an equal distance, from 0 on.
     Leading(usize),
-    /// A named list: its place in [`NAMED`].
+    /// A named list: its place in [`Self::NAMED`].
     Named(usize),
     /// Steps for each of so many equal sections, low noise first; a section may have none.
-    Sections(Vec<usize>),
+    Sections(Counts),
     /// Every k-th step, k chosen so that there are so many.
     Ddim(usize),
 }
 
-/// The named lists of DeepFloyd IF, as rules of sections.
-pub const NAMED: [(&str, &[usize]); 8] = [
-    ("fast27", &[10, 10, 3, 2, 2]),
-    ("smart27", &[7, 4, 2, 1, 2, 4, 7]),
-    ("smart50", &[10, 6, 4, 3, 2, 2, 3, 4, 6, 10]),
-    ("smart100", &[1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10, 13]),
-    ("smart185", &[1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20]),
-    ("super27", &[1, 1, 1, 1, 1, 1, 1, 2, 5, 13]),
-    ("super40", &[2, 2, 2, 2, 2, 2, 3, 4, 6, 15]),
-    ("super100", &[4, 4, 6, 6, 8, 8, 10, 10, 14, 30]),
-];
+/// Numbers of steps, one for each section; at most [`Counts::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    counts: [u32; Self::MAX],
+    sections: usize,
+}
+
+impl Counts {
+    /// The most sections; the longest named list has 23.
+    pub const MAX: usize = 32;
+
+    fn get(&self) -> Vec<usize> {
+        self.counts[..self.sections].iter().map(|count| *count as usize).collect()
+    }
+}
 
 impl Timesteps {
+    /// The named lists of DeepFloyd IF, as rules of sections.
+    pub const NAMED: [(&str, &[usize]); 8] = [
+        ("fast27", &[10, 10, 3, 2, 2]),
+        ("smart27", &[7, 4, 2, 1, 2, 4, 7]),
+        ("smart50", &[10, 6, 4, 3, 2, 2, 3, 4, 6, 10]),
+        ("smart100", &[1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10, 13]),
+        ("smart185", &[1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20]),
+        ("super27", &[1, 1, 1, 1, 1, 1, 1, 2, 5, 13]),
+        ("super40", &[2, 2, 2, 2, 2, 2, 3, 4, 6, 15]),
+        ("super100", &[4, 4, 6, 6, 8, 8, 10, 10, 14, 30]),
+    ];
+
     /// The steps of a process of `of`, from the most noise to the least; `offset` is added to those of `leading`.
     ///
     /// # Errors
@@ -51,8 +67,8 @@ impl Timesteps {
                 let distance = of / count;
                 (0..*count).map(|i| (i * distance + offset).min(of - 1)).collect()
             }
-            Self::Named(at) => spaced(of, NAMED[*at].1)?,
-            Self::Sections(counts) => spaced(of, counts)?,
+            Self::Named(at) => spaced(of, Self::NAMED[*at].1)?,
+            Self::Sections(counts) => spaced(of, &counts.get())?,
             Self::Ddim(count) => {
                 let every = (1..of.max(2)).find(|every| of.div_ceil(*every) == *count);
                 let every = every.ok_or_else(|| {
@@ -96,8 +112,8 @@ impl fmt::Display for Timesteps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leading(count) => write!(f, "leading:{count}"),
-            Self::Named(at) => f.pad(NAMED[*at].0),
-            Self::Sections(counts) => f.pad(&counts.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
+            Self::Named(at) => f.pad(Self::NAMED[*at].0),
+            Self::Sections(counts) => f.pad(&counts.get().iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
             Self::Ddim(count) => write!(f, "ddim{count}"),
         }
     }
@@ -108,14 +124,14 @@ impl FromStr for Timesteps {
 
     fn from_str(text: &str) -> Result<Self> {
         let unknown = || {
-            let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = Self::NAMED.iter().map(|(name, _)| *name).collect();
             Error::usage(format!(
                 "timesteps '{text}': expected one of {}, a list of counts like 10,10,3,2,2, leading:50 or ddim50",
                 names.join(", ")
             ))
         };
         let count = |digits: &str| digits.trim().parse::<usize>().map_err(|_| unknown());
-        if let Some(at) = NAMED.iter().position(|(name, _)| *name == text) {
+        if let Some(at) = Self::NAMED.iter().position(|(name, _)| *name == text) {
             return Ok(Self::Named(at));
         }
         if let Some(digits) = text.strip_prefix("leading:") {
@@ -124,7 +140,18 @@ impl FromStr for Timesteps {
         if let Some(digits) = text.strip_prefix("ddim") {
             return count(digits).map(Self::Ddim);
         }
-        text.split(',').map(count).collect::<Result<_>>().map(Self::Sections)
+        let given = text.split(',').map(|part| part.trim().parse::<u32>().map_err(|_| unknown()));
+        let given: Vec<u32> = given.collect::<Result<_>>()?;
+        let sections = given.len();
+        if sections > Counts::MAX {
+            return Err(Error::usage(format!(
+                "timesteps '{text}': {sections} sections, expected at most {}",
+                Counts::MAX
+            )));
+        }
+        let mut counts = [0; Counts::MAX];
+        counts[..sections].copy_from_slice(&given);
+        Ok(Self::Sections(Counts { counts, sections }))
     }
 }
 

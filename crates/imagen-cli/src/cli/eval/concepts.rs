@@ -1,4 +1,4 @@
-//! What the pictures of a set show, by number, and the pictures themselves, small, to look among.
+//! The concepts of a set: what its pictures show, by number, and the pictures themselves, small, to look among.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use super::pictures::each;
 use crate::failure::Result;
 use crate::progress::Progress;
 
-/// Which pictures show the same thing.
-pub(super) struct Things {
+/// Which pictures show one thing.
+pub(super) struct Concepts {
     numbers: HashMap<String, usize>,
     /// The thing of each picture, by the picture's name.
     names: HashMap<String, String>,
@@ -18,8 +18,8 @@ pub(super) struct Things {
     counts: Vec<usize>,
 }
 
-impl Things {
-    /// Those of a set: by `concept` where its pictures have one, otherwise each picture is its own.
+impl Concepts {
+    /// The concepts of a set: by `concept` where its pictures have one, otherwise each picture is its own.
     pub(super) fn of(source: &Source) -> Self {
         let (mut numbers, mut names, mut counts) = (HashMap::new(), HashMap::new(), Vec::new());
         for example in source.examples() {

@@ -1,0 +1,145 @@
+//! Whether drawing fits into memory, and what would where it does not.
+
+use imagen::cascade::{Imagen, Need, Request};
+use imagen::models::weights::Storage;
+
+use super::model::FrozenArgs;
+use crate::failure::{Exit, Failure, Result};
+use crate::system::{self, bytes};
+
+/// `--max-memory`
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct MaxMemory {
+    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has where absent
+    #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
+}
+
+impl MaxMemory {
+    /// Refuses training that does not fit, before the system kills the program without a word.
+    pub(in crate::cli) fn check_training(&self, needed: u64) -> Result<()> {
+        self.check("training this", needed).map_err(|failure| {
+            failure.hint(
+                "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
+                 `imagen plan` shows where it goes",
+            )
+        })
+    }
+
+    /// Refuses a request that does not fit, and says what would.
+    pub(in crate::cli) fn check_drawing(&self, imagen: &Imagen, request: &Request, frozen: &FrozenArgs) -> Result<()> {
+        let needs = imagen.needs(request)?;
+        let Some(largest) = needs.iter().max_by_key(|need| need.bytes()) else { return Ok(()) };
+        let what = format!("drawing this (its {})", largest.what);
+        let Err(failure) = self.check(&what, largest.bytes()) else { return Ok(()) };
+        let limit = self.limit().unwrap_or(u64::MAX);
+        let mut least = (u64::MAX, String::new());
+        for (request, stored, flags) in smaller(imagen, request, frozen)? {
+            let needed = most(&imagen.needs_stored(&request, stored)?);
+            if needed <= limit {
+                return Err(failure.hint(format_args!("it would fit with{flags}: about {}", bytes(needed))));
+            }
+            if needed < least.0 {
+                least = (needed, flags);
+            }
+        }
+        let (needed, flags) = least;
+        let without = match imagen.deepfloyd().is_some() && request.embeddings.is_none() {
+            true => "; --embeddings does without the text encoder",
+            false => "; use a smaller model",
+        };
+        let with = if flags.is_empty() { String::new() } else { format!(", with{flags}") };
+        let least = bytes(needed);
+        Err(failure.hint(format_args!("the least that this model can take is about {least}{with}{without}")))
+    }
+
+    /// What there may be, where that is known.
+    pub(in crate::cli) fn limit(&self) -> Option<u64> {
+        self.max_memory.or_else(|| system::memory().map(|memory| memory.total))
+    }
+
+    fn check(&self, what: &str, needed: u64) -> Result<()> {
+        let Some(limit) = self.limit().filter(|limit| needed > *limit) else { return Ok(()) };
+        let (needed, limit) = (bytes(needed), bytes(limit));
+        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}")))
+    }
+}
+
+/// Bytes of the part that takes the most.
+fn most(needs: &[Need]) -> u64 {
+    needs.iter().map(Need::bytes).max().unwrap_or(0)
+}
+
+/// A request that takes less, the forms of its weights where they change, and the flags that say so.
+type Smaller = (Request, Option<(Storage, Storage)>, String);
+
+/// What takes less, the least change first: fewer pictures at once, smaller forms of frozen weights, fewer stages.
+fn smaller(imagen: &Imagen, request: &Request, frozen: &FrozenArgs) -> Result<Vec<Smaller>> {
+    let batch = imagen.batch(request).min(request.pictures.len().max(1));
+    let batches: Vec<usize> = match imagen.deepfloyd() {
+        None => (1..=batch).rev().collect(),
+        Some(_) if batch > 1 => vec![batch, 1],
+        Some(_) => vec![1],
+    };
+    let (networks, text) = frozen.stored();
+    let forms: Vec<(Option<(Storage, Storage)>, String)> = match imagen.deepfloyd() {
+        None => vec![(None, String::new())],
+        Some(_) => {
+            let texts = [(text, ""), (Storage::F16, " --text-storage f16"), (Storage::Int8, " --text-storage int8")];
+            let form = |(text, flag): (Storage, &'static str)| {
+                [(networks, ""), (Storage::F16, " --storage f16"), (Storage::Int8, " --storage int8")]
+                    .map(|(networks, other)| (Some((networks, text)), format!("{flag}{other}")))
+            };
+            texts.into_iter().flat_map(form).collect()
+        }
+    };
+    let stages: Vec<_> = imagen.resolve(request)?.into_iter().map(|(stage, _)| stage).rev().collect();
+    let mut all = Vec::new();
+    for (i, until) in stages.iter().enumerate() {
+        for (form, form_flags) in &forms {
+            for fewer in &batches {
+                let mut request = Request { until: Some(*until), batch: Some(*fewer), ..request.clone() };
+                request.options.retain(|stage, _| stage <= until);
+                let mut flags = if i > 0 { format!(" --until {until}") } else { String::new() };
+                flags.push_str(form_flags);
+                if *fewer < batch {
+                    flags.push_str(&format!(" --batch {fewer}"));
+                }
+                all.push((request, *form, flags));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// A number of bytes: `500M`, `8G`, `1.5g`, `1024`.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?}: expected a size such as 500M or 8G");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    if number.is_finite() && number > 0.0 { Ok((number * (1u64 << unit) as f64) as u64) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        let cases = [("1024", 1024), ("8G", 8 << 30), ("1.5g", 3 << 29), ("500MiB", 500 << 20), ("2kb", 2048)];
+        for (text, expected) in cases {
+            assert_eq!(size(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "-1G", "8X", "eight", "nan"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How a stage is run: what it suggests itself, and what a request says instead.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diffusion::{AugLevel, Guidance, Sampler, Thresholding, Timesteps};
+use crate::error::{Error, Result};
+
+/// How a stage is run; in a stage's description, how it likes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StageSettings {
+    /// Evaluations of the network per picture.
+    pub steps: usize,
+    /// Which steps of a process that is a table, as DeepFloyd IF's is; of other stages, and so of recipes, it is never given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Timesteps>,
+    /// Guidance weight; 1 is none.
+    pub guidance: f64,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// What happens to x̂ beyond [-1, 1].
+    pub thresholding: Thresholding,
+    /// Noise conditioning augmentation of the low-resolution picture (super-resolution stages).
+    pub aug_level: AugLevel,
+}
+
+impl Default for StageSettings {
+    /// 50 DPM-Solver++ steps, guidance 5, dynamic thresholding at 0.995, augmentation 0.1.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            timesteps: None,
+            guidance: 5.0,
+            sampler: Sampler::DpmSolverPlusPlus2M,
+            thresholding: Thresholding::default(),
+            aug_level: AugLevel::new(0.1).expect("0.1 is an augmentation level"),
+        }
+    }
+}
+
+/// Departures from a stage's [`StageSettings`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StageOptions {
+    /// Evaluations of the network per picture.
+    pub steps: Option<usize>,
+    /// Which steps of a process that is a table (DeepFloyd IF).
+    pub timesteps: Option<Timesteps>,
+    /// Guidance weight; 1 is none.
+    pub guidance: Option<f64>,
+    /// The sampler.
+    pub sampler: Option<Sampler>,
+    /// What happens to x̂ beyond [-1, 1].
+    pub thresholding: Option<Thresholding>,
+    /// Noise conditioning augmentation of the low-resolution picture.
+    pub aug_level: Option<AugLevel>,
+}
+
+impl StageOptions {
+    /// The suggested settings, with these departures.
+    ///
+    /// # Errors
+    /// `Usage` where a value is out of range, or two of them contradict each other.
+    pub fn over(&self, suggested: &StageSettings) -> Result<StageSettings> {
+        if self.steps.is_some() && self.timesteps.is_some() {
+            return Err(Error::usage(
+                "a number of steps and a list of timesteps both say which steps are run: give one",
+            ));
+        }
+        let resolved = StageSettings {
+            steps: self.steps.unwrap_or(suggested.steps),
+            timesteps: self.timesteps.or(suggested.timesteps.filter(|_| self.steps.is_none())),
+            guidance: self.guidance.unwrap_or(suggested.guidance),
+            sampler: self.sampler.unwrap_or(suggested.sampler),
+            thresholding: self.thresholding.unwrap_or(suggested.thresholding),
+            aug_level: self.aug_level.unwrap_or(suggested.aug_level),
+        };
+        if resolved.steps == 0 {
+            return Err(Error::usage("steps = 0: a picture takes at least one step"));
+        }
+        Guidance::new(resolved.guidance)?;
+        Ok(resolved)
+    }
+}
+
+impl From<StageSettings> for StageOptions {
+    /// Every setting, spelt out.
+    fn from(settings: StageSettings) -> Self {
+        Self {
+            steps: settings.timesteps.is_none().then_some(settings.steps),
+            timesteps: settings.timesteps,
+            guidance: Some(settings.guidance),
+            sampler: Some(settings.sampler),
+            thresholding: Some(settings.thresholding),
+            aug_level: Some(settings.aug_level),
+        }
+    }
+}
