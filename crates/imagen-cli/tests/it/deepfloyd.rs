@@ -371,3 +371,72 @@ fn a_published_name_is_looked_for_in_the_cache() {
     assert_eq!(record(&path.join("a.png"))["model"]["name"], "DeepFloyd/tiny");
     assert_eq!(with_home(&["plan", "DeepFloyd/tiny"]).code, 0);
 }
+
+/// Everything that draws, measures or counts takes these folders as it takes any model.
+#[test]
+fn every_verb_takes_a_folder_of_deepfloyd() {
+    let folder = cascade();
+    let path = folder.path();
+    succeed(path, &["data", "shapes", "set", "-n", "300", "--size", "16"]);
+    let captions = json!({
+        "images": (0..5).map(|k| json!({ "id": k, "file_name": format!("{k}.png") })).collect::<Vec<_>>(),
+        "annotations": (0..5).map(|k| json!({ "id": k, "image_id": k, "caption": format!("a thing {k}") })).collect::<Vec<_>>(),
+    });
+    fs::write(path.join("captions.json"), captions.to_string()).unwrap();
+    fs::write(path.join("suite.csv"), "Prompts,Category\na red apple,Colors\na green cube,Colors\n").unwrap();
+    let verb = |arguments: &[&str]| {
+        let done = finish(imagen(path).env("XDG_CACHE_HOME", path.join("cache")).args(arguments));
+        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+        done.stdout
+    };
+    let both = ["-m", "IF", "--model-2", "II", "--steps", "2,2", "-q"];
+    let coco = ["eval", "coco", "drawn", "--captions", "captions.json", "-n4"];
+    assert!(verb(&[&coco[..], &both].concat()).contains("sr256 (2 steps, learned, guidance 8)"));
+    let drawn = picture(&path.join("drawn/000003.png"));
+    assert_eq!(drawn.width(), 16, "through both stages");
+    let made = record(&path.join("drawn/000003.png"));
+    assert_eq!((&made["seed"], &made["safety"]), (&json!(3), &json!("the model ships no checker")));
+
+    let one = ["-m", "IF", "--steps", "2", "-q"];
+    let recovered = verb(&[&["eval", "recovery", "--data", "set", "-n3", "--sampler", "ddim"][..], &one].concat());
+    assert!(recovered.contains("model IF: base (2 steps, ddim, guidance 7)"), "{recovered}");
+    let table = verb(&[&["eval", "kid", "--data", "set", "--samples", "4"][..], &one].concat());
+    assert!(table.contains("drawn by the model") && !table.contains("untrained"), "{table}");
+    verb(&["eval", "sweep", "--data", "set", "-n4", "-o", "sweep", "-q", "--steps", "1,2", "-m", "IF"]);
+    assert_eq!(fs::read_to_string(path.join("sweep/points.jsonl")).unwrap().lines().count(), 2);
+    verb(&["eval", "drawbench", "study", "--suite", "suite.csv", "-n1", "--model", "if=IF", "--steps", "2", "-q"]);
+    assert_eq!(files(&path.join("study/if")).len(), 2);
+    assert!(verb(&["inspect", "IF"]).contains("DeepFloyd IF, 1 stage"));
+}
+
+#[test]
+fn a_picture_is_drawn_again_from_what_it_says_and_from_what_older_ones_said() {
+    let folder = cascade();
+    let path = folder.path();
+    let first = draw(path, &["a red apple", "-o", "1.png", "--noise-level", "100", "--sampler", "ddpm:0.2,learned"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let model = ["sample", "--model", "IF", "--model-2", "II", "-q", "--no-text-cache"];
+    succeed(path, &[&model[..], &["--params-from", "1.png", "-o", "2.png"]].concat());
+    assert_eq!(picture(&path.join("1.png")), picture(&path.join("2.png")));
+    // the command that was printed
+    let again = first.stderr.lines().find_map(|line| line.strip_prefix("again: imagen ")).expect("it is printed");
+    let words: Vec<&str> = again.split(' ').filter(|word| *word != "--force").collect();
+    let words: Vec<String> =
+        words.join(" ").replace("'a red apple'", "a_red_apple").split(' ').map(|w| w.replace('_', " ")).collect();
+    let words: Vec<&str> = words.iter().map(|word| if word == "1.png" { "3.png" } else { word }).collect();
+    succeed(path, &words);
+    assert_eq!(picture(&path.join("1.png")), picture(&path.join("3.png")), "{again}");
+    // a record as earlier programs wrote it
+    let old = json!({
+        "deepfloyd": 1, "program": "imagen 0.1.0", "prompt": "a red apple", "caption": "a red apple", "seed": 3,
+        "model": ["IF", "II"], "safety": "the model ships no checker", "size": [16, 16],
+        "stages": { "base": { "timesteps": "leading:4", "guidance": 7.0 },
+            "sr256": { "timesteps": "leading:3", "guidance": 4.0, "noise_level": 250 } },
+    });
+    let plain = draw(path, &["a red apple", "-o", "4.png"]);
+    assert_eq!(plain.code, 0, "{}", plain.stderr);
+    let text = imagen::image::PngText { parameters: None, imagen: Some(old.to_string()) };
+    fs::write(path.join("old.png"), png::encode(&picture(&path.join("4.png")), &text).unwrap()).unwrap();
+    succeed(path, &[&model[..], &["--params-from", "old.png", "-o", "5.png"]].concat());
+    assert_eq!(picture(&path.join("4.png")), picture(&path.join("5.png")));
+}

@@ -147,6 +147,36 @@ fn clip_scores_and_retrieval_are_those_of_the_library_on_the_same_pictures() {
     assert!(refused.code == 2 && refused.stderr.contains("there are 8 different ones"), "{}", refused.stderr);
 }
 
+#[test]
+fn a_sweep_over_inception_and_a_clip_has_the_papers_axes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    succeed(folder, &["data", "shapes", "set", "-n", "300", "--size", "16"]);
+    inception(&folder.join("w.safetensors"));
+    tiny::model(&folder.join("m"), &Trained::BASE);
+    let clip = clip();
+    let sweep =
+        ["eval", "sweep", "--data", "set", "-n4", "--steps", "1", "-o", "out", "-q", "--guidance", "1,4", "-m", "m"];
+    let looks = ["--inception", "w.safetensors", "--clip", clip.to_str().unwrap()];
+    succeed(folder, &[&sweep[..], &looks].concat());
+    let read = |name: &str| fs::read_to_string(folder.join("out").join(name)).unwrap();
+    let rows: Vec<Value> = read("points.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let scores: Vec<f64> = rows.iter().map(|row| number(&row["clip_score"]["value"])).collect();
+    assert_eq!(scores.len(), 2);
+    assert!(scores[0] != scores[1] && rows.iter().all(|row| number(&row["frechet_distance"]) > 0.0), "{rows:?}");
+    for (file, words) in [
+        ("curves.svg", &["CLIP score (clip-", "FID (4 pictures)"][..]),
+        ("table.md", &["| FID | CLIP score (95 %) |", "features inception-v3"]),
+        ("table.csv", &["clip_score"]),
+        ("report.html", &["<th scope=\"col\">CLIP score (95 %)</th>"]),
+    ] {
+        assert!(words.iter().all(|words| read(file).contains(words)), "{file}: {}", read(file));
+    }
+    // a sweep that looked with other eyes is another one
+    let refused = run(folder, &sweep);
+    assert!(refused.code == 2 && refused.stderr.contains("holds a sweep of other pictures"), "{}", refused.stderr);
+}
+
 /// A captions file of eight captions over six pictures, which are drawn in `originals`.
 fn coco(folder: &Path) {
     fs::create_dir_all(folder.join("originals")).unwrap();

@@ -119,11 +119,37 @@ impl Captioned {
             settings.join("; "),
             self.seed
         );
-        finish(clip, pictures, captions, origin)
+        Embedded::of(clip, pictures, captions, origin)
     }
 }
 
 impl Embedded {
+    /// Pictures' embeddings, one after the other, with the caption of each; every caption is embedded once.
+    pub(super) fn of(clip: &Clip, pictures: Vec<f32>, captions: Vec<String>, origin: String) -> Result<Self> {
+        let (mut different, mut own) = (Vec::<&str>::new(), Vec::new());
+        let mut numbers_of = std::collections::HashMap::new();
+        for caption in &captions {
+            own.push(*numbers_of.entry(caption.as_str()).or_insert_with(|| {
+                different.push(caption);
+                different.len() - 1
+            }));
+        }
+        let mut embedded = Vec::new();
+        for batch in different.chunks(BATCH) {
+            embedded.extend(numbers(clip.embed_texts(batch)?));
+        }
+        let dim = pictures.len() / own.len().max(1);
+        Ok(Embedded {
+            pictures,
+            captions: embedded,
+            own,
+            dim,
+            extractor: clip.identity().to_owned(),
+            resize: clip.resize(),
+            origin,
+        })
+    }
+
     pub(super) fn count(&self) -> usize {
         self.own.len()
     }
@@ -179,7 +205,7 @@ pub(super) fn of_source(
             Ok(())
         },
     )?;
-    finish(clip, pictures, captions, origin)
+    Embedded::of(clip, pictures, captions, origin)
 }
 
 /// The caption of a picture: the first.
@@ -191,32 +217,7 @@ fn caption(source: &Source, example: &Example) -> Result<String> {
     Ok(source.captions()[*first].clone())
 }
 
-/// Embeds the captions, each once.
-fn finish(clip: &Clip, pictures: Vec<f32>, captions: Vec<String>, origin: String) -> Result<Embedded> {
-    let (mut different, mut own) = (Vec::<&str>::new(), Vec::new());
-    let mut numbers_of = std::collections::HashMap::new();
-    for caption in &captions {
-        own.push(*numbers_of.entry(caption.as_str()).or_insert_with(|| {
-            different.push(caption);
-            different.len() - 1
-        }));
-    }
-    let mut embedded = Vec::new();
-    for batch in different.chunks(BATCH) {
-        embedded.extend(numbers(clip.embed_texts(batch)?));
-    }
-    let dim = pictures.len() / own.len().max(1);
-    Ok(Embedded {
-        pictures,
-        captions: embedded,
-        own,
-        dim,
-        extractor: clip.identity().to_owned(),
-        resize: clip.resize(),
-        origin,
-    })
-}
-
-fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+/// The numbers of embeddings, one after the other.
+pub(super) fn numbers(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }

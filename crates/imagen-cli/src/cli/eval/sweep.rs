@@ -1,6 +1,7 @@
 //! `imagen eval sweep`: the same captions and seeds drawn at every point of a grid of settings and models, each point
-//! measured for agreement (is the nearest real picture of the right thing?) and fidelity (kernel and Fréchet distance to
-//! real pictures), so that the two can be drawn against each other (figures 4, A.8 and A.11 of the paper).
+//! measured for agreement (a CLIP's score, or: is the nearest real picture of the right thing?) and fidelity (FID, or kernel
+//! and Fréchet distance over the built-in features), so that the two can be drawn against each other (figures 4 and A.8 to
+//! A.11 of the paper).
 //!
 //! `grid` says which points there are, `points` keeps what was measured so that a sweep that was stopped goes on, `tables`,
 //! `plot` and `page` put it before the eye. All points share captions and seeds: what differs is the setting.
@@ -20,13 +21,15 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::{Request, StageName};
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
-use imagen::eval::{self, Extractor, Layout, Protocol as FeatureProtocol, Summary, wilson};
+use imagen::eval::{self, Clip, Extractor, Summary, wilson};
 use imagen::image::{Picture, PngText, grid, png};
 
+use super::captioned::{self, Embedded};
 use super::concepts::Concepts;
 use super::drawing::{choose, subjects};
-use super::kid;
+use super::features::Features;
 use super::pictures::{split_names, summarise};
+use super::{clip_score, kid};
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
@@ -34,7 +37,7 @@ use crate::interrupt;
 use crate::output::{check_writable, write_file};
 use crate::progress::Progress;
 use grid::{Axes, Model, Point};
-use points::{Measured, Points, Protocol, Rate};
+use points::{Measured, Points, Protocol, Rate, Score};
 
 /// Pictures of each point that are shown, at most.
 const SHOWN: usize = 8;
@@ -45,14 +48,17 @@ Examples:
   imagen eval sweep --data data/fluent-emoji --guidance 1,2,4,8 -n 64 -o sweep
   imagen eval sweep --data data/fluent-emoji --preset thresholding -o sweep
   imagen eval sweep --data data/fluent-emoji --preset unet-size -m small=models/s -m large=models/l -o sweep
+  imagen eval sweep --data coco --preset thresholding -m models/ours -n 10000 -o figure-a8 \\
+    --inception inception.safetensors --clip models/clip-vit-large-patch14
 
+With --inception and --clip the axes are FID and CLIP score, as in the paper's figures.
 Stopped with Ctrl-C, the same command goes on with the point that was not finished. The folder then
 holds report.html, curves.svg, curves.png, table.csv, table.md, points.jsonl and pictures of each point.";
 
 /// Draw the same captions at every point of a grid of settings, and plot agreement against fidelity
 ///
-/// Agreement is how often the nearest real picture (32x32 pixels) is of the thing that was asked for; fidelity is the kernel
-/// distance over the built-in features (layout-1). Neither is a CLIP score or an FID.
+/// Without --clip agreement is how often the nearest real picture (32x32 pixels) is of the thing that was asked for, without
+/// --inception fidelity is the kernel distance over the built-in features (layout-1): no CLIP score and no FID.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sweep {
@@ -78,6 +84,11 @@ pub(super) struct Sweep {
     /// The stage whose settings vary, and the last that draws; those before it keep their own
     #[arg(long, value_name = "STAGE", value_parser = stage_names())]
     stage: Option<StageName>,
+    /// A folder with a CLIP: agreement is its score
+    #[arg(long, value_name = "FOLDER")]
+    clip: Option<PathBuf>,
+    #[command(flatten)]
+    features: Features,
     #[command(flatten)]
     axes: Axes,
     /// A model, as NAME=FOLDER or FOLDER; several are compared; the built-in model where absent
@@ -97,6 +108,8 @@ struct Common<'a> {
     subjects: Vec<Subject>,
     small: References,
     real: Summary,
+    extractor: Extractor,
+    clip: Option<Clip>,
 }
 
 impl Sweep {
@@ -122,7 +135,10 @@ impl Sweep {
             let open = FrozenArgs::default().open(model.folder.as_deref(), &progress)?;
             sessions.push(Session::new(open, Request { until: Some(axes.stage), ..Request::default() })?);
         }
-        let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &sessions);
+        let extractor = self.features.open()?;
+        let clip = self.clip.as_deref().map(|folder| captioned::open(folder, &progress)).transpose()?;
+        let looks = (extractor.protocol(), clip.as_ref().map(|clip| clip.identity().to_owned()));
+        let protocol = Protocol::new(&self, &axes, looks, &subjects, references.len(), &models, &sessions);
         fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;
         check_writable(&self.output)?;
         let mut points = Points::open(&self.output, protocol)?;
@@ -131,8 +147,8 @@ impl Sweep {
         let missing = every.iter().filter(|point| points.get(point).is_none()).count();
         if missing > 0 {
             let small = things.references(&source, &mut progress)?;
-            let real = summarise(&source, &references, &Extractor::default(), true, &mut progress)?;
-            let common = Common { things: &things, chosen, subjects, small, real };
+            let real = summarise(&source, &references, &extractor, true, &mut progress)?;
+            let common = Common { things: &things, chosen, subjects, small, real, extractor, clip };
             for (number, point) in
                 every.iter().enumerate().filter(|(_, point)| points.get(point).is_none()).collect::<Vec<_>>()
             {
@@ -145,13 +161,14 @@ impl Sweep {
             }
         }
         let measured: Vec<&Measured> = every.iter().filter_map(|point| points.get(point)).collect();
-        let curves = plot::curves(&measured, &axes);
-        let svg = plot::svg(&curves, &axes)?;
+        let names = points.protocol().axes();
+        let curves = plot::curves(&measured, &axes, points.protocol());
+        let svg = plot::svg(&curves, &axes, &names)?;
         for (name, content) in [
             ("table.csv", tables::csv(&measured)?),
             ("table.md", tables::markdown(&measured, points.protocol()).into_bytes()),
             ("curves.svg", svg.clone().into_bytes()),
-            ("curves.png", plot::png(&curves, &axes)?),
+            ("curves.png", plot::png(&curves, &axes, &names)?),
             ("report.html", page::page(&self.output, &measured, &axes, points.protocol(), &svg)?.into_bytes()),
         ] {
             let path = self.output.join(name);
@@ -168,12 +185,16 @@ impl Sweep {
         common: &Common<'_>,
         progress: &mut Progress,
     ) -> Result<Measured> {
-        let (mut summary, mut ranks, mut shown) =
-            (Summary::new(&FeatureProtocol::layout(), true), Vec::new(), Vec::new());
+        let (mut ranks, mut shown, mut embedded) = (Vec::new(), Vec::new(), Vec::new());
+        let extractor = &common.extractor;
+        let mut summary = Summary::new(extractor.protocol(), true);
         let drawn = session.draw(&common.subjects, progress, |Drawn { index, picture, .. }| {
             let thing = common.things.number(common.chosen[index]);
             ranks.push(common.small.find(&Thumbnail::of(&picture)?, thing)?.rank);
-            summary.add_rows(&Layout::of(&picture)?)?;
+            summary.add_rows(&extractor.features(&[extractor.prepare(&picture)?])?)?;
+            if let Some(clip) = &common.clip {
+                embedded.extend(captioned::numbers(clip.embed_pictures(std::slice::from_ref(&picture))?));
+            }
             if shown.len() < SHOWN {
                 shown.push(picture);
             }
@@ -190,6 +211,11 @@ impl Sweep {
             let hits = ranks.iter().filter(|rank| **rank <= top).count();
             Rate { hits, rate: hits as f64 / ranks.len() as f64, interval: wilson(hits, ranks.len()) }
         };
+        let clip = common.clip.as_ref().map(|clip| -> Result<Score> {
+            let captions = common.subjects.iter().map(|subject| subject.caption.clone()).collect();
+            let (value, interval) = clip_score::score(&Embedded::of(clip, embedded, captions, String::new())?);
+            Ok(Score { value, interval })
+        });
         let kid = kid::kid(&summary, &common.real, self.seed)?;
         let frechet = eval::frechet(&summary, &common.real)?;
         Ok(Measured {
@@ -200,6 +226,7 @@ impl Sweep {
             kid: kid.value,
             kid_interval: kid.interval,
             frechet_distance: frechet.distance,
+            clip_score: clip.transpose()?,
             shown: file,
         })
     }

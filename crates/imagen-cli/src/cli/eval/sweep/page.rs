@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::grid::Resolved;
 use super::points::{Measured, Protocol};
-use super::tables::cells;
+use super::tables::{cells, columns};
 use crate::failure::{Failure, Result};
 use crate::report::{document, escaped};
 
@@ -37,10 +37,10 @@ pub(super) fn page(
         );
     }
     let names: String = varied.iter().map(|axis| format!("<th scope=\"col\">{}</th>", axis.name())).collect();
+    let numbers: String = columns(protocol).iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let main = format!(
         "<header><h1>{title}</h1><p class=\"note\">{about}</p></header>\n<section class=\"chart\">{svg}</section>\n\
-         <section><h2>Every point</h2>\n<table><thead><tr>{names}<th scope=\"col\">nearest</th><th scope=\"col\">among five (95 %)</th>\
-         <th scope=\"col\">KID (95 %)</th><th scope=\"col\">Fréchet</th></tr></thead>\n<tbody>\n{rows}</tbody></table></section>\n\
+         <section><h2>Every point</h2>\n<table><thead><tr>{names}{numbers}</tr></thead>\n<tbody>\n{rows}</tbody></table></section>\n\
          <section class=\"strips\"><h2>The first pictures of each point</h2>\n{strips}</section></main>\n",
         title = escaped(axes.title),
         about = escaped(&protocol.describe()),

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use imagen::image::{Picture, PngText, png as file};
 
 use super::grid::{Axis, Resolved};
-use super::points::Measured;
+use super::points::{Measured, Protocol};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::labels::{self, FONT};
 
@@ -28,19 +28,21 @@ const COLOURS: [RGBColor; 8] = [
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Curve {
     name: String,
-    /// Agreement in per cent, distance, and what the point is called.
+    /// Agreement, distance, and what the point is called.
     points: Vec<(f64, f64, String)>,
 }
 
 /// The points as curves, in the order of the grid.
-pub(super) fn curves(measured: &[&Measured], axes: &Resolved) -> Vec<Curve> {
+pub(super) fn curves(measured: &[&Measured], axes: &Resolved, protocol: &Protocol) -> Vec<Curve> {
     let varied = axes.varied();
     let (along, others) = varied.split_first().expect("a grid has an axis");
     let mut curves: Vec<Curve> = Vec::new();
     for m in measured {
         let name: Vec<String> = others.iter().map(|axis| name(m, *axis, others.len())).collect();
         let name = if name.is_empty() { m.point.model.clone() } else { name.join(", ") };
-        let point = (100.0 * m.top_5.rate, m.kid, m.point.value(*along));
+        let agreement = m.clip_score.map_or(100.0 * m.top_5.rate, |score| score.value);
+        let distance = if protocol.is_fid() { m.frechet_distance } else { m.kid };
+        let point = (agreement, distance, m.point.value(*along));
         match curves.iter_mut().find(|curve| curve.name == name) {
             Some(curve) => curve.points.push(point),
             None => curves.push(Curve { name, points: vec![point] }),
@@ -59,31 +61,38 @@ fn name(m: &Measured, axis: Axis, axes: usize) -> String {
 }
 
 /// As SVG.
-pub(super) fn svg(curves: &[Curve], axes: &Resolved) -> Result<String> {
+pub(super) fn svg(curves: &[Curve], axes: &Resolved, names: &[String; 2]) -> Result<String> {
     let mut text = String::new();
-    draw(curves, axes, &SVGBackend::with_string(&mut text, SIZE).into_drawing_area())?;
+    draw(curves, axes, names, &SVGBackend::with_string(&mut text, SIZE).into_drawing_area())?;
     Ok(text)
 }
 
 /// As PNG.
-pub(super) fn png(curves: &[Curve], axes: &Resolved) -> Result<Vec<u8>> {
+pub(super) fn png(curves: &[Curve], axes: &Resolved, names: &[String; 2]) -> Result<Vec<u8>> {
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-    draw(curves, axes, &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area())?;
+    draw(curves, axes, names, &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area())?;
     Ok(file::encode(&Picture::new(SIZE.0 as usize, SIZE.1 as usize, pixels)?, &PngText::default())?)
 }
 
-fn draw<B: DrawingBackend>(curves: &[Curve], axes: &Resolved, area: &DrawingArea<B, Shift>) -> Result<()> {
+fn draw<B: DrawingBackend>(
+    curves: &[Curve],
+    axes: &Resolved,
+    names: &[String; 2],
+    area: &DrawingArea<B, Shift>,
+) -> Result<()> {
     labels::register();
-    draw_chart(curves, axes, area).map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot draw the curves: {e}")))
+    draw_chart(curves, axes, names, area)
+        .map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot draw the curves: {e}")))
 }
 
 fn draw_chart<B: DrawingBackend>(
     curves: &[Curve],
     axes: &Resolved,
+    names: &[String; 2],
     area: &DrawingArea<B, Shift>,
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     let points = || curves.iter().flat_map(|curve| &curve.points);
-    let (x, y) = (range(points().map(|p| p.0), 2.0), range(points().map(|p| p.1), 0.1));
+    let (x, y) = (range(points().map(|p| p.0), 0.1), range(points().map(|p| p.1), 0.1));
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .caption(axes.title, (FONT, 24))
@@ -95,8 +104,8 @@ fn draw_chart<B: DrawingBackend>(
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.1))
-        .x_desc("agreement: the right thing among the nearest five real pictures, %")
-        .y_desc("KID over layout-1 (less is nearer to real pictures)")
+        .x_desc(&names[0])
+        .y_desc(&names[1])
         .label_style((FONT, 15))
         .axis_desc_style((FONT, 16))
         .draw()?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use imagen::cascade::StageName;
 use imagen::data::Split;
-use imagen::eval::{Interval, Layout};
+use imagen::eval::{Interval, Layout, Protocol as FeatureProtocol};
 
 use super::super::pictures::split_name;
 use super::Sweep;
@@ -38,6 +38,9 @@ pub(super) struct Protocol {
     pub(super) extractor: String,
     pub(super) extractor_digest: String,
     pub(super) resize: String,
+    /// The CLIP whose score is the agreement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) clip: Option<String>,
     /// By the name that it goes by.
     pub(super) models: Vec<(String, ModelRecord)>,
 }
@@ -46,6 +49,7 @@ impl Protocol {
     pub(super) fn new(
         sweep: &Sweep,
         axes: &Resolved,
+        (features, clip): (&FeatureProtocol, Option<String>),
         subjects: &[Subject],
         references: usize,
         models: &[Model],
@@ -60,9 +64,10 @@ impl Protocol {
             references,
             seed: sweep.seed,
             stage: axes.stage,
-            extractor: Layout::NAME.to_owned(),
-            extractor_digest: Layout::digest(),
-            resize: Layout::RESIZE.to_owned(),
+            extractor: features.extractor.clone(),
+            extractor_digest: features.digest.clone(),
+            resize: features.resize.clone(),
+            clip,
             models: models
                 .iter()
                 .zip(sessions)
@@ -71,12 +76,35 @@ impl Protocol {
         }
     }
 
+    /// Whether fidelity is an FID.
+    pub(super) fn is_fid(&self) -> bool {
+        self.extractor != Layout::NAME
+    }
+
+    /// What the curves' axes are.
+    pub(super) fn axes(&self) -> [String; 2] {
+        let agreement = match &self.clip {
+            Some(clip) => format!("CLIP score ({clip})"),
+            None => "agreement: the right thing among the nearest five real pictures, %".to_owned(),
+        };
+        let fidelity = match self.is_fid() {
+            true => format!("FID ({} pictures)", self.captions),
+            false => "KID over layout-1 (less is nearer to real pictures)".to_owned(),
+        };
+        [agreement, fidelity]
+    }
+
     /// In one sentence or two.
     pub(super) fn describe(&self) -> String {
+        let agreement = match &self.clip {
+            Some(clip) => format!("the CLIP score of {clip}; beside it how often"),
+            None => "no CLIP score, but how often".to_owned(),
+        };
+        let fidelity = if self.is_fid() { "FID" } else { "no FID, but the kernel distance" };
         format!(
             "{} captions of {} ({}), one picture each at every point, none picked, the same seeds everywhere ({}, plus k for \
-             picture k). Agreement: the nearest of all its pictures by 32x32 pixels is of the thing that was asked for, among \
-             the nearest five. Fidelity: kernel distance to {} {} pictures over the features {} ({}). Not a CLIP score, not an FID.",
+             picture k). Agreement: {agreement} the nearest of all its pictures by 32x32 pixels, or one of the nearest five, is \
+             of the thing that was asked for. Fidelity: {fidelity} to {} {} pictures over the features {} ({}).",
             self.captions,
             self.data,
             self.captions_from,
@@ -97,6 +125,13 @@ pub(super) struct Rate {
     pub(super) interval: Interval,
 }
 
+/// A mean of pictures' scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Score {
+    pub(super) value: f64,
+    pub(super) interval: Option<Interval>,
+}
+
 /// A point and what was measured of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Measured {
@@ -108,6 +143,9 @@ pub(super) struct Measured {
     pub(super) kid: f64,
     pub(super) kid_interval: Interval,
     pub(super) frechet_distance: f64,
+    /// Where the sweep has a CLIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) clip_score: Option<Score>,
     /// Some of its pictures, a file within the folder.
     pub(super) shown: String,
 }

@@ -1,7 +1,7 @@
 //! The points as CSV, for other programs, and as Markdown, for people.
 
 use super::grid::Axis;
-use super::points::{Measured, Protocol};
+use super::points::{Measured, Protocol, Score};
 use crate::failure::{Exit, Failure, Result};
 
 const COLUMNS: [Axis; 6] =
@@ -10,8 +10,18 @@ const COLUMNS: [Axis; 6] =
 /// One line a point, every number in full.
 pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let names =
-        ["pictures", "top_1", "top_5", "top_5_low", "top_5_high", "kid", "kid_low", "kid_high", "frechet_distance"];
+    let names = [
+        "pictures",
+        "top_1",
+        "top_5",
+        "top_5_low",
+        "top_5_high",
+        "kid",
+        "kid_low",
+        "kid_high",
+        "frechet_distance",
+        "clip_score",
+    ];
     let mut write = |row: Vec<String>| writer.write_record(row);
     let header = COLUMNS.iter().map(|axis| axis.name()).chain(names).map(str::to_owned).collect();
     let rows = measured.iter().map(|m| {
@@ -26,7 +36,8 @@ pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
             m.frechet_distance,
         ];
         let settings = COLUMNS.iter().map(|axis| m.point.value(*axis));
-        settings.chain([m.pictures.to_string()]).chain(numbers.map(|number| number.to_string())).collect()
+        let clip = m.clip_score.map(|score| score.value.to_string()).unwrap_or_default();
+        settings.chain([m.pictures.to_string()]).chain(numbers.map(|number| number.to_string())).chain([clip]).collect()
     });
     std::iter::once(header).chain(rows).try_for_each(&mut write).map_err(unwritable)?;
     writer.into_inner().map_err(unwritable)
@@ -38,8 +49,7 @@ fn unwritable(cause: impl std::fmt::Display) -> Failure {
 
 /// A table with the protocol below it.
 pub(super) fn markdown(measured: &[&Measured], protocol: &Protocol) -> String {
-    let names = ["agreement, top 1", "top 5 (95 %)", "KID (95 %)", "Fréchet"];
-    let header: Vec<&str> = COLUMNS.iter().map(|axis| axis.name()).chain(names).collect();
+    let header: Vec<&str> = COLUMNS.iter().map(|axis| axis.name()).chain(columns(protocol)).collect();
     let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
     for m in measured {
         let settings: Vec<String> = COLUMNS.iter().map(|axis| m.point.value(*axis).replace('|', "\\|")).collect();
@@ -48,14 +58,26 @@ pub(super) fn markdown(measured: &[&Measured], protocol: &Protocol) -> String {
     text + &format!("\n{}\n", protocol.describe())
 }
 
-/// The numbers as people read them.
-pub(super) fn cells(m: &Measured) -> [String; 4] {
+/// What the numbers are called.
+pub(super) fn columns(protocol: &Protocol) -> Vec<&'static str> {
+    let distance = if protocol.is_fid() { "FID" } else { "Fréchet distance" };
+    let clip = protocol.clip.as_ref().map(|_| "CLIP score (95 %)");
+    ["nearest is right", "among five (95 %)", "KID (95 %)", distance].into_iter().chain(clip).collect()
+}
+
+/// The numbers as people read them, as many as there are columns.
+pub(super) fn cells(m: &Measured) -> Vec<String> {
     let percent = |x: f64| format!("{:.1}", 100.0 * x);
     let (top, kid) = (m.top_5.interval, m.kid_interval);
-    [
+    let score = |score: Score| match score.interval {
+        Some(interval) => format!("{:.2} ({:.2} to {:.2})", score.value, interval.low, interval.high),
+        None => format!("{:.2}", score.value),
+    };
+    let numbers = [
         format!("{} %", percent(m.top_1.rate)),
         format!("{} % ({} to {})", percent(m.top_5.rate), percent(top.low), percent(top.high)),
         format!("{:.2} ({:.2} to {:.2})", m.kid, kid.low, kid.high),
         format!("{:.1}", m.frechet_distance),
-    ]
+    ];
+    numbers.into_iter().chain(m.clip_score.map(score)).collect()
 }
