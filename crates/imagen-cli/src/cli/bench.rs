@@ -1,10 +1,12 @@
-//! `imagen bench`: how fast this machine runs a network, a training step or a single operation, beside its own ceiling.
+//! `imagen bench`: how fast this machine runs a network, a training step, whole pictures or a single operation, beside its own
+//! ceiling.
 //!
-//! What is run is in `network` and `operation`; this file repeats it in rounds and reports. A time alone says little about
+//! What is run is in `network`, `picture` and `operation`; this file repeats it in rounds and reports. A time alone says little about
 //! a program: the ceiling is measured in the same rounds, and `--turns` lets another program take part in them.
 
 mod network;
 mod operation;
+mod picture;
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -13,11 +15,12 @@ use std::time::Instant;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
-use imagen::cascade::StageConfig;
+use imagen::cascade::{StageConfig, StageName};
 use imagen_kernels::isa::Isa;
 use imagen_kernels::peak::multiply_add_rate;
 
 use self::operation::Operation;
+use super::draw::{DrawArgs, MaxMemory, ModelArgs, stage_names};
 use super::shared::Threads;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system;
@@ -29,12 +32,13 @@ Examples:
   imagen bench --network recipes/fluent-emoji/sr256.toml --train --batch 8
   imagen bench --network paper-sr256 --tokens 77
   imagen bench --op conv3x3:2x64x64x128x128
+  imagen bench --model DeepFloyd/IF-I-M-v1.0 --steps 2
 
 Rates count a multiply-add as two operations and convolutions by their definition. Winograd's
 algorithm multiplies less, so that a network may exceed the ceiling. A training step counts as three
 forward passes.";
 
-/// Measure a network, a training step or an operation on this machine
+/// Measure a network, a training step, whole pictures or an operation on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Bench {
@@ -43,7 +47,7 @@ pub(crate) struct Bench {
     network: Option<String>,
     /// Run a single operation instead of a network
     #[arg(long, value_name = "OP:SHAPE", help = operation::help())]
-    #[arg(conflicts_with_all = ["network", "train", "batch", "size", "tokens"])]
+    #[arg(conflicts_with_all = ["network", "train", "batch", "size", "tokens", "model"])]
     op: Option<Operation>,
     /// Take a training step (forward, backward, Adam, moving average) instead of a forward pass
     #[arg(long)]
@@ -82,6 +86,16 @@ pub(crate) struct Bench {
     json: bool,
     #[command(flatten)]
     threads: Threads,
+
+    /// The last stage that draws (with --model)
+    #[arg(long, value_name = "STAGE", value_parser = stage_names(), requires = "model")]
+    until: Option<StageName>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    how: DrawArgs,
+    #[command(flatten)]
+    memory: MaxMemory,
 }
 
 /// Something that can be run again and again.
@@ -159,6 +173,16 @@ impl Bench {
     fn work(&self) -> Result<Box<dyn Work>> {
         if let Some(operation) = self.op {
             return Ok(Box::new(operation::Running::new(operation)));
+        }
+        if self.model.model.is_some() {
+            if let Some((flag, _)) =
+                [("--network", self.network.is_some()), ("--train", self.train), ("--size", self.size.is_some())]
+                    .into_iter()
+                    .find(|(_, given)| *given)
+            {
+                return Err(Failure::usage(format_args!("{flag} is for a network; --model draws whole pictures")));
+            }
+            return picture::work(&self.model, &self.how, self.until, self.batch, &self.memory);
         }
         let options = network::Options { train: self.train, batch: self.batch, size: self.size, tokens: self.tokens };
         network::work(self.network.as_deref(), &options)

@@ -27,7 +27,8 @@ fn recipes_files_and_operations_are_measured_against_the_machines_ceiling() {
     let folder = tempfile::tempdir().unwrap();
     tiny::model(&folder.path().join("m"), &Trained::BOTH);
     fs::write(folder.path().join("recipe.toml"), tiny::recipe("data")).unwrap();
-    let works: [&[&str]; 5] = [
+    let works: [&[&str]; 6] = [
+        &["--model", "m", "--steps", "2,1", "--batch", "2"],
         &["--network", "recipe.toml", "--batch", "2", "--size", "8"],
         &["--network", "recipe.toml", "--train", "--tokens", "3"],
         &["--network", "m/sr256.safetensors"],

@@ -407,6 +407,8 @@ fn every_verb_takes_a_folder_of_deepfloyd() {
     verb(&["eval", "drawbench", "study", "--suite", "suite.csv", "-n1", "--model", "if=IF", "--steps", "2", "-q"]);
     assert_eq!(files(&path.join("study/if")).len(), 2);
     assert!(verb(&["inspect", "IF"]).contains("DeepFloyd IF, 1 stage"));
+    let bench = verb(&["bench", "--rounds", "1", "--seconds", "0", "--model", "IF", "--steps", "1"]);
+    assert!(bench.contains("pictures of IF, base 1 steps, batch 1"), "{bench}");
 }
 
 #[test]

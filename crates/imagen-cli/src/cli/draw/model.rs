@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use imagen::cascade::deepfloyd::{DeepFloyd, TextCache};
 use imagen::cascade::{Imagen, ModelFiles};
 use imagen::models::weights::Storage;
+use imagen::train::BUILT_IN;
 
 use super::MACHINE;
 use crate::cli::shared;
@@ -18,7 +19,7 @@ const TEXT_CACHE: u64 = 512 << 20;
 /// `--model` and how its weights are kept.
 #[derive(Debug, Default, clap::Args)]
 pub(in crate::cli) struct ModelArgs {
-    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; the built-in model where absent
+    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; `built-in`, also where absent
     #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model: Option<PathBuf>,
     #[command(flatten)]
@@ -92,6 +93,7 @@ impl FrozenArgs {
     }
 
     fn open_with(&self, name: Option<&Path>, cache: Option<PathBuf>, progress: &Progress) -> Result<OpenModel> {
+        let name = name.filter(|name| *name != Path::new(BUILT_IN));
         let folder = name.map(shared::model_folder).transpose()?;
         if let Some(folder) = folder.as_deref().filter(|folder| DeepFloyd::is_folder(folder)) {
             progress.note(format_args!("opening {}", folder.display()));
@@ -117,7 +119,7 @@ impl FrozenArgs {
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
         let steps = imagen.stages().iter().filter_map(|info| Some((info.stage, info.step?))).collect();
-        let name = folder.as_deref().map_or_else(|| "built-in".into(), shared::model_name);
+        let name = folder.as_deref().map_or_else(|| BUILT_IN.into(), shared::model_name);
         Ok(OpenModel { imagen, files: Some(files), record: ModelRecord { name, steps } })
     }
 }

@@ -13,6 +13,7 @@ use imagen::cascade::StageName;
 use imagen::data::{Example, Source};
 use imagen::eval::human::{Origin, PictureSet, Prompt, PromptSuite, Study, speaks_of_people};
 use imagen::image::{DecodeOptions, PngText, decode, png};
+use imagen::train::BUILT_IN;
 
 use super::drawing::{HowArgs, choose};
 use super::imports;
@@ -24,7 +25,6 @@ use crate::progress::Progress;
 use crate::system::counted;
 
 /// The built-in model where a set is made, and its set's name where none is given.
-const BUILT_IN: &str = "built-in";
 /// The name of the set of originals.
 const ORIGINALS: &str = "originals";
 /// Pictures of each prompt: the paper's number.
@@ -228,8 +228,8 @@ impl DrawBench {
 
     /// Draws what a model's set has not yet.
     fn draw(&self, study: &mut Study, model: &Named, progress: &mut Progress) -> Result<()> {
-        let folder = (model.folder != Path::new(BUILT_IN)).then_some(model.folder.as_path());
-        let session = self.how.session(FrozenArgs::default().open(folder, progress)?, self.until, |_| None)?;
+        let session =
+            self.how.session(FrozenArgs::default().open(Some(&model.folder), progress)?, self.until, |_| None)?;
         let origin = Origin::Drawn {
             model: json(&session.record),
             stages: json(&session.stages.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
