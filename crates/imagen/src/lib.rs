@@ -8,6 +8,7 @@ pub mod data;
 pub mod diffusion;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod image;
 pub mod input;
 pub mod models;

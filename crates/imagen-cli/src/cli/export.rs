@@ -57,6 +57,7 @@ impl Export {
             name => name.map(shared::named_model).transpose()?,
         };
         let text = self.text_encoder.files()?;
+        let _lock = output::own_folder_if_there(&self.model)?;
         let exported = train::export(&self.run, &self.model, &choice, &text)?;
         print_line(exported.path.display())?;
         progress.note(describe(&exported, self.best));

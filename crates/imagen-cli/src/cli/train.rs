@@ -115,7 +115,9 @@ impl Train {
         let path = |path: &PathBuf| shell::quote(&path.display().to_string());
         let steps = steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
         let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
-        format!("imagen train {} --run {} --resume{set}{steps}", path(&self.recipe), path(&self.run))
+        let text = self.text_encoder.folder().map(|folder| shell::quote(&folder.display().to_string()));
+        let text = text.map(|folder| format!(" --text-encoder {folder}")).unwrap_or_default();
+        format!("imagen train {} --run {} --resume{set}{steps}{text}", path(&self.recipe), path(&self.run))
     }
 }
 

@@ -9,11 +9,11 @@ pub(crate) mod record;
 pub(crate) mod shell;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use imagen::files::{Lock, sweep, write_whole};
 use imagen::image::{Picture, PngText, export, png};
 
 use self::pattern::Pattern;
@@ -196,22 +196,32 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if is_device(path) {
         return File::options().write(true).open(path)?.write_all(bytes);
     }
-    let temporary = temporary_name(path);
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| {
-        // The first error is the one to report; there may be nothing to remove.
-        let _ = fs::remove_file(&temporary);
-    })
+    write_whole(path, |file| file.write_all(bytes))
+}
+
+/// Makes a folder, or finds it, as this process' own until the lock is dropped, without what killed ones left half-written.
+///
+/// # Errors
+/// `Usage` where another process writes there; `Runtime` where it cannot be made or written to.
+pub(crate) fn own_folder(folder: &Path) -> Result<Lock> {
+    fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+    let lock = Lock::folder(folder)?;
+    check_writable(folder)?;
+    sweep(folder)?;
+    Ok(lock)
+}
+
+/// The lock of a folder where it is there already; a new one is its maker's.
+///
+/// # Errors
+/// As [`own_folder`].
+pub(crate) fn own_folder_if_there(folder: &Path) -> Result<Option<Lock>> {
+    if folder.is_dir() { own_folder(folder).map(Some) } else { Ok(None) }
 }
 
 /// Fails where a file cannot be made in this folder.
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
-    let probe = temporary_name(&folder.join("probe"));
+    let probe = folder.join(format!(".imagen-{}.tmp", std::process::id()));
     let made = File::create(&probe).and_then(|_| fs::remove_file(&probe));
     made.map_err(|e| Failure::io("write to the folder", folder, &e))
 }
@@ -224,14 +234,6 @@ fn is_device(path: &Path) -> bool {
 /// The folder that a file is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A hidden name beside the file, different for every process.
-fn temporary_name(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod human;
 mod insight;
 mod metrics;
 mod models;
+mod processes;
 mod recipe;
 mod refusals;
 mod sample;

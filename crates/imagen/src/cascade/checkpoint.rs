@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::config::{StageConfig, StageName};
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
+use crate::files::write_whole;
 use crate::models::imagen_pytorch::{self, ImagenPytorchUnet};
 use crate::models::unet::{Layout, LevelCost, Unet, cost};
 use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
@@ -125,7 +126,7 @@ impl ModelFiles {
         let bytes = self.read(&format!("{name}.safetensors"))?;
         let bytes = bytes.ok_or_else(|| Error::model(format!("{} has no stage {name}", self.label())))?;
         // whoever draws with an old file meanwhile has it mapped and keeps it
-        weights::write_atomically(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
+        write_whole(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
     }
 }
 

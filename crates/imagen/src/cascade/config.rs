@@ -134,13 +134,20 @@ fn is_strongest(level: &AugLevel) -> bool {
 }
 
 impl StageConfig {
+    /// The largest side of pictures.
+    pub const MAX_SIZE: usize = 1 << 14;
+
     /// What is wrong with this description, if anything.
     ///
     /// # Errors
     /// `Usage`, naming the field and what it must be.
     pub fn validate(&self) -> Result<()> {
         self.unet.validate()?;
+        self.sampling.check()?;
         let unit = self.unet.granularity();
+        if self.size > Self::MAX_SIZE {
+            return Err(Error::usage(format!("size = {}: expected at most {}", self.size, Self::MAX_SIZE)));
+        }
         if self.size == 0 || self.size % unit != 0 {
             return Err(Error::usage(format!("size = {}: this network needs a multiple of {unit}", self.size)));
         }

@@ -24,6 +24,20 @@ pub struct StageSettings {
     pub aug_level: AugLevel,
 }
 
+impl StageSettings {
+    /// Steps beyond which a number is a mistake and not a wish.
+    pub const MAX_STEPS: usize = 10_000;
+
+    /// # Errors
+    /// `Usage` where a value is out of range.
+    pub(super) fn check(&self) -> Result<()> {
+        if !(1..=Self::MAX_STEPS).contains(&self.steps) {
+            return Err(Error::usage(format!("steps = {}: expected 1 to {}", self.steps, Self::MAX_STEPS)));
+        }
+        Guidance::new(self.guidance).map(drop)
+    }
+}
+
 impl Default for StageSettings {
     /// 50 DPM-Solver++ steps, guidance 5, dynamic thresholding at 0.995, augmentation 0.1.
     fn default() -> Self {
@@ -74,10 +88,7 @@ impl StageOptions {
             thresholding: self.thresholding.unwrap_or(suggested.thresholding),
             aug_level: self.aug_level.unwrap_or(suggested.aug_level),
         };
-        if resolved.steps == 0 {
-            return Err(Error::usage("steps = 0: a picture takes at least one step"));
-        }
-        Guidance::new(resolved.guidance)?;
+        resolved.check()?;
         Ok(resolved)
     }
 }

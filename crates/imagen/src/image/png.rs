@@ -6,14 +6,13 @@
 //!
 //! Files appear whole or not at all: they are written under another name, synced and renamed.
 
-use std::fs::File;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
 use super::decode::{Chunk, SIGNATURE, chunks, push};
 use super::{DecodeOptions, Picture};
 use crate::error::{Context, Error, Result};
-use crate::input;
+use crate::{files, input};
 
 /// Keyword of the text that web UIs and galleries read.
 const PARAMETERS: &str = "parameters";
@@ -151,21 +150,10 @@ fn cannot_encode(e: ::png::EncodingError) -> Error {
     Error::usage("the picture cannot be written as PNG").with_source(e)
 }
 
-/// Writes a file under another name in the same folder, syncs it and renames it; folders are made.
+/// Writes a whole file, or none; folders are made.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
     }
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&part, path)).map_err(|e| {
-        // The half-written file is of no use to anyone; that it cannot be removed either adds nothing to the error.
-        let _ = std::fs::remove_file(&part);
-        Error::io("write", path, e)
-    })
+    files::write_whole(path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", path, e))
 }

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 pub use file_bytes::FileBytes;
 pub use linear::Storage;
 pub use shards::shard_names;
-pub(crate) use write::{Content, RawTensor, is_temporary, write_atomically, write_checked, write_late, write_raw};
+pub(crate) use write::{Content, RawTensor, write_checked, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.

@@ -94,7 +94,19 @@ impl EmbeddingCache {
         Ok(cache.expect("only a break stops it"))
     }
 
-    /// The same, unless `on_event` breaks: then what was encoded is kept for the next time, and there is no cache yet.
+    /// The identity of the encoder that a cache was made by; nothing where there is no cache, or none that can be read.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn encoder(path: &Path) -> Result<Option<String>> {
+        match FileBytes::map(path) {
+            Ok(bytes) => Ok(part::encoder(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", path, e)),
+        }
+    }
+
+    /// Builds the cache unless `on_event` breaks: then what was encoded is kept for the next time, and there is no cache yet.
     ///
     /// # Errors
     /// As [`Self::build`]; what was encoded before an error is kept too.

@@ -15,6 +15,7 @@ use super::recipe::{Recipe, changes};
 use super::state::{Learning, Log, TrainState, flat};
 use crate::cascade::StageConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files;
 use crate::models::weights::{self, Weights};
 
 const VERSION: &str = "imagen.state";
@@ -61,17 +62,13 @@ impl Checkpoints {
         state_path(&self.folder).exists() || !self.numbered().is_empty()
     }
 
-    /// Removes what a killed run of this folder left half-written.
+    /// Removes what a killed run of this folder left half-written. The folder must be locked.
     ///
     /// # Errors
     /// `Io`.
     pub(super) fn sweep(&self) -> Result<()> {
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if weights::is_temporary(&entry.path()) {
-                std::fs::remove_file(entry.path()).map_err(|e| Error::io("remove", &entry.path(), e))?;
-            }
-        }
-        Ok(())
+        files::sweep(&self.folder)?;
+        files::sweep(&self.folder.join("samples"))
     }
 
     /// Writes a state; the newest before it gets its step as a name, and what is older than `keep_last` goes.

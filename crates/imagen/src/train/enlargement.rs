@@ -19,9 +19,9 @@ use crate::cascade::{Stage, StageFile, StageName, StageSettings, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
 use crate::error::{Context, Error, Result};
+use crate::files::write_whole;
 use crate::image::{Filter, FloatPicture};
 use crate::models::unet::Text;
-use crate::models::weights::write_atomically;
 use crate::rng::Rng;
 use crate::text::{self, EncoderFiles, TextEncoder, TextOptions};
 
@@ -210,7 +210,7 @@ pub(super) fn measure(
         levels,
     };
     let path = enlargement_path(folder);
-    write_atomically(&path, |file| Ok(serde_json::to_writer_pretty(file, &report)?))
+    write_whole(&path, |file| Ok(serde_json::to_writer_pretty(file, &report)?))
         .map_err(|e| Error::io("write", &path, e))?;
     Ok(Some(report))
 }

@@ -10,8 +10,9 @@ use super::recipe::Recipe;
 use super::state::{Log, TrainState};
 use crate::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status, write_stage};
 use crate::error::{Context, Error, Result};
+use crate::files::write_whole;
 use crate::models::unet::Unet;
-use crate::models::weights::{FileBytes, write_atomically};
+use crate::models::weights::FileBytes;
 use crate::nn::{self, Init};
 use crate::text::EncoderFiles;
 
@@ -142,7 +143,7 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
         None => {
             // whoever draws with the old file meanwhile has it mapped and keeps it
             let stage = FileBytes::map(&from).map_err(|e| Error::io("read", &from, e))?;
-            write_atomically(&path, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &path, e))?;
+            write_whole(&path, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &path, e))?;
         }
     }
     let average = match choice {
@@ -219,7 +220,7 @@ pub fn copy_encoder(model: &Path, text: &EncoderFiles) -> Result<()> {
                 )));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                write_atomically(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?;
+                write_whole(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?;
             }
             Err(e) => return Err(Error::io("read", &path, e)),
         }

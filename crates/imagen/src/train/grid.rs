@@ -3,7 +3,7 @@
 //! A base stage draws the recipe's prompts. A super-resolution stage enlarges real pictures, so that it can be judged
 //! alone: each row shows the low resolution, the result and the original.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -29,11 +29,16 @@ pub(super) fn draw(run: &Run, stage: &Stage, step: u64, encoder: &dyn TextEncode
         }
         Some(low_size) => (enlarge(stage, encoder, source, low_size)?, 3),
     };
-    let folder = run.folder.join("samples");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-    let path = folder.join(format!("{:07}.png", step));
+    let path = path(&run.folder, step);
+    let folder = path.parent().expect("a folder of samples");
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
     png::write(&path, &grid(&pictures, columns.max(1), 2, WHITE)?, &PngText::default())?;
     Ok(path)
+}
+
+/// Where the grid of a step stands.
+pub(super) fn path(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("samples/{step:07}.png"))
 }
 
 /// One picture a caption, seeds 0, 1, …

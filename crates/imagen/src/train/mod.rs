@@ -55,6 +55,7 @@ pub use state::{Best, GradientSum, Learning, Log, TrainState};
 use crate::cascade::{NullText, PartialLoad, Stage};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::Lock;
 use crate::models::unet::Text;
 use crate::nn::parameter_count;
 use crate::rng::Rng;
@@ -187,14 +188,14 @@ pub enum Outcome {
 ///
 /// # Errors
 /// `Data` for recipe, pictures and captions; `Usage` where the folder already holds a run and `resume` is false, or the
-/// other way round; `NonFinite` where too many steps one after the other had a loss or gradient that is no number (the last
+/// other way round, where another process trains in the folder, and where a run would go on with another text encoder; `NonFinite` where too many steps one after the other had a loss or gradient that is no number (the last
 /// checkpoint stays); `Io`.
 pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
     let recipe = &run.recipe;
     let config = &recipe.train;
     let checkpoints = Checkpoints::new(&run.folder, config.keep_last);
     let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let mut state = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
+    let (mut state, _lock) = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
     let pictures = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad)?;
     // what reads captions before the first step is heard at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
@@ -222,7 +223,12 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         let done = stop || state.step >= config.steps;
         let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
         let save = done || due(config.checkpoint_every);
-        let draw = due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
+        // a grid that was due when the run was killed is drawn now
+        let missing = config.sample_every > 0
+            && state.step > 0
+            && state.step % config.sample_every == 0
+            && !grid::path(&run.folder, state.step).exists();
+        let draw = missing || due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
         let probing = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step));
         let validating = validation.as_ref().filter(|_| due(config.validate_every));
         if save || draw || probing.is_some() || validating.is_some() {
@@ -322,20 +328,24 @@ fn not_finite(config: &TrainConfig, state: &TrainState, what: &str, checkpoints:
     ))
 }
 
-/// A fresh state, or the one that the folder holds.
+/// A fresh state, or the one that the folder holds, and the lock that makes the folder this run's.
 fn open_state(
     run: &Run,
     checkpoints: &Checkpoints,
     encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<TrainState> {
+) -> Result<(TrainState, Lock)> {
     let (recipe, seed) = (&run.recipe, run.recipe.train.seed);
     let learning = Learning::of(recipe)?;
     let copy = run.folder.join("recipe.toml");
     if run.resume && run.init_from.is_some() {
         return Err(Error::usage("a resumed run has its weights already: leave out either --resume or --init-from"));
     }
-    checkpoints.sweep()?;
+    // what stands there may be another process' until the folder is locked
+    let lock = if run.folder.is_dir() { Some(Lock::folder(&run.folder)?) } else { None };
+    if lock.is_some() {
+        checkpoints.sweep()?;
+    }
     // an observer that wants to stop is heard at the first step, here and with captions
     match (run.resume, checkpoints.exist()) {
         (true, true) => {
@@ -346,9 +356,9 @@ fn open_state(
             for warning in warnings.into_iter().chain(changed) {
                 let _ = observe(&TrainEvent::Warning(warning));
             }
-            state.log.resume(recipe, state.step);
+            state.log.resume(recipe, encoder.identity(), state.step)?;
             recipe.write(&copy)?;
-            Ok(state)
+            Ok((state, lock.expect("a folder with states is there")))
         }
         (true, false) => Err(Error::usage(format!(
             "there is no run to resume in {}: start one without --resume",
@@ -373,10 +383,18 @@ fn open_state(
                 let empty = encoder.encode(&[""])?.sequence.into_data();
                 state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
             }
-            state.log.begin(recipe, run.init_from.as_ref());
+            state.log.begin(recipe, encoder.identity(), run.init_from.as_ref());
             std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
+            let lock = lock.map_or_else(|| Lock::folder(&run.folder), Ok)?;
+            if checkpoints.exist() {
+                // begun by another process since it was looked for
+                return Err(Error::usage(format!(
+                    "{} already holds a run: go on with --resume, or choose another folder",
+                    run.folder.display()
+                )));
+            }
             recipe.write(&copy)?;
-            Ok(state)
+            Ok((state, lock))
         }
     }
 }
@@ -436,8 +454,19 @@ fn load_texts<'a>(
     if source.world().is_some() {
         return Ok(Some(Rc::new(Texts::Encoded(encoder))));
     }
-    let own = || run.folder.join("captions.safetensors");
-    let path = run.recipe.data.captions.clone().unwrap_or_else(own);
+    let path = match &run.recipe.data.captions {
+        None => run.folder.join("captions.safetensors"),
+        Some(shared) => {
+            refuse_other_encoder(shared, encoder)?;
+            shared.clone()
+        }
+    };
+    let wait = || {
+        let waiting = format!("waiting: another process encodes captions into {}", path.display());
+        let _ = observe(&TrainEvent::Warning(waiting));
+    };
+    // several runs may share one; whoever comes second finds what the first has encoded
+    let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(&path, wait)).transpose()?;
     let held_out = held_out.map(Source::captions).unwrap_or_default();
     let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
     let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
@@ -445,6 +474,19 @@ fn load_texts<'a>(
         let _ = observe(&caption_event(&event));
     })?;
     Ok(Some(Rc::new(Texts::Cached { cache, max_tokens: encoder.max_length() })))
+}
+
+/// A cache that other runs may use is not made anew for another text encoder.
+fn refuse_other_encoder(path: &Path, encoder: &dyn TextEncoder) -> Result<()> {
+    match EmbeddingCache::encoder(path)?.filter(|found| found != encoder.identity()) {
+        None => Ok(()),
+        Some(found) => Err(Error::usage(format!(
+            "{} holds captions encoded by {found}, and this run's text encoder is {}: name another file in data.captions, or \
+             delete that one",
+            path.display(),
+            encoder.identity()
+        ))),
+    }
 }
 
 fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {

@@ -15,8 +15,8 @@ use crate::cascade::StageConfig;
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
 use crate::error::{Context, Error, Result};
+use crate::files::write_whole;
 use crate::input;
-use crate::models::weights::write_atomically;
 
 /// A training recipe for one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,6 +204,10 @@ fn default_checkpoint_every() -> u64 {
     1000
 }
 
+/// Numbers beyond which a recipe is mistaken.
+const MAX_BATCH: usize = 1 << 20;
+const MAX_STEPS: u64 = 1 << 40;
+
 impl Recipe {
     /// Reads a recipe.
     ///
@@ -246,8 +250,7 @@ impl Recipe {
     /// # Errors
     /// `Io`.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_atomically(path, |file| file.write_all(self.to_toml().as_bytes()))
-            .map_err(|e| Error::io("write", path, e))
+        write_whole(path, |file| file.write_all(self.to_toml().as_bytes())).map_err(|e| Error::io("write", path, e))
     }
 
     /// What tells this recipe from others: eight digits that depend on every value of which a step is a function. How
@@ -282,6 +285,9 @@ impl Recipe {
         let fail = |message: &str| Err(Error::data(message.to_owned()));
         if t.batch == 0 || t.steps == 0 {
             return fail("train: batch and steps must be at least 1");
+        }
+        if t.batch > MAX_BATCH || t.steps > MAX_STEPS {
+            return fail(&format!("train: expected a batch of at most {MAX_BATCH} and at most {MAX_STEPS} steps"));
         }
         if t.log_every == 0 {
             return fail("train.log_every must be at least 1: metrics.jsonl gets a line every so many steps");

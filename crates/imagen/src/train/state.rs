@@ -74,20 +74,33 @@ pub struct Log {
     /// What the run began with, as it was named; absent where it began at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begun_with: Option<String>,
+    /// The text encoder, by its identity; absent in states of programs that did not write it, and of unconditional stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<String>,
     /// What the weights were trained with, oldest first; the last entry grows.
     pub history: Vec<Training>,
 }
 
 impl Log {
     /// A new run, after what it begins with.
-    pub(super) fn begin(&mut self, recipe: &Recipe, init_from: Option<&InitFrom>) {
+    pub(super) fn begin(&mut self, recipe: &Recipe, text_encoder: &str, init_from: Option<&InitFrom>) {
+        self.text_encoder = (recipe.stage.unet.text_dim > 0).then(|| text_encoder.to_owned());
         self.begun_with = init_from.map(InitFrom::given);
         let init_from = init_from.map(InitFrom::name);
         self.history.push(Training { recipe: recipe.digest(), init_from, steps: 0 });
     }
 
     /// The run goes on, perhaps under another recipe.
-    pub(super) fn resume(&mut self, recipe: &Recipe, step: u64) {
+    ///
+    /// # Errors
+    /// `Usage` where it would go on with another text encoder.
+    pub(super) fn resume(&mut self, recipe: &Recipe, text_encoder: &str, step: u64) -> Result<()> {
+        if let Some(before) = self.text_encoder.as_ref().filter(|before| *before != text_encoder) {
+            return Err(Error::usage(format!(
+                "the run was trained with the text encoder {before}, and this one is {text_encoder}: go on with that one \
+                 (--text-encoder), or begin another run"
+            )));
+        }
         let digest = recipe.digest();
         if self.history.is_empty() && step > 0 {
             // a state of version 1 says no more than its step
@@ -96,6 +109,7 @@ impl Log {
         } else if self.history.last().is_none_or(|last| last.recipe != digest) {
             self.history.push(Training { recipe: digest, init_from: None, steps: 0 });
         }
+        Ok(())
     }
 
     /// A step's examples are dealt.

@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules that it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("rng", &[]),
+    ("files", &["error"]),
     ("input", &["error"]),
-    ("image", &["input", "error"]),
+    ("image", &["files", "input", "error"]),
     ("diffusion", &["rng", "error"]),
     ("nn", &["rng", "error"]),
-    ("models", &["nn", "input", "error"]),
+    ("models", &["nn", "files", "input", "error"]),
     ("text", &["models", "nn", "input", "error"]),
     ("data", &["image", "rng", "input", "error"]),
-    ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "input", "error"]),
+    ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "files", "input", "error"]),
     // image: a run draws grids of samples
-    ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "input", "error"]),
+    ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "files", "input", "error"]),
     // rng: which pictures share a block; models: safetensors
     ("eval", &["models", "text", "image", "rng", "input", "error"]),
 ];

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use imagen::cascade::{StageName, StageSettings};
 use imagen::data::{CocoCaption, Source, coco_captions};
 use imagen::eval::Summary;
+use imagen::files::Lock;
 
 use super::captioned::{self, Embedded};
 use super::comparison::{self, Finding};
@@ -145,7 +146,7 @@ impl Coco {
         let guidance = |stage| Some(if stage == StageName::Base { base } else { super_resolution });
         let session = self.drawing.open_with(self.until, guidance, &progress)?;
         let manifest = self.manifest(&captions, &session);
-        self.begin(&manifest, &pictures)?;
+        let _lock = self.begin(&manifest, &pictures)?;
         let missing = self.draw(&session, &pictures, &mut progress)?;
         if missing > 0 {
             let there = pictures.len() - missing;
@@ -199,12 +200,12 @@ impl Coco {
     }
 
     /// Makes the folder, or finds it as this command would make it.
-    fn begin(&self, manifest: &Manifest, pictures: &[Picture]) -> Result<()> {
+    fn begin(&self, manifest: &Manifest, pictures: &[Picture]) -> Result<Option<Lock>> {
         let row = |picture: &Picture| {
             let Picture { file, subject: Subject { caption, seed }, original } = picture;
             json!({ "file_name": file, "text": caption, "seed": seed, "original": original })
         };
-        manifest::begin(&self.folder, MANIFEST, manifest, pictures.iter().map(row))
+        manifest::begin(&self.folder, MANIFEST, manifest, pictures.iter().map(row), self.shard.is_some())
     }
 
     /// Draws what is missing of this process's share. Returns how many are then missing of all.

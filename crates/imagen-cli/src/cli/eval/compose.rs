@@ -74,7 +74,7 @@ impl Compose {
         let session = self.asking.drawing.open(self.asking.until, &progress)?;
         let factors = self.factors().map(Factor::name).collect();
         let manifest = self.asking.manifest(Some(world.digest()), factors, self.count, &session);
-        manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
+        let _lock = manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row), false)?;
         judged::draw(&self.folder, &session, &asked, &mut progress)?;
         let composed = |at: usize, candidate: usize, reference: u64| {
             let reference = asked[at].number * (REFERENCES + 1) + reference;

@@ -20,7 +20,7 @@ use super::imports;
 use crate::cli::draw::{FrozenArgs, Subject, stage_names};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::write_file;
+use crate::output::{own_folder_if_there, write_file};
 use crate::progress::Progress;
 use crate::system::counted;
 
@@ -111,6 +111,7 @@ impl DrawBench {
         self.how.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
+        let _lock = own_folder_if_there(&self.study)?;
         let (mut study, fresh) = self.open_study(&mut progress)?;
         // what cannot be imported is said before minutes of drawing
         let find = |import: &Named| imports::find(&import.folder, &study.prompts, study.pictures);

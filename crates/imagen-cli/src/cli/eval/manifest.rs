@@ -8,21 +8,30 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use imagen::files::Lock;
+
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{check_writable, write_file};
+use crate::output::{check_writable, own_folder, write_file};
 
 /// The list of the folder's pictures, which makes it a set like any other.
 pub(super) const ROWS: &str = "metadata.jsonl";
 
-/// Makes the folder with its manifest, `name`, and a row for each picture, or finds it as this command would make it.
+/// Makes the folder with its manifest, `name`, and a row for each picture, or finds it as this command would make it. The folder
+/// is this process' own as long as the lock is held, unless it is `shared` with others that do the same.
 pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
     folder: &Path,
     name: &str,
     manifest: &M,
     rows: impl Iterator<Item = Value>,
-) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
-    check_writable(folder)?;
+    shared: bool,
+) -> Result<Option<Lock>> {
+    let lock = if shared {
+        fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+        check_writable(folder)?;
+        None
+    } else {
+        Some(own_folder(folder)?)
+    };
     let path = folder.join(name);
     match fs::read(&path) {
         Ok(bytes) => {
@@ -32,7 +41,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
                 failure.hint("choose another folder")
             })?;
             if found == *manifest {
-                return Ok(());
+                return Ok(lock);
             }
             let differing = differences(&found, manifest);
             let failure = Failure::usage(format_args!("{} was begun otherwise: {differing}", folder.display()));
@@ -49,7 +58,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
             for (path, bytes) in [(folder.join(ROWS), rows.as_bytes()), (path, &json)] {
                 write_file(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
             }
-            Ok(())
+            Ok(lock)
         }
         Err(e) => Err(Failure::io("read", &path, &e)),
     }

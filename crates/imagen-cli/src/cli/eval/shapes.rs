@@ -70,7 +70,7 @@ impl Shapes {
         let session = self.asking.drawing.open(self.asking.until, &progress)?;
         let factors = self.factors().map(Factor::name).collect();
         let manifest = self.asking.manifest(None, factors, self.count, &session);
-        manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row))?;
+        let _lock = manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row), false)?;
         forced_choice::draw(&self.folder, &session, &asked, &mut progress)?;
         let choose = |at: usize, pictures: [&Picture; 2]| {
             let side = pictures[0].width();

@@ -13,7 +13,6 @@ mod points;
 mod tables;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
@@ -34,7 +33,7 @@ use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{check_writable, write_file};
+use crate::output::{own_folder, write_file};
 use crate::progress::Progress;
 use grid::{Axes, Model, Point};
 use points::{Measured, Points, Protocol, Rate, Score};
@@ -139,8 +138,8 @@ impl Sweep {
         let clip = self.clip.as_deref().map(|folder| captioned::open(folder, &progress)).transpose()?;
         let looks = (extractor.protocol(), clip.as_ref().map(|clip| clip.identity().to_owned()));
         let protocol = Protocol::new(&self, &axes, looks, &subjects, references.len(), &models, &sessions);
-        fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;
-        check_writable(&self.output)?;
+        let _lock = own_folder(&self.output)?;
+        let _pictures = own_folder(&self.output.join("pictures"))?;
         let mut points = Points::open(&self.output, protocol)?;
 
         let every = axes.points(&models, &sessions)?;

@@ -259,6 +259,33 @@ impl UnetConfig {
         placed.map(move |(i, level)| (i, level.position << (i + first)))
     }
 
+    /// Each size with the most that it may be: far beyond any network, and small enough that nothing counted from them overflows.
+    fn limits(&self) -> Vec<(String, usize, usize)> {
+        const WIDTH: usize = 1 << 16;
+        const NUMBER: usize = 1 << 10;
+        let mut limits = vec![
+            ("levels".to_owned(), self.levels.len(), 16),
+            ("channels".to_owned(), self.channels, WIDTH),
+            ("embedding".to_owned(), self.embedding, WIDTH),
+            ("text_dim".to_owned(), self.text_dim, WIDTH),
+            ("text_width".to_owned(), self.text_width, WIDTH),
+            ("null_text".to_owned(), self.null_text, NUMBER),
+            ("attention_expansion".to_owned(), self.attention_expansion, 64),
+            ("output_blocks".to_owned(), self.output_blocks, NUMBER),
+            ("groups".to_owned(), self.groups, WIDTH),
+        ];
+        for (i, level) in self.levels.iter().enumerate() {
+            let of = |name: &str| format!("levels[{i}].{name}");
+            limits.extend([
+                (of("channels"), level.channels, WIDTH),
+                (of("blocks"), level.blocks, NUMBER),
+                (of("position"), level.position, NUMBER),
+                (of("text_map"), level.text_map, WIDTH),
+            ]);
+        }
+        limits
+    }
+
     /// What is wrong with this description, if anything.
     ///
     /// # Errors
@@ -267,6 +294,9 @@ impl UnetConfig {
         let fail = |message: String| Err(crate::Error::usage(format!("unet: {message}")));
         if self.levels.is_empty() || self.levels.iter().any(|l| l.channels == 0 || l.blocks == 0) {
             return fail("levels: at least one level, each with channels ≥ 1 and blocks ≥ 1".into());
+        }
+        if let Some((name, value, most)) = self.limits().into_iter().find(|(_, value, most)| value > most) {
+            return fail(format!("{name} = {value}: expected at most {most}"));
         }
         let channels = (1..=4).contains(&self.image_channels);
         if !channels || self.channels < 2 || self.channels % 2 != 0 || self.embedding == 0 {

@@ -6,9 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use half::f16;
 use safetensors::tensor::Dtype;
@@ -16,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::CHECKSUM;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_whole;
 
 /// A tensor to be written: row-major values with their name and shape.
 #[derive(Clone, Debug)]
@@ -213,64 +213,12 @@ pub(crate) fn write_raw(
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    write_atomically(path, |file| {
+    write_whole(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         tensors.iter().try_for_each(|t| t.content.write_to(file))
     })
     .map_err(|e| Error::io("write", path, e))
-}
-
-/// Writes a file under a temporary name in the same folder, syncs it, and renames it to `path`.
-pub(crate) fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
-    let (temporary, file) = create_beside(path)?;
-    let finish = || {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
-        write(&mut file)?;
-        file.into_inner()?.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    finish().inspect_err(|_| {
-        // The first error is the one to report; a temporary file that stays is only litter.
-        let _ = std::fs::remove_file(&temporary);
-    })?;
-    sync_folder(path)
-}
-
-/// A new file in the folder of `path`, under a name that no other process or thread is using.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    for attempt in 0u32.. {
-        let temporary =
-            path.with_file_name(format!(".{}.{}-{attempt}.tmp", name.to_string_lossy(), std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
-            Err(e) => return Err(e),
-        }
-    }
-    unreachable!("the last attempt returns")
-}
-
-/// Whether this is the name of a file that was never finished.
-pub(crate) fn is_temporary(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let middle = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
-    let number = middle.and_then(|name| name.rsplit_once('.')).map(|(_, number)| number);
-    number
-        .is_some_and(|number| number.split('-').count() == 2 && number.chars().all(|c| c == '-' || c.is_ascii_digit()))
-}
-
-/// Makes the rename itself durable, where the system lets a folder be opened.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -341,18 +289,8 @@ mod tests {
             let error = write_safetensors(&path, &tensors, &HashMap::new(), precision).unwrap_err();
             assert_eq!(error.kind(), kind, "{error:#}");
         }
-        let error = write_atomically(&path, |file| {
-            file.write_all(b"half a file")?;
-            Err(io::Error::from(io::ErrorKind::StorageFull))
-        });
-        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
-        let (temporary, _) = create_beside(&path).unwrap();
-        assert!(is_temporary(&temporary), "{}", temporary.display());
-        for name in ["m", ".m.tmp", ".m.1-a.tmp", "m.1-0.tmp"] {
-            assert!(!is_temporary(Path::new(name)), "{name}");
-        }
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Default for Part {
     }
 }
 
+/// What encoder a cache's header names; nothing where this is no cache.
+pub(super) fn encoder(bytes: FileBytes) -> Option<String> {
+    let file = Weights::from_bytes(bytes, "").ok()?;
+    file.metadata().get("encoder").filter(|_| file.metadata().get("format").is_some_and(|f| f == FORMAT)).cloned()
+}
+
 impl Part {
     /// The file at `path` as far as it can be used with this encoder; none where there is no file.
     pub(super) fn open(
