@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{Form, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -28,8 +28,14 @@ use crate::report::PALETTE;
 
 /// Names by which a browser on this machine calls it.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// Plans that are kept; others are made again.
-const PLANS: usize = 1000;
+/// Pages of plans that are kept, some tens of megabytes; other plans are made again.
+const PAGES: usize = 50_000;
+/// How often a rater may answer every page anew.
+const CORRECTIONS: u64 = 10;
+/// Bytes of a form.
+const FORM: usize = 16 << 10;
+/// How long a request may take, its form's arrival included.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Longest name of a rater.
 const LONGEST_NAME: usize = 40;
 /// Nothing but what this server sends.
@@ -97,7 +103,8 @@ impl App {
             let message = "this address is not known by that name; the one who serves it can add it with --allow-host";
             return Some(refusal(StatusCode::MISDIRECTED_REQUEST, message));
         }
-        let origin = value(header::ORIGIN)?;
+        // an origin that is no text is nobody's that is known
+        let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("");
         let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
         let foreign = request.method() == Method::POST && !own;
         foreign.then(|| refusal(StatusCode::FORBIDDEN, "votes come from the study's own pages only"))
@@ -115,10 +122,10 @@ impl App {
         }
         let named = |trial: Trial| (token(self.study.seed, rater, &trial), trial);
         let trials = plan.batches.into_iter().flatten().map(named).collect();
-        if plans.len() >= PLANS {
+        let plan = Arc::new(Plan { trials, ends });
+        if plans.values().map(|plan| plan.trials.len()).sum::<usize>() + plan.trials.len() > PAGES {
             plans.clear();
         }
-        let plan = Arc::new(Plan { trials, ends });
         plans.insert(rater.to_owned(), plan.clone());
         Ok(plan)
     }
@@ -138,6 +145,10 @@ impl App {
                 Some(Ok(answer)) if question.answers().contains(&answer) => answers.push((*question, answer)),
                 _ => return Ok(refusal(StatusCode::BAD_REQUEST, "every question takes one of its answers")),
             }
+        }
+        let most = CORRECTIONS * (plan.trials.len() * self.mode.questions().len()) as u64;
+        if self.store.count(rater, self.mode)? >= most {
+            return Ok(refusal(StatusCode::TOO_MANY_REQUESTS, "these pages were answered too often under this name"));
         }
         let before = plan.done(&self.store.answered(rater, self.mode)?);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
@@ -254,6 +265,7 @@ pub(super) fn app(state: Arc<App>) -> Router {
         .route("/style.css", get(async || text("text/css", [PALETTE, pages::STYLE].concat())))
         .route("/script.js", get(async || text("text/javascript", pages::SCRIPT.to_owned())))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such page"))
+        .layer(DefaultBodyLimit::max(FORM))
         .layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }
@@ -263,7 +275,9 @@ async fn guard(State(state): State<Arc<App>>, request: Request, next: Next) -> R
     if let Some(refusal) = state.refused(&request) {
         return refusal;
     }
-    let mut response = next.run(request).await;
+    let answered = tokio::time::timeout(LONGEST, next.run(request)).await;
+    let late = |_| refusal(StatusCode::REQUEST_TIMEOUT, "this took too long; try again");
+    let mut response = answered.unwrap_or_else(late);
     let headers = response.headers_mut();
     for (name, value) in
         [("content-security-policy", POLICY), ("x-content-type-options", "nosniff"), ("referrer-policy", "same-origin")]

@@ -50,7 +50,7 @@ pub(super) struct Export {
 impl Export {
     pub(super) fn run(self) -> Result<()> {
         let study = Study::open(&self.study)?;
-        let ballots = Store::open_existing(&self.study)?.ballots()?;
+        let ballots = Store::open_existing(&self.study, &study.prompts)?.ballots()?;
         let rows = rows(&study, &ballots);
         let name = self.output.unwrap_or_else(|| self.study.join("votes"));
         let with = |ending: &str| {

@@ -2,7 +2,7 @@
 //! controls, spoilt.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
@@ -30,7 +30,8 @@ impl Pictures {
         if let Some(png) = self.0.lock().unwrap_or_else(PoisonError::into_inner).ready.get(&key) {
             return Ok(png.clone());
         }
-        let picture = decode::open(&study.join(file), &DecodeOptions::default())?;
+        let path = own(study, file)?;
+        let picture = decode::open(&path, &DecodeOptions::default())?;
         let picture = if spoilt { spoil(&picture)? } else { picture };
         let png: Arc<[u8]> = png::encode(&picture, &PngText::default())?.into();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +44,18 @@ impl Pictures {
     }
 }
 
-/// The same picture in pieces that lie about: anybody who looks prefers the whole one.
+/// The file of a study, wherever links within it lead; one that leads out of it is nobody's to see.
+fn own(study: &Path, file: &str) -> imagen::Result<PathBuf> {
+    let path = study.join(file);
+    let real = |path: &Path| path.canonicalize().map_err(|e| imagen::Error::io("read", path, e));
+    let found = real(&path)?;
+    if !found.starts_with(real(study)?) {
+        return Err(imagen::Error::data(format!("{} leads out of the study", path.display())));
+    }
+    Ok(found)
+}
+
+/// A picture in pieces that lie about: anybody who looks prefers the whole one.
 fn spoil(picture: &Picture) -> imagen::Result<Picture> {
     let (width, height, channels) = (picture.width(), picture.height(), picture.channels());
     let (w, h) = ((width / PIECES).max(1), (height / PIECES).max(1));
@@ -63,6 +75,22 @@ fn spoil(picture: &Picture) -> imagen::Result<Picture> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_picture_from_outside_is_not_shown() {
+        let (study, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let png = png::encode(&Picture::filled(8, 8, [1, 2, 3]), &PngText::default()).unwrap();
+        std::fs::write(outside.path().join("private.png"), &png).unwrap();
+        std::fs::write(study.path().join("own.png"), &png).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("private.png"), study.path().join("a.png")).unwrap();
+        std::os::unix::fs::symlink(study.path().join("own.png"), study.path().join("b.png")).unwrap();
+        let pictures = Pictures::default();
+        let refused = pictures.get(study.path(), "a.png", false).unwrap_err().to_string();
+        assert!(refused.contains("leads out of the study"), "{refused}");
+        assert!(pictures.get(study.path(), "../private.png", false).is_err());
+        pictures.get(study.path(), "b.png", false).unwrap();
+    }
 
     #[test]
     fn what_is_shown_has_no_text_and_the_spoilt_one_the_same_pixels_elsewhere() {

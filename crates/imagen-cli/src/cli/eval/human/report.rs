@@ -46,7 +46,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn run(self) -> Result<()> {
         let study = Study::open(&self.study)?;
-        let ballots = Store::open_existing(&self.study)?.ballots()?;
+        let ballots = Store::open_existing(&self.study, &study.prompts)?.ballots()?;
         let votes: Vec<_> = ballots.into_iter().map(|ballot| ballot.vote).collect();
         let options = FindingsOptions { keep_all: self.keep_all, ..FindingsOptions::default() };
         let found = Findings::of(&study, &votes, options)?;

@@ -6,6 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use imagen::eval::human::{Mode, PlanOptions, RaterPlan, Study};
 
@@ -18,6 +23,10 @@ use crate::interrupt;
 const LOOK: Duration = Duration::from_millis(150);
 /// How long open pages may take to end after it.
 const LEAVE: Duration = Duration::from_secs(3);
+/// Connections at once: each rater's browser opens a few.
+const CONNECTIONS: usize = 256;
+/// How long a connection may be open without a whole request.
+const SILENCE: Duration = Duration::from_secs(20);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +93,7 @@ impl Serve {
         hosts.push(self.host.to_string());
         let outward = if self.host.is_unspecified() { own_addresses() } else { Vec::new() };
         hosts.extend(outward.iter().cloned());
-        let store = Store::open(&self.study)?;
+        let store = Store::open(&self.study, &study.prompts)?;
         let state = Arc::new(App::new(self.study, study, self.mode, options, store, hosts));
         interrupt::watch("closing; every vote is on disk")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -124,27 +133,26 @@ async fn listen(address: SocketAddr, outward: &[String], state: Arc<App>) -> Res
         [] => print_line(format_args!("http://{bound}/"))?,
         _ => outward.iter().try_for_each(|name| print_line(format_args!("http://{name}:{}/", bound.port())))?,
     }
-    let asked = async || {
-        while !interrupt::requested() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    let serving =
-        std::future::IntoFuture::into_future(axum::serve(listener, app(state)).with_graceful_shutdown(asked()));
+    let (room, service) = (Arc::new(Semaphore::new(CONNECTIONS)), app(state));
+    while !interrupt::requested() {
+        // who comes when all places are taken waits at the door, without memory of ours
+        let Ok(place) = timeout(LOOK, room.clone().acquire_owned()).await else { continue };
+        let place = place.expect("the room is never closed");
+        let Ok(accepted) = timeout(LOOK, listener.accept()).await else { continue };
+        // a connection that broke off before it was taken is no fault of the others
+        let Ok((stream, _)) = accepted else { continue };
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+            // what goes wrong on a connection is its browser's to see
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            drop(place);
+        });
+    }
     // a browser may hold its connection open for as long as it likes
-    let late = async {
-        asked().await;
-        tokio::time::sleep(LEAVE).await;
-        Ok(())
-    };
-    let mut serving = std::pin::pin!(serving);
-    let mut late = std::pin::pin!(late);
-    std::future::poll_fn(|context| match serving.as_mut().poll(context) {
-        std::task::Poll::Pending => late.as_mut().poll(context),
-        ready => ready,
-    })
-    .await
-    .map_err(|e| failed("serve at", e))
+    let _ = timeout(LEAVE, room.acquire_many(CONNECTIONS as u32)).await;
+    Ok(())
 }
 
 #[cfg(test)]

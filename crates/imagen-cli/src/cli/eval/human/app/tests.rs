@@ -71,8 +71,8 @@ impl Served {
     }
 
     fn open(folder: TempDir, mode: Mode, options: PlanOptions) -> Self {
-        let store = Store::open(folder.path()).unwrap();
         let study = Study::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), &study.prompts).unwrap();
         let hosts = vec!["study.example".to_owned()];
         let state = Arc::new(App::new(folder.path().to_owned(), study, mode, options, store, hosts));
         Self { folder, state }
@@ -269,6 +269,11 @@ fn only_this_machines_names_are_answered_and_foreign_forms_are_refused() {
     }
     let without = served.send(Request::get("/").body(Body::empty()).unwrap());
     assert_eq!(without.status, StatusCode::MISDIRECTED_REQUEST);
+    // an origin that is no text is not one of ours
+    let strange = HeaderValue::from_bytes("http://localhost:8064\u{e9}".as_bytes()).unwrap();
+    let request = Request::post("/").header("host", "localhost:8064").header("origin", strange);
+    let request = request.header("content-type", "application/x-www-form-urlencoded").body(Body::from("rater=eve"));
+    assert_eq!(served.send(request.unwrap()).status, StatusCode::FORBIDDEN);
     for origin in ["http://evil.example", "null", "http://localhost:9999"] {
         let request = Request::post("/").header("host", "localhost:8064").header("origin", origin);
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(Body::from("rater=a"));
@@ -299,4 +304,32 @@ fn a_set_alone_is_a_gallery_of_its_pictures() {
     assert_eq!(served.get("/shown/6/0").status, StatusCode::NOT_FOUND);
     let compared = Served::new(Mode::DrawBench, PlanOptions::default());
     assert_eq!(compared.get("/shown/0/0").status, StatusCode::NOT_FOUND, "no picture without a question");
+}
+
+#[test]
+fn a_form_has_a_size_and_a_name_a_number_of_answers() {
+    let options = PlanOptions { batch: 2, controls: 0, categories: vec!["x".into()] };
+    let served = Served::new(Mode::DrawBench, options);
+    let large = "x".repeat(FORM);
+    assert_eq!(served.post("/", &[("rater", &large)]).status, StatusCode::PAYLOAD_TOO_LARGE);
+    let page = served.get("/rate/anna");
+    let token = page.token();
+    let answers = [("trial", token.as_str()), ("fidelity", "left"), ("alignment", "right")];
+    let most = CORRECTIONS * 2 * served.state.plan("anna").unwrap().trials.len() as u64;
+    for answer in 0..most / 2 {
+        assert_eq!(served.post("/rate/anna", &answers).status, StatusCode::SEE_OTHER, "answer {answer}");
+    }
+    assert_eq!(served.post("/rate/anna", &answers).status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(served.state.store.count("anna", Mode::DrawBench).unwrap(), most);
+}
+
+#[test]
+fn invented_names_take_no_more_memory_than_a_bound() {
+    let served = Served::new(Mode::DrawBench, PlanOptions::default());
+    let pages = served.state.plan("").unwrap().trials.len();
+    for k in 0..2 * PAGES / pages {
+        served.state.plan(&format!("r{k}")).unwrap();
+    }
+    let kept: usize = served.state.plans.lock().unwrap().values().map(|plan| plan.trials.len()).sum();
+    assert!(kept <= PAGES && kept > pages, "{kept}");
 }
