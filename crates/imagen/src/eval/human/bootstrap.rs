@@ -1,6 +1,8 @@
-//! The mean of answers that come in clusters (all answers about one prompt), with the bootstrap's standard error.
+//! The mean of answers that come in clusters, of a prompt and of a rater, with the bootstrap's standard error.
 //!
-//! Whole clusters are drawn again with putting back, so that answers about one prompt may be as alike as they are. The
+//! Whole clusters are drawn again with putting back, so that answers about one prompt may be as alike as they are, and those
+//! of one rater too: the variances of both ways add up, less the one of independent answers that both contain (Cameron,
+//! Gelbach and Miller, 2011), with Satterthwaite's degrees of freedom, which are few where few raters answered. The
 //! standard error is widened as for few clusters (√(m/(m−1)) and Student's quantile): five prompts alone would make it too
 //! small. Neither it nor the interval is below that of independent answers with two added for each side (Agresti and Coull,
 //! 1998), so that unanimity is not mistaken for certainty.
@@ -8,6 +10,8 @@
 use crate::eval::Interval;
 use crate::rng::Rng;
 
+/// Sets the drawing of raters apart from that of prompts.
+const RATERS: u64 = 0x7261_7465;
 /// Times that the clusters are drawn again.
 pub(super) const REPLICATES: usize = 2000;
 
@@ -75,6 +79,25 @@ pub(super) fn estimate(clusters: &[Cluster], rng: Rng) -> Option<Estimate> {
     let few = (m as f64 / (m as f64 - 1.0)).sqrt();
     let errors = [(few * spread(clusters, rng), m - 1), (independent(all), all.count as usize - 1)];
     Some(Estimate { mean, errors: Some(errors) })
+}
+
+/// The mean of answers that lie in clusters two ways, as an answer has both a prompt and a rater; `None` without any. One
+/// rater says nothing of others: then prompts alone are drawn again.
+pub(super) fn crossed(prompts: &[Cluster], raters: &[Cluster], rng: Rng) -> Option<Estimate> {
+    let Estimate { mean, errors } = estimate(prompts, rng)?;
+    let by_rater = if raters.len() < 2 { None } else { estimate(raters, rng.fold(RATERS))?.errors };
+    let (Some([(prompt, of_prompts), independent]), Some([(rater, of_raters), _])) = (errors, by_rater) else {
+        return Some(Estimate { mean, errors });
+    };
+    let count: f64 = prompts.iter().map(|cluster| cluster.count).sum();
+    let squares: f64 = prompts.iter().map(|cluster| cluster.squares).sum();
+    let (prompt, rater, both) = (prompt.powi(2), rater.powi(2), (squares / count - mean * mean) / count);
+    let variance = (prompt + rater - both).max(prompt).max(rater);
+    // clusters that never differ leave nothing to divide by; the independent error stands for them
+    let of = |variance: f64, degrees: usize| variance * variance / degrees as f64;
+    let parts = of(prompt, of_prompts) + of(rater, of_raters);
+    let degrees = if parts > 0.0 { (variance * variance / parts) as usize } else { of_prompts.min(of_raters) };
+    Some(Estimate { mean, errors: Some([(variance.sqrt(), degrees.max(1)), independent]) })
 }
 
 /// The standard deviation of the mean over the replicates.
@@ -145,6 +168,50 @@ mod tests {
             let held = held.count() as f64 / rounds as f64;
             // 95 % within three standard errors of 600 rounds; the wider of two intervals holds a little more
             assert!((0.92..=0.992).contains(&held), "case {case}: {held}");
+        }
+    }
+
+    /// Answers of each of `raters` about each of `prompts`, both of which lean to a side: clusters of prompts, and of raters.
+    fn simulate_both(rng: Rng, [prompts, raters]: [u64; 2], rate: f64, spread: [f64; 2]) -> [Vec<Cluster>; 2] {
+        let mut by = [vec![Cluster::default(); prompts as usize], vec![Cluster::default(); raters as usize]];
+        let lean = |way: u64, k: u64| spread[way as usize] * (2.0 * rng.fold(way).fold(k).unit() - 1.0);
+        for prompt in 0..prompts {
+            for rater in 0..raters {
+                let rate = rate + lean(0, prompt) + lean(1, rater);
+                let value = f64::from(u8::from(rng.fold(2).fold(prompt).fold(rater).unit() < rate));
+                by[0][prompt as usize].add(value);
+                by[1][rater as usize].add(value);
+            }
+        }
+        by
+    }
+
+    #[test]
+    fn intervals_hold_with_few_raters_who_differ() {
+        for (case, (size, rate, spread, drawn_by_prompts_alone)) in [
+            ([50, 3], 0.6, [0.2, 0.2], 0.75),
+            ([50, 8], 0.6, [0.2, 0.2], 0.85),
+            ([50, 25], 0.6, [0.2, 0.2], 0.95),
+            ([200, 3], 0.5, [0.1, 0.3], 0.5),
+            ([200, 25], 0.5, [0.1, 0.3], 0.75),
+            ([20, 8], 0.7, [0.25, 0.0], 1.0),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let rounds = 300;
+            let (mut held, mut alone) = (0, 0);
+            for round in 0..rounds {
+                let rng = Rng::new(round).fold(100 + case as u64);
+                let [prompts, raters] = simulate_both(rng.fold(0), size, rate, spread);
+                let holds = |estimate: Estimate| estimate.interval().unwrap().contains(rate);
+                held += u32::from(holds(crossed(&prompts, &raters, rng.fold(1)).unwrap()));
+                alone += u32::from(holds(estimate(&prompts, rng.fold(1)).unwrap()));
+            }
+            let [held, alone] = [held, alone].map(|held| f64::from(held) / rounds as f64);
+            println!("{size:?}, spread {spread:?}: {held:.3}, by prompts alone {alone:.3}");
+            assert!(held >= 0.91, "case {case}: {held}");
+            assert!(alone <= drawn_by_prompts_alone, "case {case}: {alone} by prompts alone");
         }
     }
 

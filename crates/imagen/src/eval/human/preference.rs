@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bootstrap::{Cluster, Estimate, estimate};
+use super::bootstrap::{Cluster, Estimate, crossed};
 use super::study::Study;
 use super::vote::{Question, Vote};
 use crate::eval::Interval;
@@ -164,11 +164,15 @@ fn parts<'a>(study: &Study, votes: &[&'a Vote], value: impl Fn(&Vote) -> f64) ->
 
 /// The mean with its interval, and how many answers there were.
 fn summed(by_prompt: &ByPrompt<'_>, rng: Rng) -> Option<(Estimate, usize)> {
-    let cluster = |answers: &Vec<(f64, &Vote)>| {
-        let mut cluster = Cluster::default();
-        answers.iter().for_each(|(value, _)| cluster.add(*value));
-        cluster
-    };
-    let clusters: Vec<Cluster> = by_prompt.values().map(cluster).collect();
-    Some((estimate(&clusters, rng)?, by_prompt.values().map(Vec::len).sum()))
+    let (mut prompts, mut raters) = (Vec::new(), BTreeMap::<&str, Cluster>::new());
+    for answers in by_prompt.values() {
+        let mut prompt = Cluster::default();
+        for (value, vote) in answers {
+            prompt.add(*value);
+            raters.entry(&vote.rater).or_default().add(*value);
+        }
+        prompts.push(prompt);
+    }
+    let raters: Vec<Cluster> = raters.into_values().collect();
+    Some((crossed(&prompts, &raters, rng)?, by_prompt.values().map(Vec::len).sum()))
 }
