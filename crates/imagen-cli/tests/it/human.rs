@@ -40,14 +40,15 @@ const MAKE: [&str; 11] =
 fn a_study_holds_what_sample_draws_and_goes_on_where_it_was_stopped() {
     let folder = material();
     let said = succeed(folder.path(), &MAKE);
-    assert!(said.contains("3 prompts in 3 categories (suite.csv), 2 pictures each, seeds 0 to 1"), "{said}");
+    assert!(said.contains("3 prompts in 3 categories (suite.csv), 2 pictures each, none picked"), "{said}");
     assert_eq!(files(&folder.path().join("s")), ["ours", "study.json", "theirs"]);
     let pixels = |path: &str| decode::open(&folder.path().join(path), &DecodeOptions::default()).unwrap();
-    succeed(folder.path(), &["sample", "two things", "-mm", "--seed", "1", "-o", "again.png"]);
+    succeed(folder.path(), &["sample", "two things", "-mm", "--seed", "3", "-o", "again.png"]);
     assert!(pixels("again.png") == pixels("s/ours/0001-1.png"));
     assert!(pixels("theirs/2/1.png") == pixels("s/theirs/0002-1.png"));
     let study: Value = serde_json::from_slice(&fs::read(folder.path().join("s/study.json")).unwrap()).unwrap();
     assert_eq!(study["sets"][0]["origin"]["seeds"], json!([0, 1]));
+    assert_eq!(study["sets"][0]["origin"]["by_prompt"], json!(true));
     assert_eq!(study["prompts"][0], json!({ "text": "a red, round thing", "category": "Colors" }));
 
     // what is there is not drawn again, what is not is

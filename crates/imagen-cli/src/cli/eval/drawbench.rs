@@ -1,7 +1,7 @@
 //! `imagen eval drawbench`: the pictures of a study, none picked, and its manifest.
 //!
 //! The manifest is written before the first picture, so the same command goes on where it was stopped: what is missing is
-//! drawn. Picture k of every prompt has seed k. Sets may be added later.
+//! drawn. Each prompt has seeds of its own, the same in every set. Sets may be added later.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ Then: imagen eval human serve STUDY";
 
 /// Draw the prompts of DrawBench, or a suite like it, into a study for raters
 ///
-/// Nothing is picked: picture k of each prompt is drawn with seed k. Without --suite, a suite of the same eleven
+/// Nothing is picked: the seeds count up from 0, prompt by prompt. Without --suite, a suite of the same eleven
 /// kinds is used, written for what the built-in model knows. The same command goes on after an interruption;
 /// another --model or --import adds a set.
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(super) struct DrawBench {
     #[arg(long, value_name = "N", default_value = "200", requires = "data")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     count: usize,
-    /// Pictures of each prompt, with the seeds from 0 [default: 8]
+    /// Pictures of each prompt [default: 8]
     #[arg(short = 'n', long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
     pictures: Option<usize>,
@@ -231,15 +231,19 @@ impl DrawBench {
     fn draw(&self, study: &mut Study, model: &Named, progress: &mut Progress) -> Result<()> {
         let session =
             self.how.session(FrozenArgs::default().open(Some(&model.folder), progress)?, self.until, |_| None)?;
+        // a study that was begun with the same seeds for every prompt goes on so
+        let shared = |set: &PictureSet| matches!(set.origin, Origin::Drawn { by_prompt: false, .. });
         let origin = Origin::Drawn {
             model: json(&session.record),
             stages: json(&session.stages.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
             seeds: (0..study.pictures as u64).collect(),
+            by_prompt: !study.sets.iter().any(shared),
         };
         self.add(study, &model.name, origin, |_, _| "png".into())?;
         let set = study.set(&model.name).expect("it was just added");
         let missing: Vec<(usize, usize)> = self.missing(set);
-        let subject = |(p, k): &(usize, usize)| Subject { caption: study.prompts[*p].text.clone(), seed: *k as u64 };
+        let seed = |p: usize, k: usize| set.origin.seed(p, k).expect("of a set that is drawn");
+        let subject = |(p, k): &(usize, usize)| Subject { caption: study.prompts[*p].text.clone(), seed: seed(*p, *k) };
         let subjects: Vec<Subject> = missing.iter().map(subject).collect();
         self.make_folder(set)?;
         progress.note(format_args!("{}: {} pictures to draw", set.name, subjects.len()));
@@ -316,12 +320,11 @@ impl DrawBench {
         let (prompts, categories, n) = (study.prompts.len(), study.categories().len(), study.pictures);
         let kinds = if categories == 1 { "category" } else { "categories" };
         let mut lines = vec![format!(
-            "{}: {} in {categories} {kinds} ({}), {} each, seeds 0 to {}, none picked",
+            "{}: {} in {categories} {kinds} ({}), {} each, none picked",
             self.study.display(),
             counted(prompts, "prompt"),
             study.suite,
-            counted(n, "picture"),
-            n - 1
+            counted(n, "picture")
         )];
         for set in &study.sets {
             let what = match &set.origin {

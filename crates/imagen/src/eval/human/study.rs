@@ -47,7 +47,7 @@ pub struct PictureSet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Origin {
-    /// Drawn by this program, uncurated: picture k of every prompt has `seeds[k]`.
+    /// Drawn by this program, uncurated: picture k of prompt p has [`Origin::seed`].
     Drawn {
         /// The model and how many steps each stage was trained.
         model: serde_json::Value,
@@ -55,6 +55,9 @@ pub enum Origin {
         stages: serde_json::Value,
         /// The seed of each picture of a prompt.
         seeds: Vec<u64>,
+        /// Whether each prompt has seeds of its own, so that no noise is seen twice; studies of older programs do not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_prompt: bool,
     },
     /// Another model's pictures, copied.
     Imported {
@@ -66,6 +69,15 @@ pub enum Origin {
         /// The data set's own name.
         folder: String,
     },
+}
+
+impl Origin {
+    /// The seed of picture k of a prompt, both from 0; of pictures that this program drew.
+    pub fn seed(&self, prompt: usize, k: usize) -> Option<u64> {
+        let Self::Drawn { seeds, by_prompt, .. } = self else { return None };
+        let first = if *by_prompt { (prompt * seeds.len()) as u64 } else { 0 };
+        seeds.get(k).map(|seed| first + seed)
+    }
 }
 
 impl Study {

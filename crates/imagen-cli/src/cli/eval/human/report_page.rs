@@ -162,12 +162,12 @@ fn scores(found: &Findings) -> String {
 
 fn origin(set: &imagen::eval::human::PictureSet) -> String {
     match &set.origin {
-        Origin::Drawn { model, seeds, .. } => format!(
-            "{}: drawn by {}, seeds {} to {} for every prompt",
+        Origin::Drawn { model, seeds, by_prompt, .. } => format!(
+            "{}: drawn by {}, {} seeds {}",
             set.name,
             model["name"].as_str().unwrap_or("a model"),
-            seeds.first().unwrap_or(&0),
-            seeds.last().unwrap_or(&0)
+            seeds.len(),
+            if *by_prompt { "of each prompt's own" } else { "that all prompts share" }
         ),
         Origin::Imported { folder } => format!("{}: imported from {folder}", set.name),
         Origin::Originals { folder } => format!("{}: the originals of {folder}", set.name),
