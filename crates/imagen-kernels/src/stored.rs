@@ -5,7 +5,8 @@
 //! multiply-adds cost more than that; the widening hides behind them. Sums are in f32.
 
 use crate::gemm::DEPTH;
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow};
 use crate::scratch::{self, Aligned};

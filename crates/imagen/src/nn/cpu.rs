@@ -390,7 +390,7 @@ impl NetworkOps for Flex {
             step: s.step,
         };
         let [wn, mn, vn, an] = [&mut w, &mut m, &mut v, &mut average].map(|t| t.storage_mut::<f32>());
-        adam.step_averaged(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
+        adam.step(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
         recycle(g);
         (w, m, v, average)
     }
