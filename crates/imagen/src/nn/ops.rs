@@ -4,9 +4,6 @@
 //! Activations are channels-last, convolution weights `[3, 3, c, k]` (height, width, in, out), matrices `[c, k]`.
 //! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
-use std::cell::Cell;
-use std::thread::LocalKey;
-
 use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use tracing::trace_span;
@@ -15,59 +12,13 @@ pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
 pub use imagen_kernels::resample::Pooling;
 
-use super::extension::{BlockParameters, Maybe, NetworkOps, Shortcut};
-use super::{StoredConv, StoredLinear, reference};
+pub use super::arguments::{AdafactorKind, AdamStep};
+pub use super::switches::{by_definition, recomputing};
 
-/// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamStep {
-    /// Learning rate of this step.
-    pub lr: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay; 0 for Adam.
-    pub weight_decay: f32,
-    /// 1 for the first step.
-    pub step: u64,
-    /// Factor of the gradient (clipping).
-    pub scale: f32,
-    /// Decay of the weights' moving average.
-    pub average_decay: f32,
-}
-
-thread_local! {
-    static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
-    static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
-    static KEEPING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Sets a switch of this thread while `f` runs.
-fn with<R>(switch: &'static LocalKey<Cell<bool>>, f: impl FnOnce() -> R) -> R {
-    struct Restore(&'static LocalKey<Cell<bool>>, bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            self.0.set(self.1);
-        }
-    }
-    let _restore = Restore(switch, switch.replace(true));
-    f()
-}
-
-/// Runs `f` with the definition of each operation in place of the kernels, on this thread; what is recorded then is also
-/// differentiated so. Slow: it is what a network's results are held against.
-pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
-    with(&BY_DEFINITION, f)
-}
-
-/// Runs `f` so that what it records for the way back keeps fewer maps and makes them again when they are wanted (gradient
-/// checkpointing): a [`residual_block`] keeps its input alone, for one more convolution.
-pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
-    with(&RECOMPUTING, f)
-}
+use super::arguments::{BlockParameters, Maybe, Shortcut};
+use super::extension::NetworkOps;
+use super::switches::{KEEPING, defined, with};
+use super::{StoredConv, StoredLinear, cpu, reference};
 
 /// Runs `f`, several passes forward and back over the same weights, so that convolution weights are transformed once for
 /// all of them; the transformed ones are dropped at the end.
@@ -75,7 +26,7 @@ pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
-            super::cpu::forget_step_weights();
+            cpu::forget_step_weights();
         }
     }
     let _forget = Forget;
@@ -85,21 +36,7 @@ pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
 /// Gives the memory back that operations keep for the next ones, up to half a gibibyte: between networks whose maps have
 /// other sizes.
 pub fn release_buffers() {
-    super::cpu::release_buffers();
-}
-
-/// Whether [`keeping_weights`] runs on this thread.
-pub(super) fn keeps_weights() -> bool {
-    KEEPING.get()
-}
-
-/// Whether [`recomputing`] runs on this thread.
-pub(super) fn recomputes() -> bool {
-    RECOMPUTING.get()
-}
-
-fn defined() -> bool {
-    BY_DEFINITION.get()
+    cpu::release_buffers();
 }
 
 fn inner<const D: usize>(tensor: Option<Tensor<D>>) -> Option<FloatTensor<Dispatch>> {
@@ -252,38 +189,37 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     })
 }
 
-/// `x·w + bias + residual` over the last axis with frozen weights in their stored form; `x [.., c]`, `bias [k]`, `residual` and
-/// result `[.., k]`.
-pub fn stored_linear<const D: usize>(
-    x: Tensor<D>,
-    w: &StoredLinear,
-    bias: Option<Tensor<1>>,
-    residual: Option<Tensor<D>>,
-) -> Tensor<D> {
-    let _span = trace_span!("stored_linear", x = ?x.dims(), k = w.features().1).entered();
-    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), inner(bias), inner(residual));
-    Tensor::from_dispatch(if defined() {
-        reference::stored_linear::<Dispatch>(x, w, bias, residual)
-    } else {
-        <Dispatch as NetworkOps>::stored_linear(x, w, Maybe::from_option(bias), Maybe::from_option(residual))
-    })
+impl StoredLinear {
+    /// `x·w + bias + residual` over the last axis with the weights in their stored form; `x [.., c]`, `bias [k]`, `residual` and
+    /// result `[.., k]`.
+    pub fn forward<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<D>>,
+    ) -> Tensor<D> {
+        let _span = trace_span!("stored_linear", x = ?x.dims(), k = self.features().1).entered();
+        let (x, w, bias, residual) = (x.into_dispatch(), self.clone(), inner(bias), inner(residual));
+        Tensor::from_dispatch(if defined() {
+            reference::stored_linear::<Dispatch>(x, w, bias, residual)
+        } else {
+            <Dispatch as NetworkOps>::stored_linear(x, w, Maybe::from_option(bias), Maybe::from_option(residual))
+        })
+    }
 }
 
-/// `(conv(x, w) + bias + residual)·scale` with frozen 3×3 weights in their stored form, stride 1 and padding 1; `x [n, h, w, c]`,
-/// `bias [k]`, `residual` and result `[n, h, w, k]`.
-pub fn stored_conv3x3(
-    x: Tensor<4>,
-    w: &StoredConv,
-    bias: Tensor<1>,
-    residual: Option<Tensor<4>>,
-    scale: f32,
-) -> Tensor<4> {
-    let _span = trace_span!("stored_conv3x3", x = ?x.dims(), k = w.channels().1).entered();
-    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), bias.into_dispatch(), inner(residual));
-    Tensor::from_dispatch(match defined() {
-        true => reference::stored_conv3x3::<Dispatch>(x, w, bias, residual, scale),
-        false => <Dispatch as NetworkOps>::stored_conv3x3(x, w, bias, Maybe::from_option(residual), scale),
-    })
+impl StoredConv {
+    /// `(conv(x, w) + bias + residual)·scale` with the weights in their stored form; `x [n, h, w, c]`, `bias [k]`, `residual` and
+    /// result `[n, h, w, k]`.
+    pub fn forward(&self, x: Tensor<4>, bias: Tensor<1>, residual: Option<Tensor<4>>, scale: f32) -> Tensor<4> {
+        let _span = trace_span!("stored_conv3x3", x = ?x.dims(), k = self.channels().1).entered();
+        let (x, w, bias, residual) = (x.into_dispatch(), self.clone(), bias.into_dispatch(), inner(residual));
+        Tensor::from_dispatch(if defined() {
+            reference::stored_conv3x3::<Dispatch>(x, w, bias, residual, scale)
+        } else {
+            <Dispatch as NetworkOps>::stored_conv3x3(x, w, bias, Maybe::from_option(residual), scale)
+        })
+    }
 }
 
 /// Softmax attention with a bias for every head, query and key: `softmax(scale · q·kᵀ + bias)·v`. A query that may attend to
@@ -471,15 +407,6 @@ pub fn adafactor(
     let second =
         if factored { SecondMoment::Factored { row: first, column: rest } } else { SecondMoment::Whole(first) };
     (new(w), second, kept.then(|| new(m)))
-}
-
-/// Which moments a step of Adafactor keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdafactorKind {
-    /// Means of rows and columns instead of the whole second moment.
-    pub factored: bool,
-    /// Whether there is a first moment.
-    pub first_moment: bool,
 }
 
 /// `decay · average + (1 − decay) · w`, on inner tensors.

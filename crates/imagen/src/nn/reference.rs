@@ -4,9 +4,9 @@
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
+use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, resample::Pooling};
 
-use super::extension::{BlockParameters, Shortcut};
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
+use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Shortcut};
 use super::{StoredConv, StoredLinear};
 
 const EPS: f32 = 1e-5;

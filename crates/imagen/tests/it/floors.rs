@@ -146,7 +146,8 @@ fn no_module_uses_one_that_its_floor_does_not_list() {
         }
         // diffusion: quantiles of pictures
         if !["nn", "diffusion"].contains(&floor.as_str()) && code.contains("imagen_kernels::") {
-            failures.push(format!("{file}: only nn and diffusion may use the kernels; who computes goes through nn::ops"));
+            failures
+                .push(format!("{file}: only nn and diffusion may use the kernels; who computes goes through nn::ops"));
         }
     }
     assert!(failures.is_empty(), "edges that the table does not list:\n{}", failures.join("\n"));
