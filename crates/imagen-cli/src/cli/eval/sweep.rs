@@ -24,16 +24,16 @@ use imagen::eval::{self, Extractor, Layout, Protocol as FeatureProtocol, Summary
 use imagen::image::{Picture, PngText, grid, png};
 
 use super::concepts::Concepts;
+use super::distances;
 use super::drawing::{choose, subjects};
-use super::kid;
-use super::pictures::{split_names, summarise};
+use super::pictures::{split_name, split_names, summarise};
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{check_writable, write_file};
 use crate::progress::Progress;
-use grid::{Axes, Model, Point};
+use grid::{Axes, Model, Point, Resolved};
 use points::{Measured, Points, Protocol, Rate};
 
 /// Pictures of each point that are shown, at most.
@@ -122,7 +122,7 @@ impl Sweep {
             let open = FrozenArgs::default().open(model.folder.as_deref(), &progress)?;
             sessions.push(Session::new(open, Request { until: Some(axes.stage), ..Request::default() })?);
         }
-        let protocol = Protocol::new(&self, &axes, &subjects, references.len(), &models, &sessions);
+        let protocol = self.protocol(&axes, &subjects, references.len(), &models, &sessions);
         fs::create_dir_all(self.output.join("pictures")).map_err(|e| Failure::io("create", &self.output, &e))?;
         check_writable(&self.output)?;
         let mut points = Points::open(&self.output, protocol)?;
@@ -160,6 +160,35 @@ impl Sweep {
         print_line(self.output.join("report.html").display())
     }
 
+    /// What the numbers depend on beside the points.
+    fn protocol(
+        &self,
+        axes: &Resolved,
+        subjects: &[Subject],
+        references: usize,
+        models: &[Model],
+        sessions: &[Session],
+    ) -> Protocol {
+        let part = |split: Split| split_name(split).to_owned();
+        Protocol {
+            data: self.data.display().to_string(),
+            captions_from: part(self.split),
+            compared_with: part(self.references),
+            captions: subjects.len(),
+            references,
+            seed: self.seed,
+            stage: axes.stage,
+            extractor: Layout::NAME.to_owned(),
+            extractor_digest: Layout::digest(),
+            resize: Layout::RESIZE.to_owned(),
+            models: models
+                .iter()
+                .zip(sessions)
+                .map(|(model, session)| (model.name.clone(), session.record.clone()))
+                .collect(),
+        }
+    }
+
     /// Draws and measures one point.
     fn measure(
         &self,
@@ -190,7 +219,7 @@ impl Sweep {
             let hits = ranks.iter().filter(|rank| **rank <= top).count();
             Rate { hits, rate: hits as f64 / ranks.len() as f64, interval: wilson(hits, ranks.len()) }
         };
-        let kid = kid::kid(&summary, &common.real, self.seed)?;
+        let kid = distances::kid(&summary, &common.real, self.seed)?;
         let frechet = eval::frechet(&summary, &common.real)?;
         Ok(Measured {
             point: point.clone(),

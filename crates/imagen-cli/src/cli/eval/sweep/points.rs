@@ -9,13 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use imagen::cascade::StageName;
-use imagen::data::Split;
-use imagen::eval::{Interval, Layout};
+use imagen::eval::Interval;
 
-use super::super::pictures::split_name;
-use super::Sweep;
-use super::grid::{Model, Point, Resolved};
-use crate::cli::draw::{Session, Subject};
+use super::grid::Point;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::record::ModelRecord;
 use crate::output::write_file;
@@ -43,34 +39,6 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    pub(super) fn new(
-        sweep: &Sweep,
-        axes: &Resolved,
-        subjects: &[Subject],
-        references: usize,
-        models: &[Model],
-        sessions: &[Session],
-    ) -> Self {
-        let part = |split: Split| split_name(split).to_owned();
-        Self {
-            data: sweep.data.display().to_string(),
-            captions_from: part(sweep.split),
-            compared_with: part(sweep.references),
-            captions: subjects.len(),
-            references,
-            seed: sweep.seed,
-            stage: axes.stage,
-            extractor: Layout::NAME.to_owned(),
-            extractor_digest: Layout::digest(),
-            resize: Layout::RESIZE.to_owned(),
-            models: models
-                .iter()
-                .zip(sessions)
-                .map(|(model, session)| (model.name.clone(), session.record.clone()))
-                .collect(),
-        }
-    }
-
     /// In one sentence or two.
     pub(super) fn describe(&self) -> String {
         format!(
