@@ -61,53 +61,28 @@ fn map(op: impl Each, x: Option<&[f32]>, y: Option<&[f32]>, to: &mut [f32]) {
     });
 }
 
-#[derive(Clone, Copy)]
-struct Add {
-    scale: f32,
+/// Operations with at most one number of their own, by what becomes of `x` and `y`.
+macro_rules! each {
+    ($($name:ident { $($number:ident)? } ($x:ident, $y:pat) => $value:expr;)*) => {$(
+        #[derive(Clone, Copy)]
+        struct $name {
+            $($number: f32)?
+        }
+        impl Each for $name {
+            #[inline(always)]
+            fn apply<V: Simd>(self, $x: V, $y: V) -> V {
+                $(let $number = $x.all(self.$number);)?
+                $value
+            }
+        }
+    )*};
 }
-impl Each for Add {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, y: V) -> V {
-        (x + y) * x.all(self.scale)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Scale {
-    factor: f32,
-}
-impl Each for Scale {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, _: V) -> V {
-        x * x.all(self.factor)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Gelu;
-impl Each for Gelu {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, _: V) -> V {
-        math::gelu(x)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct GeluBackward;
-impl Each for GeluBackward {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, dy: V) -> V {
-        dy * math::gelu_slope(x)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct GatedGeluTanh;
-impl Each for GatedGeluTanh {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, y: V) -> V {
-        math::gelu_tanh(x) * y
-    }
+each! {
+    Add { scale } (x, y) => (x + y) * scale;
+    Scale { factor } (x, _) => x * factor;
+    Gelu {} (x, _) => math::gelu(x);
+    GeluBackward {} (x, dy) => dy * math::gelu_slope(x);
+    GatedGeluTanh {} (x, y) => math::gelu_tanh(x) * y;
 }
 
 /// `y = (a + b) * scale`.
@@ -130,18 +105,18 @@ pub fn scale(y: &mut [f32], factor: f32) {
 
 /// `y = x (1 + erf(x / sqrt 2)) / 2`, the exact GELU (absolute error below 1e-6).
 pub fn gelu(x: &[f32], y: &mut [f32]) {
-    map(Gelu, Some(x), Some(x), y);
+    map(Gelu {}, Some(x), Some(x), y);
 }
 
 /// Replaces the gradient of the output of [`gelu`] by the gradient of its input `x`.
 pub fn gelu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(GeluBackward, Some(x), None, dy_to_dx);
+    map(GeluBackward {}, Some(x), None, dy_to_dx);
 }
 
 /// `y = gelu_tanh(a) b` with `gelu_tanh(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, GELU as T5 ("gelu_new") has
 /// it: the feed-forward gate of T5 1.1.
 pub fn gated_gelu_tanh(a: &[f32], b: &[f32], y: &mut [f32]) {
-    map(GatedGeluTanh, Some(a), Some(b), y);
+    map(GatedGeluTanh {}, Some(a), Some(b), y);
 }
 
 /// Joins rows: `[.., ca]` and `[.., cb]` become `[.., ca + cb]`.

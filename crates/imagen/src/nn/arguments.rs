@@ -19,8 +19,10 @@ impl<B: Backend> Maybe<B> {
             Self::None => None,
         }
     }
+}
 
-    pub(super) fn from_option(tensor: Option<FloatTensor<B>>) -> Self {
+impl<B: Backend> From<Option<FloatTensor<B>>> for Maybe<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
         tensor.map_or(Self::None, Self::Some)
     }
 }

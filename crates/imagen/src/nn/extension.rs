@@ -64,7 +64,7 @@ pub trait NetworkOps: Backend {
         #[extension_type] residual: Maybe<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        reference::linear::<Self>(x, w, b, residual.into_option(), scale)
+        reference::dense::<Self>(x, w, b, residual.into_option(), scale)
     }
     /// See [`super::ops::gelu`].
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -117,7 +117,7 @@ pub trait NetworkOps: Backend {
         pad_w: usize,
         rectified: bool,
     ) -> FloatTensor<Self> {
-        reference::convolution::<Self>(x, w, b, stride, [pad_h, pad_w], rectified)
+        reference::convolution::<Self>(x, w, b, stride, pad_h, pad_w, rectified)
     }
     /// See [`super::ops::pool3x3`].
     fn pool3x3(x: FloatTensor<Self>, pooling: Pooling, stride: usize) -> FloatTensor<Self> {
@@ -141,7 +141,7 @@ pub trait NetworkOps: Backend {
     }
     /// See [`super::ops::add`].
     fn add_scaled(a: FloatTensor<Self>, b: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
-        reference::add::<Self>(a, b, scale)
+        reference::add_scaled::<Self>(a, b, scale)
     }
     /// See [`super::ops::adam`].
     fn adam(

@@ -211,7 +211,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(r), stride, scale)
+                <Flex as NetworkOps>::conv3x3(x, w, b, r.into(), stride, scale)
             },
         )
     }
@@ -260,7 +260,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
-                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, activation)
+                <Flex as NetworkOps>::group_norm(x, gamma, beta, film.into(), groups, activation)
             },
         )
     }
@@ -332,7 +332,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[q, kv, mask]| {
                 let [q, kv] = present([q, kv]);
-                <Flex as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads)
+                <Flex as NetworkOps>::attention(q, kv, mask.into(), heads)
             },
         )
     }
@@ -360,7 +360,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::dense(x, w, b, Maybe::from_option(r), scale)
+                <Flex as NetworkOps>::dense(x, w, b, r.into(), scale)
             },
         )
     }

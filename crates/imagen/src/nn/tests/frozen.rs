@@ -125,7 +125,9 @@ fn a_convolution_with_any_window_is_its_definition() {
             return ops::conv2d(x, weight, b, stride, padding, rectified);
         }
         let (x, weight, b) = (x.into_dispatch(), weight.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(reference::convolution::<Dispatch>(x, weight, b, stride, padding, rectified))
+        Tensor::from_dispatch(reference::convolution::<Dispatch>(
+            x, weight, b, stride, padding[0], padding[1], rectified,
+        ))
     });
 }
 
