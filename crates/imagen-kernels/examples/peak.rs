@@ -187,7 +187,7 @@ impl Bench {
     }
 
     fn memory_bound(&self) {
-        if !["group norm", "layer norm", "add", "silu", "gelu", "concat", "split", "pool", "adam", "ema"]
+        if !["group norm", "layer norm", "add", "gelu", "concat", "split", "pool", "adam", "ema"]
             .iter()
             .any(|w| self.wants(w))
         {
@@ -231,7 +231,6 @@ impl Bench {
         let (a, b) = (numbers(len), numbers(len));
         let (mut y, mut z) = (a.clone(), b.clone());
         self.line("add 8 MB", 3.0 * bytes, "GB/s", || elementwise::add(&a, &b, 0.5, &mut y));
-        self.line("silu 8 MB", 2.0 * bytes, "GB/s", || elementwise::silu(&a, &mut y));
         self.line("gelu 8 MB", 2.0 * bytes, "GB/s", || elementwise::gelu(&a, &mut y));
         let mut joined = numbers(2 * len);
         self.line("concat 2 x 8 MB", 4.0 * bytes, "GB/s", || elementwise::concat(&a, 64, &b, 64, &mut joined));
@@ -245,8 +244,11 @@ impl Bench {
         });
         let len = 8_750_000;
         let (mut w, g, mut m, mut v) = (numbers(len), numbers(len), numbers(len), vec![1.0; len]);
+        let mut average = w.clone();
         let adam = optimizer::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 10 };
-        self.line("adam 8.75 M", 28.0 * len as f64, "GB/s", || adam.step(&mut w, &g, &mut m, &mut v));
+        self.line("adam 8.75 M", 36.0 * len as f64, "GB/s", || {
+            adam.step(&mut w, &g, 1.0, &mut m, &mut v, &mut average, 0.999);
+        });
         self.line("ema 8.75 M", 12.0 * len as f64, "GB/s", || optimizer::ema(&mut m, &g, 0.999));
     }
 }

@@ -5,7 +5,8 @@
 //! of queries pass.
 
 use crate::gemm::{Gemm, PackPanel, PackTransposedPanel};
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::math;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;

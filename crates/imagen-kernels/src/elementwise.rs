@@ -1,7 +1,8 @@
-//! Operations without shape: sums, SiLU, GELU in both of its forms, plain and gated; and concatenation of channels.
+//! Operations without shape: sums, GELU with its gradient, the gate of T5; and concatenation of channels.
 //! All threaded and memory-bound.
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::math;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
@@ -60,89 +61,28 @@ fn map(op: impl Each, x: Option<&[f32]>, y: Option<&[f32]>, to: &mut [f32]) {
     });
 }
 
-#[derive(Clone, Copy)]
-struct Add {
-    scale: f32,
-}
-impl Each for Add {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, y: V) -> V {
-        (x + y) * x.all(self.scale)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Scale {
-    factor: f32,
-}
-impl Each for Scale {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, _: V) -> V {
-        x * x.all(self.factor)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Silu;
-impl Each for Silu {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, _: V) -> V {
-        math::silu(x)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct SiluBackward;
-impl Each for SiluBackward {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, dy: V) -> V {
-        dy * math::silu_slope(x)
-    }
-}
-
-/// GELU, its gradient and its gated form, for each of the two formulas.
-macro_rules! gelu {
-    ($name:ident $backward:ident $gated:ident: $f:ident $slope:ident) => {
+/// Operations with at most one number of their own, by what becomes of `x` and `y`.
+macro_rules! each {
+    ($($name:ident { $($number:ident)? } ($x:ident, $y:pat) => $value:expr;)*) => {$(
         #[derive(Clone, Copy)]
-        struct $name;
+        struct $name {
+            $($number: f32)?
+        }
         impl Each for $name {
             #[inline(always)]
-            fn apply<V: Simd>(self, x: V, _: V) -> V {
-                math::$f(x)
+            fn apply<V: Simd>(self, $x: V, $y: V) -> V {
+                $(let $number = $x.all(self.$number);)?
+                $value
             }
         }
-
-        #[derive(Clone, Copy)]
-        struct $backward;
-        impl Each for $backward {
-            #[inline(always)]
-            fn apply<V: Simd>(self, x: V, dy: V) -> V {
-                dy * math::$slope(x)
-            }
-        }
-
-        #[derive(Clone, Copy)]
-        struct $gated;
-        impl Each for $gated {
-            #[inline(always)]
-            fn apply<V: Simd>(self, x: V, y: V) -> V {
-                math::$f(x) * y
-            }
-        }
-    };
+    )*};
 }
-gelu!(Gelu GeluBackward GatedGelu: gelu gelu_slope);
-gelu!(GeluTanh GeluTanhBackward GatedGeluTanh: gelu_tanh gelu_tanh_slope);
-
-#[derive(Clone, Copy)]
-struct Axpy {
-    a: f32,
-}
-impl Each for Axpy {
-    #[inline(always)]
-    fn apply<V: Simd>(self, x: V, y: V) -> V {
-        x.mul_add(x.all(self.a), y)
-    }
+each! {
+    Add { scale } (x, y) => (x + y) * scale;
+    Scale { factor } (x, _) => x * factor;
+    Gelu {} (x, _) => math::gelu(x);
+    GeluBackward {} (x, dy) => dy * math::gelu_slope(x);
+    GatedGeluTanh {} (x, y) => math::gelu_tanh(x) * y;
 }
 
 /// `y = (a + b) * scale`.
@@ -158,54 +98,25 @@ pub fn add_assign(y: &mut [f32], x: &[f32]) {
     map(Add { scale: 1.0 }, Some(x), None, y);
 }
 
-/// `y += a x`: gradients add up over micro-batches.
-pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
-    map(Axpy { a }, Some(x), None, y);
-}
-
 /// `y *= factor`.
 pub fn scale(y: &mut [f32], factor: f32) {
     map(Scale { factor }, None, None, y);
 }
 
-/// `y = x sigmoid(x)`.
-pub fn silu(x: &[f32], y: &mut [f32]) {
-    map(Silu, Some(x), Some(x), y);
-}
-
-/// Replaces the gradient of the output of [`silu`] by the gradient of its input `x`.
-pub fn silu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(SiluBackward, Some(x), None, dy_to_dx);
-}
-
 /// `y = x (1 + erf(x / sqrt 2)) / 2`, the exact GELU (absolute error below 1e-6).
 pub fn gelu(x: &[f32], y: &mut [f32]) {
-    map(Gelu, Some(x), Some(x), y);
+    map(Gelu {}, Some(x), Some(x), y);
 }
 
 /// Replaces the gradient of the output of [`gelu`] by the gradient of its input `x`.
 pub fn gelu_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(GeluBackward, Some(x), None, dy_to_dx);
+    map(GeluBackward {}, Some(x), None, dy_to_dx);
 }
 
-/// `y = gelu(a) b`: the feed-forward gate of transformers.
-pub fn gated_gelu(a: &[f32], b: &[f32], y: &mut [f32]) {
-    map(GatedGelu, Some(a), Some(b), y);
-}
-
-/// `y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: GELU as T5 ("gelu_new") and GPT-2 have it.
-pub fn gelu_tanh(x: &[f32], y: &mut [f32]) {
-    map(GeluTanh, Some(x), Some(x), y);
-}
-
-/// Replaces the gradient of the output of [`gelu_tanh`] by the gradient of its input `x`.
-pub fn gelu_tanh_backward(x: &[f32], dy_to_dx: &mut [f32]) {
-    map(GeluTanhBackward, Some(x), None, dy_to_dx);
-}
-
-/// `y = gelu_tanh(a) b`: the feed-forward gate of T5 1.1.
+/// `y = gelu_tanh(a) b` with `gelu_tanh(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, GELU as T5 ("gelu_new") has
+/// it: the feed-forward gate of T5 1.1.
 pub fn gated_gelu_tanh(a: &[f32], b: &[f32], y: &mut [f32]) {
-    map(GatedGeluTanh, Some(a), Some(b), y);
+    map(GatedGeluTanh {}, Some(a), Some(b), y);
 }
 
 /// Joins rows: `[.., ca]` and `[.., cb]` become `[.., ca + cb]`.

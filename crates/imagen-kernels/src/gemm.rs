@@ -7,9 +7,16 @@
 // Small matrices of vectors are indexed by row and column.
 #![allow(clippy::needless_range_loop)]
 
-use crate::isa::{Isa, Kernel};
-use crate::pool::{Shared, for_each};
-use crate::simd::{Simd, prefetch, prefetch_write};
+mod ahead;
+mod pack;
+
+pub(crate) use ahead::{Ahead, Region};
+pub(crate) use pack::{PackPanel, PackTransposedPanel, pack, pack_transposed, packed_len};
+
+use crate::isa::Isa;
+use crate::kernel::Kernel;
+use crate::simd::Simd;
+use ahead::Asking;
 use std::ptr;
 
 /// Depth of one pass: a panel of this depth stays in the first-level cache.
@@ -113,113 +120,6 @@ struct Onto<const ASK: bool> {
     ahead: Ahead,
 }
 
-/// Memory that will be needed next: it is asked for on the way, a little with every block of a product, so that it arrives
-/// while there is something to multiply.
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead {
-    pub(crate) read: [Region; 2],
-    pub(crate) write: Region,
-}
-
-/// Rows of numbers, `row` apart.
-#[derive(Clone, Copy)]
-pub(crate) struct Region {
-    from: *const f32,
-    row: usize,
-    rows: usize,
-    /// Cache lines of a row.
-    lines: usize,
-}
-
-impl Region {
-    pub(crate) const NONE: Self = Self { from: ptr::null(), row: 0, rows: 0, lines: 0 };
-
-    /// Rows of `n` numbers.
-    pub(crate) fn rows(from: *const f32, row: usize, rows: usize, n: usize) -> Self {
-        Self { from, row, rows, lines: n.div_ceil(LINE) }
-    }
-
-    /// Numbers that follow each other.
-    pub(crate) fn stretch(from: *const f32, n: usize) -> Self {
-        Self { from, row: LINE, rows: n / LINE, lines: 1 }
-    }
-
-    /// The lines, to be taken a few at a time.
-    fn lines(self) -> Lines {
-        Lines { region: self, at: self.from, in_row: self.lines, left: self.rows * self.lines }
-    }
-}
-
-/// The lines of a region that were not asked for yet.
-struct Lines {
-    region: Region,
-    at: *const f32,
-    in_row: usize,
-    left: usize,
-}
-
-impl Lines {
-    const NONE: Self = Self { region: Region::NONE, at: ptr::null(), in_row: 0, left: 0 };
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<*const f32> {
-        self.left = self.left.checked_sub(1)?;
-        let at = self.at;
-        self.in_row -= 1;
-        self.at = at.wrapping_add(LINE);
-        if self.in_row == 0 {
-            self.at = self.at.wrapping_add(self.region.row).wrapping_sub(self.region.lines * LINE);
-            self.in_row = self.region.lines;
-        }
-        Some(at)
-    }
-}
-
-/// What is asked for with every step of a product.
-struct Asking {
-    read: [Lines; 2],
-    write: Lines,
-    /// Lines of each with every step, those to be written last.
-    each: [usize; 3],
-}
-
-impl Asking {
-    const NOTHING: Self = Self { read: [Lines::NONE; 2], write: Lines::NONE, each: [0; 3] };
-
-    fn new(ahead: Ahead, steps: usize) -> Self {
-        let (read, write) = (ahead.read.map(Region::lines), ahead.write.lines());
-        let each = [read[0].left, read[1].left, write.left].map(|lines| lines.div_ceil(steps.max(1)));
-        Self { read, write, each }
-    }
-
-    #[inline(always)]
-    fn step(&mut self) {
-        for (read, each) in self.read.iter_mut().zip(self.each) {
-            for _ in 0..each {
-                read.next().into_iter().for_each(prefetch);
-            }
-        }
-        for _ in 0..self.each[2] {
-            self.write.next().into_iter().for_each(prefetch_write);
-        }
-    }
-}
-
-impl Ahead {
-    pub(crate) const NOTHING: Self = Self { read: [Region::NONE; 2], write: Region::NONE };
-
-    fn is_nothing(&self) -> bool {
-        self.read[0].rows + self.read[1].rows + self.write.rows == 0
-    }
-
-    /// What will be read.
-    pub(crate) fn read(read: [Region; 2]) -> Self {
-        Self { read, ..Self::NOTHING }
-    }
-}
-
-/// Numbers in a cache line.
-const LINE: usize = 16;
 /// Steps of depth in one round of the inner loop.
 const UNROLL: usize = 4;
 
@@ -406,113 +306,4 @@ unsafe fn steps<V: Simd, const N: usize, const R: usize, const S: usize>(
             });
         }
     }
-}
-
-/// Packs one panel: columns `column..` of B (k x n, rows `row` apart) into `[k][NR]`, zero beyond n.
-///
-/// Contract: `b` readable as stated, `to` writable for `k * NR`.
-pub(crate) struct PackPanel {
-    pub(crate) b: *const f32,
-    pub(crate) row: usize,
-    pub(crate) k: usize,
-    pub(crate) n: usize,
-    pub(crate) column: usize,
-    pub(crate) to: *mut f32,
-}
-
-impl Kernel for PackPanel {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        let width = self.n.saturating_sub(self.column);
-        let (w0, w1) = (width.min(V::LANES), width.saturating_sub(V::LANES).min(V::LANES));
-        for p in 0..self.k {
-            // SAFETY: by the contract; lanes beyond n are not read.
-            unsafe {
-                let b = self.b.add(p * self.row + self.column);
-                let to = self.to.add(p * 2 * V::LANES);
-                V::load_up_to(b, w0).store(to);
-                V::load_up_to(b.wrapping_add(V::LANES), w1).store(to.add(V::LANES));
-            }
-        }
-    }
-}
-
-/// Packs one panel of B^T: rows `first..` of X (n x k, rows `row` apart) become columns of the panel.
-///
-/// Contract: `x` readable as stated, `to` writable for `k * NR`.
-pub(crate) struct PackTransposedPanel {
-    pub(crate) x: *const f32,
-    pub(crate) row: usize,
-    pub(crate) k: usize,
-    pub(crate) n: usize,
-    pub(crate) first: usize,
-    pub(crate) to: *mut f32,
-}
-
-impl Kernel for PackTransposedPanel {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        let lanes = V::LANES;
-        for half in 0..2 {
-            let first = self.first + half * lanes;
-            let rows = self.n.saturating_sub(first).min(lanes);
-            let mut p = 0;
-            // SAFETY: whole blocks are inside X and the panel; the edges go number by number.
-            unsafe {
-                let to = self.to.add(half * lanes);
-                if rows == lanes {
-                    while p + lanes <= self.k {
-                        V::transpose(self.x.add(first * self.row + p), self.row, to.add(p * 2 * lanes), 2 * lanes);
-                        p += lanes;
-                    }
-                }
-                while p < self.k {
-                    for lane in 0..lanes {
-                        let value = if lane < rows { *self.x.add((first + lane) * self.row + p) } else { 0.0 };
-                        *to.add(p * 2 * lanes + lane) = value;
-                    }
-                    p += 1;
-                }
-            }
-        }
-    }
-}
-
-/// Numbers that the packed form of a k x n operand takes.
-pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
-    k * n.next_multiple_of(isa.panel())
-}
-
-/// Packs B (k x n, contiguous rows) on all threads.
-pub(crate) fn pack(isa: Isa, b: &[f32], k: usize, n: usize, to: &mut [f32]) {
-    assert!(b.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack");
-    let panel = isa.panel();
-    let to = Shared::new(to);
-    let chunks = k.div_ceil(DEPTH);
-    for_each(n.div_ceil(panel) * chunks, |i| {
-        let (j, first) = (i / chunks, i % chunks * DEPTH);
-        // SAFETY: lengths are asserted above; rows of panels do not overlap.
-        unsafe {
-            let (b, to) = (b.as_ptr().add(first * n), to.get().add((j * k + first) * panel));
-            isa.run(PackPanel { b, row: n, k: DEPTH.min(k - first), n, column: j * panel, to });
-        }
-    });
-}
-
-/// Packs X^T for X (n x k, contiguous rows) on all threads.
-pub(crate) fn pack_transposed(isa: Isa, x: &[f32], n: usize, k: usize, to: &mut [f32]) {
-    assert!(x.len() >= k * n && to.len() >= packed_len(isa, k, n), "operands of pack_transposed");
-    let panel = isa.panel();
-    let to = Shared::new(to);
-    for_each(n.div_ceil(panel), |j| {
-        // SAFETY: lengths are asserted above; panels do not overlap.
-        unsafe {
-            let to = to.get().add(j * k * panel);
-            isa.run(PackTransposedPanel { x: x.as_ptr(), row: k, k, n, first: j * panel, to });
-        }
-    });
 }

@@ -1,20 +1,8 @@
-//! Instruction sets: which ones this machine has, which one a call uses, and the single door through which a
-//! kernel is entered.
-//!
-//! A kernel is a struct that holds its arguments and implements `Kernel`; its `run` is generic over the vector
-//! type and marked `#[inline(always)]`. `Isa::run` is the only place that picks the vector type: it calls one of
-//! three thin functions that carry `#[target_feature]`, into which the whole kernel is inlined. Work is therefore
-//! handed to the thread pool first and dispatched inside each chunk, never the other way round (a closure passed
-//! *through* a kernel would lose the target features).
+//! Instruction sets: which ones this machine has, and which one a call uses.
 //!
 //! Every public function asks [`Isa::current`] once and passes the answer down, because packed operands have a
 //! layout that depends on it.
 
-#[cfg(target_arch = "aarch64")]
-use crate::simd::F32x4;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{F32x8, F32x16};
-use crate::simd::{Portable, Simd};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -112,60 +100,6 @@ impl Isa {
     pub(crate) fn panel(self) -> usize {
         2 * self.lanes()
     }
-
-    /// Runs a kernel on this instruction set.
-    ///
-    /// # Safety
-    /// `self` must be available on this machine (values from [`Isa::current`] are), and the kernel's own contract
-    /// must hold.
-    pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the caller vouches for the instruction set and for the kernel's contract.
-        unsafe {
-            match self {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => run_avx512(kernel),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => run_avx2(kernel),
-                #[cfg(target_arch = "aarch64")]
-                Isa::Neon => run_neon(kernel),
-                _ => kernel.run::<Portable>(),
-            }
-        }
-    }
-}
-
-/// The arguments of a kernel and its body.
-pub(crate) trait Kernel {
-    /// What it returns.
-    type Output;
-
-    /// The body; every implementation must be `#[inline(always)]`, or it is compiled without the vector features.
-    ///
-    /// # Safety
-    /// The instruction set of `V` must be available; the pointers among the arguments must be valid for the
-    /// ranges that the implementing type states.
-    unsafe fn run<V: Simd>(self) -> Self::Output;
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the features are enabled here; the rest is the caller's.
-    unsafe { kernel.run::<F32x16>() }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: as above.
-    unsafe { kernel.run::<F32x8>() }
-}
-
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-unsafe fn run_neon<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: as above.
-    unsafe { kernel.run::<F32x4>() }
 }
 
 #[cfg(test)]

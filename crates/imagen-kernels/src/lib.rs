@@ -24,6 +24,7 @@
 //! This crate knows no tensors, no shapes beyond its arguments, no gradients graph and no randomness.
 
 mod gemm;
+mod kernel;
 mod math;
 mod pool;
 mod rows;

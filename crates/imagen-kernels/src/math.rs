@@ -119,22 +119,11 @@ pub(crate) fn gelu_tanh<V: Simd>(x: V) -> V {
     x * sigmoid(twice_u)
 }
 
-/// The derivative of [`gelu_tanh`].
-#[inline(always)]
-pub(crate) fn gelu_tanh_slope<V: Simd>(x: V) -> V {
-    // Constant in f32 beyond; keeps 0 times infinity away.
-    let x = clamp(x, 14.0);
-    let square = x * x;
-    let twice_u = x * square.mul_add(x.all(2.0 * GELU_TANH_CUBIC), x.all(2.0 * GELU_TANH_LINEAR));
-    let rise = square.mul_add(x.all(6.0 * GELU_TANH_CUBIC), x.all(2.0 * GELU_TANH_LINEAR));
-    let (s, rest) = sigmoid_pair(twice_u);
-    s * (x * rise).mul_add(rest, x.all(1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::{Isa, Kernel};
+    use crate::isa::Isa;
+    use crate::kernel::Kernel;
 
     /// `y[i] = exp2(x[i])` or `sigmoid(x[i])`.
     struct Each<'a> {

@@ -1,10 +1,11 @@
 //! The optimizer's inner loops: Adam with decoupled weight decay, the running average of weights, gradient norms.
 //!
 //! All are bound by memory: a step moves 28 bytes a parameter (reads w, g, m, v; writes w, m, v), the average on its
-//! own 12. [`Adam::step_averaged`] does both, and the scaling of clipped gradients, in one pass of 36 bytes.
+//! own 12. [`Adam::step`] does both, and the scaling of clipped gradients, in one pass of 36 bytes.
 
 use crate::expect_len;
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use std::sync::Mutex;
@@ -32,19 +33,12 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Updates the weights `w` and both moments from the gradient `g`.
+    /// Updates the weights `w` and both moments from the gradient `scale * g`, then the average as [`ema`] does, in one pass
+    /// over memory.
     ///
     /// # Panics
     /// If the lengths differ or `step` is 0.
-    pub fn step(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        self.update(w, g, 1.0, m, v, None);
-    }
-
-    /// [`Adam::step`] from the gradient `scale * g`, followed by [`ema`] of the new weights, in one pass over memory.
-    ///
-    /// # Panics
-    /// If the lengths differ or `step` is 0.
-    pub fn step_averaged(
+    pub fn step(
         &self,
         w: &mut [f32],
         g: &[f32],
@@ -54,23 +48,12 @@ impl Adam {
         average: &mut [f32],
         decay: f32,
     ) {
-        self.update(w, g, scale, m, v, Some((average, decay)));
-    }
-
-    fn update(
-        &self,
-        w: &mut [f32],
-        g: &[f32],
-        scale: f32,
-        m: &mut [f32],
-        v: &mut [f32],
-        average: Option<(&mut [f32], f32)>,
-    ) {
         assert!(self.step > 0, "Adam's steps are counted from 1");
         let len = w.len();
         expect_len("g", g, len);
         expect_len("m", m, len);
         expect_len("v", v, len);
+        expect_len("average", average, len);
         let isa = Isa::current();
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
         let rates = Rates {
@@ -82,18 +65,14 @@ impl Adam {
             rate: (f64::from(self.lr) / correction(self.beta1)) as f32,
             root: (1.0 / correction(self.beta2).sqrt()) as f32,
         };
-        let (w, m, v) = (Shared::new(w), Shared::new(m), Shared::new(v));
-        let average = average.map(|(average, decay)| {
-            expect_len("average", average, len);
-            (Shared::new(average), decay)
-        });
+        let (w, m, v, average) = (Shared::new(w), Shared::new(m), Shared::new(v), Shared::new(average));
         for_each(len.div_ceil(CHUNK), |i| {
             let first = i * CHUNK;
             // SAFETY: equal lengths are checked; chunks do not overlap.
             unsafe {
                 let (w, m, v) = (w.get().add(first), m.get().add(first), v.get().add(first));
-                let average = average.map(|(average, decay)| (average.get().add(first), 1.0 - decay));
-                isa.run(AdamChunk { w, g: g.as_ptr().add(first), m, v, average, len: CHUNK.min(len - first), rates });
+                let (g, average, len) = (g.as_ptr().add(first), average.get().add(first), CHUNK.min(len - first));
+                isa.run(AdamChunk { w, g, m, v, average, share: 1.0 - decay, len, rates });
             }
         });
     }
@@ -114,13 +93,15 @@ struct Rates {
     root: f32,
 }
 
-/// Contract: all pointers are valid for `len` numbers. `average` comes with the share of the new weights.
+/// Contract: all pointers are valid for `len` numbers.
 struct AdamChunk {
     w: *mut f32,
     g: *const f32,
     m: *mut f32,
     v: *mut f32,
-    average: Option<(*mut f32, f32)>,
+    average: *mut f32,
+    /// What the new weights are of the average.
+    share: f32,
     len: usize,
     rates: Rates,
 }
@@ -161,10 +142,8 @@ impl AdamChunk {
             m.store_up_to(self.m.add(i), n);
             v.store_up_to(self.v.add(i), n);
             w.store_up_to(self.w.add(i), n);
-            if let Some((average, share)) = self.average {
-                let old = V::load_up_to(average.add(i), n);
-                (w - old).mul_add(V::splat(share), old).store_up_to(average.add(i), n);
-            }
+            let average = V::load_up_to(self.average.add(i), n);
+            (w - average).mul_add(V::splat(self.share), average).store_up_to(self.average.add(i), n);
         }
     }
 }

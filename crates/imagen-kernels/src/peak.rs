@@ -6,7 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{for_each, threads};
 use crate::simd::Simd;
 

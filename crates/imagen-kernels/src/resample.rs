@@ -11,7 +11,8 @@ pub use bilinear::Bilinear;
 pub use windows::{Pool3x3, Pooling};
 
 use crate::expect_len;
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 

@@ -2,7 +2,8 @@
 //! and products that sum over rows (weight gradients).
 
 use crate::gemm::{Ahead, DEPTH, Gemm, PackPanel, Region, packed_len};
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::scratch;
 use crate::simd::Simd;

@@ -4,31 +4,19 @@
 //! a product with few rows costs the reading of the stored bytes, a half or a quarter of f32's. With more rows the
 //! multiply-adds cost more than that; the widening hides behind them. Sums are in f32.
 
+mod format;
+
+pub(crate) use format::{Bf16, F16, F32, Format, Int8, Stored};
+pub use format::{Weights, quantize_rows};
+
 use crate::gemm::DEPTH;
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow};
 use crate::scratch::{self, Aligned};
 use crate::simd::Simd;
 use crate::{expect_count, expect_len};
-
-/// Weights `[c, k]` (or, where a function says so, `[k, c]`) as a file has them.
-#[derive(Clone, Copy, Debug)]
-pub enum Weights<'a> {
-    /// Single-precision numbers.
-    F32(&'a [f32]),
-    /// Bits of half-precision numbers (IEEE binary16).
-    F16(&'a [u16]),
-    /// Bits of bfloat16 numbers.
-    Bf16(&'a [u16]),
-    /// Symmetric int8: a weight is its integer times the scale of its output feature.
-    Int8 {
-        /// The integers.
-        integers: &'a [i8],
-        /// One scale per output feature, `[k]`.
-        scales: &'a [f32],
-    },
-}
 
 /// A linear layer from c to k features, ready to be applied; for inference.
 pub struct StoredLinear {
@@ -40,15 +28,6 @@ pub struct StoredLinear {
     panels: Aligned,
     /// Of int8; else empty.
     scales: Vec<f32>,
-}
-
-/// The type of stored weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Format {
-    F32,
-    F16,
-    Bf16,
-    Int8,
 }
 
 impl std::fmt::Debug for StoredLinear {
@@ -218,24 +197,6 @@ impl StoredLinear {
     }
 }
 
-/// Integers and scales of weights in rows, `[rows, columns]`: `integer = round(w / scale)` with
-/// `scale = max |w| / 127` over the row (0 for a row of zeros), so that the error of a weight is at most half a scale.
-///
-/// # Panics
-/// If the slice does not have the length of its shape.
-pub fn quantize_rows(w: &[f32], rows: usize, columns: usize) -> (Vec<i8>, Vec<f32>) {
-    expect_len("w", w, rows * columns);
-    let mut integers = Vec::with_capacity(w.len());
-    let mut scales = Vec::with_capacity(rows);
-    for row in 0..rows {
-        let row = &w[row * columns..][..columns];
-        let scale = row.iter().fold(0.0, |largest: f32, w| largest.max(w.abs())) / 127.0;
-        scales.push(scale);
-        integers.extend(row.iter().map(|w| if scale > 0.0 { (w / scale).round_ties_even() as i8 } else { 0 }));
-    }
-    (integers, scales)
-}
-
 /// Lays out weights in panels.
 fn panels<T: Copy + Default + Sync>(
     isa: Isa,
@@ -262,41 +223,6 @@ fn panels<T: Copy + Default + Sync>(
         }
     });
     panels
-}
-
-/// A type of stored weights.
-pub(crate) trait Stored: Copy + Sync {
-    /// What the memory holds.
-    type Bits: Copy;
-
-    /// Reads a vector of weights.
-    ///
-    /// # Safety
-    /// As [`Simd::load`].
-    unsafe fn load<V: Simd>(p: *const Self::Bits) -> V;
-}
-
-/// Implements [`Stored`] by one of the vector type's loads.
-macro_rules! stored {
-    ($($name:ident $bits:ty, $load:ident;)*) => { $(
-        #[derive(Clone, Copy)]
-        pub(crate) struct $name;
-        impl Stored for $name {
-            type Bits = $bits;
-
-            #[inline(always)]
-            unsafe fn load<V: Simd>(p: *const $bits) -> V {
-                // SAFETY: the caller's.
-                unsafe { V::$load(p) }
-            }
-        }
-    )* };
-}
-stored! {
-    F32 f32, load;
-    F16 u16, load_f16;
-    Bf16 u16, load_bf16;
-    Int8 i8, load_i8;
 }
 
 /// A block of rows of x.

@@ -7,9 +7,10 @@
 mod network;
 mod operation;
 mod picture;
+mod work;
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::builder::RangedU64ValueParser;
@@ -20,6 +21,7 @@ use imagen_kernels::isa::Isa;
 use imagen_kernels::peak::multiply_add_rate;
 
 use self::operation::Operation;
+use self::work::Work;
 use super::draw::{DrawArgs, MaxMemory, ModelArgs, stage_names};
 use super::shared::Threads;
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -96,20 +98,6 @@ pub(crate) struct Bench {
     how: DrawArgs,
     #[command(flatten)]
     memory: MaxMemory,
-}
-
-/// Something that can be run again and again.
-trait Work {
-    /// What it is, for people.
-    fn title(&self) -> String;
-    /// What else a reader of JSON may want to know.
-    fn details(&self) -> Map<String, Value>;
-    /// Multiply-adds of one run, by definition.
-    fn multiply_adds(&self) -> u64;
-    /// Runs it once.
-    fn run(&mut self) -> Result<()>;
-    /// Runs it and writes weights, inputs and results as f32 safetensors.
-    fn dump(&mut self, path: &Path) -> Result<()>;
 }
 
 /// One round: the median of its runs, and what the ceiling was.

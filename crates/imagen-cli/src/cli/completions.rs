@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use clap::{CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 
-use super::Cli;
 use crate::failure::{Failure, Result};
 
 /// Print a completion script for your shell
@@ -18,7 +17,8 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(&self) -> Result<()> {
+    /// Prints the script of the whole program, which is `program`.
+    pub(crate) fn run(&self, program: &mut Command) -> Result<()> {
         let unknown = || {
             let names: Vec<String> = Shell::value_variants().iter().map(Shell::to_string).collect();
             Failure::usage(format_args!(
@@ -28,7 +28,7 @@ impl Completions {
         };
         let shell = self.shell.or_else(Shell::from_env).ok_or_else(unknown)?;
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "imagen", &mut script);
+        clap_complete::generate(shell, program, "imagen", &mut script);
         std::io::stdout().write_all(&script).map_err(|e| Failure::stdout(&e))
     }
 }

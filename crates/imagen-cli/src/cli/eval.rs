@@ -12,10 +12,12 @@ mod coco;
 mod comparison;
 mod compose;
 mod concepts;
+mod distances;
 mod drawbench;
 mod drawing;
 mod features;
 mod fid;
+mod finding;
 mod forced_choice;
 mod genders;
 mod human;
@@ -30,8 +32,6 @@ mod samples;
 mod shapes;
 mod stats;
 mod sweep;
-
-use imagen::eval::Interval;
 
 use crate::failure::Result;
 
@@ -80,13 +80,5 @@ impl Eval {
             Verb::Stats(verb) => verb.run(),
             Verb::Sweep(verb) => verb.run(),
         }
-    }
-}
-
-/// `12.3 (95 % interval 11.0 to 13.6)`
-fn with_interval(value: f64, interval: Option<Interval>, digits: usize) -> String {
-    match interval {
-        Some(Interval { low, high }) => format!("{value:.digits$} (95 % interval {low:.digits$} to {high:.digits$})"),
-        None => format!("{value:.digits$} (no interval: it needs the features of at least four pictures a set)"),
     }
 }

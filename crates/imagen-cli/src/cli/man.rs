@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man as Page;
 
-use super::Cli;
 use crate::failure::{Failure, Result, print_line};
 use crate::output;
 
@@ -20,8 +19,9 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(crate) fn run(&self) -> Result<()> {
-        let mut root = Cli::command().disable_help_subcommand(true);
+    /// Prints or writes the pages of the whole program, which is `program`.
+    pub(crate) fn run(&self, program: Command) -> Result<()> {
+        let mut root = program.disable_help_subcommand(true);
         root.build();
         let Some(folder) = &self.folder else {
             return std::io::stdout().write_all(&render(root)).map_err(|e| Failure::stdout(&e));

@@ -21,7 +21,7 @@ mod shared;
 mod train;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{EXIT_CODES, Result, print_line};
 
@@ -96,18 +96,18 @@ impl Cli {
             Some(Verb::Eval(verb)) => verb.run(),
             Some(Verb::Bench(verb)) => verb.run(),
             Some(Verb::Doctor(verb)) => verb.run(),
-            Some(Verb::Completions(verb)) => verb.run(),
-            Some(Verb::Man(verb)) => verb.run(),
+            Some(Verb::Completions(verb)) => verb.run(&mut Self::command()),
+            Some(Verb::Man(verb)) => verb.run(Self::command()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_definition_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

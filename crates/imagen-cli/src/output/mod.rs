@@ -17,21 +17,11 @@ use imagen::files::{Lock, sweep, write_whole};
 use imagen::image::{Picture, PngText, export, png};
 
 use self::pattern::Pattern;
+pub(crate) use self::pattern::Subject;
 use crate::failure::{Failure, Result};
 
 /// The pattern of a picture's name where none is given, or where a folder is.
 pub(crate) const DEFAULT_PATTERN: &str = "{prompt}-{seed}.png";
-
-/// What tells a picture from its siblings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
-    /// Position among all pictures of the command, from 0.
-    pub(crate) index: usize,
-    /// What was asked for.
-    pub(crate) prompt: String,
-    /// The seed of this very picture.
-    pub(crate) seed: u64,
-}
 
 /// The value of `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]

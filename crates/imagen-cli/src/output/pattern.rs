@@ -7,10 +7,19 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Subject;
-
 /// Longest slug, in bytes: file names end at 255, and the pattern needs room around it.
 const LONGEST_SLUG: usize = 100;
+
+/// What tells a picture from its siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// Position among all pictures of the command, from 0.
+    pub(crate) index: usize,
+    /// What was asked for.
+    pub(crate) prompt: String,
+    /// The seed of this very picture.
+    pub(crate) seed: u64,
+}
 
 /// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@
 //! one for each parity of rows and columns.
 
 mod patches;
+mod shape;
 mod shifted;
 mod stored;
 mod window;
@@ -28,26 +29,10 @@ use crate::isa::Isa;
 use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Scratch};
 use patches::{Neighbourhood, Product, Target};
+pub use shape::Conv3x3;
 pub use stored::StoredConv;
 pub use window::{Conv2d, PreparedConv2d};
 use winograd::{F2, F4, Source, Weights};
-
-/// A 3x3 convolution, padding 1: x `[n, h, w, c]`, w `[3, 3, c, k]`, y `[n, oh, ow, k]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Conv3x3 {
-    /// Pictures in the batch.
-    pub n: usize,
-    /// Height of the input.
-    pub h: usize,
-    /// Width of the input.
-    pub w: usize,
-    /// Input channels.
-    pub c: usize,
-    /// Output channels.
-    pub k: usize,
-    /// 1 or 2.
-    pub stride: usize,
-}
 
 /// Weights in the form that one convolution's algorithm reads; made by [`Conv3x3::prepare`], independent of n, h
 /// and w.
@@ -90,16 +75,6 @@ const FEW: usize = 12;
 const UNCACHED: usize = 1 << 22;
 
 impl Conv3x3 {
-    /// Height of the output, `(h - 1) / stride + 1`; 0 if the input has none.
-    pub fn out_h(&self) -> usize {
-        self.h.div_ceil(self.stride)
-    }
-
-    /// Width of the output, `(w - 1) / stride + 1`; 0 if the input has none.
-    pub fn out_w(&self) -> usize {
-        self.w.div_ceil(self.stride)
-    }
-
     /// `y = (conv(x, w) + bias + residual) * scale`; bias `[k]`, residual like y.
     ///
     /// # Panics
@@ -311,11 +286,6 @@ impl Conv3x3 {
                 Product { near, x, weights, k: self.k, target: Target::whole(self.n, grid), epilogue }.run(isa, y);
             }
         }
-    }
-
-    #[track_caller]
-    fn check_stride(&self) {
-        assert!(self.stride == 1 || self.stride == 2, "stride {} is neither 1 nor 2", self.stride);
     }
 
     #[track_caller]

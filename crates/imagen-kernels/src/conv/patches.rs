@@ -6,7 +6,8 @@
 
 use super::Conv3x3;
 use crate::gemm::{Ahead, DEPTH, Gemm, PackTransposedPanel, Region, pack, packed_len};
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::rows::{Epilogue, FinishRow, FinishRows, outer_in_parts};
 use crate::scratch;

@@ -6,7 +6,8 @@
 use super::Conv3x3;
 use super::patches::{self, Neighbourhood};
 use crate::gemm::{self, Gemm};
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::rows::Epilogue;
 use crate::scratch;

@@ -2,7 +2,8 @@
 //!
 //! Nothing is kept for the backward pass: a row's mean and variance are recomputed.
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use crate::{expect_len, scratch};

@@ -5,7 +5,8 @@
 //! backward pass gathers instead of scattering: each input pixel sums what its outputs have received, so that rows
 //! are independent.
 
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use crate::{expect_len, scratch};

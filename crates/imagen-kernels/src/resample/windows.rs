@@ -1,7 +1,8 @@
 //! Windows of 3x3 pixels pooled, on `[n, h, w, c]`, for inference.
 
 use crate::expect_len;
-use crate::isa::{Isa, Kernel};
+use crate::isa::Isa;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::simd::Simd;
 use std::ops::Range;

@@ -145,39 +145,28 @@ fn layer_normalization_and_its_gradients_match_the_definition() {
 }
 
 #[test]
-fn root_mean_square_normalization_and_its_gradients_match_the_definition() {
+fn root_mean_square_normalization_matches_the_definition() {
     let mut random = Random::new(13);
     let mut shapes = vec![(0, 4), (1, 1), (1, 5), (3000, 24), (5, 1000), (3, 0)];
     shapes.extend((0..8).map(|_| (random.pick(1, 200), random.pick(1, 130))));
     for (rows, c) in shapes {
         let norm = RmsNorm { rows, c, eps: 1e-6 };
         let x: Vec<f32> = random.numbers(rows * c).iter().map(|x| x * 30.0 + 5.0).collect();
-        let (gamma, gy) = (random.numbers(c), random.numbers(rows * c));
-        let (mut y, mut gx, mut ggamma) = (vec![0.0; rows * c], vec![0.0; rows * c], vec![0.0; c]);
+        let gamma = random.numbers(c);
+        let mut y = vec![0.0; rows * c];
         for r in 0..rows {
             let at = |q: usize| r * c + q;
             let mean = (0..c).map(|q| f64::from(x[at(q)]).powi(2)).sum::<f64>() / c as f64;
             let scale = 1.0 / (mean + f64::from(norm.eps)).sqrt();
-            let hat = |q: usize| f64::from(x[at(q)]) * scale;
-            let g = |q: usize| f64::from(gy[at(q)]) * f64::from(gamma[q]);
-            let product = (0..c).map(|q| g(q) * hat(q)).sum::<f64>() / c as f64;
             for q in 0..c {
-                y[at(q)] = hat(q) * f64::from(gamma[q]);
-                gx[at(q)] = scale * (g(q) - hat(q) * product);
-                ggamma[q] += f64::from(gy[at(q)]) * hat(q);
+                y[at(q)] = f64::from(x[at(q)]) * scale * f64::from(gamma[q]);
             }
         }
-        // One feature: y does not depend on x, and what is left of the gradient is rounding.
-        let bound = if c == 1 { f64::INFINITY } else { 5e-6 };
         on_every_isa(|isa| {
             let what = format!("{norm:?} on {isa:?}");
             let mut actual = blank(rows * c);
             norm.forward(&x, &gamma, &mut actual);
             assert_close(&what, &actual, &y, 1e-6);
-            let (mut dx, mut actual) = (gy.clone(), blank(c));
-            norm.backward(&x, &gamma, &mut dx, &mut actual);
-            assert_close(&format!("gx, {what}"), &dx, &gx, bound);
-            assert_close(&format!("ggamma, {what}"), &actual, &ggamma, 2e-6);
         });
     }
 }

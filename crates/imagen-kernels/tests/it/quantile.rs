@@ -46,3 +46,22 @@ fn what_is_not_a_number_counts_as_the_largest_and_empty_pictures_have_no_quantil
     assert!(quantile[0].is_nan());
     abs_quantiles(&[], 0.5, &mut []);
 }
+
+#[test]
+fn quantiles_equal_those_of_numpy() {
+    // numpy.quantile(values, ratio), default method.
+    let unsorted = [3.0, 0.0, -2.0, 1.0, -10.0];
+    let cases = [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (0.5, 2.0), (0.9, 7.2), (0.995, 9.86), (1.0, 10.0)];
+    let quantile = |values: &[f32], ratio| {
+        let mut found = [0.0];
+        abs_quantiles(values, ratio, &mut found);
+        found[0]
+    };
+    for (ratio, expected) in cases {
+        let found = quantile(&unsorted, ratio);
+        assert!((found - expected).abs() < 1e-12, "ratio {ratio}: {found}, expected {expected}");
+    }
+    assert_eq!(quantile(&[4.0], 0.995), 4.0);
+    let found = quantile(&std::array::from_fn::<f32, 1001, _>(|i| ((i * 8) % 1001) as f32), 0.9955);
+    assert!((found - 995.5).abs() < 1e-9, "{found}");
+}

@@ -52,9 +52,9 @@ fn everything() -> Vec<Vec<f32>> {
     norm.backward(&x, &gamma, &mut dx, &mut ggamma, &mut gbeta);
     results.extend([dx, ggamma, gbeta]);
     let norm = RmsNorm { rows: 500, c: 40, eps: 1e-6 };
-    let (mut dx, mut ggamma) = (random.numbers(500 * 40), blank(40));
-    norm.backward(&x, &gamma, &mut dx, &mut ggamma);
-    results.extend([dx, ggamma]);
+    let mut y = blank(500 * 40);
+    norm.forward(&x, &gamma, &mut y);
+    results.push(y);
     for rows in [2, 9, 700] {
         let halves: Vec<u16> = (0..300 * 200).map(|_| random.pick(0, 0x3C00) as u16).collect();
         let layer = StoredLinear::new(300, 200, Weights::Bf16(&halves));

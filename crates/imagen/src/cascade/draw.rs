@@ -19,6 +19,7 @@ use super::deepfloyd::Verdict;
 use super::model::{Denoiser, Imagen, Texts};
 use super::request::Request;
 use super::settings::StageSettings;
+use super::stage::Steps;
 use crate::diffusion::{StepEvent, noise_of};
 use crate::error::{Context, Error, Result};
 use crate::image::{FloatPicture, Picture};
@@ -60,9 +61,6 @@ pub enum Event {
     },
 }
 
-/// The steps of a batch of pictures through one stage.
-pub(super) type Steps = Box<dyn Iterator<Item = Result<StepEvent>>>;
-
 /// A request in progress; see [`Imagen::sample`].
 pub struct Drawing<'a> {
     imagen: &'a Imagen,
@@ -98,15 +96,21 @@ impl std::fmt::Debug for Drawing<'_> {
     }
 }
 
-impl<'a> Drawing<'a> {
-    pub(super) fn new(imagen: &'a Imagen, request: &Request) -> Result<Self> {
-        let stages = imagen.resolve(request)?;
+impl Imagen {
+    /// Draws. Nothing runs until the iterator is pulled.
+    ///
+    /// # Errors
+    /// Those of [`Self::resolve`]; `Usage` without prompts, or with embeddings of another number.
+    pub fn sample(&self, request: &Request) -> Result<Drawing<'_>> {
+        let stages = self.resolve(request)?;
         request.check()?;
-        let batch = imagen.batch(request);
+        let batch = self.batch(request);
         let (request, ready) = (request.clone(), VecDeque::new());
-        Ok(Self { imagen, request, stages, batch, next: 0, window: None, ready, failed: false })
+        Ok(Drawing { imagen: self, request, stages, batch, next: 0, window: None, ready, failed: false })
     }
+}
 
+impl Drawing<'_> {
     /// How many pictures the request asks for.
     pub fn pictures(&self) -> usize {
         self.request.pictures.len()

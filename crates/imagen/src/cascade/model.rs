@@ -10,13 +10,13 @@ use burn::tensor::{Device, Tensor};
 use tracing::info_span;
 
 use super::checkpoint::{ModelFiles, StageFile};
-use super::config::{StageConfig, StageName};
+use super::config::StageName;
 use super::deepfloyd::{DeepFloyd, Embeddings, IfStage, IfTexts, Verdict};
-use super::draw::{Drawing, Steps};
+use super::info::StageInfo;
 use super::own::{OwnModel, missing};
 use super::request::Request;
 use super::settings::StageSettings;
-use super::stage::{self, Stage};
+use super::stage::{self, Stage, Steps};
 use super::start::Start;
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
@@ -38,25 +38,6 @@ enum Family {
     /// This project's own format, and imagen-pytorch's once it is converted.
     Own(OwnModel),
     DeepFloyd(Box<DeepFloyd>),
-}
-
-/// What a model has of a stage.
-#[derive(Clone, Debug)]
-pub struct StageInfo {
-    /// Which stage.
-    pub stage: StageName,
-    /// Side of its pictures, in pixels.
-    pub size: usize,
-    /// How it is run where nothing is said.
-    pub settings: StageSettings,
-    /// The largest guidance weight whose pictures were found sound, where that is known.
-    pub max_guidance: Option<f64>,
-    /// Whether it runs only where a request names it or a later stage.
-    pub on_request: bool,
-    /// Optimizer steps that it was trained for, where that is known.
-    pub step: Option<u64>,
-    /// Its description, where it is of this project's own format.
-    pub config: Option<StageConfig>,
 }
 
 /// A stage's network, ready to draw.
@@ -230,14 +211,6 @@ impl Imagen {
             Ok((info.stage, settings))
         };
         stages.iter().filter(|info| info.stage <= until).map(resolve).collect()
-    }
-
-    /// Draws. Nothing runs until the iterator is pulled.
-    ///
-    /// # Errors
-    /// Those of [`Self::resolve`]; `Usage` without prompts, or with embeddings of another number.
-    pub fn sample(&self, request: &Request) -> Result<Drawing<'_>> {
-        Drawing::new(self, request)
     }
 
     /// Judges a picture where the model ships a safety checker; what must be withheld comes back black.

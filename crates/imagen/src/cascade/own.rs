@@ -9,7 +9,7 @@ use tracing::info_span;
 
 use super::checkpoint::{ModelFiles, StageFile};
 use super::config::StageName;
-use super::model::StageInfo;
+use super::info::StageInfo;
 use super::settings::StageSettings;
 use super::stage::Stage;
 use crate::error::{Error, Result};

@@ -37,6 +37,9 @@ enum Network {
     ImagenPytorch(ImagenPytorchUnet),
 }
 
+/// The steps of a batch of pictures through one stage.
+pub(super) type Steps = Box<dyn Iterator<Item = Result<StepEvent>>>;
+
 /// What a batch of pictures is drawn under.
 #[derive(Clone, Debug)]
 pub struct Conditions {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Tensor;
+use imagen_kernels::quantile::abs_quantiles;
 use serde::{Deserialize, Serialize};
 
 use super::forward::column;
@@ -70,21 +71,10 @@ impl Thresholding {
 
 /// s = max(percentile of |x̂|, 1) of each picture.
 fn scales<const D: usize>(x_hat: &Tensor<D>, percentile: f64) -> Vec<f64> {
-    let pictures = x_hat.dims()[0];
-    let mut values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
-    values.iter_mut().for_each(|value| *value = value.abs());
-    let size = values.len() / pictures.max(1);
-    values.chunks_exact_mut(size.max(1)).map(|picture| quantile(picture, percentile).max(1.0)).collect()
-}
-
-/// The quantile with linear interpolation between neighbours, as numpy and PyTorch have it by default.
-///
-/// Reorders `values`, which must not be empty; linear in time.
-fn quantile(values: &mut [f32], ratio: f64) -> f64 {
-    let position = ratio.clamp(0.0, 1.0) * (values.len() - 1) as f64;
-    let (_, &mut below, rest) = values.select_nth_unstable_by(position as usize, f32::total_cmp);
-    let above = rest.iter().copied().min_by(f32::total_cmp).unwrap_or(below);
-    f64::from(below) + position.fract() * (f64::from(above) - f64::from(below))
+    let values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
+    let mut scales = vec![1.0; x_hat.dims()[0]];
+    abs_quantiles(&values, percentile, &mut scales);
+    scales.into_iter().map(|scale| scale.max(1.0)).collect()
 }
 
 impl fmt::Display for Thresholding {
@@ -144,20 +134,6 @@ mod tests {
 
     fn values(x: Tensor<2>) -> Vec<f32> {
         x.into_data().try_to_vec().unwrap()
-    }
-
-    #[test]
-    fn quantiles_equal_those_of_numpy() {
-        // numpy.quantile(values, ratio), default method.
-        let unsorted = [3.0, 0.0, 2.0, 1.0, 10.0];
-        let cases = [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (0.5, 2.0), (0.9, 7.2), (0.995, 9.86), (1.0, 10.0)];
-        for (ratio, expected) in cases {
-            let found = quantile(&mut unsorted.clone(), ratio);
-            assert!((found - expected).abs() < 1e-12, "ratio {ratio}: {found}, expected {expected}");
-        }
-        assert_eq!(quantile(&mut [4.0], 0.995), 4.0);
-        let found = quantile(&mut std::array::from_fn::<f32, 1001, _>(|i| ((i * 8) % 1001) as f32), 0.9955);
-        assert!((found - 995.5).abs() < 1e-9, "{found}");
     }
 
     #[test]

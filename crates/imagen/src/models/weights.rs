@@ -13,6 +13,7 @@
 mod file_bytes;
 mod linear;
 mod shards;
+mod storage;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,8 +27,8 @@ use safetensors::tensor::{Dtype, Metadata};
 use crate::error::{Error, Result};
 
 pub use file_bytes::FileBytes;
-pub use linear::Storage;
 pub use shards::shard_names;
+pub use storage::Storage;
 pub(crate) use write::{Content, RawTensor, write_checked, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 

@@ -3,79 +3,12 @@
 //! Every default body is the operation's definition in ordinary backend primitives (`reference`), so that a device
 //! that this project has no kernels for needs no code here. `cpu` overrides them for the CPU.
 
-use burn::backend::{Backend, ExtensionType, backend_extension, tensor::FloatTensor};
+use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
+use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, resample::Pooling};
 
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
+use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Maybe};
 use super::reference;
 use super::{StoredConv, StoredLinear};
-
-/// An optional tensor; the extension macro does not accept `Option` as an input.
-#[derive(ExtensionType)]
-pub enum Maybe<B: Backend> {
-    /// The tensor.
-    Some(FloatTensor<B>),
-    /// No tensor.
-    None,
-}
-
-impl<B: Backend> Maybe<B> {
-    pub(super) fn into_option(self) -> Option<FloatTensor<B>> {
-        match self {
-            Self::Some(tensor) => Some(tensor),
-            Self::None => None,
-        }
-    }
-
-    pub(super) fn from_option(tensor: Option<FloatTensor<B>>) -> Self {
-        tensor.map_or(Self::None, Self::Some)
-    }
-}
-
-/// What [`super::ops::residual_block`] adds to its branch.
-#[derive(ExtensionType)]
-pub enum Shortcut<B: Backend> {
-    /// Its input.
-    Input,
-    /// Its input times a matrix.
-    Projected {
-        /// The matrix.
-        weight: FloatTensor<B>,
-        /// Its bias.
-        bias: FloatTensor<B>,
-    },
-}
-
-/// The parameters of [`super::ops::residual_block`].
-#[derive(ExtensionType)]
-pub struct BlockParameters<B: Backend> {
-    /// Scale of the first norm.
-    pub gamma1: FloatTensor<B>,
-    /// Shift of the first norm.
-    pub beta1: FloatTensor<B>,
-    /// Weights of the first convolution.
-    pub weight1: FloatTensor<B>,
-    /// Bias of the first convolution.
-    pub bias1: FloatTensor<B>,
-    /// Scale of the second norm.
-    pub gamma2: FloatTensor<B>,
-    /// Shift of the second norm.
-    pub beta2: FloatTensor<B>,
-    /// Weights of the second convolution.
-    pub weight2: FloatTensor<B>,
-    /// Bias of the second convolution.
-    pub bias2: FloatTensor<B>,
-    /// The shortcut.
-    #[extension_type]
-    pub shortcut: Shortcut<B>,
-    /// Groups of the two norms.
-    pub groups: [usize; 2],
-    /// What follows both norms.
-    pub activation: Activation,
-    /// Factor of the shortcut.
-    pub shortcut_scale: f32,
-    /// Factor of the sum.
-    pub scale: f32,
-}
 
 /// The coarse operations; shapes and meaning are documented on their wrappers in [`super::ops`].
 #[backend_extension(Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
@@ -131,7 +64,7 @@ pub trait NetworkOps: Backend {
         #[extension_type] residual: Maybe<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        reference::linear::<Self>(x, w, b, residual.into_option(), scale)
+        reference::dense::<Self>(x, w, b, residual.into_option(), scale)
     }
     /// See [`super::ops::gelu`].
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -184,7 +117,7 @@ pub trait NetworkOps: Backend {
         pad_w: usize,
         rectified: bool,
     ) -> FloatTensor<Self> {
-        reference::convolution::<Self>(x, w, b, stride, [pad_h, pad_w], rectified)
+        reference::convolution::<Self>(x, w, b, stride, pad_h, pad_w, rectified)
     }
     /// See [`super::ops::pool3x3`].
     fn pool3x3(x: FloatTensor<Self>, pooling: Pooling, stride: usize) -> FloatTensor<Self> {
@@ -208,7 +141,7 @@ pub trait NetworkOps: Backend {
     }
     /// See [`super::ops::add`].
     fn add_scaled(a: FloatTensor<Self>, b: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
-        reference::add::<Self>(a, b, scale)
+        reference::add_scaled::<Self>(a, b, scale)
     }
     /// See [`super::ops::adam`].
     fn adam(

@@ -5,16 +5,21 @@
 //! transpose. Each operation has one definition in ordinary tensor operations (`reference`), which every device
 //! can run and differentiate, and one implementation on this project's CPU kernels (`cpu`).
 
+#[allow(unreachable_pub)] // as `extension`
+mod arguments;
 mod cpu;
 mod embedding;
 // the extension macro wants its trait and types public
 #[allow(unreachable_pub)]
 mod extension;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod layers;
 pub mod ops;
 mod params;
 mod reference;
 mod stored;
+mod switches;
 #[cfg(test)]
 mod tests;
 

@@ -4,9 +4,6 @@
 //! Activations are channels-last, convolution weights `[3, 3, c, k]` (height, width, in, out), matrices `[c, k]`.
 //! Each of them is a span of `tracing`, so that a program can see where the time goes.
 
-use std::cell::Cell;
-use std::thread::LocalKey;
-
 use burn::backend::{Dispatch, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use tracing::trace_span;
@@ -15,59 +12,13 @@ pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
 pub use imagen_kernels::resample::Pooling;
 
-use super::extension::{BlockParameters, Maybe, NetworkOps, Shortcut};
-use super::{StoredConv, StoredLinear, reference};
+pub use super::arguments::{AdafactorKind, AdamStep};
+pub use super::switches::{by_definition, recomputing};
 
-/// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamStep {
-    /// Learning rate of this step.
-    pub lr: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay; 0 for Adam.
-    pub weight_decay: f32,
-    /// 1 for the first step.
-    pub step: u64,
-    /// Factor of the gradient (clipping).
-    pub scale: f32,
-    /// Decay of the weights' moving average.
-    pub average_decay: f32,
-}
-
-thread_local! {
-    static BY_DEFINITION: Cell<bool> = const { Cell::new(false) };
-    static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
-    static KEEPING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Sets a switch of this thread while `f` runs.
-fn with<R>(switch: &'static LocalKey<Cell<bool>>, f: impl FnOnce() -> R) -> R {
-    struct Restore(&'static LocalKey<Cell<bool>>, bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            self.0.set(self.1);
-        }
-    }
-    let _restore = Restore(switch, switch.replace(true));
-    f()
-}
-
-/// Runs `f` with the definition of each operation in place of the kernels, on this thread; what is recorded then is also
-/// differentiated so. Slow: it is what a network's results are held against.
-pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
-    with(&BY_DEFINITION, f)
-}
-
-/// Runs `f` so that what it records for the way back keeps fewer maps and makes them again when they are wanted (gradient
-/// checkpointing): a [`residual_block`] keeps its input alone, for one more convolution.
-pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
-    with(&RECOMPUTING, f)
-}
+use super::arguments::{BlockParameters, Shortcut};
+use super::extension::NetworkOps;
+use super::switches::{KEEPING, defined, with};
+use super::{StoredConv, StoredLinear, cpu, reference};
 
 /// Runs `f`, several passes forward and back over the same weights, so that convolution weights are transformed once for
 /// all of them; the transformed ones are dropped at the end.
@@ -75,7 +26,7 @@ pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
-            super::cpu::forget_step_weights();
+            cpu::forget_step_weights();
         }
     }
     let _forget = Forget;
@@ -85,21 +36,18 @@ pub fn keeping_weights<R>(f: impl FnOnce() -> R) -> R {
 /// Gives the memory back that operations keep for the next ones, up to half a gibibyte: between networks whose maps have
 /// other sizes.
 pub fn release_buffers() {
-    super::cpu::release_buffers();
+    cpu::release_buffers();
 }
 
-/// Whether [`keeping_weights`] runs on this thread.
-pub(super) fn keeps_weights() -> bool {
-    KEEPING.get()
-}
-
-/// Whether [`recomputing`] runs on this thread.
-pub(super) fn recomputes() -> bool {
-    RECOMPUTING.get()
-}
-
-fn defined() -> bool {
-    BY_DEFINITION.get()
+/// An operation: as it is defined, or as the tensors' device has it.
+macro_rules! run {
+    ($operation:ident($($x:expr),*)) => {
+        if defined() {
+            reference::$operation::<Dispatch>($($x),*)
+        } else {
+            <Dispatch as NetworkOps>::$operation($($x.into()),*)
+        }
+    };
 }
 
 fn inner<const D: usize>(tensor: Option<Tensor<D>>) -> Option<FloatTensor<Dispatch>> {
@@ -119,10 +67,7 @@ pub fn conv3x3(
 ) -> Tensor<4> {
     let _span = trace_span!("conv3x3", x = ?x.dims(), k = w.dims()[3], stride).entered();
     let (x, w, b, residual) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch(), inner(residual));
-    Tensor::from_dispatch(match defined() {
-        true => reference::conv3x3::<Dispatch>(x, w, b, residual, stride, scale),
-        false => <Dispatch as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(residual), stride, scale),
-    })
+    Tensor::from_dispatch(run!(conv3x3(x, w, b, residual, stride, scale)))
 }
 
 /// `act((GN(x)·γ + β)·(1 + film[:, :c]) + film[:, c:])`; ε = 1e-5.
@@ -138,10 +83,7 @@ pub fn group_norm(
 ) -> Tensor<4> {
     let _span = trace_span!("group_norm", x = ?x.dims(), film = film.is_some(), ?activation).entered();
     let (x, gamma, beta, film) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch(), inner(film));
-    Tensor::from_dispatch(match defined() {
-        true => reference::group_norm::<Dispatch>(x, gamma, beta, film, groups, activation),
-        false => <Dispatch as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, activation),
-    })
+    Tensor::from_dispatch(run!(group_norm(x, gamma, beta, film, groups, activation)))
 }
 
 /// The parameters of [`residual_block`], `c` channels in, `k` out.
@@ -197,21 +139,13 @@ pub fn residual_block(x: Tensor<4>, film: Tensor<2>, block: ResidualBlock) -> Te
         shortcut_scale: block.shortcut_scale,
         scale: block.scale,
     };
-    let (x, film) = (x.into_dispatch(), film.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::residual_block::<Dispatch>(x, film, parameters),
-        false => <Dispatch as NetworkOps>::residual_block(x, film, parameters),
-    })
+    Tensor::from_dispatch(run!(residual_block(x.into_dispatch(), film.into_dispatch(), parameters)))
 }
 
 /// Layer normalisation over the last axis, ε = 1e-5; `γ, β [c]`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<D> {
     let _span = trace_span!("layer_norm", x = ?x.dims()).entered();
-    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::layer_norm::<Dispatch>(x, gamma, beta),
-        false => <Dispatch as NetworkOps>::layer_norm(x, gamma, beta),
-    })
+    Tensor::from_dispatch(run!(layer_norm(x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch())))
 }
 
 /// Softmax attention, scale 1/√d. A query that may attend to nothing yields 0.
@@ -220,10 +154,7 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1
 pub fn attention(q: Tensor<3>, kv: Tensor<3>, mask: Option<Tensor<2>>, heads: usize) -> Tensor<3> {
     let _span = trace_span!("attention", q = ?q.dims(), kv = ?kv.dims(), heads).entered();
     let (q, kv, mask) = (q.into_dispatch(), kv.into_dispatch(), inner(mask));
-    Tensor::from_dispatch(match defined() {
-        true => reference::attention::<Dispatch>(q, kv, mask, heads),
-        false => <Dispatch as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads),
-    })
+    Tensor::from_dispatch(run!(attention(q, kv, mask, heads)))
 }
 
 /// `(x·w + b + residual) · scale` over the last axis; `x [.., c]`, `w [c, k]`, `b [k]`, `residual [.., k]`.
@@ -236,54 +167,38 @@ pub fn linear<const D: usize>(
 ) -> Tensor<D> {
     let _span = trace_span!("linear", x = ?x.dims(), k = w.dims()[1]).entered();
     let (x, w, b, residual) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch(), inner(residual));
-    Tensor::from_dispatch(match defined() {
-        true => reference::linear::<Dispatch>(x, w, b, residual, scale),
-        false => <Dispatch as NetworkOps>::dense(x, w, b, Maybe::from_option(residual), scale),
-    })
+    Tensor::from_dispatch(run!(dense(x, w, b, residual, scale)))
 }
 
 /// GELU, exact: `x · Φ(x)`.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("gelu", x = ?x.dims()).entered();
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match defined() {
-        true => reference::gelu::<Dispatch>(x),
-        false => <Dispatch as NetworkOps>::gelu(x),
-    })
+    Tensor::from_dispatch(run!(gelu(x.into_dispatch())))
 }
 
-/// `x·w + bias + residual` over the last axis with frozen weights in their stored form; `x [.., c]`, `bias [k]`, `residual` and
-/// result `[.., k]`.
-pub fn stored_linear<const D: usize>(
-    x: Tensor<D>,
-    w: &StoredLinear,
-    bias: Option<Tensor<1>>,
-    residual: Option<Tensor<D>>,
-) -> Tensor<D> {
-    let _span = trace_span!("stored_linear", x = ?x.dims(), k = w.features().1).entered();
-    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), inner(bias), inner(residual));
-    Tensor::from_dispatch(if defined() {
-        reference::stored_linear::<Dispatch>(x, w, bias, residual)
-    } else {
-        <Dispatch as NetworkOps>::stored_linear(x, w, Maybe::from_option(bias), Maybe::from_option(residual))
-    })
+impl StoredLinear {
+    /// `x·w + bias + residual` over the last axis with the weights in their stored form; `x [.., c]`, `bias [k]`, `residual` and
+    /// result `[.., k]`.
+    pub fn forward<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<D>>,
+    ) -> Tensor<D> {
+        let _span = trace_span!("stored_linear", x = ?x.dims(), k = self.features().1).entered();
+        let (x, w, bias, residual) = (x.into_dispatch(), self.clone(), inner(bias), inner(residual));
+        Tensor::from_dispatch(run!(stored_linear(x, w, bias, residual)))
+    }
 }
 
-/// `(conv(x, w) + bias + residual)·scale` with frozen 3×3 weights in their stored form, stride 1 and padding 1; `x [n, h, w, c]`,
-/// `bias [k]`, `residual` and result `[n, h, w, k]`.
-pub fn stored_conv3x3(
-    x: Tensor<4>,
-    w: &StoredConv,
-    bias: Tensor<1>,
-    residual: Option<Tensor<4>>,
-    scale: f32,
-) -> Tensor<4> {
-    let _span = trace_span!("stored_conv3x3", x = ?x.dims(), k = w.channels().1).entered();
-    let (x, w, bias, residual) = (x.into_dispatch(), w.clone(), bias.into_dispatch(), inner(residual));
-    Tensor::from_dispatch(match defined() {
-        true => reference::stored_conv3x3::<Dispatch>(x, w, bias, residual, scale),
-        false => <Dispatch as NetworkOps>::stored_conv3x3(x, w, bias, Maybe::from_option(residual), scale),
-    })
+impl StoredConv {
+    /// `(conv(x, w) + bias + residual)·scale` with the weights in their stored form; `x [n, h, w, c]`, `bias [k]`, `residual` and
+    /// result `[n, h, w, k]`.
+    pub fn forward(&self, x: Tensor<4>, bias: Tensor<1>, residual: Option<Tensor<4>>, scale: f32) -> Tensor<4> {
+        let _span = trace_span!("stored_conv3x3", x = ?x.dims(), k = self.channels().1).entered();
+        let (x, w, bias, residual) = (x.into_dispatch(), self.clone(), bias.into_dispatch(), inner(residual));
+        Tensor::from_dispatch(run!(stored_conv3x3(x, w, bias, residual, scale)))
+    }
 }
 
 /// Softmax attention with a bias for every head, query and key: `softmax(scale · q·kᵀ + bias)·v`. A query that may attend to
@@ -300,30 +215,19 @@ pub fn biased_attention(
 ) -> Tensor<3> {
     let _span = trace_span!("biased_attention", q = ?q.dims(), kv = ?kv.dims(), heads = bias.dims()[0]).entered();
     let (q, kv, bias, mask) = (q.into_dispatch(), kv.into_dispatch(), bias.into_dispatch(), inner(mask));
-    Tensor::from_dispatch(match defined() {
-        true => reference::biased_attention::<Dispatch>(q, kv, bias, mask, scale),
-        false => <Dispatch as NetworkOps>::biased_attention(q, kv, bias, Maybe::from_option(mask), scale),
-    })
+    Tensor::from_dispatch(run!(biased_attention(q, kv, bias, mask, scale)))
 }
 
 /// `x / √(mean(x²) + ε) · γ` over the last axis; `γ [c]` (Zhang & Sennrich 2019).
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f32) -> Tensor<D> {
     let _span = trace_span!("rms_norm", x = ?x.dims()).entered();
-    let (x, gamma) = (x.into_dispatch(), gamma.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::rms_norm::<Dispatch>(x, gamma, eps),
-        false => <Dispatch as NetworkOps>::rms_norm(x, gamma, eps),
-    })
+    Tensor::from_dispatch(run!(rms_norm(x.into_dispatch(), gamma.into_dispatch(), eps)))
 }
 
 /// `gelu(a)·b` with GELU in its tanh form: `a·(1 + tanh(√(2/π)·(a + 0.044715·a³)))/2`; shapes equal.
 pub fn gated_gelu_tanh<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("gated_gelu_tanh", a = ?a.dims()).entered();
-    let (a, b) = (a.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::gated_gelu_tanh::<Dispatch>(a, b),
-        false => <Dispatch as NetworkOps>::gated_gelu_tanh(a, b),
-    })
+    Tensor::from_dispatch(run!(gated_gelu_tanh(a.into_dispatch(), b.into_dispatch())))
 }
 
 /// A convolution with any window, zero padding `[top and bottom, left and right]`: `conv(x, w) + b`, and `max(0, ·)` of it if
@@ -340,10 +244,7 @@ pub fn conv2d(
 ) -> Tensor<4> {
     let _span = trace_span!("conv2d", x = ?x.dims(), w = ?w.dims(), stride).entered();
     let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::convolution::<Dispatch>(x, w, b, stride, padding, rectified),
-        false => <Dispatch as NetworkOps>::convolution(x, w, b, stride, padding[0], padding[1], rectified),
-    })
+    Tensor::from_dispatch(run!(convolution(x, w, b, stride, padding[0], padding[1], rectified)))
 }
 
 /// Pools 3×3 windows: with stride 1 those around every pixel, which hold what of the picture is in them; with stride 2 those
@@ -352,61 +253,37 @@ pub fn conv2d(
 /// `x [n, h, w, c]`, result `[n, h, w, c]` or `[n, (h − 3)/2 + 1, .., c]`.
 pub fn pool3x3(x: Tensor<4>, pooling: Pooling, stride: usize) -> Tensor<4> {
     let _span = trace_span!("pool3x3", x = ?x.dims(), ?pooling, stride).entered();
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match defined() {
-        true => reference::pool3x3::<Dispatch>(x, pooling, stride),
-        false => <Dispatch as NetworkOps>::pool3x3(x, pooling, stride),
-    })
+    Tensor::from_dispatch(run!(pool3x3(x.into_dispatch(), pooling, stride)))
 }
 
 /// Nearest-neighbour up-sampling by two: `[n, h, w, c]` → `[n, 2h, 2w, c]`.
 pub fn upsample2(x: Tensor<4>) -> Tensor<4> {
     let _span = trace_span!("upsample2", x = ?x.dims()).entered();
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match defined() {
-        true => reference::upsample2::<Dispatch>(x),
-        false => <Dispatch as NetworkOps>::upsample2(x),
-    })
+    Tensor::from_dispatch(run!(upsample2(x.into_dispatch())))
 }
 
 /// Mean over 2×2 blocks: `[n, 2h, 2w, c]` → `[n, h, w, c]`.
 pub fn average_pool2(x: Tensor<4>) -> Tensor<4> {
     let _span = trace_span!("average_pool2", x = ?x.dims()).entered();
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match defined() {
-        true => reference::average_pool2::<Dispatch>(x),
-        false => <Dispatch as NetworkOps>::average_pool2(x),
-    })
+    Tensor::from_dispatch(run!(average_pool2(x.into_dispatch())))
 }
 
 /// Channels to pixels: `[n, h, w, 4c]`, the 2×2 block row by row, → `[n, 2h, 2w, c]`.
 pub fn pixel_shuffle(x: Tensor<4>) -> Tensor<4> {
     let _span = trace_span!("pixel_shuffle", x = ?x.dims()).entered();
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match defined() {
-        true => reference::pixel_shuffle::<Dispatch>(x),
-        false => <Dispatch as NetworkOps>::pixel_shuffle(x),
-    })
+    Tensor::from_dispatch(run!(pixel_shuffle(x.into_dispatch())))
 }
 
 /// Concatenation on the last axis.
 pub fn concat<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let _span = trace_span!("concat", a = ?a.dims(), b = ?b.dims()).entered();
-    let (a, b) = (a.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::concat::<Dispatch>(a, b),
-        false => <Dispatch as NetworkOps>::concat(a, b),
-    })
+    Tensor::from_dispatch(run!(concat(a.into_dispatch(), b.into_dispatch())))
 }
 
 /// `(a + b) · scale`, shapes equal.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>, scale: f32) -> Tensor<D> {
     let _span = trace_span!("add", a = ?a.dims()).entered();
-    let (a, b) = (a.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::add::<Dispatch>(a, b, scale),
-        false => <Dispatch as NetworkOps>::add_scaled(a, b, scale),
-    })
+    Tensor::from_dispatch(run!(add_scaled(a.into_dispatch(), b.into_dispatch(), scale)))
 }
 
 /// One Adam step and the moving average of the new weights, on inner tensors (never differentiated):
@@ -420,10 +297,7 @@ pub fn adam<const D: usize>(
     step: AdamStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>, Tensor<D>) {
     let [w, g, m, v, average] = [w, g, m, v, average].map(Tensor::into_dispatch);
-    let (w, m, v, average) = match defined() {
-        true => reference::adam::<Dispatch>(w, g, m, v, average, step),
-        false => <Dispatch as NetworkOps>::adam(w, g, m, v, average, step),
-    };
+    let (w, m, v, average) = run!(adam(w, g, m, v, average, step));
     let new = Tensor::from_dispatch;
     (new(w), new(m), new(v), new(average))
 }
@@ -462,10 +336,7 @@ pub fn adafactor(
     let m = m.unwrap_or_else(|| Tensor::zeros([1, 1, 1], &w.device()));
     let [w, g, first, rest, m] = [w, g, first, rest, m].map(Tensor::into_dispatch);
     let kind = AdafactorKind { factored, first_moment: kept };
-    let (w, first, rest, m) = match defined() {
-        true => reference::adafactor::<Dispatch>(w, g, first, rest, m, kind, step),
-        false => <Dispatch as NetworkOps>::adafactor(w, g, first, rest, m, kind, step),
-    };
+    let (w, first, rest, m) = run!(adafactor(w, g, first, rest, m, kind, step));
     let new = Tensor::from_dispatch;
     let (first, rest): (Tensor<3>, Tensor<3>) = (new(first), new(rest));
     let second =
@@ -473,30 +344,14 @@ pub fn adafactor(
     (new(w), second, kept.then(|| new(m)))
 }
 
-/// Which moments a step of Adafactor keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdafactorKind {
-    /// Means of rows and columns instead of the whole second moment.
-    pub factored: bool,
-    /// Whether there is a first moment.
-    pub first_moment: bool,
-}
-
 /// `decay · average + (1 − decay) · w`, on inner tensors.
 pub fn average<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f32) -> Tensor<D> {
-    let (average, w) = (average.into_dispatch(), w.into_dispatch());
-    Tensor::from_dispatch(match defined() {
-        true => reference::average::<Dispatch>(average, w, decay),
-        false => <Dispatch as NetworkOps>::average(average, w, decay),
-    })
+    Tensor::from_dispatch(run!(average(average.into_dispatch(), w.into_dispatch(), decay)))
 }
 
 /// Σ x², on an inner tensor.
 pub fn sum_of_squares(x: Tensor<1>) -> f64 {
     let x = x.into_dispatch();
-    let sum = match defined() {
-        true => reference::sum_of_squares::<Dispatch>(x),
-        false => <Dispatch as NetworkOps>::sum_of_squares(x),
-    };
+    let sum = run!(sum_of_squares(x));
     f64::from(Tensor::<1>::from_dispatch(sum).into_scalar::<f32>())
 }

@@ -4,9 +4,9 @@
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
+use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, resample::Pooling};
 
-use super::extension::{BlockParameters, Shortcut};
-use super::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep, Pooling};
+use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Shortcut};
 use super::{StoredConv, StoredLinear};
 
 const EPS: f32 = 1e-5;
@@ -60,10 +60,11 @@ pub(super) fn convolution<B: Backend>(
     w: FloatTensor<B>,
     b: FloatTensor<B>,
     stride: usize,
-    padding: [usize; 2],
+    pad_h: usize,
+    pad_w: usize,
     rectified: bool,
 ) -> FloatTensor<B> {
-    let y = conv2d::<B>(x, w, b, stride, padding);
+    let y = conv2d::<B>(x, w, b, stride, [pad_h, pad_w]);
     if rectified { B::relu(y) } else { y }
 }
 
@@ -118,7 +119,7 @@ pub(super) fn residual_block<B: Backend>(
     let h = group_norm::<B>(h, p.gamma2, p.beta2, Some(film), p.groups[1], p.activation);
     let shortcut = match p.shortcut {
         Shortcut::Input => x,
-        Shortcut::Projected { weight, bias } => linear::<B>(x, weight, bias, None, 1.0),
+        Shortcut::Projected { weight, bias } => dense::<B>(x, weight, bias, None, 1.0),
     };
     let shortcut = B::float_mul_scalar(shortcut, p.shortcut_scale.into());
     conv3x3::<B>(h, p.weight2, p.bias2, Some(shortcut), 1, p.scale)
@@ -200,7 +201,7 @@ fn attend<B: Backend>(
     reshape::<B, 3>(B::float_permute(o, &[0, 2, 1, 3]), [b, tq, c])
 }
 
-pub(super) fn linear<B: Backend>(
+pub(super) fn dense<B: Backend>(
     x: FloatTensor<B>,
     w: FloatTensor<B>,
     b: FloatTensor<B>,
@@ -230,7 +231,7 @@ pub(super) fn stored_linear<B: Backend>(
     let ((c, k), device) = (w.features(), x.device());
     let w = B::float_from_data(TensorData::new(w.widened(), [c, k]), &device);
     let bias = bias.unwrap_or_else(|| B::float_from_data(TensorData::new(vec![0.0f32; k], [k]), &device));
-    linear::<B>(x, w, bias, residual, 1.0)
+    dense::<B>(x, w, bias, residual, 1.0)
 }
 
 pub(super) fn stored_conv3x3<B: Backend>(
@@ -293,7 +294,7 @@ pub(super) fn concat<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatT
     B::float_cat(vec![a, b], axis)
 }
 
-pub(super) fn add<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
+pub(super) fn add_scaled<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, scale: f32) -> FloatTensor<B> {
     scaled::<B>(B::float_add(a, b), scale)
 }
 

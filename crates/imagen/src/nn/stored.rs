@@ -1,17 +1,14 @@
 //! Linear layers and 3×3 convolutions of frozen networks whose weights stay in memory as a file stores them: f32, f16, bf16, or int8 with a scale
 //! for every output feature.
 //!
-//! Deliberately not here: training (the weights are constants), and reading of files (`models::weights`).
+//! Deliberately not here: their products (`ops`), training (the weights are constants), and reading of files (`models::weights`).
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use imagen_kernels::{conv, stored};
 
 pub use imagen_kernels::stored::Weights as StoredWeights;
 pub use imagen_kernels::stored::quantize_rows;
-
-use super::ops;
 
 /// Frozen weights from `c` to `k` features; a clone shares them.
 #[derive(Clone, Debug)]
@@ -34,16 +31,6 @@ impl StoredLinear {
     /// The bytes that the weights take.
     pub fn bytes(&self) -> usize {
         self.0.bytes()
-    }
-
-    /// `x·w + bias + residual` over the last axis; `x [.., c]`, `bias [k]`, `residual` and result `[.., k]`.
-    pub fn forward<const D: usize>(
-        &self,
-        x: Tensor<D>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<D>>,
-    ) -> Tensor<D> {
-        ops::stored_linear(x, self, bias, residual)
     }
 
     /// The weights `[c, k]` as f32: for the operation's definition.
@@ -78,11 +65,6 @@ impl StoredConv {
     /// The bytes that the weights take.
     pub fn bytes(&self) -> usize {
         self.0.bytes()
-    }
-
-    /// `(conv(x, w) + bias + residual)·scale`; `x [n, h, w, c]`, `bias [k]`, `residual` and result `[n, h, w, k]`.
-    pub fn forward(&self, x: Tensor<4>, bias: Tensor<1>, residual: Option<Tensor<4>>, scale: f32) -> Tensor<4> {
-        ops::stored_conv3x3(x, self, bias, residual, scale)
     }
 
     /// The weights `[3, 3, c, k]` as f32: for the operation's definition.

@@ -191,7 +191,7 @@ fn residual_block_is_its_definition() {
         let shortcut = match block.shortcut {
             Some((weight, bias)) => {
                 let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-                Tensor::from_dispatch(reference::linear::<Dispatch>(x, weight, bias, None, 1.0))
+                Tensor::from_dispatch(reference::dense::<Dispatch>(x, weight, bias, None, 1.0))
             }
             None => x,
         };
@@ -271,7 +271,7 @@ fn linear_is_its_definition() {
             return ops::linear(x, w, b, residual, scale);
         }
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(reference::linear::<Dispatch>(x, w, b, inner(residual), scale))
+        Tensor::from_dispatch(reference::dense::<Dispatch>(x, w, b, inner(residual), scale))
     });
 }
 
@@ -327,7 +327,7 @@ fn joining_is_its_definition() {
         if fast {
             return ops::add(a, b, scale);
         }
-        Tensor::from_dispatch(reference::add::<Dispatch>(a.into_dispatch(), b.into_dispatch(), scale))
+        Tensor::from_dispatch(reference::add_scaled::<Dispatch>(a.into_dispatch(), b.into_dispatch(), scale))
     });
 }
 
@@ -340,7 +340,7 @@ fn tensors_that_are_not_in_row_major_order_are_read_as_they_are_meant() {
             return ops::linear(x, w, b, None, 1.0);
         }
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(reference::linear::<Dispatch>(x, w, b, None, 1.0))
+        Tensor::from_dispatch(reference::dense::<Dispatch>(x, w, b, None, 1.0))
     });
     same("attention to a slice", |inputs, sizes, fast| {
         let (t, c) = (sizes.pick(1, 9), sizes.pick(1, 9));

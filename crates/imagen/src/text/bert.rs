@@ -8,7 +8,7 @@ use tracing::debug_span;
 
 use super::byte_pairs::{self, BYTE_PAIRS};
 use super::frozen::{FrozenEncoder, LanguageModel};
-use super::tokens::{Tokens, tokenizer_of};
+use super::tokens::{Tokens, tokenizer, tokenizer_of};
 use super::{EncoderFiles, TextOptions};
 use crate::error::Result;
 use crate::models::bert::{Bert, BertConfig};
@@ -34,7 +34,7 @@ impl FrozenEncoder<Bert> {
                     Some(_) if config.model_type == "roberta" => {
                         tokenizer_of(BYTE_PAIRS, || byte_pairs::roberta(&files))?
                     }
-                    _ => super::tokenizer(&files)?,
+                    _ => tokenizer(&files)?,
                 };
                 Tokens::new(tokenizer, options, positions, pad)
             },

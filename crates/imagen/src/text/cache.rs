@@ -10,6 +10,7 @@
 //!
 //! Deliberately not here: dropping text for guidance, pooling, and any choice of which captions to show.
 
+mod event;
 mod part;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+pub use self::event::CacheEvent;
 use self::part::{Part, hash, join};
 use super::{TextEmbedding, TextEncoder};
 use crate::error::{Error, Result};
@@ -34,36 +36,6 @@ const BATCH: usize = 32;
 /// What is encoded is written after so many captions, or so much time; whole batches, so that a resumed cache is the same.
 const PART_CAPTIONS: usize = 64 * BATCH;
 const PART_TIME: Duration = Duration::from_secs(30);
-
-/// What happens while a cache is opened and completed.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum CacheEvent<'a> {
-    /// The file was made by another encoder, or with another maximum length; all captions are encoded anew.
-    OtherEncoder {
-        /// The identity in the file.
-        found: &'a str,
-    },
-    /// The file is damaged; all captions are encoded anew.
-    Damaged {
-        /// What is wrong with it.
-        why: &'a str,
-    },
-    /// A caption is longer than the encoder reads.
-    Cut {
-        /// The whole caption.
-        caption: &'a str,
-        /// The part at its end that has no influence.
-        lost: &'a str,
-    },
-    /// So many of the captions that were not in the file are encoded by now.
-    Encoded {
-        /// Captions done.
-        done: usize,
-        /// Captions to do in all.
-        of: usize,
-    },
-}
 
 /// The embeddings of many captions, ready for random access.
 #[derive(Debug)]

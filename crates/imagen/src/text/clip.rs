@@ -10,7 +10,7 @@ use tracing::debug_span;
 
 use super::byte_pairs::{self, BYTE_PAIRS};
 use super::frozen::{FrozenEncoder, LanguageModel};
-use super::tokens::{Tokens, tokenizer_of};
+use super::tokens::{Tokens, tokenizer, tokenizer_of};
 use super::{EncoderFiles, TextOptions};
 use crate::error::{Error, Result};
 use crate::models::clip::{ClipConfig, ClipText};
@@ -28,7 +28,7 @@ impl FrozenEncoder<ClipText> {
         let config = ClipConfig::from_json(files.file("config.json")?)?;
         let config = config.text.ok_or_else(|| Error::model("config.json describes no text tower"))?;
         let tokenizer = match files.get("tokenizer.json") {
-            Some(_) => super::tokenizer(files)?,
+            Some(_) => tokenizer(files)?,
             None => tokenizer_of(BYTE_PAIRS, || byte_pairs::clip(files))?,
         };
         let pad = tokenizer.token_to_id("<|endoftext|>").unwrap_or_default();

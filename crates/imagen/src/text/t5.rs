@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use tracing::debug_span;
 
 use super::frozen::{FrozenEncoder, LanguageModel};
-use super::tokens::Tokens;
+use super::tokens::{Tokens, tokenizer};
 use super::{EncoderFiles, TextOptions, sentencepiece};
 use crate::error::Result;
 use crate::models::t5::{T5, T5Config};
@@ -40,7 +40,7 @@ impl FrozenEncoder<T5> {
 fn tokens(files: &EncoderFiles, options: &TextOptions) -> Result<Tokens> {
     let tokenizer = debug_span!("read tokenizer").in_scope(|| match files.get("spiece.model") {
         Some(model) => sentencepiece::t5_tokenizer(model),
-        None => super::tokenizer(files),
+        None => tokenizer(files),
     })?;
     Tokens::new(tokenizer, options, LONGEST, PAD)
 }

@@ -3,10 +3,16 @@
 //! The tokenizer's own file says how text is normalised, cut into pieces and marked; its padding and truncation settings are
 //! replaced by ours. A text that is too long is cut so that the marks stay.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
-use super::{Padding, TextEmbedding, TextOptions};
+use super::encoder::TextEmbedding;
+use super::files::EncoderFiles;
+use super::options::{Padding, TextOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::input;
 
@@ -60,6 +66,37 @@ pub(super) fn check_charsmap(file: &str, charsmap: &[u8]) -> Result<()> {
     match u32::from_le_bytes(*length) as usize {
         0 => Err(refuse("is empty")),
         length if length % 4 != 0 || length > rest.len() => Err(refuse("claims to be longer than it is")),
+        _ => Ok(()),
+    }
+}
+
+/// The tokenizer of a `tokenizer.json`.
+pub(super) fn tokenizer(files: &EncoderFiles) -> Result<Tokenizer> {
+    /// The part of the file that may hold tables.
+    #[derive(Deserialize)]
+    struct Tables {
+        normalizer: Option<Value>,
+    }
+    let name = "tokenizer.json";
+    let bytes: &[u8] = files.file(name)?;
+    // what is no JSON, the tokenizer's own reader refuses
+    if let Ok(Tables { normalizer: Some(normalizer) }) = serde_json::from_slice(bytes) {
+        check_charsmaps(name, &normalizer)?;
+    }
+    tokenizer_of(name, || Tokenizer::from_bytes(bytes).map_err(broken(name)))
+}
+
+/// Checks every table of characters in a normalizer.
+fn check_charsmaps(file: &str, value: &Value) -> Result<()> {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
+            Value::String(text) if name == "precompiled_charsmap" => {
+                let charsmap = BASE64_STANDARD.decode(text).map_err(|e| broken(file)(e.into()))?;
+                check_charsmap(file, &charsmap)
+            }
+            value => check_charsmaps(file, value),
+        }),
+        Value::Array(values) => values.iter().try_for_each(|value| check_charsmaps(file, value)),
         _ => Ok(()),
     }
 }
@@ -158,5 +195,52 @@ impl Batch {
             return Err(Error::new(ErrorKind::NonFinite, message));
         }
         Ok(TextEmbedding { sequence, mask })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_whose_parts_do_not_fit_is_refused_and_panics_nowhere() {
+        let charsmap = |bytes: &[u8]| {
+            serde_json::json!({ "type": "Sequence", "normalizers": [
+                { "type": "Precompiled", "precompiled_charsmap": BASE64_STANDARD.encode(bytes) }
+            ] })
+        };
+        let template = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "nowhere", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "</s>", "type_id": 0 } }],
+            "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } }
+        });
+        let none = serde_json::Value::Null;
+        let cases = [
+            ("four zero bytes", charsmap(&[0; 4]), none.clone(), false),
+            ("a length of 4 GiB", charsmap(&[255; 4]), none.clone(), false),
+            (
+                "no base64",
+                serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "?" }),
+                none.clone(),
+                false,
+            ),
+            ("a mark that is nowhere", none.clone(), template, false),
+            ("nothing", none.clone(), none, true),
+        ];
+        for (what, normalizer, processor, usable) in cases {
+            let json = serde_json::json!({
+                "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+                "pre_tokenizer": null, "post_processor": processor, "decoder": null,
+                "model": { "type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["</s>", 0.0], ["a", -1.0]] }
+            });
+            let files = EncoderFiles::new("t5", [("tokenizer.json", json.to_string().into_bytes().into())]);
+            let tokens =
+                tokenizer(&files).and_then(|tokenizer| Tokens::new(tokenizer, &TextOptions::default(), 512, 0));
+            match tokens.and_then(|tokens| tokens.ids("a")) {
+                Ok(_) => assert!(usable, "{what}"),
+                Err(error) => assert!(!usable && error.kind() == ErrorKind::Model, "{what}: {error:#}"),
+            }
+        }
     }
 }

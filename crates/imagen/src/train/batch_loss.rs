@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::metrics::LossByTime;
 use super::recipe::Recipe;
+use super::report::LossByTime;
 use super::state::{GradientSum, TrainState};
 use super::texts::Texts;
 use crate::cascade::{StageConfig, upsample};

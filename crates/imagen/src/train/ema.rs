@@ -4,7 +4,7 @@
 //! A decay is given by itself (`train.ema_decay`, per step) or as a half-life in pictures (`train.ema_half_lives`), which
 //! means the same for every batch size.
 
-use super::recipe::TrainConfig;
+use super::config::TrainConfig;
 use crate::error::{Error, Result};
 
 /// One moving average.

@@ -14,7 +14,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch_loss::pictures;
-use super::{Recipe, encode, held_out, open_transform};
+use super::held_out;
+use super::recipe::Recipe;
+use super::texts::encode;
 use crate::cascade::{Stage, StageFile, StageName, StageSettings, trajectory};
 use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
@@ -218,7 +220,7 @@ pub(super) fn measure(
 /// Windows of held-out pictures at both resolutions, as training cuts them.
 fn pairs(recipe: &Recipe, pictures: &Source, count: usize) -> Result<Vec<Pair>> {
     let source = held_out::source(pictures)?;
-    let transform = open_transform(recipe);
+    let transform = recipe.transform();
     let mut pairs = Vec::new();
     for (example, picture) in held_out::examples(&source, &transform).take(count) {
         let sample = transform.sample(&picture, Rng::new(SEED).fold(pairs.len() as u64))?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Run, encode};
+use super::run::Run;
+use super::texts::encode;
 use crate::cascade::{Stage, to_pictures, trajectory};
 use crate::data::Source;
 use crate::error::{Error, Result};

@@ -5,8 +5,8 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::config::{DataConfig, TrainConfig};
 use super::preset::{self, StagePreset};
-use super::recipe::{DataConfig, Recipe, TrainConfig};
 use crate::cascade::StageConfig;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,30 +14,30 @@ use crate::error::{Error, ErrorKind, Result};
 const ALIKE: f64 = 0.5;
 
 /// The recipe in `text`, not yet validated, with these assignments over it.
-pub(super) fn parse<S: AsRef<str>>(text: &str, assignments: &[S]) -> Result<Recipe> {
+pub(super) fn parse<R: DeserializeOwned>(text: &str, assignments: &[impl AsRef<str>]) -> Result<R> {
     let mut table: Table = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
     if assignments.is_empty() && !StagePreset::is_in(&table) {
         // read from the text, an error has a line and a column
-        return toml::from_str::<Recipe>(text).map_err(|e| explained(ErrorKind::Data, e.to_string(), e.message()));
+        return toml::from_str(text).map_err(|e| explained(ErrorKind::Data, e.to_string(), e.message()));
     }
     // what the preset is comes before what is changed in it
-    let names_preset = |assignment: &&S| {
-        let key = assignment.as_ref().split('=').next().unwrap_or_default().trim();
+    let names_preset = |assignment: &&str| {
+        let key = assignment.split('=').next().unwrap_or_default().trim();
         StagePreset::KEYS.iter().any(|name| key.strip_prefix("stage.") == Some(*name))
     };
-    let (preset, others): (Vec<&S>, Vec<&S>) = assignments.iter().partition(names_preset);
     let given: Vec<&str> = assignments.iter().map(AsRef::as_ref).collect();
-    preset.iter().try_for_each(|assignment| assign(&mut table, assignment.as_ref()))?;
+    let (preset, others): (Vec<&str>, Vec<&str>) = given.iter().copied().partition(names_preset);
+    preset.iter().try_for_each(|assignment| assign(&mut table, assignment))?;
     let by_arguments = |error: Error| Error::usage(format!("{}: {error:#}", given.join(", ")));
     preset::expand(&mut table).map_err(|error| if preset.is_empty() { error } else { by_arguments(error) })?;
-    others.iter().try_for_each(|assignment| assign(&mut table, assignment.as_ref()))?;
+    others.iter().try_for_each(|assignment| assign(&mut table, assignment))?;
     table.try_into().or_else(|e: toml::de::Error| {
         if assignments.is_empty() {
             return Err(explained(ErrorKind::Data, e.to_string(), e.message()));
         }
         let nothing: &[&str] = &[];
         let blamed = explained(ErrorKind::Usage, format!("{}: {e}", given.join(", ")), e.message());
-        parse(text, nothing).and_then(|_| Err(blamed))
+        parse::<R>(text, nothing).and_then(|_| Err(blamed))
     })
 }
 
@@ -116,6 +116,7 @@ fn section_of(key: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Recipe;
 
     const RECIPE: &str = include_str!("../../../../recipes/shapes/base.toml");
 

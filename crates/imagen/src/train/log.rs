@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::event_file::EventFile;
-use super::metrics::{Interval, MetricsFile, MetricsLine, QUARTERS, Validated, Window};
-use super::probe::ProbeReport;
-use super::{Run, StepReport, TrainEvent};
+use super::metrics::{Interval, MetricsFile, MetricsLine, Validated, Window};
+use super::report::{ProbeReport, QUARTERS, StepReport};
+use super::run::{Run, TrainEvent};
 use crate::error::{Error, Result};
 use crate::image::{DecodeOptions, decode};
 

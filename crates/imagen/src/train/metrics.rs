@@ -13,42 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::StepReport;
-use super::probe::ProbeReport;
-use crate::diffusion::Time;
+use super::report::{LossByTime, ProbeReport, QUARTERS, StepReport};
 use crate::error::{Context, Error, Result};
-
-/// Parts of [0, 1] that the loss is kept apart for.
-pub const QUARTERS: usize = 4;
-
-/// The loss of pictures by the quarter of [0, 1] that their time t lies in.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LossByTime {
-    sums: [f64; QUARTERS],
-    counts: [u64; QUARTERS],
-}
-
-impl LossByTime {
-    /// Takes in the loss of a picture that was seen at this time.
-    pub fn add(&mut self, time: Time, loss: f64) {
-        let quarter = ((time.get() * QUARTERS as f64) as usize).min(QUARTERS - 1);
-        self.sums[quarter] += loss;
-        self.counts[quarter] += 1;
-    }
-
-    /// Takes in all that another one holds.
-    pub fn merge(&mut self, other: &Self) {
-        for quarter in 0..QUARTERS {
-            self.sums[quarter] += other.sums[quarter];
-            self.counts[quarter] += other.counts[quarter];
-        }
-    }
-
-    /// The mean loss of each quarter; none where no picture fell.
-    pub fn means(&self) -> [Option<f64>; QUARTERS] {
-        std::array::from_fn(|q| (self.counts[q] > 0).then(|| self.sums[q] / self.counts[q] as f64))
-    }
-}
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,6 +211,7 @@ fn kept_bytes(bytes: &[u8], step: u64) -> (usize, Option<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::Time;
 
     fn report(step: u64, loss: f64, time: f64) -> StepReport {
         let mut loss_by_time = LossByTime::default();

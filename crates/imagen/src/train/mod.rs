@@ -5,6 +5,7 @@
 
 mod batch_loss;
 mod checkpoint;
+mod config;
 mod ema;
 mod enlargement;
 mod event_file;
@@ -24,18 +25,18 @@ mod probe;
 mod proposal;
 mod recipe;
 mod reference;
+mod report;
+mod run;
 mod state;
 mod texts;
 mod validate;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::Device;
-
 pub use checkpoint::{Checkpoints, Loaded, state_path};
+pub use config::{DataConfig, OptimizerName, TrainConfig};
 pub use ema::Average;
 pub use enlargement::{
     AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
@@ -43,146 +44,29 @@ pub use enlargement::{
 pub use export::{Brought, Choice, Exported, Other, bring_stages, copy_encoder, export};
 pub use init::{BUILT_IN, InitFrom};
 pub use known::known_captions;
-pub use metrics::{Interval, LossByTime, MetricsLine, QUARTERS, Validated, metrics_path, read_metrics};
-pub use optimizer::{Optimizer, OptimizerName, UpdateStep};
+pub use metrics::{Interval, MetricsLine, Validated, metrics_path, read_metrics};
+pub use optimizer::{Optimizer, UpdateStep};
 pub use plan::Plan;
-pub use probe::ProbeReport;
 pub use proposal::{Proposal, Wanted};
-pub use recipe::{DataConfig, Recipe, TrainConfig};
+pub use recipe::Recipe;
 pub use reference::{Key, annotated, keys as recipe_keys};
+pub use report::{LossByTime, ProbeReport, QUARTERS, StepReport};
+pub use run::{Outcome, Run, TrainEvent};
 pub use state::{Best, GradientSum, Learning, Log, TrainState};
 
-use crate::cascade::{NullText, PartialLoad, Stage};
-use crate::data::{Deal, Loader, LoaderOptions, Source, Split, Transform};
+use crate::cascade::{NullText, Stage};
+use crate::data::{Source, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Lock;
-use crate::models::unet::Text;
 use crate::nn::parameter_count;
 use crate::rng::Rng;
-use crate::text::{self, CacheEvent, EmbeddingCache, EncoderFiles, TextEncoder, TextOptions};
+use crate::text::{self, TextEncoder, TextOptions};
 use batch_loss::{BatchLoss, Outcome as BatchOutcome};
 use export::{best_path, stage_path, write_averaged};
 use log::RunLog;
 use probe::Probe;
-use texts::Texts;
+use texts::load_texts;
 use validate::Validation;
-
-/// One training run.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// What is trained, on what, how.
-    pub recipe: Recipe,
-    /// Where the run's state, samples and recipe are kept.
-    pub folder: PathBuf,
-    /// Whether to go on from the state in `folder`.
-    pub resume: bool,
-    /// The stage whose weights a new run begins with where they fit.
-    pub init_from: Option<InitFrom>,
-    /// The frozen language model.
-    pub text: EncoderFiles,
-    /// Where to compute.
-    pub device: Device,
-}
-
-/// What happens during a run.
-#[derive(Clone, Debug)]
-pub enum TrainEvent {
-    /// Data and network are ready.
-    Started {
-        /// Numbers that are learned.
-        parameters: usize,
-        /// Pictures in the training split; none where they are composed without end.
-        pictures: Option<usize>,
-        /// Steps that were already taken.
-        from_step: u64,
-        /// Steps in all.
-        steps: u64,
-    },
-    /// The set of pictures was recognised.
-    Found {
-        /// What it is, how much of it there is, and what was odd, in one line.
-        set: String,
-    },
-    /// So many of the captions that were not in the run's cache are encoded.
-    Encoded {
-        /// Captions done.
-        done: usize,
-        /// Captions to do in all.
-        of: usize,
-    },
-    /// A new run began with the weights of another stage.
-    Initialized {
-        /// What it is called: its file, or the built-in model.
-        from: String,
-        /// What fitted and what did not.
-        report: PartialLoad,
-    },
-    /// An optimizer step was taken.
-    Step(StepReport),
-    /// The state was written.
-    Checkpoint {
-        /// Its file.
-        path: PathBuf,
-    },
-    /// The averaged weights were tried on pictures that are not trained on.
-    Validated {
-        /// After this step.
-        step: u64,
-        /// Mean loss.
-        loss: f64,
-        /// Whether it is the lowest so far; the weights were kept.
-        best: bool,
-    },
-    /// A grid of pictures was drawn.
-    Samples {
-        /// Its file.
-        path: PathBuf,
-    },
-    /// What the captions are worth to the network was measured.
-    Probe(ProbeReport),
-    /// All steps are taken; how faithfully the super-resolution stage enlarges is being measured. To break ends that.
-    Enlarging {
-        /// Steps of sampling done.
-        done: u64,
-        /// Steps of sampling in all.
-        of: u64,
-    },
-    /// Something that the user should know.
-    Warning(String),
-}
-
-/// One optimizer step in numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Steps taken, this one included.
-    pub step: u64,
-    /// Steps in all.
-    pub of: u64,
-    /// Mean loss of the batch.
-    pub loss: f64,
-    /// The same by the pictures' times.
-    pub loss_by_time: LossByTime,
-    /// Learning rate.
-    pub lr: f64,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// Wall time of the step.
-    pub seconds: f64,
-    /// Pictures in the step.
-    pub pictures: usize,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All steps of the recipe were taken.
-    Finished,
-    /// The observer asked to stop; the state was written.
-    Stopped {
-        /// Steps taken.
-        step: u64,
-    },
-}
 
 /// Trains until the recipe's last step or until `observe` breaks.
 ///
@@ -206,7 +90,7 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
     let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), texts.clone(), config.text_drop_prob);
     let probe_every = config.probe_every.unwrap_or(config.sample_every);
     let probe = texts.filter(|_| probe_every > 0).map(|texts| Probe::new(run, texts, &pictures)).transpose()?.flatten();
-    let loader = open_loader(recipe, source)?;
+    let loader = recipe.loader(source)?;
     let mut log = RunLog::open(run, state.step, observe)?;
     let from_step = state.step;
 
@@ -395,111 +279,6 @@ fn open_state(
             }
             recipe.write(&copy)?;
             Ok((state, lock))
-        }
-    }
-}
-
-/// How pictures become the stage's examples.
-fn open_transform(recipe: &Recipe) -> Transform {
-    let (stage, data) = (&recipe.stage, &recipe.data);
-    Transform {
-        size: stage.size,
-        low_size: stage.low_size,
-        crop: data.crop,
-        flip: data.flip,
-        channels: stage.unet.image_channels,
-        ..Transform::default()
-    }
-}
-
-fn open_loader(recipe: &Recipe, source: Source) -> Result<Loader> {
-    let data = &recipe.data;
-    let deal = Deal {
-        batch: recipe.train.batch,
-        seed: recipe.train.seed,
-        by_concept: data.by_concept,
-        canonical_prob: data.canonical_prob,
-        min_side: data.min_side,
-        max_bad: data.max_bad,
-    };
-    let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
-    Loader::with_options(source, open_transform(recipe), deal, options)
-}
-
-/// A text for each of these captions, unless the stage is unconditional.
-fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]) -> Result<Option<Text>> {
-    let conditional = stage.config.unet.text_dim > 0;
-    conditional.then(|| encoder.encode(captions).map(Text::from)).transpose()
-}
-
-/// Where the embeddings of captions come from: the recipe's cache or the run's, completed now, or the encoder where a set
-/// is endless; nothing for an unconditional network.
-fn load_texts<'a>(
-    run: &Run,
-    source: &Source,
-    held_out: Option<&Source>,
-    encoder: &'a dyn TextEncoder,
-    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<Option<Rc<Texts<'a>>>> {
-    let expected = run.recipe.stage.unet.text_dim;
-    if expected == 0 {
-        return Ok(None);
-    }
-    if expected != encoder.dim() {
-        return Err(Error::data(format!(
-            "stage.unet.text_dim = {expected}, but the text encoder's vectors have {}; set it to that",
-            encoder.dim()
-        )));
-    }
-    if source.world().is_some() {
-        return Ok(Some(Rc::new(Texts::Encoded(encoder))));
-    }
-    let path = match &run.recipe.data.captions {
-        None => run.folder.join("captions.safetensors"),
-        Some(shared) => {
-            refuse_other_encoder(shared, encoder)?;
-            shared.clone()
-        }
-    };
-    let wait = || {
-        let waiting = format!("waiting: another process encodes captions into {}", path.display());
-        let _ = observe(&TrainEvent::Warning(waiting));
-    };
-    // several runs may share one; whoever comes second finds what the first has encoded
-    let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(&path, wait)).transpose()?;
-    let held_out = held_out.map(Source::captions).unwrap_or_default();
-    let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
-    let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
-        // a pause is not possible here, so an observer that wants to stop is heard at the first step
-        let _ = observe(&caption_event(&event));
-    })?;
-    Ok(Some(Rc::new(Texts::Cached { cache, max_tokens: encoder.max_length() })))
-}
-
-/// A cache that other runs may use is not made anew for another text encoder.
-fn refuse_other_encoder(path: &Path, encoder: &dyn TextEncoder) -> Result<()> {
-    match EmbeddingCache::encoder(path)?.filter(|found| found != encoder.identity()) {
-        None => Ok(()),
-        Some(found) => Err(Error::usage(format!(
-            "{} holds captions encoded by {found}, and this run's text encoder is {}: name another file in data.captions, or \
-             delete that one",
-            path.display(),
-            encoder.identity()
-        ))),
-    }
-}
-
-fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {
-    match event {
-        CacheEvent::Encoded { done, of } => TrainEvent::Encoded { done: *done, of: *of },
-        CacheEvent::OtherEncoder { .. } => {
-            TrainEvent::Warning("the caption cache is of another text encoder; encoding anew".to_owned())
-        }
-        CacheEvent::Damaged { why } => {
-            TrainEvent::Warning(format!("the caption cache is damaged ({why}); encoding anew"))
-        }
-        CacheEvent::Cut { caption, lost } => {
-            TrainEvent::Warning(format!("caption {caption:?} is too long: {lost:?} is not read"))
         }
     }
 }

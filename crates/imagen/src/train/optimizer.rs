@@ -4,9 +4,8 @@
 //! paper trained its base model, keeps two means for each matrix. The arithmetic is `nn::ops`'s.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 
-use super::recipe::TrainConfig;
+use super::config::{OptimizerName, TrainConfig};
 use crate::error::{Error, Result};
 use crate::nn::ops::{self, AdafactorStep, AdamStep, SecondMoment};
 
@@ -15,19 +14,6 @@ const DECAY_EXPONENT: f64 = -0.8;
 /// Largest root mean square of an update of Adafactor before the rate.
 const UPDATE_CLIP: f32 = 1.0;
 const ADAM_EPS: f32 = 1e-8;
-
-/// The names of the optimizers in a recipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerName {
-    /// Adam.
-    #[default]
-    Adam,
-    /// Adam with decoupled weight decay.
-    AdamW,
-    /// Adafactor.
-    Adafactor,
-}
 
 /// An optimizer with its numbers; learning rate and clipping come with each step.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,11 +11,12 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 
 use super::batch_loss::{low_resolution, objective, pictures};
+use super::held_out;
+use super::report::ProbeReport;
+use super::run::Run;
 use super::texts::Texts;
-use super::{Run, held_out, open_transform};
 use crate::data::{Pixels, Source};
 use crate::error::Result;
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
@@ -32,22 +33,6 @@ mod stream {
     pub(super) const AUG_NOISE: u64 = 3;
 }
 
-/// Mean losses of the same pictures under the same noise.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeReport {
-    /// Steps taken.
-    pub step: u64,
-    /// Pictures looked at.
-    pub pictures: usize,
-    /// Loss with each picture's own caption.
-    pub right_caption: f64,
-    /// Loss with the caption of another picture.
-    pub shuffled_captions: f64,
-    /// Loss without text.
-    pub no_caption: f64,
-}
-
 /// The fixed pictures and captions.
 pub(super) struct Probe<'a> {
     run: &'a Run,
@@ -62,7 +47,7 @@ impl<'a> Probe<'a> {
     /// Held-out pictures of `source` with captions that differ from one another; none where there are not two. `texts` has
     /// the captions' embeddings.
     pub(super) fn new(run: &'a Run, texts: Rc<Texts<'a>>, source: &Source) -> Result<Option<Self>> {
-        let transform = open_transform(&run.recipe);
+        let transform = run.recipe.transform();
         let source = held_out::source(source)?;
         let (mut values, mut low_values, mut captions) = (Vec::new(), Vec::new(), Vec::new());
         for (example, picture) in held_out::examples(&source, &transform) {

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::config::{DataConfig, TrainConfig};
 use super::plan::Plan;
-use super::recipe::{DataConfig, Recipe, TrainConfig};
+use super::recipe::Recipe;
 use super::reference;
 use crate::cascade::{StageConfig, StageName, StageSettings};
 use crate::data::{Source, Split};

@@ -4,16 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::{DataConfig, TrainConfig};
 use super::ema::Average;
 use super::keys;
-use super::optimizer::{Optimizer, OptimizerName};
+use super::optimizer::Optimizer;
 use crate::cascade::StageConfig;
-use crate::data::Deal;
-use crate::diffusion::{LossWeight, TimeSampling};
+use crate::data::{Deal, Loader, LoaderOptions, Source, Transform};
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
 use crate::input;
@@ -30,179 +30,8 @@ pub struct Recipe {
     pub train: TrainConfig,
 }
 
-/// Where the pictures come from and what is done to them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// An image folder, a tar shard, or a JSON file of COCO captions.
-    pub folder: PathBuf,
-    /// The file of the captions' embeddings, which is completed where it lacks some; `captions.safetensors` in the run's folder
-    /// where absent.
-    #[serde(default)]
-    pub captions: Option<PathBuf>,
-    /// Side of the random crop that a super-resolution stage trains on, in pixels of the high resolution; the whole
-    /// picture where absent.
-    #[serde(default)]
-    pub crop: Option<usize>,
-    /// Mirror half of the pictures. Off by default: captions speak of left and right.
-    #[serde(default)]
-    pub flip: bool,
-    /// Deal one picture of each `concept` of `metadata.jsonl` an epoch, instead of every picture.
-    #[serde(default)]
-    pub by_concept: bool,
-    /// Probability that a picture gets its canonical caption (`text`); otherwise any of its captions.
-    #[serde(default)]
-    pub canonical_prob: f64,
-    /// Pictures whose shorter side has fewer pixels are skipped; 0 takes any.
-    #[serde(default)]
-    pub min_side: usize,
-    /// The largest part of the pictures that may be skipped, because they are damaged or too small; above it the run stops.
-    #[serde(default = "default_max_bad")]
-    pub max_bad: f64,
-    /// Memory for decoded pictures, in MiB.
-    #[serde(default = "default_cache")]
-    pub cache_mib: usize,
-}
-
 /// The most bytes of a recipe.
 const MAX_BYTES: u64 = 1 << 20;
-
-fn default_max_bad() -> f64 {
-    Deal::default().max_bad
-}
-
-fn default_cache() -> usize {
-    2048
-}
-
-/// The training loop's numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Pictures a step.
-    pub batch: usize,
-    /// Pictures that pass through the network at once; gradients of the parts are summed. The whole batch where absent.
-    #[serde(default)]
-    pub micro_batch: Option<usize>,
-    /// Keep fewer maps for the way back and make them again (gradient checkpointing): less memory, more time.
-    #[serde(default)]
-    pub checkpoint_blocks: bool,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Steps of linear warm-up from 0.
-    pub warmup: u64,
-    /// Whether the rate then falls to 0 along half a cosine until `steps`.
-    #[serde(default)]
-    pub cosine_decay: bool,
-    /// Adam, AdamW or Adafactor.
-    #[serde(default)]
-    pub optimizer: OptimizerName,
-    /// Decay of the first moment: 0.9 for Adam and AdamW where absent; Adafactor then keeps none.
-    #[serde(default)]
-    pub beta1: Option<f64>,
-    /// Decay of Adam's and AdamW's second moment; 0.999 where absent.
-    #[serde(default)]
-    pub beta2: Option<f64>,
-    /// Decoupled weight decay, a share of the learning rate: of AdamW (0.01 where absent) and Adafactor (none).
-    #[serde(default)]
-    pub weight_decay: Option<f64>,
-    /// Adafactor: whether the learning rate is a share of each parameter's root mean square.
-    #[serde(default)]
-    pub relative_lr: bool,
-    /// Adafactor: the smallest side of a matrix whose second moments are kept as the means of its rows and columns; those
-    /// of smaller ones are kept whole. 0 factors every matrix; optax, with which the paper trained, has 128.
-    #[serde(default)]
-    pub min_dim_size_to_factor: usize,
-    /// Largest gradient norm; longer gradients are scaled down. None where absent.
-    #[serde(default)]
-    pub clip_norm: Option<f64>,
-    /// Decay of the moving average of the weights, per step.
-    #[serde(default)]
-    pub ema_decay: Option<f64>,
-    /// Further moving averages, by the number of pictures after which half is left; the first average of all is the one
-    /// that is drawn with, `imagen export --ema` chooses another.
-    #[serde(default)]
-    pub ema_half_lives: Vec<u64>,
-    /// Patterns over parameter names (`embedder.*`): what they match stays as it is.
-    #[serde(default)]
-    pub freeze: Vec<String>,
-    /// Weight of each picture's loss by its noise level.
-    #[serde(default)]
-    pub loss_weight: LossWeight,
-    /// How the times of a batch are drawn: evenly spread over it, or independently as in the paper (`uniform`).
-    #[serde(default = "default_times")]
-    pub times: TimeSampling,
-    /// Probability that a picture is trained without its text (section 4.1: 0.1).
-    #[serde(default = "default_text_drop")]
-    pub text_drop_prob: f64,
-    /// Seed of everything random in the run.
-    #[serde(default)]
-    pub seed: u64,
-    /// Steps between checkpoints.
-    #[serde(default = "default_checkpoint_every")]
-    pub checkpoint_every: u64,
-    /// States that are kept, the newest included; each takes as much of the disk as the newest.
-    #[serde(default = "one")]
-    pub keep_last: usize,
-    /// Steps between validations on held-out pictures, whose best weights are kept; 0 for none.
-    #[serde(default)]
-    pub validate_every: u64,
-    /// Pictures in a validation.
-    #[serde(default = "default_validate_pictures")]
-    pub validate_pictures: usize,
-    /// Steps that may be skipped one after the other because a loss or gradient is not finite; the run stops at that one.
-    #[serde(default = "default_max_skipped")]
-    pub max_skipped: u64,
-    /// Steps between grids of sampled pictures; 0 for none.
-    #[serde(default)]
-    pub sample_every: u64,
-    /// Captions of the sampled grid.
-    #[serde(default)]
-    pub sample_prompts: Vec<String>,
-    /// Steps that a line of `metrics.jsonl` is the mean of.
-    #[serde(default = "default_log_every")]
-    pub log_every: u64,
-    /// Steps between measurements of what the captions are worth to the network; 0 for none, with the grids where absent.
-    #[serde(default)]
-    pub probe_every: Option<u64>,
-    /// Held-out pictures that a finished super-resolution run is judged by (`enlargement.json`); 0 for none.
-    #[serde(default = "default_enlarge_pictures")]
-    pub enlarge_pictures: usize,
-}
-
-fn default_times() -> TimeSampling {
-    TimeSampling::LowDiscrepancy
-}
-
-fn default_enlarge_pictures() -> usize {
-    8
-}
-
-fn default_log_every() -> u64 {
-    10
-}
-
-fn default_text_drop() -> f64 {
-    0.1
-}
-
-fn one() -> usize {
-    1
-}
-
-fn default_validate_pictures() -> usize {
-    64
-}
-
-fn default_max_skipped() -> u64 {
-    10
-}
-
-fn default_checkpoint_every() -> u64 {
-    1000
-}
 
 /// Numbers beyond which a recipe is mistaken.
 const MAX_BATCH: usize = 1 << 20;
@@ -240,7 +69,7 @@ impl Recipe {
     /// # Errors
     /// Those of [`Self::parse`]; `Usage` where an assignment cannot be read or names a key that there is not.
     pub fn parse_with<S: AsRef<str>>(text: &str, assignments: &[S]) -> Result<Self> {
-        let recipe = keys::parse(text, assignments)?;
+        let recipe: Self = keys::parse(text, assignments)?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -326,6 +155,34 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// How pictures become the stage's examples.
+    pub(super) fn transform(&self) -> Transform {
+        let (stage, data) = (&self.stage, &self.data);
+        Transform {
+            size: stage.size,
+            low_size: stage.low_size,
+            crop: data.crop,
+            flip: data.flip,
+            channels: stage.unet.image_channels,
+            ..Transform::default()
+        }
+    }
+
+    /// What deals the pictures of a set as the recipe says.
+    pub(super) fn loader(&self, source: Source) -> Result<Loader> {
+        let data = &self.data;
+        let deal = Deal {
+            batch: self.train.batch,
+            seed: self.train.seed,
+            by_concept: data.by_concept,
+            canonical_prob: data.canonical_prob,
+            min_side: data.min_side,
+            max_bad: data.max_bad,
+        };
+        let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
+        Loader::with_options(source, self.transform(), deal, options)
     }
 
     /// Learning rate of step `step`, counted from 0.

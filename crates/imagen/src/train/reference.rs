@@ -14,8 +14,9 @@ use crate::cascade::{Preset, StageName};
 use crate::diffusion::{LossWeight, NoiseSchedule, Sampler, Thresholding};
 
 /// Where the types of a recipe are defined.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     include_str!("recipe.rs"),
+    include_str!("config.rs"),
     include_str!("preset.rs"),
     include_str!("optimizer.rs"),
     include_str!("../cascade/config.rs"),

@@ -1,9 +1,18 @@
 //! The embeddings of captions while a run goes on: from its cache, or encoded as they come where a set is endless.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::rc::Rc;
+
 use burn::tensor::Device;
 
+use super::run::{Run, TrainEvent};
+use crate::cascade::Stage;
+use crate::data::Source;
 use crate::error::{Error, Result};
-use crate::text::{EmbeddingCache, TextEmbedding, TextEncoder};
+use crate::files::Lock;
+use crate::models::unet::Text;
+use crate::text::{CacheEvent, EmbeddingCache, TextEmbedding, TextEncoder};
 
 /// Where embeddings come from.
 pub(super) enum Texts<'a> {
@@ -37,6 +46,84 @@ impl Texts<'_> {
                 let TextEmbedding { sequence, mask } = encoder.encode(&captions)?;
                 Ok(TextEmbedding { sequence: sequence.to_device(device), mask: mask.to_device(device) })
             }
+        }
+    }
+}
+
+/// A text for each of these captions, unless the stage is unconditional.
+pub(super) fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]) -> Result<Option<Text>> {
+    let conditional = stage.config.unet.text_dim > 0;
+    conditional.then(|| encoder.encode(captions).map(Text::from)).transpose()
+}
+
+/// Where the embeddings of captions come from: the recipe's cache or the run's, completed now, or the encoder where a set
+/// is endless; nothing for an unconditional network.
+pub(super) fn load_texts<'a>(
+    run: &Run,
+    source: &Source,
+    held_out: Option<&Source>,
+    encoder: &'a dyn TextEncoder,
+    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+) -> Result<Option<Rc<Texts<'a>>>> {
+    let expected = run.recipe.stage.unet.text_dim;
+    if expected == 0 {
+        return Ok(None);
+    }
+    if expected != encoder.dim() {
+        return Err(Error::data(format!(
+            "stage.unet.text_dim = {expected}, but the text encoder's vectors have {}; set it to that",
+            encoder.dim()
+        )));
+    }
+    if source.world().is_some() {
+        return Ok(Some(Rc::new(Texts::Encoded(encoder))));
+    }
+    let path = match &run.recipe.data.captions {
+        None => run.folder.join("captions.safetensors"),
+        Some(shared) => {
+            refuse_other_encoder(shared, encoder)?;
+            shared.clone()
+        }
+    };
+    let wait = || {
+        let waiting = format!("waiting: another process encodes captions into {}", path.display());
+        let _ = observe(&TrainEvent::Warning(waiting));
+    };
+    // several runs may share one; whoever comes second finds what the first has encoded
+    let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(&path, wait)).transpose()?;
+    let held_out = held_out.map(Source::captions).unwrap_or_default();
+    let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
+    let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
+        // a pause is not possible here, so an observer that wants to stop is heard at the first step
+        let _ = observe(&caption_event(&event));
+    })?;
+    Ok(Some(Rc::new(Texts::Cached { cache, max_tokens: encoder.max_length() })))
+}
+
+/// A cache that other runs may use is not made anew for another text encoder.
+fn refuse_other_encoder(path: &Path, encoder: &dyn TextEncoder) -> Result<()> {
+    match EmbeddingCache::encoder(path)?.filter(|found| found != encoder.identity()) {
+        None => Ok(()),
+        Some(found) => Err(Error::usage(format!(
+            "{} holds captions encoded by {found}, and this run's text encoder is {}: name another file in data.captions, or \
+             delete that one",
+            path.display(),
+            encoder.identity()
+        ))),
+    }
+}
+
+fn caption_event(event: &CacheEvent<'_>) -> TrainEvent {
+    match event {
+        CacheEvent::Encoded { done, of } => TrainEvent::Encoded { done: *done, of: *of },
+        CacheEvent::OtherEncoder { .. } => {
+            TrainEvent::Warning("the caption cache is of another text encoder; encoding anew".to_owned())
+        }
+        CacheEvent::Damaged { why } => {
+            TrainEvent::Warning(format!("the caption cache is damaged ({why}); encoding anew"))
+        }
+        CacheEvent::Cut { caption, lost } => {
+            TrainEvent::Warning(format!("caption {caption:?} is too long: {lost:?} is not read"))
         }
     }
 }

@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use super::batch_loss::BatchLoss;
+use super::run::Run;
 use super::state::{Best, TrainState};
 use super::texts::Texts;
-use super::{Run, open_loader};
 use crate::data::{Loader, Source};
 use crate::error::Result;
 use crate::models::unet::Unet;
@@ -31,7 +31,7 @@ impl<'a> Validation<'a> {
         let mut recipe = run.recipe.clone();
         // each picture once, under its own caption
         (recipe.train.batch, recipe.data.by_concept, recipe.data.canonical_prob) = (batch, false, 1.0);
-        let loader = open_loader(&recipe, source)?;
+        let loader = recipe.loader(source)?;
         let loss = BatchLoss::new(&run.recipe, Rng::new(config.seed).fold(VALIDATION), texts, 0.0);
         Ok(Self { loader, loss, batches: (pictures / batch) as u64 })
     }

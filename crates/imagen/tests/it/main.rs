@@ -1,6 +1,7 @@
 //! The library's one integration binary; each module protects one promise.
 
 mod bert;
+mod circles;
 mod clip;
 mod data;
 mod deepfloyd;

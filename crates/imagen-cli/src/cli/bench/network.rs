@@ -22,7 +22,7 @@ use imagen::nn::{self, Init};
 use imagen::rng::Rng;
 use imagen::train::{GradientSum, Learning, Recipe, TrainState};
 
-use super::Work;
+use super::work::Work;
 use crate::cli::shared;
 use crate::failure::{Exit, Failure, Result};
 use crate::system;

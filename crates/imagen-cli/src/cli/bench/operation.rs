@@ -15,7 +15,7 @@ use imagen::rng::Rng;
 use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::{Conv3x3, Prepared};
 
-use super::Work;
+use super::work::Work;
 use crate::failure::Result;
 
 /// Names, and what their shapes mean.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use imagen::cascade::{Event, Request, StageName};
 
-use super::Work;
+use super::work::Work;
 use crate::cli::draw::{DrawArgs, MaxMemory, ModelArgs, Session};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;

@@ -10,7 +10,8 @@ use imagen::error::shown;
 use imagen::image::decode::FORMATS;
 use imagen::text::TextEncoder;
 
-use super::{Looked, Spread, token_counts};
+use super::looked::{LAYOUTS, Looked, token_counts};
+use super::spread::Spread;
 use crate::failure::{Exit, Failure, Result, print_line};
 
 /// How many names of a kind of trouble are printed; `--json` has all.
@@ -22,7 +23,7 @@ const SHOWN: usize = 5;
 /// code 3 where more entries than --max-bad allows cannot be used: pictures that cannot be read or are too small, captions
 /// without a picture, texts, lines and shards that cannot be read.
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::LAYOUTS)]
+#[command(after_help = LAYOUTS)]
 pub(super) struct Check {
     #[command(flatten)]
     looked: Looked,

@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::data::World;
 
 use super::super::shared;
+use super::shapes::refuse_set;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -50,7 +51,7 @@ pub(super) struct Compose {
 
 impl Compose {
     pub(super) fn run(self) -> Result<()> {
-        super::refuse_set(&self.out)?;
+        refuse_set(&self.out)?;
         let world = World::open(&self.world)?;
         let held_out = match self.held_out {
             Some(count) if count > 0 && !world.holds_out() => {

@@ -7,6 +7,7 @@ use imagen::data::Source;
 use imagen::text::{self, CacheEvent, EmbeddingCache, TextOptions};
 
 use super::super::shared::{self, TextEncoder, Threads};
+use super::looked::LAYOUTS;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -42,7 +43,7 @@ impl Encode {
         let source = Source::open(&self.folder)?;
         if source.captions().is_empty() {
             let failure = Failure::new(Exit::Data, format_args!("{} has no captions", self.folder.display()));
-            return Err(failure.hint(super::LAYOUTS));
+            return Err(failure.hint(LAYOUTS));
         }
         let files = self.text_encoder.files()?;
         self.threads.apply()?;

@@ -11,7 +11,8 @@ use imagen::data::{Look, Source, Split, Survey};
 use imagen::error::shown;
 
 use super::check;
-use super::{Looked, Spread, token_counts};
+use super::looked::{LAYOUTS, Looked, token_counts};
+use super::spread::Spread;
 use crate::failure::{Exit, Failure, Result, print_line};
 
 /// How many of the most frequent words, and how many of the largest concepts, are listed.
@@ -23,7 +24,7 @@ const SQUARE: f64 = 1.05;
 
 /// Describe a set: sizes, colours, captions, concepts
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::LAYOUTS)]
+#[command(after_help = LAYOUTS)]
 pub(super) struct Stats {
     #[command(flatten)]
     looked: Looked,

@@ -6,7 +6,7 @@ use imagen::eval::retrieval::cosine;
 use imagen::eval::{Interval, clip_score, mean};
 
 use super::captioned::{Captioned, Embedded};
-use super::with_interval;
+use super::finding::with_interval;
 use crate::failure::{Result, print_line};
 
 const EXAMPLES: &str = "\

@@ -19,12 +19,14 @@ use imagen::eval::Summary;
 use imagen::files::Lock;
 
 use super::captioned::{self, Embedded};
-use super::comparison::{self, Finding};
+use super::clip_score;
+use super::comparison;
+use super::distances::frechet;
 use super::drawing::{DrawingArgs, choose};
 use super::features::Features;
+use super::finding::{Finding, with_interval};
 use super::manifest;
 use super::pictures::Set;
-use super::{clip_score, fid, with_interval};
 use crate::cli::draw::{Session, Subject, stage_names};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -260,7 +262,7 @@ impl Coco {
         }
         let drawn = sets[0].read(&extractor, keep, progress)?;
         let reference = stored.map_or_else(|| sets[1].read(&extractor, keep, progress), Ok)?;
-        let findings = vec![fid::measure(&drawn, &reference)?];
+        let findings = vec![frechet(&drawn, &reference)?];
         Ok(([drawn, reference], findings))
     }
 

@@ -7,12 +7,13 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
 use imagen::data::Split;
-use imagen::eval::{Interval, Protocol, Summary};
+use imagen::eval::Summary;
 
 use super::drawing::DrawingArgs;
 use super::features::Features;
+use super::finding::{Finding, Measure, notes, protocol_json};
 use super::pictures::{Set, split_names};
-use super::{samples, with_interval};
+use super::samples;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -65,30 +66,6 @@ pub(super) enum Keep {
     Needed,
 }
 
-/// A number.
-pub(super) struct Finding {
-    /// What it is called, and its key in JSON.
-    pub(super) name: &'static str,
-    pub(super) key: &'static str,
-    pub(super) value: f64,
-    pub(super) interval: Option<Interval>,
-    /// Digits after the point, for people.
-    pub(super) digits: usize,
-    /// How it was computed, with the seed.
-    pub(super) way: String,
-    /// What makes it uncertain.
-    pub(super) note: Option<String>,
-}
-
-impl Finding {
-    pub(super) fn describe(&self) -> String {
-        with_interval(self.value, self.interval, self.digits)
-    }
-}
-
-/// What a verb makes of two sets.
-pub(super) type Measure<'a> = dyn Fn(&Summary, &Summary) -> Result<Vec<Finding>> + 'a;
-
 impl Comparison {
     /// Reads or draws the sets, measures and prints. Drawn sets keep their features whatever `keep` says.
     pub(super) fn run(&self, keep: Keep, measure: &Measure<'_>) -> Result<()> {
@@ -138,24 +115,6 @@ impl Comparison {
         a.protocol().check_same(b.protocol())?;
         Ok([a, b])
     }
-}
-
-/// The keys of a number's protocol.
-pub(super) fn protocol_json(protocol: &Protocol) -> Map<String, Value> {
-    match serde_json::to_value(protocol).expect("a protocol is plain data") {
-        Value::Object(map) => map,
-        _ => unreachable!("a protocol is an object"),
-    }
-}
-
-/// The notes of all numbers, with their names where they differ.
-pub(super) fn notes(findings: &[Finding]) -> Option<String> {
-    let first = findings.first()?.note.clone();
-    if findings.iter().all(|finding| finding.note == first) {
-        return first;
-    }
-    let note = |finding: &Finding| finding.note.as_ref().map(|note| format!("{}: {note}", finding.name));
-    Some(findings.iter().filter_map(note).collect::<Vec<_>>().join("; "))
 }
 
 /// Two sets and what was measured of them.

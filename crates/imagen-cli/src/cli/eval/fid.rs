@@ -1,12 +1,8 @@
 //! `imagen eval fid`: the Fréchet distance of two sets of pictures, which is the FID over Inception's features.
 
-use imagen::eval::{Summary, frechet};
-
-use super::comparison::{Comparison, Finding, Keep};
+use super::comparison::{Comparison, Keep};
+use super::distances::{frechet, kernel};
 use crate::failure::Result;
-
-/// Pictures for each number of a feature vector below which the distance is mostly bias.
-const ENOUGH: u64 = 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,41 +35,10 @@ impl Fid {
         let comparison = &self.comparison;
         if comparison.samples.is_some() {
             let seed = comparison.seed;
-            return comparison.run(Keep::Needed, &|a, b| Ok(vec![measure(a, b)?, super::kid::measure(a, b, seed)?]));
+            return comparison.run(Keep::Needed, &|a, b| Ok(vec![frechet(a, b)?, kernel(a, b, seed)?]));
         }
         // over layout-1 an interval is cheap
         let keep = if self.interval || !comparison.features.is_inception() { Keep::Welcome } else { Keep::No };
-        comparison.run(keep, &|a, b| Ok(vec![measure(a, b)?]))
+        comparison.run(keep, &|a, b| Ok(vec![frechet(a, b)?]))
     }
-}
-
-/// The distance; with an interval where features were kept.
-pub(super) fn measure(a: &Summary, b: &Summary) -> Result<Finding> {
-    let found = frechet(a, b)?;
-    let protocol = a.protocol();
-    let (name, key) = if protocol.is_inception() { ("FID", "fid") } else { ("Frechet distance", "frechet_distance") };
-    let pictures = a.statistics().count().min(b.statistics().count());
-    Ok(Finding {
-        name,
-        key,
-        value: found.distance,
-        interval: found.interval,
-        digits: 2,
-        way: "deterministic, no seed".into(),
-        note: too_few(pictures, protocol.features as u64),
-    })
-}
-
-/// What to say where the smaller set is small.
-fn too_few(pictures: u64, features: u64) -> Option<String> {
-    let rank = match pictures <= features {
-        true => format!(" (the covariance has rank {} at most)", pictures.saturating_sub(1)),
-        false => String::new(),
-    };
-    (pictures < ENOUGH * features).then(|| {
-        format!(
-            "{pictures} pictures are few for {features} features{rank}: the distance is too large by an amount that depends \
-             on the number, and only sets of equal sizes can be compared"
-        )
-    })
 }

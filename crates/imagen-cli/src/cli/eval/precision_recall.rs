@@ -2,7 +2,8 @@
 
 use imagen::eval::{Covered, NEIGHBOURS, Summary, precision_recall};
 
-use super::comparison::{Comparison, Finding, Keep};
+use super::comparison::{Comparison, Keep};
+use super::finding::Finding;
 use crate::failure::Result;
 
 /// The number of pictures that papers take.

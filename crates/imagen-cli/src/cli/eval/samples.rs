@@ -14,8 +14,8 @@ use imagen::image::Picture;
 use imagen::models::unet::Text;
 use imagen::text::TextEncoder;
 
-use super::comparison::{Finding, Measure, notes, protocol_json};
 use super::drawing::{DrawingArgs, choose, subjects};
+use super::finding::{Finding, Measure, notes, protocol_json};
 use super::pictures::summarise;
 use crate::cli::draw::{Session, Subject};
 use crate::cli::shared;

@@ -20,22 +20,23 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::{Request, StageName};
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
-use imagen::eval::{self, Clip, Extractor, Summary, wilson};
+use imagen::eval::{self, Clip, Extractor, Protocol as FeatureProtocol, Summary, wilson};
 use imagen::image::{Picture, PngText, grid, png};
 
 use super::captioned::{self, Embedded};
+use super::clip_score;
 use super::concepts::Concepts;
+use super::distances;
 use super::drawing::{choose, subjects};
 use super::features::Features;
-use super::pictures::{split_names, summarise};
-use super::{clip_score, kid};
+use super::pictures::{split_name, split_names, summarise};
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
 use crate::cli::shared::Threads;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{own_folder, write_file};
 use crate::progress::Progress;
-use grid::{Axes, Model, Point};
+use grid::{Axes, Model, Point, Resolved};
 use points::{Measured, Points, Protocol, Rate, Score};
 
 /// Pictures of each point that are shown, at most.
@@ -137,7 +138,7 @@ impl Sweep {
         let extractor = self.features.open()?;
         let clip = self.clip.as_deref().map(|folder| captioned::open(folder, &progress)).transpose()?;
         let looks = (extractor.protocol(), clip.as_ref().map(|clip| clip.identity().to_owned()));
-        let protocol = Protocol::new(&self, &axes, looks, &subjects, references.len(), &models, &sessions);
+        let protocol = self.protocol(&axes, looks, &subjects, references.len(), &models, &sessions);
         let _lock = own_folder(&self.output)?;
         let _pictures = own_folder(&self.output.join("pictures"))?;
         let mut points = Points::open(&self.output, protocol)?;
@@ -174,6 +175,37 @@ impl Sweep {
             write_file(&path, &content).map_err(|e| Failure::io("write", &path, &e))?;
         }
         print_line(self.output.join("report.html").display())
+    }
+
+    /// What the numbers depend on beside the points.
+    fn protocol(
+        &self,
+        axes: &Resolved,
+        (features, clip): (&FeatureProtocol, Option<String>),
+        subjects: &[Subject],
+        references: usize,
+        models: &[Model],
+        sessions: &[Session],
+    ) -> Protocol {
+        let part = |split: Split| split_name(split).to_owned();
+        Protocol {
+            data: self.data.display().to_string(),
+            captions_from: part(self.split),
+            compared_with: part(self.references),
+            captions: subjects.len(),
+            references,
+            seed: self.seed,
+            stage: axes.stage,
+            extractor: features.extractor.clone(),
+            extractor_digest: features.digest.clone(),
+            resize: features.resize.clone(),
+            clip,
+            models: models
+                .iter()
+                .zip(sessions)
+                .map(|(model, session)| (model.name.clone(), session.record.clone()))
+                .collect(),
+        }
     }
 
     /// Draws and measures one point.
@@ -215,7 +247,7 @@ impl Sweep {
             let (value, interval) = clip_score::score(&Embedded::of(clip, embedded, captions, String::new())?);
             Ok(Score { value, interval })
         });
-        let kid = kid::kid(&summary, &common.real, self.seed)?;
+        let kid = distances::kid(&summary, &common.real, self.seed)?;
         let frechet = eval::frechet(&summary, &common.real)?;
         Ok(Measured {
             point: point.clone(),

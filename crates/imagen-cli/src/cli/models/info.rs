@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::failure::{Result, print_line};
 use crate::hub::{Cached, Remote, Settings, choose, size};
 

@@ -7,9 +7,10 @@ mod prompts;
 mod pull;
 mod rm;
 mod verify;
+mod wanted;
 
-use crate::failure::{Failure, Result};
-use crate::hub::{Cached, RepoName, Settings, Variant};
+use crate::failure::Result;
+use crate::hub::Settings;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,19 +46,6 @@ enum Verb {
     Convert(convert::Convert),
 }
 
-/// A published model, as the hub is asked for it.
-#[derive(Debug, clap::Args)]
-struct Wanted {
-    /// The model, OWNER/NAME
-    name: RepoName,
-    /// A branch, tag or commit
-    #[arg(long, value_name = "REVISION", default_value = "main")]
-    revision: String,
-    /// Which precision, where several are published
-    #[arg(long, value_enum, default_value_t)]
-    variant: Variant,
-}
-
 impl Models {
     pub(crate) fn run(self) -> Result<()> {
         let settings = Settings::from_env;
@@ -71,14 +59,4 @@ impl Models {
             Verb::Convert(verb) => verb.run(),
         }
     }
-}
-
-/// A model of the cache, which must be there.
-fn cached(settings: &Settings, name: RepoName) -> Result<Cached> {
-    let model = Cached::new(settings, name);
-    if model.exists() {
-        return Ok(model);
-    }
-    let failure = Failure::usage(format_args!("{} is not in the cache, {}", model.name, settings.cache.display()));
-    Err(failure.hint(format_args!("fetch it with `imagen models pull {}`", model.name)))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::hub::{Cached, Damage, Remote, Settings, Shown, choose, size};
 use crate::interrupt;

@@ -1,5 +1,6 @@
 //! `imagen models rm`: takes models out of the cache.
 
+use super::wanted::cached;
 use crate::failure::{Result, print_line};
 use crate::hub::{RepoName, Settings, size};
 
@@ -13,7 +14,7 @@ pub(super) struct Rm {
 
 impl Rm {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
-        let models: Vec<_> = self.names.into_iter().map(|name| super::cached(settings, name)).collect::<Result<_>>()?;
+        let models: Vec<_> = self.names.into_iter().map(|name| cached(settings, name)).collect::<Result<_>>()?;
         for model in models {
             let bytes = model.bytes()?;
             model.remove()?;

@@ -1,5 +1,6 @@
 //! `imagen models verify`: every file of the cache against its checksum.
 
+use super::wanted::cached;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::hub::{Cached, Damage, RepoName, Settings, list};
 use crate::interrupt;
@@ -22,7 +23,7 @@ impl Verify {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
         let models = match self.names.is_empty() {
             true => list(settings)?,
-            false => self.names.into_iter().map(|name| super::cached(settings, name)).collect::<Result<_>>()?,
+            false => self.names.into_iter().map(|name| cached(settings, name)).collect::<Result<_>>()?,
         };
         interrupt::watch("stopping")?;
         let mut progress = Progress::new(self.quiet);

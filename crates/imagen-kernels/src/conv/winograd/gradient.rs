@@ -10,10 +10,9 @@
 //! the sum of the tile's dY.
 
 use super::super::Conv3x3;
-use super::tiles::{InputTiles, Layout, Tiling, UpstreamTiles};
+use super::tiles::{CACHE, InputTiles, Layout, SKEW, Tiling, UpstreamTiles};
 use super::transform::Transform;
 use super::weights::WeightGradient;
-use super::{CACHE, SKEW};
 use crate::gemm::{DEPTH, Gemm};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};

@@ -33,12 +33,10 @@ use crate::pool::{Shared, for_each, threads};
 use crate::rows::Epilogue;
 use crate::scratch;
 use std::marker::PhantomData;
-use tiles::{InputTiles, Layout, OutputTiles};
+use tiles::{CACHE, InputTiles, Layout, OutputTiles, SKEW};
 use transform::Transform;
 use weights::WeightTransform;
 
-/// Bytes of V and M (or Z) that one thread keeps in its second-level cache.
-const CACHE: usize = 1 << 19;
 /// Bytes of V in one round of the schedule by panels.
 const ROUND: usize = 24 << 20;
 /// Tiles of one unit of work in the schedule by panels.
@@ -49,9 +47,6 @@ const KEPT: usize = 24 << 20;
 const COLUMNS: usize = 32;
 /// Input channels whose U is made at a time.
 const CHANNELS: usize = ROW;
-/// Distance between rows and planes of V, M and U beyond their size, so that those of a power-of-two shape do not fall
-/// into the same cache sets.
-const SKEW: usize = 16;
 
 /// Where U comes from.
 #[derive(Clone, Copy)]

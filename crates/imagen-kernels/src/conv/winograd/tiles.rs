@@ -5,9 +5,8 @@
 //! `[channel / NR][tile][NR]`, since it is the right-hand operand of its product.
 
 use super::super::Conv3x3;
-use super::SKEW;
 use super::transform::Transform;
-use crate::isa::Kernel;
+use crate::kernel::Kernel;
 use crate::rows::Epilogue;
 use crate::simd::{Simd, prefetch, prefetch_write};
 use std::marker::PhantomData;
@@ -15,6 +14,11 @@ use std::ops::Range;
 
 /// Numbers in a cache line: what one [`prefetch`] asks for.
 const LINE: usize = 16;
+/// Bytes of V and M (or Z) that one thread keeps in its second-level cache.
+pub(super) const CACHE: usize = 1 << 19;
+/// Distance between rows and planes of V, M and U beyond their size, so that those of a power-of-two shape do not fall
+/// into the same cache sets.
+pub(super) const SKEW: usize = 16;
 
 /// The results of a convolution of a batch of pictures `[n, h, w]`, cut into tiles.
 pub(in crate::conv) struct Tiling {

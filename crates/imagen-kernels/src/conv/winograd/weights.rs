@@ -4,7 +4,7 @@
 //! are read, so that no flipped copy is ever stored.
 
 use super::transform::Transform;
-use crate::isa::Kernel;
+use crate::kernel::Kernel;
 use crate::simd::{Simd, prefetch};
 use crate::stored::{Bf16, F16, F32, Format, Int8, Stored, StoredLinear};
 use std::marker::PhantomData;

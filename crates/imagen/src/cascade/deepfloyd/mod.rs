@@ -29,7 +29,7 @@ pub use texts::{Embeddings, TOKENS, open_encoder};
 
 use self::safety::CheckerFiles;
 use super::StageName;
-use super::model::StageInfo;
+use super::info::StageInfo;
 use super::request::Request;
 use super::settings::StageSettings;
 use super::start::{self, Start, StartPicture};

@@ -1,9 +1,9 @@
 //! What drawing with folders of DeepFloyd IF takes: text encoder, stages and safety checker, one after the other.
 
-use super::super::needs::{Need, PROGRAM_ROW};
 use super::DeepFloyd;
 use super::texts::{TOKENS, cleaned, cut, encoder_files, encoder_key};
 use crate::cascade::StageName;
+use crate::cascade::need::{Need, PROGRAM_ROW};
 use crate::cascade::request::Request;
 use crate::cascade::settings::StageSettings;
 use crate::error::Result;

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::files::{file_of, files_below, inside, is_picture};
-use super::{Found, Layout, Source, captions_of, file_name, names};
+use super::files::{file_name, file_of, files_below, inside, is_picture};
+use super::found::{Found, captions_of};
+use super::names;
+use super::pictures::{Layout, Source};
 use crate::error::{Context, Error, Result};
 use crate::input;
 
@@ -172,14 +174,14 @@ pub(super) fn read(path: &Path, json: &Path, root: &Path) -> Result<Source> {
         captions.entry(image_id).or_default().extend(caption.iter().flat_map(captions_of));
     }
     let mut found = Found::default();
-    for Image { id, file_name } in images {
+    for Image { id, file_name: picture } in images {
         let captions = captions.remove(&id).unwrap_or_default();
-        match inside(&file_name) {
+        match inside(&picture) {
             Ok(name) if below.files.contains(&name) => {
                 found.add(name, captions);
             }
             Ok(name) => found.odd.missing.push(name),
-            Err(e) => found.odd.unusable.push((super::file_name(json), format!("{e:#}"))),
+            Err(e) => found.odd.unusable.push((file_name(json), format!("{e:#}"))),
         }
     }
     let mut unknown: Vec<String> = captions.into_keys().map(|Id(id)| format!("image_id {id:?}")).collect();
@@ -187,8 +189,8 @@ pub(super) fn read(path: &Path, json: &Path, root: &Path) -> Result<Source> {
     found.odd.missing.extend(unknown);
     let unlisted = below.files.iter().filter(|name| is_picture(name) && !found.places.contains_key(*name));
     found.odd.uncaptioned.extend(unlisted.cloned());
-    found.odd.passed = below.left_out(|name| file_of(name) == super::file_name(json));
-    Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", super::file_name(json))))
+    found.odd.passed = below.left_out(|name| file_of(name) == file_name(json));
+    Ok(found.into_source(path, root, Layout::Coco, format!("the COCO captions {}", file_name(json))))
 }
 
 fn is_captions(name: &str) -> bool {

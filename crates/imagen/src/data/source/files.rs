@@ -158,3 +158,8 @@ pub(super) fn ending(name: &str) -> String {
 pub(super) fn stem(name: &str) -> &str {
     name.len().checked_sub(ending(name).len() + 1).map_or(name, |end| &name[..end])
 }
+
+/// The name of a file without its folders.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -13,7 +13,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::files::{Folder, file_of, folder_of, inside, is_picture};
-use super::{Found, Layout, Source, captions_of, parse_split};
+use super::found::{Found, captions_of};
+use super::pictures::{Layout, Source};
+use super::split::parse_split;
 use crate::error::{Context, Error, Result};
 use crate::input;
 

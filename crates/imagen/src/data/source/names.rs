@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use super::files::{Folder, ending, file_of, folder_of, is_picture, stem};
-use super::{Found, Layout, Source};
+use super::found::Found;
+use super::pictures::{Layout, Source};
 use crate::error::Result;
 use crate::input;
 

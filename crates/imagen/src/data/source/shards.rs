@@ -13,7 +13,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::files::{ENDINGS, ending, file_of, stem};
-use super::{Found, Layout, Slice, Source, Split, Stored, captions_of, parse_split};
+use super::found::{Found, captions_of};
+use super::pictures::{Layout, Slice, Source, Stored};
+use super::split::{Split, parse_split};
 use crate::error::{Error, Result};
 use crate::input;
 

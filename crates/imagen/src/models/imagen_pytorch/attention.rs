@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::blocks::EPSILON;
+use super::norm::rms_norm;
 use crate::error::{Error, Result};
 use crate::models::frozen::{LayerNorm, Linear, Loader};
 use crate::nn::ops;
@@ -51,7 +51,7 @@ impl Directions {
     fn turned(&self, x: Tensor<3>, gamma: &Tensor<1>) -> Tensor<3> {
         let [n, t, all] = x.dims();
         let x = x.reshape([n, t * all / self.width, self.width]);
-        ops::rms_norm(x, gamma.clone(), EPSILON).reshape([n, t, all])
+        rms_norm(x, gamma).reshape([n, t, all])
     }
 }
 

@@ -5,13 +5,10 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, silu, softmax};
 
 use super::attention::CrossAttention;
+use super::norm::rms_norm;
 use crate::error::Result;
 use crate::models::frozen::{Conv, Linear, Loader};
 use crate::models::unet::UnetConfig;
-use crate::nn::ops;
-
-/// What is added to a mean of squares: the package divides by a norm of at least 1e-12.
-pub(super) const EPSILON: f32 = 1e-26;
 
 /// What the conditions of every block have in common.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +64,7 @@ impl Block {
 
     fn activated(&self, x: Tensor<4>, film: Option<Tensor<2>>) -> Tensor<4> {
         let [n, _, _, c] = x.dims();
-        let y = ops::rms_norm(x, self.gamma.clone(), EPSILON);
+        let y = rms_norm(x, &self.gamma);
         let y = match film {
             Some(film) => {
                 let part = |from: usize| film.clone().narrow(1, from, c).reshape([n, 1, 1, c]);

@@ -13,6 +13,7 @@ mod blocks;
 mod conditions;
 mod cost;
 mod describe;
+mod norm;
 
 use burn::tensor::{Device, Tensor};
 use tracing::debug_span;

@@ -3,41 +3,10 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::{Encoding, Weights};
+use super::{Encoding, Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::{StoredConv, StoredLinear, StoredWeights, quantize_rows};
-
-/// How the matrices of a frozen network are kept in memory. Vectors (biases, norms) are always f32, and so are all sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Storage {
-    /// As the file has them.
-    #[default]
-    Stored,
-    /// 4 bytes a number.
-    F32,
-    /// Half precision: 2 bytes a number, relative error up to 2⁻¹¹.
-    F16,
-    /// The upper half of f32: 2 bytes a number, relative error up to 2⁻⁸.
-    Bf16,
-    /// 8-bit integers with one scale per output feature, the row's largest / 127.
-    Int8,
-}
-
-impl Storage {
-    /// The name as it stands in options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        }
-    }
-}
 
 /// Rows that are converted at once.
 const ROWS: usize = 64;

@@ -11,22 +11,22 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
 use burn::tensor::{DType, Shape};
+use imagen_kernels::adafactor::Adafactor as AdafactorStep;
+use imagen_kernels::norm::Activation;
 use imagen_kernels::{elementwise, resample};
 use tracing::trace_span;
 
 use super::pool::{self, Saved, recycle};
-use super::residual::Block;
-use super::{
-    BlockParameters, Maybe, NetworkOps, T, Way, attention_shape, concat_shape, contiguous, conv_output, conv_shape,
-    convolve, convolve_back, dims, filled, group_norm_shape, layer_norm_shape, linear_shape, multiply_once, of_step,
-    owned, residual, slice, tensor,
+use super::residual::{self, Block};
+use super::shapes::{
+    attention_shape, concat_shape, conv_output, conv_shape, group_norm_shape, layer_norm_shape, linear_shape,
 };
-use crate::nn::ops::{Activation, AdafactorKind, AdafactorStep, AdamStep};
+use super::tensors::{BackwardFn, T, contiguous, dims, filled, owned, slice, tensor};
+use super::weights::{Way, convolve, convolve_back, multiply_once, of_step};
+use crate::nn::arguments::{AdafactorKind, AdamStep, BlockParameters, Maybe};
+use crate::nn::extension::NetworkOps;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
-
-/// (which parents want a gradient, gradient of the output) → gradients of the parents.
-pub(super) type BackwardFn<const N: usize> = dyn Fn([bool; N], T) -> [Option<T>; N] + Send + Sync;
 
 #[derive(Debug)]
 struct Node;
@@ -211,7 +211,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::conv3x3(x, w, b, Maybe::from_option(r), stride, scale)
+                <Flex as NetworkOps>::conv3x3(x, w, b, r.into(), stride, scale)
             },
         )
     }
@@ -260,7 +260,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, gamma, beta, film]| {
                 let [x, gamma, beta] = present([x, gamma, beta]);
-                <Flex as NetworkOps>::group_norm(x, gamma, beta, Maybe::from_option(film), groups, activation)
+                <Flex as NetworkOps>::group_norm(x, gamma, beta, film.into(), groups, activation)
             },
         )
     }
@@ -332,7 +332,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[q, kv, mask]| {
                 let [q, kv] = present([q, kv]);
-                <Flex as NetworkOps>::attention(q, kv, Maybe::from_option(mask), heads)
+                <Flex as NetworkOps>::attention(q, kv, mask.into(), heads)
             },
         )
     }
@@ -360,7 +360,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             },
             |[x, w, b, r]| {
                 let [x, w, b] = present([x, w, b]);
-                <Flex as NetworkOps>::dense(x, w, b, Maybe::from_option(r), scale)
+                <Flex as NetworkOps>::dense(x, w, b, r.into(), scale)
             },
         )
     }

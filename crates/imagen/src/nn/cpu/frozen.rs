@@ -11,7 +11,9 @@ use imagen_kernels::elementwise;
 use imagen_kernels::norm::RmsNorm;
 use imagen_kernels::resample::{Pool3x3, Pooling};
 
-use super::{Keeper, T, contiguous, dims, filled, kept, recycle, slice};
+use super::pool::recycle;
+use super::tensors::{T, contiguous, dims, filled, slice};
+use super::weights::{Keeper, kept};
 use crate::nn::{StoredConv, StoredLinear};
 
 pub(super) fn stored_linear(x: T, w: &StoredLinear, bias: Option<T>, residual: Option<T>) -> T {

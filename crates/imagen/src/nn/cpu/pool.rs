@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
-
-use super::T;
 
 /// Shorter buffers are left to the allocator, which is quick with them.
 const SHORTEST: usize = 1 << 12;
@@ -81,12 +80,12 @@ pub(super) fn give(buffer: Vec<f32>) {
 }
 
 /// Gives all buffers that wait back to the allocator.
-pub(super) fn clear() {
+pub(in crate::nn) fn clear() {
     pool().clear();
 }
 
 /// Lets go of a tensor; its buffer is kept unless somebody else still holds it.
-pub(super) fn recycle(t: T) {
+pub(super) fn recycle(t: FlexTensor) {
     if t.layout().num_elements() < SHORTEST || t.dtype() != DType::F32 {
         return;
     }
@@ -98,18 +97,18 @@ pub(super) fn recycle(t: T) {
 }
 
 /// A tensor that a backward pass keeps; it is recycled when the last pass that keeps it is done.
-pub(super) struct Saved(Option<T>);
+pub(super) struct Saved(Option<FlexTensor>);
 
-impl From<T> for Saved {
-    fn from(t: T) -> Self {
+impl From<FlexTensor> for Saved {
+    fn from(t: FlexTensor) -> Self {
         Self(Some(t))
     }
 }
 
 impl Deref for Saved {
-    type Target = T;
+    type Target = FlexTensor;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &FlexTensor {
         self.0.as_ref().expect("a saved tensor is there until it is dropped")
     }
 }

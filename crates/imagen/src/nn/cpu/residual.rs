@@ -13,17 +13,15 @@ use burn::tensor::Shape;
 use imagen_kernels::conv::{self, Conv3x3};
 use imagen_kernels::elementwise;
 use imagen_kernels::linear::Linear;
-use imagen_kernels::norm::{GroupNorm, GroupStats};
+use imagen_kernels::norm::{Activation, GroupNorm, GroupStats};
 use tracing::{Span, trace_span};
 
-use super::super::extension::{BlockParameters, Shortcut};
-use super::super::ops::{Activation, recomputes};
-use super::autodiff::BackwardFn;
 use super::pool::{self, Saved, recycle};
-use super::{
-    EPS, T, Way, contiguous, conv_output, conv_shape, convolve, convolve_back, dims, filled, multiply, multiply_once,
-    of_step, owned, slice, tensor, transformed,
-};
+use super::shapes::{EPS, conv_output, conv_shape};
+use super::tensors::{BackwardFn, T, contiguous, dims, filled, owned, slice, tensor};
+use super::weights::{Way, convolve, convolve_back, multiply, multiply_once, of_step, transformed};
+use crate::nn::arguments::{BlockParameters, Shortcut};
+use crate::nn::switches::recomputes;
 
 /// Numbers of a map of the pictures that are taken at a time; of the shared cache of ordinary processors, a tenth.
 /// Tests go through several portions.

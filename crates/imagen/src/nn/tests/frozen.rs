@@ -30,7 +30,7 @@ fn stored_linear_is_its_definition() {
         let bias = sizes.coin().then(|| inputs.draw([k]));
         let residual = sizes.coin().then(|| inputs.draw([2, rows, k]));
         if fast {
-            return ops::stored_linear(x, &w, bias, residual);
+            return w.forward(x, bias, residual);
         }
         let (x, bias, residual) = (x.into_dispatch(), inner(bias), inner(residual));
         Tensor::from_dispatch(reference::stored_linear::<Dispatch>(x, w, bias, residual))
@@ -49,7 +49,7 @@ fn stored_conv3x3_is_its_definition() {
         let (x, bias) = (inputs.draw([n, h, w, c]), inputs.draw([k]));
         let residual = sizes.coin().then(|| inputs.draw([n, h, w, k]));
         if fast {
-            return ops::stored_conv3x3(x, &stored, bias, residual, 0.7);
+            return stored.forward(x, bias, residual, 0.7);
         }
         let (x, bias, residual) = (x.into_dispatch(), bias.into_dispatch(), inner(residual));
         Tensor::from_dispatch(reference::stored_conv3x3::<Dispatch>(x, stored, bias, residual, 0.7))
@@ -125,7 +125,9 @@ fn a_convolution_with_any_window_is_its_definition() {
             return ops::conv2d(x, weight, b, stride, padding, rectified);
         }
         let (x, weight, b) = (x.into_dispatch(), weight.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(reference::convolution::<Dispatch>(x, weight, b, stride, padding, rectified))
+        Tensor::from_dispatch(reference::convolution::<Dispatch>(
+            x, weight, b, stride, padding[0], padding[1], rectified,
+        ))
     });
 }
 

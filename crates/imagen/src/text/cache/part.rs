@@ -7,9 +7,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::Dtype;
 
-use super::{CacheEvent, FileBytes};
+use super::event::CacheEvent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::models::weights::{Content, RawTensor, Weights, write_raw};
+use crate::models::weights::{Content, FileBytes, RawTensor, Weights, write_raw};
 use crate::text::hash::{Xxh64, xxh64};
 use crate::text::{TextEmbedding, TextEncoder};
 

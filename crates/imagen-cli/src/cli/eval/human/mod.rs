@@ -12,6 +12,7 @@ mod report;
 mod report_page;
 mod serve;
 mod store;
+mod words;
 
 use crate::failure::Result;
 

@@ -5,17 +5,15 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use imagen::eval::human::{Findings, FindingsOptions, Preference, Question, Rater, Score, Standing, Study};
+use imagen::eval::human::{Findings, FindingsOptions, Question, Score, Study};
 
 use super::report_page;
 use super::store::Store;
-use crate::cli::eval::with_interval;
+use super::words::{asked, notes, raters, reliability, verdict};
+use crate::cli::eval::finding::with_interval;
 use crate::failure::{Failure, Result, print_line};
 use crate::output::write_file;
 use crate::system::counted;
-
-/// Fewer prompts than this give wide intervals.
-const FEW: usize = 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,75 +65,6 @@ impl Report {
     }
 }
 
-/// The question in a few words.
-pub(super) fn asked(question: Question) -> &'static str {
-    match question {
-        Question::Fidelity => "higher quality (fidelity)",
-        Question::Alignment => "better represents the caption (alignment)",
-        Question::Photorealism => "looks more real (photorealism)",
-        Question::Caption => "the caption describes the picture (alignment)",
-    }
-}
-
-/// What the interval of a rate says.
-pub(super) fn verdict(row: &Preference) -> String {
-    match row.interval {
-        None => "no interval from one prompt".to_owned(),
-        Some(_) if !row.separable => "not separable".to_owned(),
-        Some(_) if row.rate > 0.5 => format!("{} is preferred", row.set),
-        Some(_) => format!("{} is preferred", row.against),
-    }
-}
-
-/// Who counts and who does not.
-pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> {
-    let left_out: Vec<&Rater> = found.raters.iter().filter(|rater| rater.standing != Standing::Kept).collect();
-    let kept = found.raters.len() - left_out.len();
-    let answers: usize = found.raters.iter().map(|rater| rater.answers).sum();
-    let mut lines = vec![format!(
-        "{kept} of {} count; {} in all, without controls",
-        counted(found.raters.len(), "rater"),
-        counted(answers, "answer")
-    )];
-    if options.keep_all {
-        lines.push("every rater counts, whatever the controls say".to_owned());
-    } else if found.raters.iter().all(|rater| rater.controls == 0) {
-        lines.push("there were no controls, so every rater counts".to_owned());
-    }
-    for rater in left_out {
-        let why = match rater.standing {
-            Standing::FailedControls => format!(
-                "{} of {} control answers right, {:.0} % are needed",
-                rater.correct,
-                rater.controls,
-                100.0 * options.controls
-            ),
-            _ => "no control answered yet".to_owned(),
-        };
-        lines.push(format!("left out: {} ({}), {why}", rater.id, rater.mode));
-    }
-    lines
-}
-
-/// What a reader has to know about the intervals.
-pub(super) fn notes(found: &Findings) -> Vec<String> {
-    let mut notes = Vec::new();
-    let parts: Vec<&Preference> = found.preferences.iter().filter(|row| row.category.is_some()).collect();
-    let wholes = found.overall().count();
-    if wholes > 0 {
-        let among =
-            if parts.is_empty() { String::new() } else { format!(", and of all {} of categories", parts.len()) };
-        notes.push(format!(
-            "a set is said to be preferred where its interval leaves 50 % out even when widened to allow for all {wholes} \
-             comparisons over all prompts{among}; each interval shown is of 95 % by itself"
-        ));
-    }
-    if let Some(fewest) = parts.iter().map(|row| row.prompts).min().filter(|fewest| *fewest < FEW) {
-        notes.push(format!("a category has only {}: its interval is wide", counted(fewest, "prompt")));
-    }
-    notes
-}
-
 fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &str) -> String {
     let mut lines = vec![format!(
         "{name}: {} ({}), {} each",
@@ -184,26 +113,4 @@ fn score(row: &Score) -> String {
     let part = row.category.as_deref().unwrap_or("all");
     let (answers, prompts) = (counted(row.answers, "answer"), counted(row.prompts, "prompt"));
     format!("  {:<16} {part:<20} {:.1}{error}  ({answers}, {prompts})", row.set, row.mean)
-}
-
-/// How far raters agree, and whether they liked a side.
-pub(super) fn reliability(found: &Findings) -> Vec<String> {
-    let mut lines = Vec::new();
-    for row in &found.agreement {
-        let alpha = row.alpha.map_or("not defined".to_owned(), |alpha| format!("{alpha:.3}"));
-        let (question, answers, units) = (row.question, row.answers, row.units);
-        lines.push(format!(
-            "agreement on {question}: Krippendorff's alpha (nominal) {alpha}, {answers} answers on {units} things"
-        ));
-    }
-    for row in &found.position {
-        let percent = row.interval.map(|i| imagen::eval::Interval { low: 100.0 * i.low, high: 100.0 * i.high });
-        let share = match percent {
-            Some(_) => with_interval(100.0 * row.left, percent, 1),
-            None => format!("{:.1} (no interval from one rater)", 100.0 * row.left),
-        };
-        let said = if row.biased { "a liking for a side" } else { "no position bias seen" };
-        lines.push(format!("the left side on {}: {share} % of {}: {said}", row.question, row.answers));
-    }
-    lines
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use imagen::eval::human::{Findings, FindingsOptions, Origin, Preference, Question, Study};
 
 use super::bars::{Bar, draw};
-use super::report::{asked, notes, raters, reliability, verdict};
+use super::words::{asked, notes, raters, reliability, verdict};
 use crate::report::{document, escaped};
 use crate::system::counted;
 

@@ -9,13 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use imagen::cascade::StageName;
-use imagen::data::Split;
-use imagen::eval::{Interval, Layout, Protocol as FeatureProtocol};
+use imagen::eval::{Interval, Layout};
 
-use super::super::pictures::split_name;
-use super::Sweep;
-use super::grid::{Model, Point, Resolved};
-use crate::cli::draw::{Session, Subject};
+use super::grid::Point;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::record::ModelRecord;
 use crate::output::write_file;
@@ -46,36 +42,6 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    pub(super) fn new(
-        sweep: &Sweep,
-        axes: &Resolved,
-        (features, clip): (&FeatureProtocol, Option<String>),
-        subjects: &[Subject],
-        references: usize,
-        models: &[Model],
-        sessions: &[Session],
-    ) -> Self {
-        let part = |split: Split| split_name(split).to_owned();
-        Self {
-            data: sweep.data.display().to_string(),
-            captions_from: part(sweep.split),
-            compared_with: part(sweep.references),
-            captions: subjects.len(),
-            references,
-            seed: sweep.seed,
-            stage: axes.stage,
-            extractor: features.extractor.clone(),
-            extractor_digest: features.digest.clone(),
-            resize: features.resize.clone(),
-            clip,
-            models: models
-                .iter()
-                .zip(sessions)
-                .map(|(model, session)| (model.name.clone(), session.record.clone()))
-                .collect(),
-        }
-    }
-
     /// Whether fidelity is an FID.
     pub(super) fn is_fid(&self) -> bool {
         self.extractor != Layout::NAME

@@ -10,10 +10,11 @@
 //! A style and a background that are left out always mean
 //! the default, so that short prompts get a look of their own.
 
-use super::Vocabulary;
+use super::arrangement::{Arrangement, Backdrop, Relation, Size, Thing};
 use super::bank::Noun;
 use super::grammar::{COLOUR, Relations, Style, Tint};
-use super::plan::{Arrangement, Backdrop, Plan, Relation, Size, Thing};
+use super::plan::Plan;
+use super::vocabulary::Vocabulary;
 use crate::data::dice::Dice;
 
 /// Captions of a picture at most.

@@ -3,11 +3,12 @@
 //! Everything is placed in shares of the side, and drawings are reduced before they are sampled, so that the picture of
 //! 64×64 is the one of 256×256 seen from further away. Computed styles work at twice a small size.
 
-use super::Vocabulary;
+use super::arrangement::{Arrangement, Backdrop, Place, Relation, Size, Thing};
 use super::bank::Drawing;
 use super::grammar::Tint;
 use super::layer::{Layer, Pixel, colour, over};
-use super::plan::{Arrangement, Backdrop, Place, Plan, Relation, Size, Thing};
+use super::plan::Plan;
+use super::vocabulary::Vocabulary;
 use crate::data::dice::Dice;
 use crate::error::Result;
 use crate::image::Picture;

@@ -5,6 +5,7 @@
 //! cell that is held out (`cells`), said in several captions (`caption`) and drawn at any size (`draw`). So the set is
 //! endless, nothing is stored, and what a caption says is what is there.
 
+mod arrangement;
 mod bank;
 mod caption;
 mod cells;
@@ -17,22 +18,23 @@ mod question;
 mod scene;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use self::bank::Bank;
 use self::cells::Cell;
-use self::grammar::{Grammar, Style};
-use self::plan::{Place, Plan, Thing};
+use self::grammar::Grammar;
+use self::plan::Plan;
 pub use self::question::{Candidate, Factor, Question};
-use self::scene::Scene;
-use super::super::write::{Captioned, write_set};
-use super::{Split, hash};
+use self::vocabulary::Vocabulary;
+use super::split::{Split, hash};
 use crate::data::dice::Dice;
-use crate::error::{Context, Error, Result};
+use crate::data::write::{Captioned, write_set};
+use crate::error::{Context, Result};
 use crate::image::Picture;
 use crate::rng::Rng;
 
@@ -46,39 +48,6 @@ mod stream {
 /// An endless set of captioned pictures.
 pub struct World {
     words: Vocabulary,
-}
-
-/// A grammar and a bank, each place of one resolved to places of the other.
-pub(super) struct Vocabulary {
-    grammar: Grammar,
-    bank: Bank,
-    /// Of each noun, whether it appears in every arrangement.
-    core: Vec<bool>,
-    /// Of each style, what can be drawn in it.
-    styles: Vec<Form>,
-    /// Of each noun, the style that need not be said.
-    unsaid: Vec<Option<usize>>,
-    /// The scenes that the grammar names.
-    scenes: Vec<Scene>,
-    /// The mean colour of where things stand in each.
-    scene_means: Vec<[u8; 3]>,
-    /// The colours of backgrounds.
-    backgrounds: Vec<usize>,
-    /// The colour of plain backgrounds that need not be said.
-    white: usize,
-    /// The colour that filled drawings have where none is said.
-    black: usize,
-    /// The places that the grammar names.
-    places: Vec<Option<Place>>,
-}
-
-/// What can be drawn in a style: nouns with the places of their drawings.
-struct Form {
-    weight: f64,
-    /// The colours that things may be given.
-    tints: Vec<usize>,
-    core: Vec<(usize, Vec<usize>)>,
-    wide: Vec<(usize, Vec<usize>)>,
 }
 
 /// Whether a folder holds cut-outs and nothing that says how to compose them.
@@ -226,129 +195,4 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "World({self})")
     }
-}
-
-impl Vocabulary {
-    fn new(grammar: Grammar, bank: Bank) -> Result<Self> {
-        let places: HashMap<&str, usize> =
-            bank.nouns().iter().enumerate().map(|(place, noun)| (noun.noun.as_str(), place)).collect();
-        let listed = |names: &Option<Vec<String>>| -> Result<Option<Vec<bool>>> {
-            let Some(names) = names else { return Ok(None) };
-            let mut is = vec![false; bank.nouns().len()];
-            for name in names {
-                let place = places.get(name.as_str()).ok_or_else(|| {
-                    Error::data(format!("noun {name:?} has no cut-out in {}; add one or remove the noun", bank::INDEX))
-                })?;
-                is[*place] = true;
-            }
-            Ok(Some(is))
-        };
-        let used = listed(&grammar.nouns)?.unwrap_or_else(|| vec![true; bank.nouns().len()]);
-        let core = listed(&grammar.core)?.unwrap_or_else(|| bank.nouns().iter().map(|noun| noun.core).collect());
-        if let Some(unknown) = grammar.held_out.keep.iter().find(|name| !places.contains_key(name.as_str())) {
-            return Err(Error::data(format!("held_out.keep names {unknown:?}, which is no noun of {}", bank::INDEX)));
-        }
-        let form = |style: &Style| {
-            let allowed = |colour: &&grammar::Colour| {
-                colour.things && style.colours.as_ref().is_none_or(|names| names.contains(&colour.name))
-            };
-            let tints = grammar.colours.iter().filter(allowed).filter_map(|colour| grammar.colour(&colour.name));
-            let (weight, tints) = (style.weight, tints.collect());
-            let mut form = Form { weight, tints, core: Vec::new(), wide: Vec::new() };
-            let drawn = |place: usize, noun: &bank::Noun| used[place] && !style.without.contains(&noun.group);
-            for (place, noun) in bank.nouns().iter().enumerate().filter(|(place, noun)| drawn(*place, noun)) {
-                let fits = |cutout: &bank::Cutout| style.cutouts.contains(&cutout.style);
-                let cutouts: Vec<usize> = (0..noun.cutouts.len()).filter(|&i| fits(&noun.cutouts[i])).collect();
-                if !cutouts.is_empty() {
-                    if core[place] { &mut form.core } else { &mut form.wide }.push((place, cutouts));
-                }
-            }
-            form
-        };
-        let styles: Vec<Form> = grammar.styles.iter().map(form).collect();
-        for (form, style) in styles.iter().zip(&grammar.styles) {
-            if form.tints.is_empty() && style.tint != grammar::Tint::None {
-                return Err(Error::data(format!(
-                    "style {:?} colours things, but no colour is allowed there; allow some, or set its tint to \"none\"",
-                    style.name
-                )));
-            }
-            if form.core.is_empty() && form.wide.is_empty() {
-                return Err(Error::data(format!(
-                    "nothing can be drawn in style {:?}: no noun has a cut-out of {}; add cut-outs or remove the style",
-                    style.name,
-                    style.cutouts.join(", ")
-                )));
-            }
-        }
-        let unsaid = (0..bank.nouns().len()).map(|noun| unsaid_style(&grammar, &styles, noun)).collect();
-        let scenes = grammar.scenes();
-        let scene_means = scenes.iter().map(|scene| mean_of(*scene)).collect();
-        let backgrounds = grammar.backgrounds.iter().filter_map(|name| grammar.colour(name)).collect();
-        let known = |name: &str| Place::ALL.into_iter().find(|place| place.name() == name);
-        let mut named = Vec::new();
-        for name in grammar.places.keys() {
-            let place = known(name).ok_or_else(|| {
-                let places = Place::ALL.map(Place::name).join(", ");
-                Error::data(format!("place {name:?} is unknown; there are {places}"))
-            })?;
-            named.push(Some(place));
-        }
-        if named.is_empty() {
-            named.push(None);
-        }
-        let [white, black] = ["white", "black"].map(|name| grammar.colour(name).expect("the grammar was checked"));
-        let words =
-            Self { grammar, bank, core, styles, unsaid, scenes, scene_means, backgrounds, white, black, places: named };
-        words.check_held_out()?;
-        Ok(words)
-    }
-
-    /// Refuses a core noun that could never be trained on although it is not held out as a whole.
-    fn check_held_out(&self) -> Result<()> {
-        for (noun, words) in self.bank.nouns().iter().enumerate().filter(|(noun, _)| self.core[*noun]) {
-            let drawn = |style: usize| self.styles[style].core.iter().any(|(drawn, _)| *drawn == noun);
-            let mut styles = (0..self.styles.len()).filter(|&style| drawn(style)).peekable();
-            let is_used = styles.peek().is_some() && !self.holds_out(Cell::Noun(noun));
-            if is_used && styles.all(|style| self.holds_out(Cell::Style(style, noun))) {
-                return Err(Error::data(format!(
-                    "every style that {:?} can be drawn in is held out; give it drawings in more styles, or another held_out.seed",
-                    words.noun
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a noun is not given other colours.
-    fn keeps_colours(&self, noun: usize) -> bool {
-        self.grammar.uncoloured.contains(&self.bank.nouns()[noun].group)
-    }
-
-    /// The colour that a caption says of a thing: one that was put on it, or one that its drawing is known by and that the
-    /// style keeps.
-    fn said_colour(&self, style: usize, thing: &Thing) -> Option<usize> {
-        let words = &self.grammar.styles[style];
-        let drawn = self.bank.nouns()[thing.noun].cutouts[thing.cutout].colour.as_deref();
-        let allowed = |name: &&str| words.colours.as_ref().is_none_or(|names| names.iter().any(|known| known == name));
-        let keeps = words.tint == grammar::Tint::Shade;
-        let drawn = drawn.filter(|name| keeps && allowed(name)).and_then(|name| self.grammar.colour(name));
-        thing.tint.or(drawn)
-    }
-}
-
-/// The mean colour of a scene where things stand: of its middle, and below.
-fn mean_of(scene: Scene) -> [u8; 3] {
-    const SIDE: usize = 32;
-    let layer = scene.draw(SIDE, Rng::new(0));
-    let inside = (SIDE / 4..SIDE - SIDE / 8).flat_map(|y| (SIDE / 4..SIDE - SIDE / 4).map(move |x| (x, y)));
-    let pixels: Vec<layer::Pixel> = inside.map(|(x, y)| layer.at(x, y)).collect();
-    let mean = |i: usize| pixels.iter().map(|pixel| pixel[i]).sum::<f32>() / pixels.len() as f32;
-    [0, 1, 2].map(|i| (255.0 * mean(i)).round() as u8)
-}
-
-/// The style that need not be said of a noun: the first default that it can be drawn in.
-fn unsaid_style(grammar: &Grammar, styles: &[Form], noun: usize) -> Option<usize> {
-    let has = |form: &Form| form.core.iter().chain(&form.wide).any(|(drawn, _)| *drawn == noun);
-    grammar.styles.iter().zip(styles).position(|(style, form)| style.default && has(form))
 }

@@ -8,10 +8,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::arrangement::{Arrangement, Backdrop, Relation, Thing};
 use super::cells::Cell;
 use super::grammar::{Backgrounds, Tint};
-use super::plan::{Arrangement, Backdrop, Plan, Relation, Thing};
-use super::{Vocabulary, World, caption, draw, stream};
+use super::plan::Plan;
+use super::vocabulary::Vocabulary;
+use super::{World, caption, draw, stream};
 use crate::data::dice::Dice;
 use crate::error::{Error, Result};
 use crate::image::Picture;

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::arrangement::{Arrangement, Backdrop, Relation};
 use super::cells::Cell;
 use super::grammar::{Grammar, Tint};
-use super::plan::{Arrangement, Backdrop, Plan, Relation};
+use super::plan::Plan;
+use super::scene::Scene;
 use super::*;
 use crate::error::ErrorKind;
 use crate::image::Filter;
