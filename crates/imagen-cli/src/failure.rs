@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     ReaderLeft = 0,
     /// Reading, writing or computing failed.
     Runtime = 1,
-    /// The arguments make no sense.
+    /// Invalid arguments.
     Usage = 2,
     /// A recipe or data set is unusable.
     Data = 3,
@@ -38,7 +38,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    reading, writing or computing failed (disk full, a number that is not finite)
-  2    the arguments make no sense
+  2    invalid arguments
   3    a recipe, caption file or picture is unusable
   4    a model is missing, damaged or untrained
   5    not enough memory
@@ -62,7 +62,7 @@ impl Failure {
         Self { exit, message: message.to_string(), hint: None }
     }
 
-    /// The arguments make no sense.
+    /// Invalid arguments.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
     }

@@ -19,7 +19,7 @@ pub(crate) fn array<'py, const N: usize>(
     py.import("numpy")?.call_method1("frombuffer", (bytes, "float32"))?.call_method1("reshape", (shape,))
 }
 
-/// A picture of Pillow; `info` becomes its attribute of that name.
+/// A PIL image; `info` becomes its attribute of that name.
 pub(crate) fn pillow<'py>(py: Python<'py>, picture: &Picture, info: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
     let mode = ["L", "LA", "RGB", "RGBA"][picture.channels() - 1];
     let size = (picture.width(), picture.height());

@@ -164,7 +164,7 @@ impl Score {
 ///
 /// Args:
 ///     a, b: pictures as `Extractor.summary` takes them, or a `Summary`.
-///     extractor: what looks at pictures; `Extractor()` where absent.
+///     extractor: what looks at pictures; `Extractor()` by default.
 ///
 /// Raises:
 ///     ValueError: if a set has fewer than two pictures or the sets are under different protocols.
@@ -190,7 +190,7 @@ pub(crate) fn fid(
 /// Args:
 ///     a, b: pictures as `Extractor.summary` takes them, or a `Summary` that holds features.
 ///     seed: of the blocks in which sets of more than 4,096 pictures are compared.
-///     extractor: what looks at pictures; `Extractor()` where absent.
+///     extractor: what looks at pictures; `Extractor()` by default.
 ///
 /// Raises:
 ///     ValueError: if a set has fewer than three pictures, holds no features, or the sets are under different protocols.
@@ -220,7 +220,7 @@ pub(crate) fn kid(
 /// Args:
 ///     drawn, real: pictures as `Extractor.summary` takes them, or a `Summary` that holds features.
 ///     neighbours: how far a picture's neighbourhood reaches.
-///     extractor: what looks at pictures; `Extractor()` where absent.
+///     extractor: what looks at pictures; `Extractor()` by default.
 ///
 /// Raises:
 ///     ValueError: if a set has no more pictures than neighbours, holds no features, or the sets are under different protocols.

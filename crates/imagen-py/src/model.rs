@@ -91,7 +91,7 @@ impl Model {
     ///     batch: pictures that are drawn together; changes speed and memory alone.
     ///
     /// Returns:
-    ///     A picture of Pillow for one prompt and a count of 1, a list of pictures otherwise.
+    ///     A PIL image for one prompt and a count of 1, a list of pictures otherwise.
     ///
     /// Raises:
     ///     ValueError: if an argument is out of range.

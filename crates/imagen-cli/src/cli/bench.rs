@@ -58,7 +58,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value = "1")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: usize,
-    /// Side of the pictures; the network's own (of a recipe's training step: its crop) where absent
+    /// Side of the pictures; the network's own (of a recipe's training step: its crop) by default
     #[arg(long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=8192))]
     size: Option<usize>,

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 /// For example: imagen completions bash > ~/.local/share/bash-completion/completions/imagen
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completions {
-    /// The shell; the one that SHELL names where absent
+    /// The shell; the one that SHELL names by default
     shell: Option<Shell>,
 }
 

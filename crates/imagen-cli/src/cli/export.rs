@@ -8,7 +8,7 @@ use imagen::text::{self, EncoderFiles, TextOptions, known};
 use imagen::train::{self, Brought, Choice, Exported, Other, Recipe};
 
 use super::shared::{self, TextEncoder};
-use crate::failure::{Result, print_line};
+use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output;
 use crate::progress::Progress;
 
@@ -30,11 +30,11 @@ pub(crate) struct Export {
     #[arg(long, conflicts_with = "ema")]
     best: bool,
     /// Export another moving average of the last checkpoint, by its number in the recipe (ema_decay or one
-    /// of ema_half_lives); the first one where absent
+    /// of ema_half_lives); the first one by default
     #[arg(long, value_name = "NUMBER")]
     ema: Option<String>,
     /// Take the stages that were not trained from this model (`built-in` is the one in this program), or
-    /// `none`; from what the run began with where absent
+    /// `none`; from what the run began with by default
     #[arg(long, value_name = "MODEL")]
     stages_from: Option<PathBuf>,
     /// Print nothing but the files
@@ -57,17 +57,22 @@ impl Export {
             name => name.map(shared::named_model).transpose()?,
         };
         let text = self.text_encoder.files()?;
+        if !self.run.join("recipe.toml").is_file() {
+            let failure = Failure::new(Exit::Data, format_args!("{} is no run of `imagen train`", self.run.display()));
+            return Err(failure.hint("name the folder that was given by --run"));
+        }
         let _lock = output::own_folder_if_there(&self.model)?;
         let exported = train::export(&self.run, &self.model, &choice, &text)?;
         print_line(exported.path.display())?;
         progress.note(describe(&exported, self.best));
-        // what a model knew that a run began with is not this set's to tell
-        if exported.stage == StageName::Base && exported.begun_with.is_none() {
-            self.remember(text, &progress)?;
+        let begun_with = exported.begun_with.as_deref().and_then(|name| origin(name, &progress));
+        // of a model that is gone nobody can say what it knew
+        if exported.stage == StageName::Base && exported.begun_with.is_some() == begun_with.is_some() {
+            self.remember(text, begun_with.as_ref(), &progress)?;
         }
         let from = match (&self.stages_from, named) {
             (Some(_), named) => named,
-            (None, _) => exported.begun_with.as_deref().and_then(|name| origin(name, &progress)),
+            (None, _) => begun_with,
         };
         let Some(from) = from else { return Ok(()) };
         for Other { stage, what } in train::bring_stages(&self.model, exported.stage, &from)? {
@@ -85,8 +90,8 @@ impl Export {
         Ok(())
     }
 
-    /// Writes down what the model was taught, where its set is still there.
-    fn remember(&self, text: EncoderFiles, progress: &Progress) -> Result<()> {
+    /// Writes down what the model was taught, where its set is still there, and what the one had been that it began with.
+    fn remember(&self, text: EncoderFiles, before: Option<&ModelFiles>, progress: &Progress) -> Result<()> {
         let recipe = Recipe::read(&self.run.join("recipe.toml"))?;
         if recipe.stage.unet.text_dim == 0 {
             return Ok(());
@@ -100,6 +105,10 @@ impl Export {
         };
         let encoder = text::load(text, &TextOptions::default(), &shared::device())?;
         let Some(known) = train::known_captions(&source, encoder.as_ref())? else { return Ok(()) };
+        let known = match before.map(ModelFiles::known_captions).transpose()?.flatten() {
+            Some(before) => known.joined(&before),
+            None => known,
+        };
         let path = self.model.join(known::FILE);
         known.write(&path)?;
         progress.note(format_args!("{}: captions that it was taught", path.display()));

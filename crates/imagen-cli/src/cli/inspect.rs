@@ -29,7 +29,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
     /// A model folder, also DeepFloyd IF's, a pulled OWNER/NAME, a .safetensors file or a recipe (.toml); the built-in model
-    /// where absent
+    /// by default
     #[arg(value_name = "FILE|FOLDER|NAME")]
     what: Option<PathBuf>,
     /// Print one JSON object
@@ -124,6 +124,14 @@ fn open(path: &Path) -> Result<StageFile> {
     if !path.exists() {
         return Err(Failure::new(Exit::Model, format_args!("there is no {}", path.display())));
     }
+    if let Some(ending) =
+        path.extension().and_then(|e| e.to_str()).filter(|e| ["png", "jpg", "jpeg", "webp"].contains(e))
+    {
+        let failure = Failure::new(Exit::Model, format_args!("{} is a picture ({ending})", path.display()));
+        return Err(
+            failure.hint("imagen sample --params-from FILE.png draws it again from the settings that it carries")
+        );
+    }
     Ok(StageFile::open(path)?)
 }
 
@@ -188,7 +196,7 @@ impl Inspected {
         }
         for stretch in self.trained.iter().flat_map(|(record, _)| &record.history) {
             let from = stretch.init_from.as_ref().map(|from| format!(", begun with {from}")).unwrap_or_default();
-            write!(text, "\n  {} steps under recipe {}{from}", stretch.steps, stretch.recipe)
+            write!(text, "\n  {} steps of recipe {}{from}", stretch.steps, stretch.recipe)
                 .expect("writing to a string");
         }
         let row = |name: &str, side: &str, [parameters, multiply_adds, memory]: [u64; 3]| {

@@ -14,7 +14,7 @@ use imagen_kernels::peak::multiply_add_rate;
 
 use super::draw::{FrozenArgs, MaxMemory, stage_names};
 use super::shared::Threads;
-use crate::failure::{Failure, Result, print_line};
+use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system::{bytes, count};
 
 const EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ const DRAWING_SHARE: f64 = 1.1;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PlanVerb {
-    /// A recipe (.toml), a model folder, or OWNER/NAME that was pulled; the built-in model where absent
+    /// A recipe (.toml), a model folder, or OWNER/NAME that was pulled; the built-in model by default
     #[arg(value_name = "RECIPE|MODEL")]
     what: Option<PathBuf>,
     #[command(flatten)]
@@ -78,6 +78,9 @@ impl PlanVerb {
         if let Some(path) = recipe {
             if self.until.is_some() {
                 return Err(Failure::usage("--until belongs to a model, and this is a recipe"));
+            }
+            if !path.exists() {
+                return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", path.display())));
             }
             let estimate = training(&Recipe::read_with(path, &self.set)?, rate)?;
             self.print(std::slice::from_ref(&estimate), rate)?;

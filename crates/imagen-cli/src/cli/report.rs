@@ -27,7 +27,7 @@ Examples:
 pub(crate) struct Report {
     /// The run's folder
     run: PathBuf,
-    /// The page; report.html in the run's folder where absent
+    /// The page; report.html in the run's folder by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Most sample grids on the page: the newest, and others evenly spread

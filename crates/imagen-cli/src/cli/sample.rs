@@ -35,7 +35,7 @@ use crate::trace::Trace;
 const EXAMPLES: &str = "\
 Examples:
   imagen sample \"a red apple\"
-  imagen sample \"a red apple\" --seed 7 --steps 50,20 --guidance 5,2
+  imagen sample \"a red apple\" --seed 7 --steps 50,20 --guidance 2
   imagen sample \"a cat\" \"a dog\" --count 4 --output \"pets/{prompt}-{index:03}.png\"
   imagen sample \"a red apple\" --until base --output - > apple.png
   cat prompts.txt | imagen sample - --json > pictures.jsonl
@@ -59,7 +59,7 @@ pub(crate) struct Sample {
     #[arg(short = 'n', long, value_name = "N", default_value = "1", help_heading = DRAW)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     count: usize,
-    /// Seed of the first picture; random and printed where absent or -1
+    /// Seed of the first picture; random, and printed, by default or with -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
     /// The last stage that draws: an early one for a quick look, or one that runs on request only

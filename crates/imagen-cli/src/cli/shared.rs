@@ -16,7 +16,7 @@ use crate::hub::{Cached, RepoName, Settings};
 /// `--threads`
 #[derive(Debug, clap::Args)]
 pub(super) struct Threads {
-    /// Threads to compute with; all cores where absent
+    /// Threads to compute with; all cores by default
     #[arg(short, long, value_name = "N", help_heading = "Model and machine")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
@@ -40,7 +40,7 @@ impl Threads {
 /// `--text-encoder`
 #[derive(Debug, clap::Args)]
 pub(super) struct TextEncoder {
-    /// A folder with config.json, tokenizer.json and model.safetensors; the built-in text encoder where absent
+    /// A folder with config.json, tokenizer.json and model.safetensors; the built-in text encoder by default
     #[arg(long, value_name = "FOLDER", help_heading = "Model and machine")]
     text_encoder: Option<PathBuf>,
 }
@@ -81,6 +81,11 @@ pub(super) fn model_folder(name: &Path) -> Result<PathBuf> {
         Some(snapshot) => Some(snapshot),
         None => cached.snapshots()?.pop(),
     };
+    // a path into a folder that is here is no name of somebody's model
+    let local = name.parent().is_some_and(Path::is_dir);
+    if snapshot.is_none() && local {
+        return Err(no_model(name));
+    }
     snapshot.ok_or_else(|| {
         let cache = settings.cache.display();
         let failure =
@@ -122,11 +127,34 @@ pub(super) fn named_model(name: &Path) -> Result<ModelFiles> {
         return model_files(None);
     }
     let folder = model_folder(name)?;
-    if !folder.is_dir() {
-        let failure = Failure::new(Exit::Model, format_args!("there is no model {}", name.display()));
-        return Err(failure.hint("name a model's folder, or `built-in`"));
+    if !folder.is_dir() { Err(no_model(name)) } else { Ok(ModelFiles::Folder(folder)) }
+}
+
+/// What to say of a model that is not there.
+pub(super) fn no_model(name: &Path) -> Failure {
+    let failure = Failure::new(Exit::Model, format_args!("there is no model {}", name.display()));
+    let below = Path::new("models").join(name);
+    if holds_model(&below) {
+        return failure.hint(format_args!("did you mean {}?", below.display()));
     }
-    Ok(ModelFiles::Folder(folder))
+    failure.hint("name a model's folder, or `built-in`; `imagen models list` shows what is there")
+}
+
+/// Whether a folder has a model's base.
+fn holds_model(folder: &Path) -> bool {
+    folder.join("base.safetensors").is_file()
+}
+
+/// Refuses a folder that is there and is no model, and says what it is.
+pub(super) fn check_model(folder: &Path) -> Result<()> {
+    if folder.join("state.safetensors").is_file() && !holds_model(folder) {
+        let failure = Failure::new(Exit::Model, format_args!("{} is a run and no model yet", folder.display()));
+        return Err(failure.hint(format_args!("imagen export {} --model FOLDER", folder.display())));
+    }
+    if folder.is_dir() && (holds_model(folder) || !holds_model(&Path::new("models").join(folder))) {
+        return Ok(());
+    }
+    Err(no_model(folder))
 }
 
 fn built_in(what: &str, flag: &str) -> Result<ModelFiles> {

@@ -84,7 +84,12 @@ fn a_model_that_is_taught_something_new_keeps_its_other_stages() {
     };
     let (files_written, said) = export("run", "taught", &[]);
     assert_eq!(files_written, "taught/base.safetensors\ntaught/sr256.safetensors\n");
-    assert!(said.contains("base: step 1 of 1, average 0.99\nsr256: as in m\n"), "{said}");
+    assert!(
+        said.contains(
+            "base: step 1 of 1, average 0.99\ntaught/known.safetensors: captions that it was taught\nsr256: as in m\n"
+        ),
+        "{said}"
+    );
     let bytes = |path: &str| fs::read(folder.join(path)).unwrap();
     assert!(bytes("m/sr256.safetensors") == bytes("taught/sr256.safetensors"));
     assert!(bytes("m/base.safetensors") != bytes("taught/base.safetensors"));

@@ -61,6 +61,14 @@ impl ModelFiles {
         }
     }
 
+    /// Its folder; nothing where it is compiled in.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::BuiltIn(_) => None,
+        }
+    }
+
     /// What names this model in messages.
     pub fn label(&self) -> String {
         match self {

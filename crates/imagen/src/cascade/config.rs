@@ -116,7 +116,7 @@ pub struct StageConfig {
     /// Whether it runs only where a request names it or a later stage: a large enlargement that not everyone waits for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_request: bool,
-    /// How it likes to be sampled.
+    /// Its default settings for sampling.
     #[serde(default)]
     pub sampling: StageSettings,
 }

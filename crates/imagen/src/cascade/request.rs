@@ -18,9 +18,9 @@ pub struct Request {
     pub pictures: Vec<Subject>,
     /// Departures from the stages' own suggestions.
     pub options: BTreeMap<StageName, StageOptions>,
-    /// The last stage to run; [`Imagen::default_until`](super::Imagen::default_until) where absent.
+    /// The last stage to run; [`Imagen::default_until`](super::Imagen::default_until) by default.
     pub until: Option<StageName>,
-    /// Pictures that are drawn together, [`Imagen::default_batch`](super::Imagen::default_batch) where absent; changes speed
+    /// Pictures that are drawn together, [`Imagen::default_batch`](super::Imagen::default_batch) by default; changes speed
     /// and memory, not pictures.
     pub batch: Option<usize>,
     /// A picture to start from, or, where the model begins with super-resolution, to enlarge.

@@ -12,9 +12,9 @@ use crate::image::{Filter, FloatPicture, Picture};
 pub struct StartPicture {
     /// The picture; what is transparent is white.
     pub picture: Picture,
-    /// White where the picture is drawn anew, black where it stays; everywhere where absent.
+    /// White where the picture is drawn anew, black where it stays; everywhere by default.
     pub mask: Option<Picture>,
-    /// How much of the picture is drawn over, in (0, 1]; as the model suggests where absent.
+    /// How much of the picture is drawn over, in (0, 1]; as the model suggests by default.
     pub strength: Option<f64>,
 }
 
@@ -25,7 +25,7 @@ pub struct Start {
     pub pictures: Tensor<4>,
     /// Which part of the steps is run, the last ones; in (0, 1].
     pub strength: f64,
-    /// 1 where the picture is drawn anew, 0 where it stays, `[n, h, w, 1]`; everywhere where absent.
+    /// 1 where the picture is drawn anew, 0 where it stays, `[n, h, w, 1]`; everywhere by default.
     pub mask: Option<Tensor<4>>,
 }
 

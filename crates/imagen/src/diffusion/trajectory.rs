@@ -136,7 +136,7 @@ pub struct Trajectory<F> {
     index: usize,
     z: Tensor<4>,
     previous: Option<Tensor<4>>,
-    /// 1 where z moves, 0 where it stays, `[n, h, w, 1]`; everywhere where absent.
+    /// 1 where z moves, 0 where it stays, `[n, h, w, 1]`; everywhere by default.
     mask: Option<Tensor<4>>,
     noise: Noise,
     denoise: F,

@@ -114,7 +114,7 @@ pub struct ResidualBlock {
 }
 
 /// `(conv2(act(GN2(conv1(act(GN1(x)))·(1 + γ) + β)) + (x·W + b)·shortcut_scale) · scale` in one operation, which keeps two
-/// maps for the way back instead of four and lets the gradient of `x` arise in one place.
+/// maps for the backward pass instead of four and lets the gradient of `x` arise in one place.
 ///
 /// `x [n, h, w, c]`, `film [n, 2k]` (γ, β), result `[n, h, w, k]`.
 pub fn residual_block(x: Tensor<4>, film: Tensor<2>, block: ResidualBlock) -> Tensor<4> {

@@ -1,4 +1,4 @@
-//! How the operations of a thread run: as defined or by kernels, keeping what for the way back.
+//! How the operations of a thread run: as defined or by kernels, keeping what for the backward pass.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -27,7 +27,7 @@ pub fn by_definition<R>(f: impl FnOnce() -> R) -> R {
     with(&BY_DEFINITION, f)
 }
 
-/// Runs `f` so that what it records for the way back keeps fewer maps and makes them again when they are wanted (gradient
+/// Runs `f` so that what it records for the backward pass keeps fewer maps and makes them again when they are wanted (gradient
 /// checkpointing): a residual block keeps its input alone, for one more convolution.
 pub fn recomputing<R>(f: impl FnOnce() -> R) -> R {
     with(&RECOMPUTING, f)

@@ -6,6 +6,7 @@
 //! knowledge.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -68,6 +69,25 @@ impl KnownCaptions {
         best.sort_by(f32::total_cmp);
         known.far = best.get(best.len() / ONE_IN).copied().unwrap_or(-1.0);
         Ok(known)
+    }
+
+    /// These captions and those of the model that a training began with, of the same encoder; what is far is said as there, where
+    /// more captions said it.
+    #[must_use]
+    pub fn joined(mut self, before: &Self) -> Self {
+        if self.encoder != before.encoder {
+            return self;
+        }
+        let width = before.vectors.len() / before.captions.len();
+        let new: BTreeSet<String> = self.captions.iter().cloned().collect();
+        for (caption, vector) in before.captions.iter().zip(before.vectors.chunks(width)) {
+            if !new.contains(caption) {
+                self.captions.push(caption.clone());
+                self.vectors.extend_from_slice(vector);
+            }
+        }
+        self.far = before.far;
+        self
     }
 
     /// Reads the file of a model.

@@ -14,11 +14,11 @@ pub struct DataConfig {
     /// An image folder, a tar shard, or a JSON file of COCO captions.
     pub folder: PathBuf,
     /// The file of the captions' embeddings, which is completed where it lacks some; `captions.safetensors` in the run's folder
-    /// where absent.
+    /// by default.
     #[serde(default)]
     pub captions: Option<PathBuf>,
     /// Side of the random crop that a super-resolution stage trains on, in pixels of the high resolution; the whole
-    /// picture where absent.
+    /// picture by default.
     #[serde(default)]
     pub crop: Option<usize>,
     /// Mirror half of the pictures. Off by default: captions speak of left and right.
@@ -70,10 +70,10 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Pictures a step.
     pub batch: usize,
-    /// Pictures that pass through the network at once; gradients of the parts are summed. The whole batch where absent.
+    /// Pictures that pass through the network at once; gradients of the parts are summed. The whole batch by default.
     #[serde(default)]
     pub micro_batch: Option<usize>,
-    /// Keep fewer maps for the way back and make them again (gradient checkpointing): less memory, more time.
+    /// Keep fewer maps for the backward pass and make them again (gradient checkpointing): less memory, more time.
     #[serde(default)]
     pub checkpoint_blocks: bool,
     /// Peak learning rate.
@@ -86,13 +86,13 @@ pub struct TrainConfig {
     /// Adam, AdamW or Adafactor.
     #[serde(default)]
     pub optimizer: OptimizerName,
-    /// Decay of the first moment: 0.9 for Adam and AdamW where absent; Adafactor then keeps none.
+    /// Decay of the first moment: 0.9 for Adam and AdamW by default; Adafactor then keeps none.
     #[serde(default)]
     pub beta1: Option<f64>,
-    /// Decay of Adam's and AdamW's second moment; 0.999 where absent.
+    /// Decay of Adam's and AdamW's second moment; 0.999 by default.
     #[serde(default)]
     pub beta2: Option<f64>,
-    /// Decoupled weight decay, a share of the learning rate: of AdamW (0.01 where absent) and Adafactor (none).
+    /// Decoupled weight decay, a share of the learning rate: of AdamW (0.01 by default) and Adafactor (none).
     #[serde(default)]
     pub weight_decay: Option<f64>,
     /// Adafactor: whether the learning rate is a share of each parameter's root mean square.
@@ -102,7 +102,7 @@ pub struct TrainConfig {
     /// of smaller ones are kept whole. 0 factors every matrix; optax, with which the paper trained, has 128.
     #[serde(default)]
     pub min_dim_size_to_factor: usize,
-    /// Largest gradient norm; longer gradients are scaled down. None where absent.
+    /// Largest gradient norm; longer gradients are scaled down. None by default.
     #[serde(default)]
     pub clip_norm: Option<f64>,
     /// Decay of the moving average of the weights, per step.
@@ -151,7 +151,7 @@ pub struct TrainConfig {
     /// Steps that a line of `metrics.jsonl` is the mean of.
     #[serde(default = "default_log_every")]
     pub log_every: u64,
-    /// Steps between measurements of what the captions are worth to the network; 0 for none, with the grids where absent.
+    /// Steps between measurements of what the captions are worth to the network; 0 for none, with the grids by default.
     #[serde(default)]
     pub probe_every: Option<u64>,
     /// Held-out pictures that a finished super-resolution run is judged by (`enlargement.json`); 0 for none.

@@ -15,10 +15,10 @@ const ALIKE: f64 = 0.5;
 
 /// The recipe in `text`, not yet validated, with these assignments over it.
 pub(super) fn parse<R: DeserializeOwned>(text: &str, assignments: &[impl AsRef<str>]) -> Result<R> {
-    let mut table: Table = toml::from_str(text).map_err(|e| Error::data(e.to_string().trim_end().to_owned()))?;
+    let mut table: Table = toml::from_str(text).map_err(|e| Error::data(placed(text, &e)))?;
     if assignments.is_empty() && !StagePreset::is_in(&table) {
         // read from the text, an error has a line and a column
-        return toml::from_str(text).map_err(|e| explained(ErrorKind::Data, e.to_string(), e.message()));
+        return toml::from_str(text).map_err(|e| explained(ErrorKind::Data, placed(text, &e), e.message()));
     }
     // what the preset is comes before what is changed in it
     let names_preset = |assignment: &&str| {
@@ -33,10 +33,11 @@ pub(super) fn parse<R: DeserializeOwned>(text: &str, assignments: &[impl AsRef<s
     others.iter().try_for_each(|assignment| assign(&mut table, assignment))?;
     table.try_into().or_else(|e: toml::de::Error| {
         if assignments.is_empty() {
-            return Err(explained(ErrorKind::Data, e.to_string(), e.message()));
+            return Err(explained(ErrorKind::Data, one_line(&e.to_string()), e.message()));
         }
         let nothing: &[&str] = &[];
-        let blamed = explained(ErrorKind::Usage, format!("{}: {e}", given.join(", ")), e.message());
+        let blamed =
+            explained(ErrorKind::Usage, format!("{}: {}", given.join(", "), one_line(&e.to_string())), e.message());
         parse::<R>(text, nothing).and_then(|_| Err(blamed))
     })
 }
@@ -77,9 +78,26 @@ fn assign(table: &mut Table, assignment: &str) -> Result<()> {
 
 /// The parser's message, and what was meant by a word that it does not know.
 fn explained(kind: ErrorKind, text: String, message: &str) -> Error {
-    let text = text.trim_end();
     let Some(hint) = meant(message) else { return Error::new(kind, text) };
-    Error::new(kind, format!("{text}\n{hint}"))
+    Error::new(kind, format!("{text}; {hint}"))
+}
+
+/// What is wrong with a text, and where.
+fn placed(text: &str, error: &toml::de::Error) -> String {
+    let message = one_line(error.message());
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {message}")
+}
+
+/// A message of the parser without its line breaks, and in words that need no knowledge of its language.
+fn one_line(message: &str) -> String {
+    let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = [("f64", "a number"), ("f32", "a number"), ("usize", "a whole number"), ("u64", "a whole number")];
+    plain
+        .into_iter()
+        .fold(words, |text, (rust, plain)| text.replace(&format!("expected {rust}"), &format!("expected {plain}")))
 }
 
 /// What a message of the form "unknown field `a`, expected one of `b`, `c`" suggests.

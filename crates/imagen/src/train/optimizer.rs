@@ -29,7 +29,7 @@ pub enum Optimizer {
     },
     /// Adafactor: factored second moments for matrices and convolutions, updates bounded at 1.
     Adafactor {
-        /// Decay of the first moment; none is kept where absent.
+        /// Decay of the first moment; none is kept by default.
         beta1: Option<f64>,
         /// Decoupled weight decay.
         weight_decay: f64,

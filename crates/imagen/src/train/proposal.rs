@@ -34,9 +34,9 @@ const SMALL: usize = 10;
 pub struct Wanted {
     /// The stage.
     pub stage: StageName,
-    /// The stage that it begins with; a network of its own where absent.
+    /// The stage that it begins with; a network of its own by default.
     pub from: Option<StageConfig>,
-    /// Side of the pictures that are drawn; what suits the set where absent.
+    /// Side of the pictures that are drawn; what suits the set by default.
     pub size: Option<usize>,
     /// Width of the text encoder's vectors; 0 for a stage without text.
     pub text_dim: usize,

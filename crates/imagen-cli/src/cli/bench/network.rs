@@ -43,7 +43,7 @@ const NAMES: [Named; 5] = [
 pub(super) fn help() -> String {
     let names = NAMES.map(|(name, ..)| name).join(", ");
     format!(
-        "What to run: base (where absent), sr256 or sr1024 of the built-in model; a network by name ({names}); a recipe \
+        "What to run: base (the default), sr256 or sr1024 of the built-in model; a network by name ({names}); a recipe \
          (.toml) or a stage (.safetensors)"
     )
 }

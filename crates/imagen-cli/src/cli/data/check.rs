@@ -13,6 +13,7 @@ use imagen::text::TextEncoder;
 use super::looked::{LAYOUTS, Looked, token_counts};
 use super::spread::Spread;
 use crate::failure::{Exit, Failure, Result, print_line};
+use crate::system::counted;
 
 /// How many names of a kind of trouble are printed; `--json` has all.
 const SHOWN: usize = 5;
@@ -91,6 +92,10 @@ impl Tokens {
 struct Report<'a> {
     source: &'a Source,
     usable: usize,
+    /// Usable pictures of training and of validation.
+    splits: [usize; 2],
+    /// Usable pictures that are not square.
+    cropped: usize,
     /// Shortest and longest side of all readable pictures.
     sides: Option<(usize, usize)>,
     /// Name and reason.
@@ -128,38 +133,41 @@ impl<'a> Report<'a> {
         let least = survey.readable().map(|(_, look)| look.side()).min();
         let most = survey.readable().map(|(_, look)| look.width.max(look.height)).max();
         let usable = survey.looks.len() - unreadable.len() - small.len();
+        let fit = || survey.readable().filter(|(_, look)| look.side() >= min_side);
+        let of = |split| fit().filter(|(i, _)| source.examples()[*i].split == split).count();
+        let splits = [of(Split::Train), of(Split::Validation)];
+        let cropped = fit().filter(|(_, look)| look.width != look.height).count();
         let broken = source.world().map(|world| world.broken_drawings()).unwrap_or_default();
-        Self { source, usable, sides: least.zip(most), unreadable, small, copies, broken, tokens }
+        Self { source, usable, splits, cropped, sides: least.zip(most), unreadable, small, copies, broken, tokens }
     }
 
     fn unusable(&self) -> usize {
         self.unreadable.len() + self.small.len() + self.source.odd().unusable()
     }
 
-    fn in_split(&self, split: Split) -> usize {
-        self.source.examples().iter().filter(|example| example.split == split).count()
-    }
-
-    /// Each kind of trouble with its names.
-    fn troubles(&self) -> [(&'static str, Vec<String>); 11] {
+    /// Each kind of trouble, a noun and what is the matter, with its names.
+    fn troubles(&self) -> [([&'static str; 2], Vec<String>); 11] {
         let odd = self.source.odd();
         let small = self.small.iter().map(|(name, width, height)| format!("{name} ({width}x{height})"));
         let cut = self.tokens.iter().flat_map(|tokens| &tokens.cut).cloned();
         [
-            ("pictures that cannot be read", self.unreadable.iter().map(|(_, reason)| (*reason).to_owned()).collect()),
-            ("pictures that are too small", small.collect()),
-            ("captions without a picture", odd.missing.clone()),
-            ("texts or shards that cannot be read", with_reasons(&odd.unusable)),
-            ("texts that are not UTF-8, read as a guess", odd.guessed.clone()),
-            ("pictures without a caption", odd.uncaptioned.clone()),
-            ("pictures listed more than once", odd.repeated.clone()),
             (
-                "pictures that are copies of another",
+                ["picture", "that cannot be read"],
+                self.unreadable.iter().map(|(_, reason)| (*reason).to_owned()).collect(),
+            ),
+            (["picture", "below the smallest side"], small.collect()),
+            (["caption", "without a picture"], odd.missing.clone()),
+            (["text or shard", "that cannot be read"], with_reasons(&odd.unusable)),
+            (["text", "not in UTF-8, read by a guess"], odd.guessed.clone()),
+            (["picture", "without a caption"], odd.uncaptioned.clone()),
+            (["picture", "listed more than once"], odd.repeated.clone()),
+            (
+                ["picture", "with the pixels of another"],
                 self.copies.iter().map(|(copy, first)| format!("{copy} of {first}")).collect(),
             ),
-            ("drawings that cannot be read", self.broken.iter().map(|(_, reason)| reason.clone()).collect()),
-            ("captions that are longer than the text encoder reads", cut.collect()),
-            ("files passed over", with_reasons(&odd.passed)),
+            (["drawing", "that cannot be read"], self.broken.iter().map(|(_, reason)| reason.clone()).collect()),
+            (["caption", "longer than the text encoder reads"], cut.collect()),
+            (["file", "passed over"], with_reasons(&odd.passed)),
         ]
     }
 
@@ -167,20 +175,20 @@ impl<'a> Report<'a> {
         let captions = self.source.captions();
         let longest = captions.iter().map(|text| text.chars().count()).max().unwrap_or(0);
         let mut text = format!(
-            "found {}\n{} of {} pictures can be used ({} train, {} validation in all)",
+            "found {}\n{} of {} can be used ({} to train, {} to validate)",
             self.source.origin(),
             self.usable,
-            self.source.examples().len(),
-            self.in_split(Split::Train),
-            self.in_split(Split::Validation),
+            counted(self.source.examples().len() + self.source.odd().uncaptioned.len(), "picture"),
+            self.splits[0],
+            self.splits[1],
         );
         let mut line = |line: String| write!(text, "\n{line}").expect("writing to a string");
         if !captions.is_empty() {
-            line(format!("{} captions, the longest of {longest} characters", captions.len()));
+            line(format!("{}, the longest of {longest} characters", counted(captions.len(), "caption")));
         }
         if let Some(Tokens { spread, limit, cut }) = &self.tokens {
             line(format!(
-                "{} to {} tokens a caption, {:.1} in the mean; {} are cut at {limit}",
+                "{} to {} tokens in a caption, {:.1} on average; {} cut at {limit}",
                 spread.min,
                 spread.max,
                 spread.mean,
@@ -190,8 +198,13 @@ impl<'a> Report<'a> {
         if let Some((least, most)) = self.sides {
             line(format!("sides from {least} to {most} pixels"));
         }
-        for (kind, names) in self.troubles().into_iter().filter(|(_, names)| !names.is_empty()) {
-            line(format!("{} {kind}:", names.len()));
+        if self.cropped > 0 {
+            let (are, of) =
+                (counted(self.cropped, "picture"), "of each the middle square is used, unless a recipe says otherwise");
+            line(format!("{are} not square: {of}"));
+        }
+        for ([noun, matter], names) in self.troubles().into_iter().filter(|(_, names)| !names.is_empty()) {
+            line(format!("{} {matter}:", counted(names.len(), noun)));
             names.iter().take(SHOWN).for_each(|name| line(format!("  {}", shown(name))));
             if names.len() > SHOWN {
                 line(format!("  and {} more", names.len() - SHOWN));
@@ -213,8 +226,9 @@ impl<'a> Report<'a> {
             "detected": self.source.origin(),
             "usable": self.usable,
             "unusable": self.unusable(),
-            "train": self.in_split(Split::Train),
-            "validation": self.in_split(Split::Validation),
+            "train": self.splits[0],
+            "validation": self.splits[1],
+            "not_square": self.cropped,
             "captions": self.source.captions().len(),
             "tokens": tokens,
             "shortest_side": self.sides.map(|(least, _)| least),

@@ -35,7 +35,7 @@ pub(super) struct Compose {
     #[arg(short = 'n', long, value_name = "N", default_value = "2000")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(..=MOST))]
     count: usize,
-    /// Pictures of held-out combinations, as the validation split; a fortieth of the others where absent
+    /// Pictures of held-out combinations, as the validation split; a fortieth of the others by default
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(..=MOST))]
     held_out: Option<usize>,
     /// Side of each picture, in pixels

@@ -26,7 +26,7 @@ are encoded, and after an interruption the same command goes on.";
 pub(super) struct Encode {
     /// A folder of pictures, a .tar shard, or a JSON file of COCO captions
     folder: PathBuf,
-    /// The file to write or complete; captions.safetensors in the folder where absent
+    /// The file to write or complete; captions.safetensors in the folder by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print no progress

@@ -10,7 +10,7 @@ use crate::system::{self, bytes};
 /// `--max-memory`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct MaxMemory {
-    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has where absent
+    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has by default
     #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }

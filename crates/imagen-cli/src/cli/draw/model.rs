@@ -19,7 +19,7 @@ const TEXT_CACHE: u64 = 512 << 20;
 /// `--model` and how its weights are kept.
 #[derive(Debug, Default, clap::Args)]
 pub(in crate::cli) struct ModelArgs {
-    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; `built-in`, also where absent
+    /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; `built-in` by default
     #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model: Option<PathBuf>,
     #[command(flatten)]
@@ -29,10 +29,10 @@ pub(in crate::cli) struct ModelArgs {
 /// What only folders of DeepFloyd IF have.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct FrozenArgs {
-    /// DeepFloyd IF: the second stage; a subfolder of the model where absent
+    /// DeepFloyd IF: the second stage; a subfolder of the model by default
     #[arg(long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model_2: Option<PathBuf>,
-    /// DeepFloyd IF: how the networks' weights are kept in memory; as the files have them where absent
+    /// DeepFloyd IF: how the networks' weights are kept in memory; as the files have them by default
     #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::storages(), help_heading = MACHINE)]
     storage: Option<Storage>,
     /// DeepFloyd IF: how the text encoder's weights are kept in memory
@@ -115,6 +115,7 @@ impl FrozenArgs {
         if let Some(flag) = self.given() {
             return Err(only_deepfloyd(flag));
         }
+        folder.as_deref().map_or(Ok(()), shared::check_model)?;
         let files = shared::model_files(folder.as_deref())?;
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;

@@ -52,8 +52,9 @@ pub(in crate::cli) fn prompts(
             let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
             let names = names.join(", ");
             progress.note(format_args!(
-                "{prompt:?} is far from everything that this model was taught; nearest are {names} (`imagen models prompts` \
-                 lists more)"
+                "{prompt:?} is far from everything that this model was taught; nearest are {names} (`imagen models prompts{}` \
+                 lists more)",
+                files.folder().map(|folder| format!(" --model {}", folder.display())).unwrap_or_default()
             ));
         }
     }

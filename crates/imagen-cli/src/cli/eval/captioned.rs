@@ -28,7 +28,7 @@ pub(super) struct Captioned {
     /// A folder of pictures with captions, or a tar shard
     #[arg(required_unless_present = "samples", conflicts_with = "samples")]
     folder: Option<PathBuf>,
-    /// The part of the set, or of --data; all of it where absent
+    /// The part of the set, or of --data; all of it by default
     #[arg(long, value_name = "SPLIT", value_parser = split_names())]
     split: Option<Split>,
     /// A folder with a CLIP as published: config.json, tokenizer, model.safetensors, preprocessor_config.json

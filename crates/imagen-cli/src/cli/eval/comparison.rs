@@ -27,10 +27,10 @@ pub(super) struct Comparison {
     /// The set to compare it with
     #[arg(required_unless_present = "samples", conflicts_with = "samples")]
     b: Option<PathBuf>,
-    /// The part of A; all of it where absent
+    /// The part of A; all of it by default
     #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
     split_a: Option<Split>,
-    /// The part of B; all of it where absent
+    /// The part of B; all of it by default
     #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
     split_b: Option<Split>,
     /// Draw so many captions of --data and compare what comes out

@@ -45,8 +45,8 @@ Then: imagen eval human serve STUDY";
 /// Draw the prompts of DrawBench, or a suite like it, into a study for raters
 ///
 /// Nothing is picked: the seeds count up from 0, prompt by prompt. Without --suite, a suite of the same eleven
-/// kinds is used, written for what the built-in model knows. The same command goes on after an interruption;
-/// another --model or --import adds a set.
+/// kinds is used, about things that the built-in model was taught. The same command goes on after an
+/// interruption; another --model or --import adds a set.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DrawBench {

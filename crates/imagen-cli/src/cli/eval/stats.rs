@@ -26,7 +26,7 @@ protocol is compared with it. Stopped or killed, the same command goes on where 
 pub(super) struct Stats {
     /// A folder of pictures, or a tar shard
     folder: PathBuf,
-    /// The part of the set; all of it where absent
+    /// The part of the set; all of it by default
     #[arg(long, value_name = "SPLIT", value_parser = split_names())]
     split: Option<Split>,
     /// The file to write (.safetensors)

@@ -91,7 +91,7 @@ pub(super) struct Sweep {
     features: Features,
     #[command(flatten)]
     axes: Axes,
-    /// A model, as NAME=FOLDER or FOLDER; several are compared; the built-in model where absent
+    /// A model, as NAME=FOLDER or FOLDER; several are compared; the built-in model by default
     #[arg(short, long, value_name = "MODEL")]
     model: Vec<Model>,
     /// Print no progress

@@ -1,9 +1,12 @@
 //! `imagen models info`: what the hub has of a model, what of it would be fetched, and what is there already.
 
+use std::path::Path;
+
+use imagen::train::BUILT_IN;
 use serde_json::json;
 
 use super::wanted::Wanted;
-use crate::failure::{Result, print_line};
+use crate::failure::{Failure, Result, print_line};
 use crate::hub::{Cached, Remote, Settings, choose, size};
 
 /// Say what a published model consists of and what pulling it would fetch
@@ -18,6 +21,14 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
+        if self.wanted.name.as_str() == BUILT_IN || Path::new(self.wanted.name.as_str()).is_dir() {
+            let name = self.wanted.name.as_str();
+            let failure = Failure::usage(format_args!(
+                "{name} is on this machine, and `models info` asks about published models"
+            ));
+            let command = if name == BUILT_IN { "imagen inspect".to_owned() } else { format!("imagen inspect {name}") };
+            return Err(failure.hint(format_args!("{command} shows what it is")));
+        }
         let listing = Remote::open(settings)?.listing(&self.wanted.name, &self.wanted.revision)?;
         let choice = choose(&listing.files, self.wanted.variant);
         let here = Cached::new(settings, self.wanted.name.clone()).snapshot(&listing.commit);

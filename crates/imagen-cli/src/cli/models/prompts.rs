@@ -21,7 +21,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Prompts {
-    /// A model folder, or a pulled OWNER/NAME; the built-in model where absent
+    /// A model folder, or a pulled OWNER/NAME; the built-in model by default
     #[arg(short, long, value_name = "FOLDER|NAME")]
     model: Option<PathBuf>,
     /// Only the captions nearest to this prompt, the nearest first

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 /// Check the models in the cache against their checksums
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// The models; all of the cache where absent
+    /// The models; all of the cache by default
     names: Vec<RepoName>,
     /// Remove damaged files, so that the next pull fetches them again
     #[arg(long)]

@@ -15,7 +15,7 @@ Examples:
 const INTRODUCTION: &str = "\
 # Keys of a recipe
 
-A recipe is a TOML file: what is trained (`[stage]`, its network `[stage.unet]`, how it likes to be sampled `[stage.sampling]`), on
+A recipe is a TOML file: what is trained (`[stage]`, its network `[stage.unet]`, its default settings for sampling `[stage.sampling]`), on
 what (`[data]`), and how (`[train]`). Keys without a default have to be given, but where a preset gives them; a key that there is
 not is an error. `imagen train --set KEY=VALUE` replaces a value by its path, such as `train.lr=1e-4` or
 `stage.unet.levels.0.channels=32`. `imagen recipe keys` prints this page.";

@@ -52,7 +52,7 @@ pub(super) struct New {
     #[arg(long, value_name = "STAGE", default_value = "base")]
     #[arg(value_parser = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str)).map(|name| name.parse::<StageName>().expect("one of the names")))]
     stage: StageName,
-    /// Side of the pictures that are drawn; what suits the set where absent
+    /// Side of the pictures that are drawn; what suits the set by default
     #[arg(long, value_name = "PIXELS", conflicts_with = "from")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(8..=4096))]
     size: Option<usize>,
@@ -63,7 +63,7 @@ pub(super) struct New {
     /// A stage that draws without a text
     #[arg(long, conflicts_with = "from")]
     unconditional: bool,
-    /// The recipe's file; printed where absent
+    /// The recipe's file; printed by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write over a file that is there

@@ -57,7 +57,7 @@ impl DeepFloyd {
         folder.join(folder::INDEX).is_file()
     }
 
-    /// Opens a folder of either stage. `second` is the second stage's; where absent it is looked for among the subfolders.
+    /// Opens a folder of either stage. `second` is the second stage's; by default it is looked for among the subfolders.
     ///
     /// # Errors
     /// `Model` where a folder holds another pipeline or its configuration is not known, a stage is of the other kind, or a file

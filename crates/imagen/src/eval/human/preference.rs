@@ -22,7 +22,7 @@ pub struct Preference {
     pub set: String,
     /// What it stood beside.
     pub against: String,
-    /// Only prompts of this category; all where absent.
+    /// Only prompts of this category; all by default.
     pub category: Option<String>,
     /// Prompts with an answer.
     pub prompts: usize,
@@ -48,7 +48,7 @@ pub struct Preference {
 pub struct Score {
     /// The set.
     pub set: String,
-    /// Only prompts of this category; all where absent.
+    /// Only prompts of this category; all by default.
     pub category: Option<String>,
     /// Prompts with an answer.
     pub prompts: usize,

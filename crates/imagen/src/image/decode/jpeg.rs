@@ -256,7 +256,7 @@ impl Frame {
                 Err(Broken::Ended) => return Err(incomplete(self, Some(unit / units[0] * rows))),
                 Err(Broken::NoCode) => {
                     let row = unit / units[0] * rows;
-                    return Err(damaged(&format!("its data make no sense from row {row} of {} on", self.size[1])));
+                    return Err(damaged(&format!("its data are damaged from row {row} of {} on", self.size[1])));
                 }
             }
         }

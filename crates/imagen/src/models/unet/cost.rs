@@ -23,7 +23,7 @@ pub struct LevelCost {
     pub parameters: u64,
     /// Multiply-adds for one picture.
     pub multiply_adds: u64,
-    /// Bytes of the maps that a training step keeps of one picture for the way back, in f32.
+    /// Bytes of the maps that a training step keeps of one picture for the backward pass, in f32.
     pub activation_bytes: u64,
     /// Of these, what residual blocks can make again instead (`nn::ops::recomputing`).
     pub recomputable_bytes: u64,
@@ -44,7 +44,7 @@ impl LevelCost {
         Self { name: name.into(), side, ..Self::default() }
     }
 
-    /// So many numbers are kept for the way back.
+    /// So many numbers are kept for the backward pass.
     fn keep(&mut self, numbers: usize) {
         let bytes = 4 * numbers as u64;
         self.activation_bytes += bytes;

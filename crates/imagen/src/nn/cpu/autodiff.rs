@@ -88,7 +88,7 @@ impl<const N: usize> Backward<Flex, N> for Node {
     }
 }
 
-/// Records one operation under a name that the trace shows on the way back. `forward` returns the output and its backward
+/// Records one operation under a name that the trace shows in the backward pass. `forward` returns the output and its backward
 /// pass; `untracked` runs when no input is tracked.
 fn record<C: CheckpointStrategy, const N: usize>(
     name: &'static str,

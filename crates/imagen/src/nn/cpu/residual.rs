@@ -1,7 +1,7 @@
 //! A residual block as one recorded operation (`ops::residual_block`).
 //!
 //! It goes through the batch a few pictures at a time, forward and back, so that their maps stay in cache from one part of
-//! the block to the next. For the way back it keeps x and the first convolution's output; both normalised maps are made
+//! the block to the next. For the backward pass it keeps x and the first convolution's output; both normalised maps are made
 //! again from their statistics, one pass each. Where memory is dearer than time (`ops::recomputing`) it keeps x alone.
 //! x takes part twice, in the block and in its shortcut, and both gradients meet here instead of in the tensor library.
 
@@ -225,7 +225,7 @@ pub(super) fn infer(x: T, film: T, block: Block) -> T {
     y
 }
 
-/// What the way back needs.
+/// What the backward pass needs.
 struct Kept {
     x: Saved,
     film: T,

@@ -9,7 +9,7 @@ use crate::report::escaped;
 /// Units of the drawing: the column of names, the bars, the column of numbers, and a row.
 const NAMES: f64 = 150.0;
 const WIDTH: f64 = 420.0;
-const NUMBERS: f64 = 130.0;
+const NUMBERS: f64 = 170.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 6.0;
 const BOTTOM: f64 = 24.0;

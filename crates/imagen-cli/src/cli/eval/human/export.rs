@@ -42,7 +42,7 @@ Examples:
 pub(super) struct Export {
     /// The study's folder
     study: PathBuf,
-    /// The files' name without ending; votes in the study's folder where absent
+    /// The files' name without ending; votes in the study's folder by default
     #[arg(short, long, value_name = "NAME")]
     output: Option<PathBuf>,
 }

@@ -173,13 +173,13 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
         "Which is better?",
         "plain",
         &format!(
-            "<h1>Your eye is asked</h1>\n<p class=\"lead\">{task}</p>\n\
-             <p>There is no right answer to most of it: take the first impression that you would stand by. A few pages check \
-             that somebody is looking.</p>\n\
+            "<h1>We would like your eye</h1>\n<p class=\"lead\">{task}</p>\n\
+             <p>There is no right answer to most of it: take the first impression that you would stand by. On a few pages \
+             the answer is known; they show that somebody is looking.</p>\n\
              <form class=\"start\" method=\"post\" action=\"/\">{refused}<label for=\"rater\">A name of your choice</label>\n\
              <input id=\"rater\" name=\"rater\" required maxlength=\"40\" autocomplete=\"off\" autocapitalize=\"off\" \
              spellcheck=\"false\" autofocus><button>Begin <kbd>↵</kbd></button>\n\
-             <p><small>Under the same name you go on where you stopped.</small></p></form>\n\
+             <p><small>Come back under the same name to continue where you stopped.</small></p></form>\n\
              <h2>Keys</h2>\n<ul class=\"keys\">{keys}<li><kbd>⌫</kbd> back to correct an answer</li>\
              <li><kbd>↵</kbd> next</li></ul>\n<p><small>{parts}</small></p>\n"
         ),

@@ -30,7 +30,7 @@ Examples:
 pub(super) struct Report {
     /// The study's folder
     study: PathBuf,
-    /// The page; report.html in the study's folder where absent
+    /// The page; report.html in the study's folder by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print one JSON object, with every number
@@ -85,18 +85,20 @@ fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &st
             None => format!("{:.1}", 100.0 * row.rate),
         };
         lines.push(format!(
-            "  {:<20} {rate:<39} {:>3.0} / {:.0} / {:.0} %  {:>5} answers, {}: {}",
+            "  {:<20} {rate:<39} {:>3.0} / {:.0} / {:.0} %  {:>11}, {}: {}",
             row.category.as_deref().unwrap_or("all"),
             share(row.preferred),
             share(row.indifferent),
             share(row.opposed),
-            row.answers,
+            counted(row.answers, "answer"),
             counted(row.prompts, "prompt"),
             verdict(row)
         ));
     }
     if !found.preferences.is_empty() {
-        lines.push("\n(rate in %, indifferent as half; then for it / indifferent / for the other)".to_owned());
+        lines.push(
+            "\n(preference in %, where indifferent counts half; then: for it / indifferent / for the other)".to_owned(),
+        );
     }
     if !found.scores.is_empty() {
         lines.push(format!("\n{}: yes 100, somewhat 50, no 0", asked(Question::Caption)));

@@ -18,6 +18,7 @@ use super::app::{App, app, is_gallery};
 use super::store::Store;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
+use crate::progress::Progress;
 
 /// How often Ctrl-C is looked for.
 const LOOK: Duration = Duration::from_millis(150);
@@ -133,6 +134,7 @@ async fn listen(address: SocketAddr, outward: &[String], state: Arc<App>) -> Res
         [] => print_line(format_args!("http://{bound}/"))?,
         _ => outward.iter().try_for_each(|name| print_line(format_args!("http://{name}:{}/", bound.port())))?,
     }
+    Progress::new(false).note("open it in a browser; Ctrl-C stops");
     let (room, service) = (Arc::new(Semaphore::new(CONNECTIONS)), app(state));
     while !interrupt::requested() {
         // who comes when all places are taken waits at the door, without memory of ours

@@ -41,7 +41,7 @@ pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> 
     if options.keep_all {
         lines.push("every rater counts, whatever the controls say".to_owned());
     } else if found.raters.iter().all(|rater| rater.controls == 0) {
-        lines.push("there were no controls, so every rater counts".to_owned());
+        lines.push("no control page was answered, so every rater counts".to_owned());
     }
     for rater in left_out {
         let why = match rater.standing {
@@ -65,10 +65,11 @@ pub(super) fn notes(found: &Findings) -> Vec<String> {
     let wholes = found.overall().count();
     if wholes > 0 {
         let among =
-            if parts.is_empty() { String::new() } else { format!(", and of all {} of categories", parts.len()) };
+            if parts.is_empty() { String::new() } else { format!(" and all {} within categories", parts.len()) };
         notes.push(format!(
-            "a set is said to be preferred where its interval leaves 50 % out even when widened to allow for all {wholes} \
-             comparisons over all prompts{among}; each interval shown is of 95 % by itself"
+            "each interval shown is a 95 % interval of its own; a set is called preferred only where its interval excludes 50 % \
+             even after widening for {} over all prompts{among}",
+            counted(wholes, "comparison")
         ));
     }
     if let Some(fewest) = parts.iter().map(|row| row.prompts).min().filter(|fewest| *fewest < FEW) {
@@ -84,17 +85,24 @@ pub(super) fn reliability(found: &Findings) -> Vec<String> {
         let alpha = row.alpha.map_or("not defined".to_owned(), |alpha| format!("{alpha:.3}"));
         let (question, answers, units) = (row.question, row.answers, row.units);
         lines.push(format!(
-            "agreement on {question}: Krippendorff's alpha (nominal) {alpha}, {answers} answers on {units} things"
+            "agreement on {question}: Krippendorff's alpha (nominal) {alpha}, {} on {}",
+            counted(answers, "answer"),
+            counted(units, "page")
         ));
     }
     for row in &found.position {
         let percent = row.interval.map(|i| imagen::eval::Interval { low: 100.0 * i.low, high: 100.0 * i.high });
         let share = match percent {
             Some(_) => with_interval(100.0 * row.left, percent, 1),
-            None => format!("{:.1} (no interval from one rater)", 100.0 * row.left),
+            None => format!("{:.1}", 100.0 * row.left),
         };
-        let said = if row.biased { "a liking for a side" } else { "no position bias seen" };
-        lines.push(format!("the left side on {}: {share} % of {}: {said}", row.question, row.answers));
+        let said = match (row.interval.is_some(), row.biased) {
+            (false, _) => "one rater alone says nothing of a position bias",
+            (true, true) => "a liking for one side",
+            (true, false) => "no position bias seen",
+        };
+        let answers = counted(row.answers, "answer");
+        lines.push(format!("{}: the left picture in {share} % of {answers}; {said}", row.question));
     }
     lines
 }

@@ -27,10 +27,10 @@ pub(super) struct Grammar {
     /// Seed of all pictures.
     #[serde(default)]
     pub seed: u64,
-    /// Nouns of the bank that are used; all where absent.
+    /// Nouns of the bank that are used; all by default.
     #[serde(default)]
     pub nouns: Option<Vec<String>>,
-    /// Nouns that appear in every arrangement; those that the bank calls so where absent.
+    /// Nouns that appear in every arrangement; those that the bank calls so by default.
     #[serde(default)]
     pub core: Option<Vec<String>>,
     /// Groups of nouns that keep their colours: nobody means paint by "a white man".
@@ -157,7 +157,7 @@ pub(super) struct Style {
     /// Groups of nouns that are not drawn in it.
     #[serde(default)]
     pub without: Vec<String>,
-    /// Names of the colours that things may be given; all that the grammar allows where absent.
+    /// Names of the colours that things may be given; all that the grammar allows by default.
     #[serde(default)]
     pub colours: Option<Vec<String>>,
     pub backgrounds: Backgrounds,
