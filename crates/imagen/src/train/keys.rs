@@ -35,9 +35,8 @@ pub(super) fn parse<R: DeserializeOwned>(text: &str, assignments: &[impl AsRef<s
         if assignments.is_empty() {
             return Err(explained(ErrorKind::Data, e.to_string(), e.message()));
         }
-        let nothing: &[&str] = &[];
         let blamed = explained(ErrorKind::Usage, format!("{}: {e}", given.join(", ")), e.message());
-        parse::<R>(text, nothing).and_then(|_| Err(blamed))
+        parse::<R>(text, &[""; 0]).and_then(|_| Err(blamed))
     })
 }
 
