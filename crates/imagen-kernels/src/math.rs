@@ -50,19 +50,12 @@ pub(crate) fn silu<V: Simd>(x: V) -> V {
     x * sigmoid(x)
 }
 
-/// sigmoid(x) and 1 - sigmoid(x), the latter without cancellation.
-#[inline(always)]
-fn sigmoid_pair<V: Simd>(x: V) -> (V, V) {
-    let e = exp(x.all(0.0) - x);
-    let s = (x.all(1.0) + e).reciprocal();
-    (s, e * s)
-}
-
-/// The derivative of [`silu`].
+/// The derivative of [`silu`]; 1 - sigmoid(x) comes without cancellation.
 #[inline(always)]
 pub(crate) fn silu_slope<V: Simd>(x: V) -> V {
-    let (s, rest) = sigmoid_pair(x);
-    s * x.mul_add(rest, x.all(1.0))
+    let e = exp(x.all(0.0) - x);
+    let s = (x.all(1.0) + e).reciprocal();
+    s * x.mul_add(e * s, x.all(1.0))
 }
 
 /// x cut off at ±`bound`; what is not a number stays it.

@@ -60,21 +60,15 @@ impl Thresholding {
             Self::None => x_hat,
             Self::Static => x_hat.clamp(-1.0, 1.0),
             Self::Dynamic { percentile, cap } => {
-                // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1).
-                let scales = scales(&x_hat, percentile).into_iter().map(|scale| scale.min(cap));
-                let scales = column(scales, &x_hat.device());
+                // clip(x̂, −s, s) / s = clip(x̂ / s, −1, 1), s = max(percentile of |x̂|, 1) of each picture
+                let values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
+                let mut scales = vec![1.0; x_hat.dims()[0]];
+                abs_quantiles(&values, percentile, &mut scales);
+                let scales = column(scales.into_iter().map(|scale| scale.max(1.0).min(cap)), &x_hat.device());
                 (x_hat / scales).clamp(-1.0, 1.0)
             }
         })
     }
-}
-
-/// s = max(percentile of |x̂|, 1) of each picture.
-fn scales<const D: usize>(x_hat: &Tensor<D>, percentile: f64) -> Vec<f64> {
-    let values = x_hat.to_data().convert::<f32>().try_to_vec::<f32>().expect("converted to f32");
-    let mut scales = vec![1.0; x_hat.dims()[0]];
-    abs_quantiles(&values, percentile, &mut scales);
-    scales.into_iter().map(|scale| scale.max(1.0)).collect()
 }
 
 impl fmt::Display for Thresholding {

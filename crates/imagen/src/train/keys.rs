@@ -35,10 +35,9 @@ pub(super) fn parse<R: DeserializeOwned>(text: &str, assignments: &[impl AsRef<s
         if assignments.is_empty() {
             return Err(explained(ErrorKind::Data, one_line(&e.to_string()), e.message()));
         }
-        let nothing: &[&str] = &[];
         let blamed =
             explained(ErrorKind::Usage, format!("{}: {}", given.join(", "), one_line(&e.to_string())), e.message());
-        parse::<R>(text, nothing).and_then(|_| Err(blamed))
+        parse::<R>(text, &[""; 0]).and_then(|_| Err(blamed))
     })
 }
 
