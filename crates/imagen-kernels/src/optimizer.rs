@@ -46,7 +46,7 @@ impl Adam {
         m: &mut [f32],
         v: &mut [f32],
         average: &mut [f32],
-        decay: f32,
+        decay: f64,
     ) {
         assert!(self.step > 0, "Adam's steps are counted from 1");
         let len = w.len();
@@ -72,7 +72,7 @@ impl Adam {
             unsafe {
                 let (w, m, v) = (w.get().add(first), m.get().add(first), v.get().add(first));
                 let (g, average, len) = (g.as_ptr().add(first), average.get().add(first), CHUNK.min(len - first));
-                isa.run(AdamChunk { w, g, m, v, average, share: 1.0 - decay, len, rates });
+                isa.run(AdamChunk { w, g, m, v, average, share: (1.0 - decay) as f32, len, rates });
             }
         });
     }
@@ -148,11 +148,11 @@ impl AdamChunk {
     }
 }
 
-/// `average += (1 - decay) * (w - average)`.
+/// `average += (1 - decay) * (w - average)`; decays near 1 are exact, for 1 - decay is formed in `f64`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn ema(average: &mut [f32], w: &[f32], decay: f32) {
+pub fn ema(average: &mut [f32], w: &[f32], decay: f64) {
     let (isa, len) = (Isa::current(), average.len());
     expect_len("w", w, len);
     let average = Shared::new(average);
@@ -161,7 +161,7 @@ pub fn ema(average: &mut [f32], w: &[f32], decay: f32) {
         // SAFETY: equal lengths are checked; chunks do not overlap.
         unsafe {
             let (average, w) = (average.get().add(first), w.as_ptr().add(first));
-            isa.run(EmaChunk { average, w, len: CHUNK.min(len - first), rate: 1.0 - decay });
+            isa.run(EmaChunk { average, w, len: CHUNK.min(len - first), rate: (1.0 - decay) as f32 });
         }
     });
 }

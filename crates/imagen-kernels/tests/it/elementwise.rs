@@ -166,5 +166,10 @@ fn averages_and_norms_match_their_formulas() {
             assert!((sum_of_squares(&a) - squares).abs() <= 1e-13 * squares, "{n} on {isa:?}");
         });
     }
+    on_every_isa(|isa| {
+        let mut average = [0.0];
+        ema(&mut average, &[1.0], 1.0 - 1e-6);
+        assert_close(&format!("a decay near 1 on {isa:?}"), &average, &[1e-6], 1e-7);
+    });
     on_every_isa(|_| assert_eq!(sum_of_squares(&[1e30, 0.0]), f64::from(1e30f32).powi(2)));
 }

@@ -91,7 +91,7 @@ pub struct AdamStep {
     /// Factor of the gradient (clipping).
     pub scale: f32,
     /// Decay of the weights' moving average.
-    pub average_decay: f32,
+    pub average_decay: f64,
 }
 
 /// Which moments a step of Adafactor keeps.

@@ -190,7 +190,7 @@ impl NetworkOps for Flex {
         (w, first, rest, m)
     }
 
-    fn average(average: T, w: T, decay: f32) -> T {
+    fn average(average: T, w: T, decay: f64) -> T {
         let (mut average, w) = (owned(average), contiguous(w));
         optimizer::ema(average.storage_mut::<f32>(), slice(&w), decay);
         average

@@ -168,7 +168,7 @@ pub trait NetworkOps: Backend {
         reference::adafactor::<Self>(w, g, first, rest, m, kind, step)
     }
     /// See [`super::ops::average`].
-    fn average(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f32) -> FloatTensor<Self> {
+    fn average(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f64) -> FloatTensor<Self> {
         reference::average::<Self>(average, w, decay)
     }
     /// See [`super::ops::sum_of_squares`]; `[1]`.

@@ -345,7 +345,7 @@ pub fn adafactor(
 }
 
 /// `decay · average + (1 − decay) · w`, on inner tensors.
-pub fn average<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f32) -> Tensor<D> {
+pub fn average<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f64) -> Tensor<D> {
     Tensor::from_dispatch(run!(average(average.into_dispatch(), w.into_dispatch(), decay)))
 }
 

@@ -307,8 +307,8 @@ pub(super) fn adam<B: Backend>(
     s: AdamStep,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let g = scaled::<B>(g, s.scale);
-    let m = self::average::<B>(m, g.clone(), s.beta1);
-    let v = self::average::<B>(v, B::float_mul(g.clone(), g), s.beta2);
+    let m = self::average::<B>(m, g.clone(), s.beta1.into());
+    let v = self::average::<B>(v, B::float_mul(g.clone(), g), s.beta2.into());
     let correct1 = 1.0 - f64::from(s.beta1).powi(s.step as i32);
     let correct2 = 1.0 - f64::from(s.beta2).powi(s.step as i32);
     let root = B::float_sqrt(B::float_mul_scalar(v.clone(), (1.0 / correct2).into()));
@@ -341,12 +341,12 @@ pub(super) fn adafactor<B: Backend>(
     let g = scaled::<B>(g, s.scale);
     let square = B::float_add_scalar(B::float_mul(g.clone(), g.clone()), 1e-30.into());
     let (first, rest, second) = if kind.factored {
-        let row = self::average::<B>(first, B::float_mean_dim(square.clone(), 2), s.beta2);
-        let column = self::average::<B>(rest, B::float_mean_dim(square, 1), s.beta2);
+        let row = self::average::<B>(first, B::float_mean_dim(square.clone(), 2), s.beta2.into());
+        let column = self::average::<B>(rest, B::float_mean_dim(square, 1), s.beta2.into());
         let share = B::float_div(row.clone(), B::float_mean_dim(row.clone(), 1));
         (row, column.clone(), B::float_mul(share, column))
     } else {
-        let v = self::average::<B>(first, square, s.beta2);
+        let v = self::average::<B>(first, square, s.beta2.into());
         (v.clone(), rest, v)
     };
     let update = B::float_div(g, B::float_sqrt(second));
@@ -356,7 +356,7 @@ pub(super) fn adafactor<B: Backend>(
         update = B::float_mul(update, B::float_clamp_min(rms(w.clone()), 1e-3.into()));
     }
     let (m, update) = if kind.first_moment {
-        let m = self::average::<B>(m, update, s.beta1);
+        let m = self::average::<B>(m, update, s.beta1.into());
         (m.clone(), m)
     } else {
         (m, update)
@@ -365,7 +365,7 @@ pub(super) fn adafactor<B: Backend>(
 }
 
 /// `decay · old + (1 − decay) · new`.
-pub(super) fn average<B: Backend>(old: FloatTensor<B>, new: FloatTensor<B>, decay: f32) -> FloatTensor<B> {
+pub(super) fn average<B: Backend>(old: FloatTensor<B>, new: FloatTensor<B>, decay: f64) -> FloatTensor<B> {
     B::float_add(B::float_mul_scalar(old, decay.into()), B::float_mul_scalar(new, (1.0 - decay).into()))
 }
 

@@ -125,7 +125,7 @@ impl Optimizer {
                     weight_decay: weight_decay as f32,
                     step: step.number,
                     scale,
-                    average_decay: average_decay as f32,
+                    average_decay,
                 };
                 let (w, m, v, average) = ops::adam(w, g, m, v, average, adam);
                 (w, average, Moments(vec![m, v]))
@@ -159,7 +159,7 @@ impl Optimizer {
                     SecondMoment::Whole(v) => vec![v],
                 };
                 let w = flat(w);
-                let average = ops::average(average, w.clone(), average_decay as f32);
+                let average = ops::average(average, w.clone(), average_decay);
                 (w, average, Moments(second.into_iter().chain(m).map(flat).collect()))
             }
         }
@@ -195,7 +195,7 @@ fn is_factored(shape: &[usize], min_dim_size: usize) -> bool {
 pub(super) struct Moments(Vec<Tensor<1>>);
 
 impl Moments {
-    /// Those of a parameter of this shape, from `values(name, length)`.
+    /// Moments of a parameter of this shape, from `values(name, length)`.
     pub(super) fn new(
         optimizer: &Optimizer,
         shape: &[usize],

@@ -172,7 +172,7 @@ impl TrainState {
     /// A fresh run that begins with the weights of another stage where they fit, and random ones elsewhere.
     ///
     /// # Errors
-    /// Those of [`Self::new`] and of [`StageFile::load_matching`].
+    /// As [`Self::new`] and of [`StageFile::load_matching`].
     pub fn from_stage(
         config: &StageConfig,
         learning: &Learning,
@@ -420,7 +420,7 @@ impl ModuleMapper for Update<'_> {
         let first = averages.next().expect("there is always an average");
         let (w, first, moments) =
             self.learning.optimizer.step(&extents, [w, gradient, first], moments, &self.step, decay(0));
-        let others = averages.enumerate().map(|(i, average)| ops::average(average, w.clone(), decay(i + 1) as f32));
+        let others = averages.enumerate().map(|(i, average)| ops::average(average, w.clone(), decay(i + 1)));
         let averages = std::iter::once(first).chain(others).collect();
         self.slots.insert(name, Slot { shape: extents, averages, moments });
         let w = Tensor::<D>::from_inner(w.reshape(shape)).require_grad();

@@ -466,7 +466,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
     }
 
-    fn average(_: Tracked<C>, _: Tracked<C>, _: f32) -> Tracked<C> {
+    fn average(_: Tracked<C>, _: Tracked<C>, _: f64) -> Tracked<C> {
         panic!("a moving average is not differentiable; `train` calls it on inner tensors")
     }
 
