@@ -7,6 +7,7 @@ pub(crate) mod labels;
 mod pattern;
 pub(crate) mod record;
 pub(crate) mod shell;
+pub(crate) mod table;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};

@@ -11,6 +11,7 @@ use imagen::eval::human::Study;
 
 use super::store::{Ballot, Store};
 use crate::failure::{Failure, Result, print_line};
+use crate::output::table::{self, cell};
 use crate::output::write_file;
 
 /// The columns, and the keys of the JSON objects.
@@ -59,8 +60,8 @@ impl Export {
             PathBuf::from(name)
         };
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        for (path, contents) in [(with(".csv"), csv(&rows)), (with(".jsonl"), lines)] {
-            write_file(&path, contents.as_bytes()).map_err(|e| Failure::io("write", &path, &e))?;
+        for (path, contents) in [(with(".csv"), csv(&rows)?), (with(".jsonl"), lines.into_bytes())] {
+            write_file(&path, &contents).map_err(|e| Failure::io("write", &path, &e))?;
             print_line(path.display())?;
         }
         Ok(())
@@ -97,19 +98,13 @@ fn rows(study: &Study, ballots: &[Ballot]) -> Vec<Value> {
     ballots.iter().enumerate().map(row).collect()
 }
 
-/// The rows as RFC 4180 has them. A text that a spreadsheet would take for a formula begins with an apostrophe.
-fn csv(rows: &[Value]) -> String {
+/// The rows as RFC 4180 has them.
+fn csv(rows: &[Value]) -> Result<Vec<u8>> {
     let field = |value: &Value| match value {
         Value::Null => String::new(),
-        Value::String(text) => {
-            let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-            let text = if formula { format!("'{text}") } else { text.clone() };
-            if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-        }
+        Value::String(text) => cell(text),
         other => other.to_string(),
     };
-    let line = |row: &Value| COLUMNS.map(|column| field(&row[column])).join(",");
-    let mut out = COLUMNS.join(",") + "\n";
-    rows.iter().for_each(|row| out += &(line(row) + "\n"));
-    out
+    let lines = rows.iter().map(|row| COLUMNS.map(|column| field(&row[column])));
+    table::csv(std::iter::once(COLUMNS.map(str::to_owned)).chain(lines))
 }

@@ -2,14 +2,14 @@
 
 use super::grid::Axis;
 use super::points::{Measured, Protocol, Score};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
+use crate::output::table::{self, cell};
 
 const COLUMNS: [Axis; 6] =
     [Axis::Model, Axis::Sampler, Axis::Thresholding, Axis::AugLevel, Axis::Steps, Axis::Guidance];
 
 /// One line a point, every number in full.
 pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
     let names = [
         "pictures",
         "top_1",
@@ -22,8 +22,7 @@ pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
         "frechet_distance",
         "clip_score",
     ];
-    let mut write = |row: Vec<String>| writer.write_record(row);
-    let header = COLUMNS.iter().map(|axis| axis.name()).chain(names).map(str::to_owned).collect();
+    let header: Vec<String> = COLUMNS.iter().map(|axis| axis.name()).chain(names).map(str::to_owned).collect();
     let rows = measured.iter().map(|m| {
         let numbers = [
             m.top_1.rate,
@@ -35,16 +34,11 @@ pub(super) fn csv(measured: &[&Measured]) -> Result<Vec<u8>> {
             m.kid_interval.high,
             m.frechet_distance,
         ];
-        let settings = COLUMNS.iter().map(|axis| m.point.value(*axis));
+        let settings = COLUMNS.iter().map(|axis| cell(&m.point.value(*axis)));
         let clip = m.clip_score.map(|score| score.value.to_string()).unwrap_or_default();
         settings.chain([m.pictures.to_string()]).chain(numbers.map(|number| number.to_string())).chain([clip]).collect()
     });
-    std::iter::once(header).chain(rows).try_for_each(&mut write).map_err(unwritable)?;
-    writer.into_inner().map_err(unwritable)
-}
-
-fn unwritable(cause: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Runtime, format_args!("cannot write the table: {cause}"))
+    table::csv(std::iter::once(header).chain(rows))
 }
 
 /// A table with the protocol below it.
