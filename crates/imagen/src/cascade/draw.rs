@@ -97,10 +97,33 @@ impl std::fmt::Debug for Drawing<'_> {
 }
 
 impl Imagen {
-    /// Draws. Nothing runs until the iterator is pulled.
+    /// Draws. Nothing runs until the iterator is pulled. The path of a picture:
+    ///
+    /// 1. [`Self::resolve`] lays the request's options over what each stage suggests.
+    /// 2. The frozen language model encodes the prompts of a window.
+    /// 3. z begins as normal noise, keyed by the picture's seed and the stage, or as a given picture with noise.
+    /// 4. At each step the network predicts with the text and without, the two are guided and x̂ is thresholded
+    ///    ([`Event::Step`]).
+    /// 5. The sampler's rule takes z and x̂ to the next noise level; the last x̂ is the stage's picture.
+    /// 6. Each super-resolution stage enlarges the picture before it, adds noise of its augmentation level, and does 3 to 5
+    ///    at its own size.
+    /// 7. x̂ in [-1, 1] becomes bytes ([`Event::Image`]).
+    ///
+    /// ```no_run
+    /// use burn::tensor::Device;
+    /// use imagen::cascade::{Event, Imagen, ModelFiles, Request};
+    ///
+    /// let model = Imagen::open(&ModelFiles::Folder("models/mine".into()), &Device::default())?;
+    /// for event in model.sample(&Request::new(vec!["a red apple".into()], 4, 7))? {
+    ///     if let Event::Image { last: true, picture, seed, .. } = event? {
+    ///         std::fs::write(format!("apple-{seed}.png"), imagen::image::png::encode(&picture, &Default::default())?)?;
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// Those of [`Self::resolve`]; `Usage` without prompts, or with embeddings of another number.
+    /// As [`Self::resolve`]; `Usage` without prompts, or with embeddings of another number.
     pub fn sample(&self, request: &Request) -> Result<Drawing<'_>> {
         let stages = self.resolve(request)?;
         request.check()?;

@@ -154,8 +154,23 @@ impl<'a> Trajectory<Box<dyn FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised> +
     /// Picture i draws the noise of step k from `keys[i].fold(k + 1)`; `keys[i].fold(0)` is left for z itself.
     /// `denoise` gives x̂ `[n, h, w, c]`, guided and thresholded, for z at a level.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use imagen::diffusion::{NoiseSchedule, Sampler, Trajectory, noise};
+    /// use imagen::rng::Rng;
+    ///
+    /// // of grey pictures and no others, every z comes from the grey one
+    /// let (device, keys) = (Device::default(), vec![Rng::new(7)]);
+    /// let z = noise(&keys, [1, 8, 8, 3], &device);
+    /// let denoise = |z: Tensor<4>, _| Ok(z.zeros_like());
+    /// let steps = Trajectory::new(Sampler::default(), NoiseSchedule::Cosine, 10, z, keys, denoise)?;
+    /// let picture = steps.last().expect("ten steps")?.z;
+    /// assert!(picture.abs().max().into_scalar::<f32>() < 1e-6);
+    /// # Ok::<(), imagen::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// Those of [`Sampler::plan`]; [`Usage`](crate::error::ErrorKind::Usage) where there is not one key per picture.
+    /// As [`Sampler::plan`]; [`Usage`](crate::error::ErrorKind::Usage) where there is not one key per picture.
     pub fn new(
         sampler: Sampler,
         schedule: NoiseSchedule,

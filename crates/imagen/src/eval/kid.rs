@@ -42,6 +42,16 @@ pub struct Kid {
 
 /// The discrepancy of the rows of `a [n, dim]` and `b [m, dim]`.
 ///
+/// ```
+/// use imagen::eval::{KidOptions, kid};
+///
+/// let features = |shift: f32| -> Vec<f32> { (0..40).map(|i| (i as f32).sin() + shift).collect() };
+/// let alike = kid(&features(0.0), &features(0.0), 4, &KidOptions::default())?;
+/// let apart = kid(&features(0.0), &features(1.0), 4, &KidOptions::default())?;
+/// assert!(alike.value < apart.value && apart.interval.low > 0.0);
+/// # Ok::<(), imagen::Error>(())
+/// ```
+///
 /// # Errors
 /// `Usage` if a set has fewer than three vectors or these are not `dim` long; `NonFinite` if a number is not finite.
 pub fn kid(a: &[f32], b: &[f32], dim: usize, options: &KidOptions) -> Result<Kid> {

@@ -49,7 +49,7 @@ impl Recipe {
     /// Reads a recipe in which some values are replaced: `train.lr=1e-4`, `stage.unet.levels.0.channels=32`.
     ///
     /// # Errors
-    /// Those of [`Self::read`]; `Usage` where an assignment cannot be read or names a key that there is not.
+    /// As [`Self::read`]; `Usage` where an assignment cannot be read or names a key that there is not.
     pub fn read_with<S: AsRef<str>>(path: &Path, assignments: &[S]) -> Result<Self> {
         let bytes = input::read(path, MAX_BYTES)?;
         let parse = || Self::parse_with(&input::text(&bytes)?.text, assignments);
@@ -57,6 +57,15 @@ impl Recipe {
     }
 
     /// Parses and validates a recipe.
+    ///
+    /// ```
+    /// use imagen::train::Recipe;
+    ///
+    /// let recipe = Recipe::parse(include_str!("../../../../recipes/shapes/base.toml"))?;
+    /// assert_eq!((recipe.stage.size, recipe.train.batch), (32, 16));
+    /// assert!(Recipe::parse("[stage]\nsize = \"large\"").is_err());
+    /// # Ok::<(), imagen::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Data` where it is no recipe or contradicts itself.
@@ -67,7 +76,7 @@ impl Recipe {
     /// [`Self::parse`] with some values replaced, as in [`Self::read_with`].
     ///
     /// # Errors
-    /// Those of [`Self::parse`]; `Usage` where an assignment cannot be read or names a key that there is not.
+    /// As [`Self::parse`]; `Usage` where an assignment cannot be read or names a key that there is not.
     pub fn parse_with<S: AsRef<str>>(text: &str, assignments: &[S]) -> Result<Self> {
         let recipe: Self = keys::parse(text, assignments)?;
         recipe.validate()?;

@@ -14,10 +14,12 @@ mod image;
 mod imagen_pytorch;
 mod inception;
 mod laws;
+mod paper;
 mod roberta;
 mod t5;
 mod train;
 mod unet;
+mod words;
 
 /// The relative error ‖a − b‖ / ‖b‖.
 fn error(a: &[f32], b: &[f32]) -> f64 {

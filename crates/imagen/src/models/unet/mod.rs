@@ -151,6 +151,22 @@ impl Unet {
 
     /// The prediction `[n, h, w, c]` for noised pictures `z [n, h, w, c]`.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use imagen::models::unet::{Conditioning, Level, Unet, UnetConfig};
+    /// use imagen::nn::Init;
+    /// use imagen::rng::Rng;
+    ///
+    /// let device = Device::default();
+    /// let levels = vec![Level::plain(8), Level { self_attention: true, ..Level::plain(16) }];
+    /// let config = UnetConfig { channels: 8, embedding: 16, levels, groups: 4, ..UnetConfig::base64(0) };
+    /// let network = Unet::new(&config, &mut Init::new(&device, Rng::new(0)))?;
+    /// let z = Tensor::ones([2, 16, 16, 3], &device);
+    /// let prediction = network.forward(z, &Conditioning { log_snr: vec![0.0, -4.0], text: None, low_resolution: None })?;
+    /// assert_eq!(prediction.dims(), [2, 16, 16, 3]);
+    /// # Ok::<(), imagen::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Usage` where the sides are no multiples of the network's granularity, a super-resolution network is run
     /// without its low-resolution picture, or a condition is of another size than `z`.
