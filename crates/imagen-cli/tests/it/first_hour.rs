@@ -159,3 +159,19 @@ fn the_built_in_model_lists_what_it_was_taught() {
     let nearest: Value = serde_json::from_str(&nearest).unwrap();
     assert!(nearest["caption"].as_str().unwrap().contains("apple") && nearest["similarity"].as_f64().unwrap() > 0.6);
 }
+
+#[test]
+#[cfg(feature = "builtin-model")]
+fn a_prompt_beyond_what_was_taught_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for (prompt, said, unsaid) in [
+        ("a red apple", "again:", "this model was taught"),
+        ("a photo of a dog on a beach", "may go beyond what this model was taught; nearest are \"a dog\"", "is far"),
+        ("quarterly revenue of the steel industry", "is far from everything that this model was taught", "beyond"),
+        ("🍎", "has no token for anything in", "was taught"),
+    ] {
+        let drawn = run(folder.path(), &["sample", prompt, "-s1", "--until", "base", "--steps", "1"]);
+        assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+        assert!(drawn.stderr.contains(said) && !drawn.stderr.contains(unsaid), "{prompt}: {}", drawn.stderr);
+    }
+}

@@ -27,6 +27,8 @@ const ENCODER: &str = "text_encoder";
 const BATCH: usize = 32;
 /// One in so many kept captions may be called far.
 const ONE_IN: usize = 100;
+/// Which share of the way from far to equal is loose.
+const LOOSE: f32 = 0.375;
 
 /// Known captions and their vectors.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,9 @@ pub struct Nearness<'a> {
     pub nearest: Vec<(&'a str, f32)>,
     /// Whether even the nearest is far.
     pub far: bool,
+    /// Whether it may go beyond the nearest: so loose is about one in ten names and other wordings of what the built-in model
+    /// was taught, and most prompts that put its things together.
+    pub loose: bool,
 }
 
 impl KnownCaptions {
@@ -159,7 +164,8 @@ impl KnownCaptions {
         let nearness = |vector: &[f32]| {
             let similarities = self.similarities(vector);
             let named = similarities.iter().take(count).map(|&(i, s)| (self.captions[i].as_str(), s));
-            Nearness { nearest: named.collect(), far: similarities[0].1 < self.far }
+            let (nearest, loose) = (similarities[0].1, self.far + LOOSE * (1.0 - self.far));
+            Nearness { nearest: named.collect(), far: nearest < self.far, loose: nearest < loose }
         };
         Ok(vectors.chunks(encoder.dim()).map(nearness).collect())
     }

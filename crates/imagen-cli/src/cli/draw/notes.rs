@@ -40,19 +40,23 @@ pub(in crate::cli) fn prompts(
     let mut seen = BTreeSet::new();
     let new = request.prompts.iter().filter(|prompt| seen.insert(*prompt));
     let distinct: Vec<String> = new.take(PROMPTS).cloned().collect();
-    for prompt in &distinct {
-        reading(encoder, prompt, progress)?;
+    let mut read = Vec::new();
+    for prompt in distinct {
+        if reading(encoder, &prompt, progress)? {
+            read.push(prompt);
+        }
     }
     // a file of another encoder says nothing of this one
     let Some(known) = files.known_captions()?.filter(|known| known.encoder() == encoder.identity()) else {
         return Ok(());
     };
-    for (prompt, near) in distinct.iter().zip(known.near(encoder, &distinct, NEAREST)?) {
-        if near.far {
+    for (prompt, near) in read.iter().zip(known.near(encoder, &read, NEAREST)?) {
+        if near.loose {
+            let what = if near.far { "is far from everything that" } else { "may go beyond what" };
             let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
             let names = names.join(", ");
             progress.note(format_args!(
-                "{prompt:?} is far from everything that this model was taught; nearest are {names} (`imagen models prompts{}` \
+                "{prompt:?} {what} this model was taught; nearest are {names} (`imagen models prompts{}` \
                  lists more)",
                 files.folder().map(|folder| format!(" --model {}", folder.display())).unwrap_or_default()
             ));
@@ -82,12 +86,20 @@ fn unread(end: &str, tokens: usize, progress: &Progress) {
     progress.note(format_args!("the text encoder reads {tokens} tokens of a prompt; not read: {:?}", end.trim()));
 }
 
-/// Says which parts of a prompt the encoder does not read.
-fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Result<()> {
+/// Says which parts of a prompt the encoder does not read; returns whether it reads any.
+fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Result<bool> {
     if let Some(rest) = encoder.cut_text(prompt)? {
         unread(rest, encoder.max_length(), progress);
     }
     let unknown: BTreeSet<&str> = encoder.unknown_text(prompt)?.into_iter().collect();
+    let rest = unknown.iter().fold(prompt.to_owned(), |rest, part| rest.replace(part, ""));
+    if !unknown.is_empty() && rest.trim().is_empty() {
+        progress.note(format_args!(
+            "the text encoder has no token for anything in {prompt:?}: the picture will have nothing to do with it; say it in \
+             words of the encoder's language"
+        ));
+        return Ok(false);
+    }
     if !unknown.is_empty() {
         let unknown: Vec<&str> = unknown.into_iter().collect();
         progress.note(format_args!(
@@ -95,5 +107,5 @@ fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Resu
             unknown.join(" ")
         ));
     }
-    Ok(())
+    Ok(true)
 }
