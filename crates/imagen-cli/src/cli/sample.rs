@@ -41,7 +41,7 @@ Examples:
   cat prompts.txt | imagen sample - --json > pictures.jsonl
 
 A value per stage is given in the order in which the stages run: base, sr256, sr1024.
-The same prompt, seed and options draw the same picture, whatever --count, --batch and --threads are.";
+The same prompt, seed and options draw the same picture; another --batch may change a few values by 1 of 255.";
 
 const DRAW: &str = "What to draw";
 const FROM: &str = "From a picture (DeepFloyd IF)";

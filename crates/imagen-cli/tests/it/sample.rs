@@ -305,3 +305,25 @@ fn a_trace_shows_where_the_time_goes_and_changes_no_picture() {
     // both guidance branches in one batch
     assert!(named("conv3x3").iter().all(|e| e["args"]["x"].as_str().unwrap().starts_with("[2,")));
 }
+
+#[test]
+#[cfg(feature = "builtin-model")]
+fn threads_change_no_bit_and_a_batch_changes_one_level_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let draw = |name: &str, more: &[&str]| {
+        let output = format!("{name}-{{index}}.png");
+        let arguments = ["sample", "a red apple", "a rocket", "-n2", "-s3", "--until", "base", "-q", "-o", &output];
+        succeed(folder.path(), &[&arguments[..], more].concat());
+        [0, 1, 2, 3].map(|index| picture(&folder.path().join(format!("{name}-{index}.png"))))
+    };
+    let together = draw("together", &["--batch", "4", "--threads", "2"]);
+    assert_eq!(
+        together.each_ref().map(Picture::pixels),
+        draw("slow", &["--batch", "4", "-t1"]).each_ref().map(Picture::pixels)
+    );
+    for batch in ["1", "3"] {
+        let apart = draw(batch, &["--batch", batch]);
+        let differences = together.iter().zip(&apart).map(|(a, b)| difference(a, b));
+        assert!(differences.max() <= Some(1), "batch {batch}");
+    }
+}
