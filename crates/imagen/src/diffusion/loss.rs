@@ -31,7 +31,8 @@ pub enum LossWeight {
     #[default]
     Uniform,
     /// Weight SNR on the squared error of x̂, which is weight 1 on that of ε: the paper's loss (appendix A, eq. 4) whatever
-    /// the network predicts.
+    /// the network predicts. It has no bound as the noise goes to 0: for a network that predicts x, the factor is SNR itself,
+    /// and `min-snr` is the bounded choice (for v it is α², for ε 1).
     Paper,
     /// Weight min(SNR, γ) on the squared error of x̂ (Hang et al., arXiv 2303.09556, section 3.4), the same objective
     /// for every parameterization.

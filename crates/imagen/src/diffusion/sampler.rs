@@ -31,7 +31,8 @@ pub enum Sampler {
         eta: f64,
     },
     /// DPM-Solver++(2M): a second-order multistep solver of the same equation as deterministic DDIM
-    /// (Lu et al., arXiv 2211.01095, algorithm 2).
+    /// (Lu et al., arXiv 2211.01095, algorithm 2). Under dynamic thresholding each x̂ was divided by a scale of its own, and
+    /// the rule extrapolates from the two as they are, as diffusers does.
     DpmSolverPlusPlus2M,
     /// `Ddpm` with a γ that the network chooses for each number: γ = (1 + v)/2 of its second output v (Nichol & Dhariwal,
     /// arXiv 2102.09672, eq. 15). Only for networks that have one, as DeepFloyd IF's do.
