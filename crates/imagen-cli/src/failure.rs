@@ -84,7 +84,7 @@ impl Failure {
         Self::new(Exit::Interrupted, message)
     }
 
-    /// The same failure with a remedy, unless it already has one.
+    /// Adds a remedy, unless the failure already has one.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint.get_or_insert_with(|| hint.to_string());
         self

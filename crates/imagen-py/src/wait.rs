@@ -36,7 +36,7 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, mut receiver: Receiver<T>) -> PyResu
 /// The result of a computation on a thread of its own. After Ctrl-C nobody waits for it, and it ends by itself.
 ///
 /// # Errors
-/// Those of [`wait`] and of the computation.
+/// As [`wait`] and of the computation.
 pub(crate) fn compute<T: Send + 'static>(
     py: Python<'_>,
     work: impl FnOnce() -> imagen::Result<T> + Send + 'static,

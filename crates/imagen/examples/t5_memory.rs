@@ -18,7 +18,7 @@ use imagen::models::weights::Storage;
 use imagen::rng::Rng;
 use imagen::text::{EncoderFiles, Padding, TextOptions, load};
 
-/// Width, inner width, heads, blocks (spec A2).
+/// Width, inner width, heads, blocks.
 fn size(name: &str) -> Option<[usize; 4]> {
     Some(match name {
         "small" => [512, 1024, 6, 8],

@@ -93,13 +93,13 @@ impl Error {
         Self::new(kind, format!("cannot {verb} {}", path.display())).with_source(source)
     }
 
-    /// The same error with its cause attached.
+    /// Attaches the cause.
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// The same error with an outer context, e.g. the file or the stage that was being worked on.
+    /// Adds an outer context, e.g. the file or the stage that was being worked on.
     pub fn context(mut self, context: impl Into<String>) -> Self {
         self.0.contexts.push(context.into());
         self
@@ -139,7 +139,7 @@ impl std::error::Error for Error {
 
 /// Adds a context to the error of a result.
 pub trait Context<T> {
-    /// The same result, its error wrapped in `context()`.
+    /// Adds `context()` to the error.
     fn context<C: Into<String>>(self, context: impl FnOnce() -> C) -> Result<T>;
 }
 

@@ -175,7 +175,7 @@ impl Inspected {
             Some((Record { status: Status::Untrained, .. }, size)) => format!("untrained, {}", bytes(*size as u64)),
             Some((Record { status, step, .. }, size)) => {
                 let so_far = if *status == Status::Training { " so far" } else { "" };
-                format!("trained for {step} steps{so_far}, {}", bytes(*size as u64))
+                format!("trained for {}{so_far}, {}", counted(*step as usize, "step"), bytes(*size as u64))
             }
         };
         let s = &c.sampling;
@@ -196,7 +196,7 @@ impl Inspected {
         }
         for stretch in self.trained.iter().flat_map(|(record, _)| &record.history) {
             let from = stretch.init_from.as_ref().map(|from| format!(", begun with {from}")).unwrap_or_default();
-            write!(text, "\n  {} steps of recipe {}{from}", stretch.steps, stretch.recipe)
+            write!(text, "\n  {} of recipe {}{from}", counted(stretch.steps as usize, "step"), stretch.recipe)
                 .expect("writing to a string");
         }
         let row = |name: &str, side: &str, [parameters, multiply_adds, memory]: [u64; 3]| {

@@ -65,7 +65,7 @@ enum Verb {
     Data(data::Data),
     Models(models::Models),
     Eval(eval::Eval),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),

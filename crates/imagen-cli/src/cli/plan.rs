@@ -27,7 +27,7 @@ Examples:
 /// Share of the machine's multiply-adds that a training step reaches, all its work together: 0.72 to 1.15 were measured.
 /// It may exceed 1, since Winograd's convolutions do with fewer than are counted.
 pub(super) const TRAINING_SHARE: f64 = 0.9;
-/// The same of drawing: 0.76 to 1.26.
+/// Share that drawing reaches: 0.76 to 1.26 were measured.
 const DRAWING_SHARE: f64 = 1.1;
 
 /// Estimate memory and time of training a recipe, or of drawing with a model, and refuse what cannot fit

@@ -59,7 +59,7 @@ impl TextEncoder {
         self.text_encoder.as_deref()
     }
 
-    /// The same, or none where none is named and none is built in.
+    /// The files of the text encoder; none where none is named and none is built in.
     pub(super) fn files_at_hand(&self) -> Result<Option<EncoderFiles>> {
         if self.text_encoder.is_none() && builtin::model().is_none() {
             return Ok(None);

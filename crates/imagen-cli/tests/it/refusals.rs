@@ -12,7 +12,7 @@ fn all_refused(folder: &Path, cases: &[(&[&str], i32, &str)]) {
     all_refused_after(folder, &[], cases);
 }
 
-/// The same with arguments that every case begins with.
+/// Checks refusals of cases that all begin with the arguments `begin`.
 #[track_caller]
 pub(crate) fn all_refused_after(folder: &Path, begin: &[&str], cases: &[(&[&str], i32, &str)]) {
     let mut wrong = Vec::new();

@@ -37,7 +37,7 @@ pub(crate) fn model(folder: &Path, trained: &Trained) {
     model_of_channels(folder, trained, 3);
 }
 
-/// The same for pictures of so many channels.
+/// Writes the folder of a model for pictures of so many channels.
 pub(crate) fn model_of_channels(folder: &Path, trained: &Trained, channels: usize) {
     std::fs::create_dir_all(folder.join("text")).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {

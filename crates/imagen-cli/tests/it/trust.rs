@@ -304,7 +304,7 @@ fn a_stage_says_how_it_was_trained() {
     assert_eq!(steps, [4, 4, 1], "{history:?}");
     assert_eq!(history[1]["init_from"], "a/base.safetensors");
     let shown = succeed(folder.path(), &["inspect", "b"]);
-    assert!(shown.contains("4 steps under recipe ") && shown.contains("begun with a/base.safetensors"), "{shown}");
+    assert!(shown.contains("4 steps of recipe ") && shown.contains("begun with a/base.safetensors"), "{shown}");
     let recipe = fs::read_to_string(folder.path().join("b/recipe.toml")).unwrap();
     assert!(recipe.contains("lr = 0.01"), "the run's copy is the recipe that it goes on with");
 }

@@ -53,7 +53,7 @@ impl Conv2d {
         [out(self.h, self.window[0], self.padding[0]), out(self.w, self.window[1], self.padding[1])]
     }
 
-    /// The same with n, h and w of 0: what its weights are prepared for.
+    /// The convolution with n, h and w of 0: what its weights are prepared for.
     pub fn of_any_pictures(&self) -> Self {
         Self { n: 0, h: 0, w: 0, ..*self }
     }

@@ -1,6 +1,6 @@
 //! A model is a folder: one safetensors file per stage with its description in the header, a text encoder, a model card.
 //!
-//! The same names can also come compiled into a program ([`ModelFiles::BuiltIn`]). Nothing here knows how a stage was
+//! These files can also come compiled into a program ([`ModelFiles::BuiltIn`]). Nothing here knows how a stage was
 //! trained.
 
 use std::borrow::Cow;

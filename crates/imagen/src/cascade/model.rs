@@ -49,7 +49,7 @@ pub(super) enum Denoiser {
 /// The encoded texts of some pictures.
 pub(super) enum Texts {
     Own(Text),
-    /// Those of all prompts, and the prompt of each picture.
+    /// The embeddings of all prompts, and the prompt of each picture.
     DeepFloyd(Embeddings, Vec<usize>),
 }
 

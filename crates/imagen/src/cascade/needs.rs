@@ -22,7 +22,7 @@ impl Imagen {
     /// What a request takes, part by part in the order in which they run.
     ///
     /// # Errors
-    /// Those of [`Self::resolve`]; `Model` where a file is missing or damaged.
+    /// As [`Self::resolve`]; `Model` where a file is missing or damaged.
     pub fn needs(&self, request: &Request) -> Result<Vec<Need>> {
         self.needs_stored(request, None)
     }

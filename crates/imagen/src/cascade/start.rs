@@ -33,7 +33,7 @@ impl StartPicture {
     /// The start of a batch of `n` pictures of `h`×`w` pixels.
     ///
     /// # Errors
-    /// Those of resizing.
+    /// `Usage` where the picture cannot be resized.
     pub(super) fn at(&self, [h, w]: [usize; 2], n: usize, strength: f64, device: &Device) -> Result<Start> {
         let repeat = |x: Tensor<4>| Tensor::cat(vec![x; n], 0);
         let picture = self.picture.to_rgb([255; 3]).resize(w, h, Filter::Bicubic)?;

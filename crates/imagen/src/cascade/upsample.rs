@@ -41,7 +41,7 @@ fn interpolation(from: usize, to: usize) -> Vec<f32> {
     weights(from, to, |i| ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, (from - 1) as f64))
 }
 
-/// The same for pixels that lie at `position`, within 0 and `from - 1`.
+/// The weights for pixels that lie at `position`, within 0 and `from - 1`.
 fn weights(from: usize, to: usize, position: impl Fn(usize) -> f64) -> Vec<f32> {
     let mut values = vec![0.0; to * from];
     for i in 0..to {

@@ -97,7 +97,7 @@ pub struct Batch {
     pub captions: Vec<Option<String>>,
     /// The pictures or windows.
     pub pictures: Pixels,
-    /// The same windows at the lower resolution, for super-resolution.
+    /// The windows at the lower resolution, for super-resolution.
     pub low_res: Option<Pixels>,
 }
 
@@ -126,7 +126,7 @@ struct Inner {
 struct Bad {
     /// Numbers of examples.
     known: HashSet<usize>,
-    /// The same with the reason, in the order in which they were found out.
+    /// The numbers with their reasons, in the order in which they were found out.
     reasons: Vec<(usize, String)>,
 }
 

@@ -25,7 +25,7 @@ pub struct Look {
     pub height: usize,
     /// How it is stored.
     pub stored: Stored,
-    /// The same for pictures of the same size and pixels.
+    /// A digest, equal for pictures of equal size and pixels.
     pub content: u64,
     /// Sum and sum of squares of the bytes of each channel, as decoded.
     sums: [(u64, u64); MAX_CHANNELS],

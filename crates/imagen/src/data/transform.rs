@@ -40,7 +40,7 @@ impl Default for Transform {
 pub struct Sample {
     /// The picture or window, `[side, side, channels]`.
     pub picture: FloatPicture,
-    /// The same window at the lower resolution, `[side / factor, side / factor, channels]`.
+    /// The window at the lower resolution, `[side / factor, side / factor, channels]`.
     pub low_res: Option<FloatPicture>,
 }
 

@@ -1,4 +1,4 @@
-//! CLIP over captions and pictures: how well a picture fits a text (Hessel et al. 2021; spec A8).
+//! CLIP over captions and pictures: how well a picture fits a text (Hessel et al. 2021).
 //!
 //! Pictures are prepared as `preprocessor_config.json` says ([`Preparation`]).
 
@@ -103,7 +103,7 @@ impl Clip {
         Ok(similarity(self.embed_pictures(pictures)?, self.embed_texts(captions)?))
     }
 
-    /// The same text for networks that give the same numbers, but for how pictures are prepared.
+    /// Equal for networks that give equal numbers, but for how pictures are prepared.
     pub fn identity(&self) -> &str {
         self.text.identity()
     }

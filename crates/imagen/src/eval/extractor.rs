@@ -153,7 +153,7 @@ impl Extractor {
         Ok(Self { protocol, network: Some((Box::new(network), resize)), crop: None })
     }
 
-    /// The same network on the middle of pictures: the shorter side is resized to `side` with Pillow's cubic and the square in
+    /// Looks at the middle of pictures: the shorter side is resized to `side` with Pillow's cubic and the square in
     /// the middle is cut out, before anything else happens. [`Layout`] sees the middle square alone already and stays as it is.
     pub fn cropped(mut self, side: usize) -> Self {
         if self.network.is_some() {

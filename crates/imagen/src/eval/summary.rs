@@ -41,7 +41,7 @@ impl Summary {
     /// Of these pictures, with features.
     ///
     /// # Errors
-    /// Those of [`Extractor::features`] and [`Self::add_rows`].
+    /// As [`Extractor::features`] and [`Self::add_rows`].
     pub fn of(extractor: &Extractor, pictures: &[Picture]) -> Result<Self> {
         let mut summary = Self::new(extractor.protocol(), true);
         let prepared: Vec<_> = pictures.iter().map(|p| extractor.prepare(p)).collect::<Result<_>>()?;
@@ -52,7 +52,7 @@ impl Summary {
     /// Adds the features of pictures, `[n, d]`.
     ///
     /// # Errors
-    /// Those of [`Statistics::add_rows`].
+    /// As [`Statistics::add_rows`].
     pub fn add_rows(&mut self, rows: &[f32]) -> Result<()> {
         self.statistics.add_rows(rows)?;
         if let Some(kept) = &mut self.features {
@@ -69,7 +69,7 @@ impl Summary {
     /// Joins another set. Features are kept if both have kept theirs.
     ///
     /// # Errors
-    /// Those of [`Protocol::check_same`].
+    /// As [`Protocol::check_same`].
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.protocol.check_same(&other.protocol)?;
         self.statistics.merge(&other.statistics)?;

@@ -104,7 +104,7 @@ impl Picture {
         colour(&self.pixels[(y * self.width + x) * self.channels..][..self.channels])
     }
 
-    /// The same picture as RGB; what is transparent shows `background`.
+    /// The picture as RGB; what is transparent shows `background`.
     pub fn to_rgb(&self, background: [u8; CHANNELS]) -> Self {
         let pixel = |pixel: &[u8]| match pixel.len() {
             2 | 4 => over(colour(pixel), pixel[pixel.len() - 1], background),
@@ -114,7 +114,7 @@ impl Picture {
         Self { width: self.width, height: self.height, channels: CHANNELS, pixels }
     }
 
-    /// The same picture in [-1, 1]: `byte / 127.5 - 1`, `[height, width, channels]`.
+    /// The picture in [-1, 1]: `byte / 127.5 - 1`, `[height, width, channels]`.
     pub fn to_float(&self) -> FloatPicture {
         let values = self.pixels.iter().copied().map(to_unit_range).collect();
         FloatPicture { width: self.width, height: self.height, channels: self.channels, values }
@@ -186,7 +186,7 @@ impl FloatPicture {
         self.values
     }
 
-    /// The same picture in bytes: [-1, 1] to 0..=255, rounded to the nearest, what lies outside is clipped.
+    /// The picture in bytes: [-1, 1] to 0..=255, rounded to the nearest, what lies outside is clipped.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`] if a value is infinite or not a number: a broken picture is never written as a black

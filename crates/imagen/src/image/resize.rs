@@ -139,7 +139,7 @@ impl Taps {
         Self::part(from, to, 0..to, filter)
     }
 
-    /// Those of the samples `wanted` alone.
+    /// Taps of the samples `wanted` alone.
     fn part(from: usize, to: usize, wanted: Range<usize>, filter: Filter) -> Result<Self> {
         if to == 0 || wanted.is_empty() {
             return Err(Error::usage("a picture cannot be resized to a side of 0"));

@@ -1,4 +1,4 @@
-//! BERT's encoder (Devlin et al. 2018; spec A2) and RoBERTa's (Liu et al. 2019), which differs in names and in where
+//! BERT's encoder (Devlin et al. 2018) and RoBERTa's (Liu et al. 2019), which differs in names and in where
 //! positions begin: token ids in, the last hidden state of every token out.
 //!
 //! Embeddings of word, position and type are summed and normalised; then each block adds self-attention and a
@@ -277,7 +277,7 @@ impl Linear {
         self.weight.forward(x, Some(self.bias.clone()), None)
     }
 
-    /// The same plus `residual`.
+    /// The layer's output plus `residual`.
     fn forward_onto(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         self.weight.forward(x, Some(self.bias.clone()), Some(residual))
     }

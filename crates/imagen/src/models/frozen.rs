@@ -30,7 +30,7 @@ impl<'a> Loader<'a> {
         Self { source, prefix: "", storage, device, listed: Vec::new() }
     }
 
-    /// The same for tensors whose names begin with `prefix`.
+    /// A loader of the tensors whose names begin with `prefix`.
     pub(in crate::models) fn under(prefix: &'a str, source: &'a Weights, storage: Storage, device: &'a Device) -> Self {
         Self { prefix, ..Self::new(Some(source), storage, device) }
     }
@@ -213,7 +213,7 @@ impl Linear {
         self.weight.as_ref().expect(LISTED).forward(x, self.bias.clone(), None)
     }
 
-    /// The same plus `residual`.
+    /// The layer's output plus `residual`.
     pub(in crate::models) fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
         self.weight.as_ref().expect(LISTED).forward(x, self.bias.clone(), Some(residual))
     }

@@ -1,4 +1,4 @@
-//! T5's encoder (Raffel et al. 2019; v1.1: Shazeer 2020; spec A2, C5): token ids in, the last hidden state of every token
+//! T5's encoder (Raffel et al. 2019; v1.1: Shazeer 2020): token ids in, the last hidden state of every token
 //! out.
 //!
 //! Before attention and before the feed-forward layer the input is divided by its root mean square (pre-norm); there are no

@@ -93,7 +93,7 @@ impl Weights {
         Self::from_bytes(bytes, path.display().to_string())
     }
 
-    /// The same from bytes at hand, which are not copied. `label` names the source in errors.
+    /// Reads weights from bytes at hand, which are not copied. `label` names the source in errors.
     ///
     /// # Errors
     /// `Model` when the bytes are not a complete safetensors file.

@@ -61,7 +61,7 @@ pub trait TextEncoder: Send + Sync {
     /// The largest number of tokens per caption, the tokenizer's own start and end marks included.
     fn max_length(&self) -> usize;
 
-    /// The same text for encoders that give the same embeddings: a hash of weights, configuration and tokenizer,
+    /// Equal for encoders that give equal embeddings: a hash of weights, configuration and tokenizer,
     /// with the options.
     fn identity(&self) -> &str;
 }

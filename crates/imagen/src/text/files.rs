@@ -36,7 +36,7 @@ impl EncoderFiles {
         Self::open_apart(folder, folder)
     }
 
-    /// The same where the tokenizer is in a folder of its own, as in pipelines of diffusers (`text_encoder`, `tokenizer`).
+    /// Opens an encoder whose tokenizer is in a folder of its own, as in pipelines of diffusers (`text_encoder`, `tokenizer`).
     ///
     /// # Errors
     /// As [`EncoderFiles::open`].
@@ -60,7 +60,7 @@ impl EncoderFiles {
         })
     }
 
-    /// The same from wherever `read` finds a file of a name, or nothing.
+    /// Reads an encoder from wherever `read` finds a file of a name, or nothing.
     ///
     /// # Errors
     /// `Model` when a file is missing; what `read` fails with.
@@ -136,7 +136,7 @@ impl EncoderFiles {
         self.get(name).ok_or_else(|| self.missing(name))
     }
 
-    /// The same files with another content under `name`.
+    /// Replaces the content of the file `name`, or adds it.
     pub fn with(mut self, name: &str, bytes: impl Into<FileBytes>) -> Self {
         match self.files.iter_mut().find(|(n, _)| n == name) {
             Some((_, old)) => *old = bytes.into(),

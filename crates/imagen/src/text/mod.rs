@@ -1,4 +1,4 @@
-//! Text to embeddings: a tokenizer and a frozen language model behind one trait (spec A2).
+//! Text to embeddings: a tokenizer and a frozen language model behind one trait.
 //!
 //! [`load`] makes a [`TextEncoder`] from the files that such models are published as; [`cache`] keeps the
 //! embeddings of a training set, so that the language model runs once per caption and not once per step.

@@ -8,7 +8,7 @@ use crate::models::weights::Storage;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextOptions {
-    /// The largest number of tokens per caption (the paper does not state its own; spec A2).
+    /// The largest number of tokens per caption (the paper does not state its own).
     pub max_length: usize,
     /// How far captions are padded.
     pub padding: Padding,

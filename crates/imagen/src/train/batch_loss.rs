@@ -55,7 +55,7 @@ pub(super) enum Outcome {
         sum: GradientSum,
         /// Mean over the batch.
         loss: f64,
-        /// The same by the pictures' times.
+        /// The loss by the pictures' times.
         by_time: LossByTime,
         /// Norm of all gradients.
         norm: f64,

@@ -52,7 +52,7 @@ pub fn state_path(folder: &Path) -> PathBuf {
 }
 
 impl Checkpoints {
-    /// Those of this run, of which the last `keep_last` are kept.
+    /// The checkpoints of this run, of which the last `keep_last` are kept.
     pub fn new(folder: &Path, keep_last: usize) -> Self {
         Self { folder: folder.to_owned(), keep_last: keep_last.max(1) }
     }

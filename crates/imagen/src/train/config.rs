@@ -115,7 +115,8 @@ pub struct TrainConfig {
     /// Patterns over parameter names (`embedder.*`): what they match stays as it is.
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// Weight of each picture's loss by its noise level.
+    /// Weight of each picture's loss by its noise level. `paper` has no bound where a network predicts x and the noise is
+    /// little; `min-snr` has.
     #[serde(default)]
     pub loss_weight: LossWeight,
     /// How the times of a batch are drawn: evenly spread over it, or independently as in the paper (`uniform`).

@@ -45,7 +45,7 @@ pub struct StepReport {
     pub of: u64,
     /// Mean loss of the batch.
     pub loss: f64,
-    /// The same by the pictures' times.
+    /// The loss by the pictures' times.
     pub loss_by_time: LossByTime,
     /// Learning rate.
     pub lr: f64,

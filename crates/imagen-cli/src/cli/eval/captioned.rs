@@ -165,7 +165,7 @@ impl Embedded {
         ])
     }
 
-    /// The same for people.
+    /// What was measured, as people read it.
     pub(super) fn describe(&self) -> String {
         let captions = self.captions.len() / self.dim;
         format!(

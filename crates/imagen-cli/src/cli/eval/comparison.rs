@@ -134,7 +134,7 @@ pub(super) fn to_json(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: &
     Value::Object(fields)
 }
 
-/// The same for people.
+/// The findings as people read them.
 pub(super) fn describe(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: &[Finding]) -> String {
     let protocol = summaries[0].protocol();
     let number = |finding: &Finding| format!("{} ({}): {}", finding.name, protocol.extractor, finding.describe());

@@ -17,7 +17,7 @@ fn role(name: &str) -> &str {
     }
 }
 
-/// Those of `held_out` that are not in `seen`, but whose role is, with another gender or none.
+/// Names of `held_out` that are not in `seen`, but whose role is, with another gender or none.
 pub(super) fn unseen_combinations<'a>(held_out: &[&'a str], seen: &[&str]) -> HashSet<&'a str> {
     let roles: HashSet<&str> = seen.iter().map(|name| role(name)).collect();
     let names: HashSet<&str> = seen.iter().copied().collect();

@@ -180,7 +180,7 @@ pub(super) fn each<T: Send>(
     chunks(source, examples, 0, progress, make, |made| made.into_iter().try_for_each(&mut take))
 }
 
-/// The same for all but the first `done`, taken by chunks, which are cut by position alone if `done` is of whole chunks.
+/// Makes something of all examples but the first `done`, by chunks, which are cut by position alone if `done` is of whole chunks.
 pub(super) fn chunks<T: Send>(
     source: &Source,
     examples: &[&Example],

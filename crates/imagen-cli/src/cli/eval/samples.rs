@@ -143,7 +143,7 @@ fn draw(session: &Session, subjects: &[Subject], extractor: &Extractor, progress
     if finished < subjects.len() { Err(stopped(finished, subjects.len())) } else { Ok(summary) }
 }
 
-/// The same captions and seeds through the model's base with random weights; nothing of a network that cannot be made anew.
+/// Draws these captions and seeds with random weights in the model's base; nothing of a network that cannot be made anew.
 fn draw_untrained(
     session: &Session,
     subjects: &[Subject],

@@ -1,7 +1,7 @@
 //! The gradient of the weights, as the exact adjoint of the forward pass: `Z = A dY A^T`, `dU[xi] = V[xi]^T Z[xi]`
 //! summed over tiles, `dw = G^T dU G`.
 //!
-//! The same two schedules. *By tiles*, for few channels: the tiles are cut into a fixed number of parts; a thread
+//! Two schedules, as in the forward pass. *By tiles*, for few channels: the tiles are cut into a fixed number of parts; a thread
 //! takes a part, block by block, with V, Z and its own dU in cache; the parts' results are added in order. *By
 //! panels*: V and Z of many tiles are made first; then a thread makes dU for some inputs and some outputs, and at once its
 //! share of dw.

@@ -101,7 +101,7 @@ pub(super) fn forward<T: Transform>(
     forward_on::<T>(isa, Tiling::new::<T>(conv), (conv.c, conv.k), x, source, epilogue, y);
 }
 
-/// The same for any tiling.
+/// The forward pass with any tiling.
 pub(super) fn forward_on<T: Transform>(
     isa: Isa,
     tiling: Tiling,

@@ -1,4 +1,4 @@
-//! Weights: U = G w G^T on the way in, dw = G^T dU G on the way back.
+//! Weights: U = G w G^T in the forward pass, dw = G^T dU G in the backward pass.
 //!
 //! The weights of a gradient's convolution are flipped and transposed; that happens here, block by block, while they
 //! are read, so that no flipped copy is ever stored.

@@ -96,17 +96,17 @@ impl DeepFloyd {
         Self { device, first: None, second: None, storage, text_storage, text_cache: None, checker: None }
     }
 
-    /// The same with matrices and convolutions kept as `networks` and `text` say: those of the networks, and of the text encoder.
+    /// Keeps matrices and convolutions as `networks` says in the networks, and as `text` says in the text encoder.
     pub fn with_storage(self, networks: Storage, text: Storage) -> Self {
         Self { storage: networks, text_storage: text, ..self }
     }
 
-    /// The same with texts' states kept in a cache.
+    /// Keeps texts' states in a cache.
     pub fn with_text_cache(self, cache: TextCache) -> Self {
         Self { text_cache: Some(cache), ..self }
     }
 
-    /// The same with the safety checker of the first folder that ships one.
+    /// Adds the safety checker of the first folder that ships one.
     fn checked(mut self) -> Result<Self> {
         let files =
             self.folders().map(|(_, folder)| CheckerFiles::of(folder)).find_map(Result::transpose).transpose()?;

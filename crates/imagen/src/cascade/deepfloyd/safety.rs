@@ -56,7 +56,7 @@ impl Verdict {
 }
 
 impl CheckerFiles {
-    /// Those of a folder, where it ships them.
+    /// The folder's files, where it ships them.
     pub(super) fn of(folder: &StageFolder) -> Result<Option<Self>> {
         if !folder.ships(CHECKER) {
             return Ok(None);

@@ -72,7 +72,7 @@ impl Embeddings {
         (row(&self.prompts), row(&self.empty))
     }
 
-    /// Those of `prompts` by the text encoder of a folder, which is opened only where `cache` lacks one of them.
+    /// Embeds `prompts` by the text encoder of a folder, which is opened only where `cache` lacks one of them.
     ///
     /// # Errors
     /// As [`open_encoder`] and [`Embeddings::encode`].
@@ -107,7 +107,7 @@ impl Embeddings {
         Self::new(Tensor::cat(all, 0), empty)
     }
 
-    /// Those of `prompts` by an encoder.
+    /// Embeds `prompts` by an encoder.
     ///
     /// # Errors
     /// The encoder's; `Model` where it does not give the states of padding up to its greatest length.

@@ -1,4 +1,4 @@
-//! CLIP (Radford et al. 2021; spec A2, A8): a tower for text and a tower for pictures, whose projections are compared.
+//! CLIP (Radford et al. 2021): a tower for text and a tower for pictures, whose projections are compared.
 //!
 //! [`ClipText`] gives a diffusion model the states of tokens, and an embedding of the whole text; [`ClipImage`] an embedding
 //! of a picture; [`similarity`] compares the two. Both towers are pre-norm transformers (`tower`), frozen, with their

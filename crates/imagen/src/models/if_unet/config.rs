@@ -57,7 +57,7 @@ pub struct IfUnetConfig {
     pub skip_time_activation: bool,
     /// What the sums of blocks are divided by.
     pub out_scale: f32,
-    /// The same in the middle.
+    /// What the sums of the middle blocks are divided by.
     pub middle_scale: f32,
     /// Width of the text encoder's vectors (`encoder_hid_dim`).
     pub text_dim: usize,

@@ -51,7 +51,7 @@ pub(crate) struct RawTensor<'a> {
 pub(crate) enum Content<'a> {
     /// Little-endian bytes of this type, as they stand.
     Bytes(Dtype, &'a [u8]),
-    /// The same, one after the other.
+    /// Little-endian bytes of this type in parts, one after the other.
     Parts(Dtype, &'a [&'a [u8]]),
     /// Values that are stored as f32.
     F32(&'a [f32]),

@@ -254,7 +254,7 @@ pub(super) fn forward(x: T, film: T, block: Block) -> (T, Arc<BackwardFn<12>>) {
 struct Gradients([Option<Vec<f32>>; 10]);
 
 impl Gradients {
-    /// Those of some pictures, from tensor number `first` on.
+    /// Adds the gradients of some pictures, from tensor number `first` on.
     fn add(&mut self, first: usize, of_some: impl IntoIterator<Item = Vec<f32>>) {
         for (sum, part) in self.0[first..].iter_mut().zip(of_some) {
             match sum {

@@ -26,7 +26,7 @@ fn file(index: usize) -> Vec<u8> {
     bytes
 }
 
-/// The same pictures and captions in one layout.
+/// Writes the pictures and captions in one layout.
 fn write(folder: &Path, layout: &str) {
     let caption = |i: usize| format!("picture {i}\nnumber {i}");
     let mut archive = tar::Builder::new(Vec::new());

@@ -30,7 +30,7 @@ fn damaged(stage: &str, change: impl FnOnce(&Path)) -> String {
     format!("{error:#}")
 }
 
-/// The same with the tensors of the second stage changed.
+/// What is said when the tensors of the second stage are changed.
 fn with_tensors(change: impl FnOnce(&mut Vec<NamedTensor<'static>>)) -> String {
     damaged("two", |folder| {
         let path = folder.join("unet/diffusion_pytorch_model.safetensors");

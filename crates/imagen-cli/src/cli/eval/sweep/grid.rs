@@ -259,7 +259,7 @@ impl Point {
         )
     }
 
-    /// The same as a file's name.
+    /// The point's description as a file's name.
     pub(super) fn file_name(&self) -> String {
         let kept = |c: char| if c.is_alphanumeric() || c == '.' { c } else { '-' };
         let name: String = self.describe().replace([',', ':', '+'], "").chars().map(kept).collect();
