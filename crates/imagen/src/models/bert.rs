@@ -11,10 +11,11 @@
 use burn::tensor::{Device, Tensor, TensorData, module};
 use serde::{Deserialize, Serialize};
 
+use super::frozen::{self, Linear, Loader, Words};
 use super::tokens;
-use super::weights::{Storage, Table, Weights};
+use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
-use crate::nn::{StoredLinear, ops};
+use crate::nn::ops;
 
 /// No configuration has more blocks; a file that says so is damaged, and must not make a list of that length.
 const MAX_BLOCKS: usize = 1024;
@@ -143,7 +144,7 @@ impl BertConfig {
 pub struct Bert {
     config: BertConfig,
     device: Device,
-    words: Table,
+    words: Words,
     /// Position plus type 0, `[max_position_embeddings, d]`, row-major.
     positions: Vec<f32>,
     norm: LayerNorm,
@@ -174,19 +175,22 @@ impl Bert {
     pub fn new(config: BertConfig, weights: &Weights, storage: Storage, device: &Device) -> Result<Self> {
         config.check()?;
         let device = device.clone().without_autodiff();
-        let d = config.hidden_size;
-        let loader = Loader::new(weights, storage, &device, config.layer_norm_eps);
-        weights.require(&loader.expected(&config))?;
-        let words = weights.table(&format!("{}{WORDS}.weight", loader.prefix), [config.vocab_size, d])?;
-        let mut positions = loader.values(&format!("{POSITIONS}.weight"), &[config.max_position_embeddings, d])?;
-        let types = loader.values(&format!("{TYPES}.weight"), &[config.type_vocab_size, d])?;
+        let names = Names::of(weights);
+        frozen::read(weights, storage, &device, |loader| Self::load(&config, &names, loader, &device))
+    }
+
+    fn load(config: &BertConfig, names: &Names, loader: &mut Loader<'_>, device: &Device) -> Result<Self> {
+        let (d, prefix) = (config.hidden_size, names.prefix);
+        let words = loader.words(format!("{prefix}{WORDS}"), [config.vocab_size, d])?;
+        let mut positions = loader.values(format!("{prefix}{POSITIONS}"), &[config.max_position_embeddings, d])?;
+        let types = loader.values(format!("{prefix}{TYPES}"), &[config.type_vocab_size, d])?;
         for position in positions.chunks_mut(d) {
             position.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
         }
-        let norm = loader.norm(NORM, d)?;
-        let blocks = (0..config.num_hidden_layers).map(|index| loader.block(&block_name(index), &config));
+        let norm = names.norm(loader, NORM, config)?;
+        let blocks = (0..config.num_hidden_layers).map(|index| names.block(loader, index, config));
         let blocks = blocks.collect::<Result<_>>()?;
-        Ok(Self { words, positions, norm, blocks, device, config })
+        Ok(Self { words, positions, norm, blocks, device: device.clone(), config: config.clone() })
     }
 
     /// The sizes.
@@ -238,7 +242,7 @@ impl Bert {
     /// Word + position + type 0 for every id, `[b*t, d]` row-major.
     fn embed(&self, ids: &[u32], t: usize) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let mut embedded = tokens::embed(&self.words, ids)?;
+        let mut embedded = self.words.embed(ids)?;
         let places = ids.chunks(t).flat_map(|row| self.places(row));
         for (row, place) in embedded.chunks_mut(d).zip(places) {
             let position = &self.positions[place * d..][..d];
@@ -265,24 +269,6 @@ impl Block {
     }
 }
 
-/// x·W + b on `[rows, in]`.
-#[derive(Debug)]
-struct Linear {
-    weight: StoredLinear,
-    bias: Tensor<1>,
-}
-
-impl Linear {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.weight.forward(x, Some(self.bias.clone()), None)
-    }
-
-    /// The layer's output plus `residual`.
-    fn forward_onto(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        self.weight.forward(x, Some(self.bias.clone()), Some(residual))
-    }
-}
-
 #[derive(Debug)]
 struct LayerNorm {
     weight: Tensor<1>,
@@ -296,98 +282,50 @@ impl LayerNorm {
     }
 }
 
-/// Finds the tensors of a BERT in a file, whichever of the layouts in use it has.
-struct Loader<'a> {
-    weights: &'a Weights,
-    storage: Storage,
-    device: &'a Device,
-    epsilon: f64,
+/// What a file calls the tensors of a BERT, in whichever of the layouts in use.
+struct Names {
     /// `bert.` or `roberta.` when the file holds a model with a head around the encoder.
     prefix: &'static str,
     /// What LayerNorm calls its factor and its summand.
     norm_parts: [&'static str; 2],
 }
 
-impl<'a> Loader<'a> {
-    fn new(weights: &'a Weights, storage: Storage, device: &'a Device, epsilon: f64) -> Self {
+impl Names {
+    fn of(weights: &Weights) -> Self {
         let has = |name: &str| weights.shape(name).is_some();
-        let prefix = ["bert.", "roberta."].into_iter().find(|prefix| has(&format!("{prefix}{WORDS}.weight")));
+        let prefix = ["bert.", "roberta."].into_iter().find(|prefix| has(&format!("{prefix}{WORDS}")));
         let prefix = prefix.unwrap_or_default();
-        let old = has(&format!("{prefix}embeddings.LayerNorm.gamma"));
-        let norm_parts = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
-        Self { weights, storage, device, epsilon, prefix, norm_parts }
+        let old = has(&format!("{prefix}{NORM}.gamma"));
+        Self { prefix, norm_parts: if old { ["gamma", "beta"] } else { ["weight", "bias"] } }
     }
 
-    /// Name and shape of every tensor that a network of this configuration takes.
-    fn expected(&self, config: &BertConfig) -> Vec<(String, Vec<usize>)> {
+    fn norm(&self, loader: &mut Loader<'_>, name: &str, config: &BertConfig) -> Result<LayerNorm> {
+        let [weight, bias] =
+            self.norm_parts.map(|part| loader.vector(format!("{}{name}.{part}", self.prefix), config.hidden_size));
+        Ok(LayerNorm { weight: weight?, bias: bias?, epsilon: config.layer_norm_eps })
+    }
+
+    fn block(&self, loader: &mut Loader<'_>, index: usize, config: &BertConfig) -> Result<Block> {
         let (d, inner) = (config.hidden_size, config.intermediate_size);
-        let mut expected = Vec::new();
-        let mut add = |name: String, shape: &[usize]| expected.push((self.prefix.to_string() + &name, shape.to_vec()));
-        add(format!("{WORDS}.weight"), &[config.vocab_size, d]);
-        add(format!("{POSITIONS}.weight"), &[config.max_position_embeddings, d]);
-        add(format!("{TYPES}.weight"), &[config.type_vocab_size, d]);
-        self.norm_parts.iter().for_each(|part| add(format!("{NORM}.{part}"), &[d]));
-        for block in (0..config.num_hidden_layers).map(block_name) {
-            for (name, from, to) in
-                [(QUERY, d, d), (KEY, d, d), (VALUE, d, d), (OUTPUT, d, d), (UP, d, inner), (DOWN, inner, d)]
-            {
-                add(format!("{block}.{name}.weight"), &[to, from]);
-                add(format!("{block}.{name}.bias"), &[to]);
-            }
-            for name in [ATTENTION_NORM, OUTPUT_NORM] {
-                self.norm_parts.iter().for_each(|part| add(format!("{block}.{name}.{part}"), &[d]));
-            }
-        }
-        expected
-    }
-
-    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.weights.tensor_f32(&format!("{}{name}", self.prefix), shape)
-    }
-
-    fn vector(&self, name: &str, n: usize) -> Result<Tensor<1>> {
-        Ok(Tensor::from_data(TensorData::new(self.values(name, &[n])?, [n]), self.device))
-    }
-
-    fn norm(&self, name: &str, n: usize) -> Result<LayerNorm> {
-        let [weight, bias] = self.norm_parts.map(|part| self.vector(&format!("{name}.{part}"), n));
-        Ok(LayerNorm { weight: weight?, bias: bias?, epsilon: self.epsilon })
-    }
-
-    fn linear(&self, name: &str, from: usize, to: usize) -> Result<Linear> {
-        let weight = self.weights.linear(&format!("{}{name}.weight", self.prefix), [to, from], self.storage)?;
-        Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), to)? })
-    }
-
-    fn block(&self, block: &str, config: &BertConfig) -> Result<Block> {
-        let (d, inner) = (config.hidden_size, config.intermediate_size);
-        let name = |part: &str| format!("{block}.{part}");
+        let within = |part: &str| format!("encoder.layer.{index}.{part}");
+        let mut linear = |part: &str, from, to| loader.linear(&format!("{}{}", self.prefix, within(part)), from, to);
+        let [query, key, value] = ["query", "key", "value"].map(|part| linear(&format!("attention.self.{part}"), d, d));
+        let output = linear("attention.output.dense", d, d)?;
+        let (up, down) = (linear("intermediate.dense", d, inner)?, linear("output.dense", inner, d)?);
         Ok(Block {
-            query: self.linear(&name(QUERY), d, d)?,
-            key: self.linear(&name(KEY), d, d)?,
-            value: self.linear(&name(VALUE), d, d)?,
-            output: self.linear(&name(OUTPUT), d, d)?,
-            attention_norm: self.norm(&name(ATTENTION_NORM), d)?,
-            up: self.linear(&name(UP), d, inner)?,
-            down: self.linear(&name(DOWN), inner, d)?,
-            output_norm: self.norm(&name(OUTPUT_NORM), d)?,
+            query: query?,
+            key: key?,
+            value: value?,
+            output,
+            attention_norm: self.norm(loader, &within("attention.output.LayerNorm"), config)?,
+            up,
+            down,
+            output_norm: self.norm(loader, &within("output.LayerNorm"), config)?,
         })
     }
 }
 
-const WORDS: &str = "embeddings.word_embeddings";
-const POSITIONS: &str = "embeddings.position_embeddings";
-const TYPES: &str = "embeddings.token_type_embeddings";
+const WORDS: &str = "embeddings.word_embeddings.weight";
+const POSITIONS: &str = "embeddings.position_embeddings.weight";
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
 const NORM: &str = "embeddings.LayerNorm";
-const QUERY: &str = "attention.self.query";
-const KEY: &str = "attention.self.key";
-const VALUE: &str = "attention.self.value";
-const OUTPUT: &str = "attention.output.dense";
-const ATTENTION_NORM: &str = "attention.output.LayerNorm";
-const UP: &str = "intermediate.dense";
-const DOWN: &str = "output.dense";
-const OUTPUT_NORM: &str = "output.LayerNorm";
-
-fn block_name(index: usize) -> String {
-    format!("encoder.layer.{index}")
-}

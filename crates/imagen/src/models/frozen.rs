@@ -7,12 +7,30 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::models::weights::{Storage, Weights};
+use crate::models::tokens;
+use crate::models::weights::{Storage, Table, Weights};
 use crate::nn::ops::{self, Activation};
 use crate::nn::{StoredConv, StoredLinear, StoredWeights};
 
 /// Convolutions of fewer channels are kept in f32.
 const FEW: usize = 12;
+
+/// A network out of a file. It is walked twice: what it will ask for is listed first, so that everything that is missing or of
+/// another shape is named at once.
+///
+/// # Errors
+/// `Model` where tensors are missing or mis-shaped (all listed), or hold numbers that are not finite.
+pub(in crate::models) fn read<T>(
+    weights: &Weights,
+    storage: Storage,
+    device: &Device,
+    build: impl Fn(&mut Loader<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut listing = Loader::new(None, storage, device);
+    build(&mut listing)?;
+    weights.require(&listing.listed)?;
+    build(&mut Loader::new(Some(weights), storage, device))
+}
 
 /// Finds, or only lists, the tensors of a network.
 pub(in crate::models) struct Loader<'a> {
@@ -67,6 +85,26 @@ impl<'a> Loader<'a> {
         let values = self.part(name, shape.to_vec(), |source, name| source.tensor_f32(name, &shape))?;
         let data = values.map_or_else(|| TensorData::new(Vec::<f32>::new(), [0; D]), |x| TensorData::new(x, shape));
         Ok(Tensor::from_data(data, self.device))
+    }
+
+    /// The numbers of a small tensor; none where nothing is read.
+    pub(in crate::models) fn values(&mut self, name: String, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.part(name, shape.to_vec(), |source, name| source.tensor_f32(name, shape))?;
+        Ok(values.unwrap_or_default())
+    }
+
+    /// The table of the tokens' vectors, `[vocabulary, d]`.
+    pub(in crate::models) fn words(&mut self, name: String, shape: [usize; 2]) -> Result<Words> {
+        self.part(name, shape.to_vec(), |source, name| source.table(name, shape)).map(Words)
+    }
+
+    /// A convolution whose windows lie side by side, `[k, c, p, p]`, as a matrix over windows of c·p·p numbers, in f32.
+    pub(in crate::models) fn patches(&mut self, name: String, shape: [usize; 4]) -> Result<Linear> {
+        let [k, c] = [shape[0], shape[1..].iter().product()];
+        let read = |source: &Weights, name: &str| {
+            Ok(StoredLinear::from_rows(c, k, StoredWeights::F32(&source.tensor_f32(name, &shape)?)))
+        };
+        Ok(Linear { weight: self.part(name, shape.to_vec(), read)?, bias: None })
     }
 
     pub(in crate::models) fn vector(&mut self, name: String, n: usize) -> Result<Tensor<1>> {
@@ -201,6 +239,20 @@ fn turned(values: &[f32], k: usize, c: usize, taps: usize) -> Vec<f32> {
 
 /// Where a walk only lists, layers have no weights; such a network is never run.
 const LISTED: &str = "a network that runs was read";
+
+/// The vectors of a vocabulary.
+#[derive(Debug)]
+pub(in crate::models) struct Words(Option<Table>);
+
+impl Words {
+    /// The vectors of these tokens, row by row.
+    ///
+    /// # Errors
+    /// `Model` when an id is not in the vocabulary.
+    pub(in crate::models) fn embed(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        tokens::embed(self.0.as_ref().expect(LISTED), ids)
+    }
+}
 
 #[derive(Debug)]
 pub(in crate::models) struct Linear {

@@ -12,10 +12,11 @@
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
+use super::frozen::{self, Linear, Loader, Words};
 use super::tokens;
-use super::weights::{Storage, Table, Weights};
+use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
-use crate::nn::{StoredLinear, ops};
+use crate::nn::ops;
 
 /// No configuration has more blocks; a file that says so is damaged, and must not make a list of that length.
 const MAX_BLOCKS: usize = 1024;
@@ -145,7 +146,7 @@ impl T5Config {
 pub struct T5 {
     config: T5Config,
     device: Device,
-    words: Table,
+    words: Words,
     /// A number for every class of distances and every head, `[buckets, heads]`, row-major.
     distances: Vec<f32>,
     blocks: Vec<Block>,
@@ -156,19 +157,19 @@ pub struct T5 {
 struct Block {
     attention_norm: Tensor<1>,
     /// `[d, heads·d_kv]` each.
-    query: StoredLinear,
-    key: StoredLinear,
-    value: StoredLinear,
-    output: StoredLinear,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
     inner_norm: Tensor<1>,
     up: Up,
-    down: StoredLinear,
+    down: Linear,
 }
 
 #[derive(Debug)]
 enum Up {
-    Relu(StoredLinear),
-    Gated { gate: StoredLinear, value: StoredLinear },
+    Relu(Linear),
+    Gated { gate: Linear, value: Linear },
 }
 
 impl T5 {
@@ -183,38 +184,17 @@ impl T5 {
         config.check()?;
         let device = device.clone().without_autodiff();
         let words = [WORDS, WORDS_OF_ENCODER].into_iter().find(|name| weights.shape(name).is_some()).unwrap_or(WORDS);
-        weights.require(&expected(&config, words))?;
-        let d = config.d_model;
-        let vector = |name: &str| {
-            let values = weights.tensor_f32(name, &[d])?;
-            Ok::<Tensor<1>, Error>(Tensor::from_data(TensorData::new(values, [d]), &device))
-        };
-        let distances = [config.relative_attention_num_buckets, config.num_heads];
-        let distances = weights.tensor_f32(&format!("{}.{DISTANCES}.weight", block_name(0)), &distances)?;
-        let mut blocks = Vec::with_capacity(config.num_layers);
-        for block in (0..config.num_layers).map(block_name) {
-            let norm = |part: &str| vector(&format!("{block}.{part}.weight"));
-            let linear = |part: &str| {
-                let shape = matrix_shape(&config, part);
-                weights.linear(&format!("{block}.{part}.weight"), shape, storage)
-            };
-            blocks.push(Block {
-                attention_norm: norm(ATTENTION_NORM)?,
-                query: linear(QUERY)?,
-                key: linear(KEY)?,
-                value: linear(VALUE)?,
-                output: linear(OUTPUT)?,
-                inner_norm: norm(INNER_NORM)?,
-                up: match config.feed_forward_proj {
-                    FeedForwardKind::Relu => Up::Relu(linear(UP)?),
-                    FeedForwardKind::GatedGelu => Up::Gated { gate: linear(GATE)?, value: linear(GATED)? },
-                },
-                down: linear(DOWN)?,
-            });
-        }
-        let norm = vector(&format!("{NORM}.weight"))?;
-        let words = weights.table(words, [config.vocab_size, d])?;
-        Ok(Self { words, distances, blocks, norm, device, config })
+        frozen::read(weights, storage, &device, |loader| {
+            let distances = [config.relative_attention_num_buckets, config.num_heads];
+            Ok(Self {
+                words: loader.words(words.to_owned(), [config.vocab_size, config.d_model])?,
+                distances: loader.values(format!("{}.{DISTANCES}", block_name(0)), &distances)?,
+                blocks: (0..config.num_layers).map(|i| Block::load(loader, i, &config)).collect::<Result<_>>()?,
+                norm: loader.vector(NORM.to_owned(), config.d_model)?,
+                device: device.clone(),
+                config: config.clone(),
+            })
+        })
     }
 
     /// The sizes.
@@ -234,7 +214,7 @@ impl T5 {
     /// `Usage` when `ids` and `mask` do not form `batch` rows; `Model` when an id is not in the vocabulary.
     pub fn forward(&self, ids: &[u32], mask: &[bool], batch: usize) -> Result<Tensor<3>> {
         let (t, d) = (tokens::length(ids, mask, batch)?, self.config.d_model);
-        let mut x: Tensor<3> = self.tensor(tokens::embed(&self.words, ids)?, [batch, t, d]);
+        let mut x: Tensor<3> = self.tensor(self.words.embed(ids)?, [batch, t, d]);
         let mask: Tensor<2> = self.tensor(mask.iter().map(|&real| f32::from(real)).collect(), [batch, t]);
         let bias = self.bias(t);
         for block in &self.blocks {
@@ -263,69 +243,53 @@ impl T5 {
 }
 
 impl Block {
+    fn load(loader: &mut Loader<'_>, index: usize, config: &T5Config) -> Result<Self> {
+        let (d, inner, name) = (config.d_model, config.inner(), |part: &str| format!("{}.{part}", block_name(index)));
+        let up = match config.feed_forward_proj {
+            FeedForwardKind::Relu => Up::Relu(loader.matrix(&name(UP), d, config.d_ff)?),
+            FeedForwardKind::GatedGelu => Up::Gated {
+                gate: loader.matrix(&name(GATE), d, config.d_ff)?,
+                value: loader.matrix(&name(GATED), d, config.d_ff)?,
+            },
+        };
+        Ok(Self {
+            attention_norm: loader.vector(name(ATTENTION_NORM), d)?,
+            query: loader.matrix(&name(QUERY), d, inner)?,
+            key: loader.matrix(&name(KEY), d, inner)?,
+            value: loader.matrix(&name(VALUE), d, inner)?,
+            output: loader.matrix(&name(OUTPUT), inner, d)?,
+            inner_norm: loader.vector(name(INNER_NORM), d)?,
+            up,
+            down: loader.matrix(&name(DOWN), config.d_ff, d)?,
+        })
+    }
+
     /// `x [b, t, d]`, `bias [heads, t, t]`, `mask [b, t]`.
     fn forward(&self, x: Tensor<3>, bias: Tensor<3>, mask: Tensor<2>, epsilon: f32) -> Tensor<3> {
         let normed = ops::rms_norm(x.clone(), self.attention_norm.clone(), epsilon);
-        let apply = |linear: &StoredLinear| linear.forward(normed.clone(), None, None);
+        let apply = |linear: &Linear| linear.forward(normed.clone());
         let kv = ops::concat(apply(&self.key), apply(&self.value));
         let mixed = ops::biased_attention(apply(&self.query), kv, bias, Some(mask), 1.0);
-        let x = self.output.forward(mixed, None, Some(x));
+        let x = self.output.forward_onto(mixed, x);
         let normed = ops::rms_norm(x.clone(), self.inner_norm.clone(), epsilon);
         let inner = match &self.up {
-            Up::Relu(up) => activation::relu(up.forward(normed, None, None)),
-            Up::Gated { gate, value } => {
-                ops::gated_gelu_tanh(gate.forward(normed.clone(), None, None), value.forward(normed, None, None))
-            }
+            Up::Relu(up) => activation::relu(up.forward(normed)),
+            Up::Gated { gate, value } => ops::gated_gelu_tanh(gate.forward(normed.clone()), value.forward(normed)),
         };
-        self.down.forward(inner, None, Some(x))
-    }
-}
-
-/// Name and shape of every tensor that a network of this configuration takes.
-fn expected(config: &T5Config, words: &str) -> Vec<(String, Vec<usize>)> {
-    let d = config.d_model;
-    let up: &[&str] = match config.feed_forward_proj {
-        FeedForwardKind::Relu => &[UP],
-        FeedForwardKind::GatedGelu => &[GATE, GATED],
-    };
-    let mut expected = vec![
-        (words.to_owned(), vec![config.vocab_size, d]),
-        (
-            format!("{}.{DISTANCES}.weight", block_name(0)),
-            vec![config.relative_attention_num_buckets, config.num_heads],
-        ),
-        (format!("{NORM}.weight"), vec![d]),
-    ];
-    for block in (0..config.num_layers).map(block_name) {
-        for part in [QUERY, KEY, VALUE, OUTPUT, DOWN].iter().chain(up) {
-            expected.push((format!("{block}.{part}.weight"), matrix_shape(config, part).to_vec()));
-        }
-        expected.extend([ATTENTION_NORM, INNER_NORM].map(|part| (format!("{block}.{part}.weight"), vec![d])));
-    }
-    expected
-}
-
-/// The shape of a block's matrix as stored, `[to, from]`.
-fn matrix_shape(config: &T5Config, part: &str) -> [usize; 2] {
-    let (d, inner) = (config.d_model, config.inner());
-    match part {
-        OUTPUT => [d, inner],
-        UP | GATE | GATED => [config.d_ff, d],
-        DOWN => [d, config.d_ff],
-        _ => [inner, d],
+        self.down.forward_onto(inner, x)
     }
 }
 
 const WORDS: &str = "shared.weight";
 const WORDS_OF_ENCODER: &str = "encoder.embed_tokens.weight";
-const NORM: &str = "encoder.final_layer_norm";
-const ATTENTION_NORM: &str = "layer.0.layer_norm";
+const NORM: &str = "encoder.final_layer_norm.weight";
+const ATTENTION_NORM: &str = "layer.0.layer_norm.weight";
 const QUERY: &str = "layer.0.SelfAttention.q";
 const KEY: &str = "layer.0.SelfAttention.k";
 const VALUE: &str = "layer.0.SelfAttention.v";
 const OUTPUT: &str = "layer.0.SelfAttention.o";
-const DISTANCES: &str = "layer.0.SelfAttention.relative_attention_bias";
-const INNER_NORM: &str = "layer.1.layer_norm";
+const DISTANCES: &str = "layer.0.SelfAttention.relative_attention_bias.weight";
+const INNER_NORM: &str = "layer.1.layer_norm.weight";
 const UP: &str = "layer.1.DenseReluDense.wi";
 const GATE: &str = "layer.1.DenseReluDense.wi_0";
 const GATED: &str = "layer.1.DenseReluDense.wi_1";

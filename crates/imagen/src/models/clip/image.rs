@@ -1,12 +1,12 @@
 //! CLIP's image tower: patches are tokens, and a token of its own sums the picture up (Dosovitskiy et al. 2020).
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::ClipImageConfig;
-use super::tower::{self, Block, Loader, Norm, Widths};
+use super::tower::{self, Block, Widths};
 use crate::error::{Error, Result};
+use crate::models::frozen::{self, LayerNorm, Linear};
 use crate::models::weights::{Storage, Weights};
-use crate::nn::{StoredLinear, StoredWeights};
 
 /// The frozen image tower on a device.
 #[derive(Debug)]
@@ -14,15 +14,15 @@ pub struct ClipImage {
     config: ClipImageConfig,
     device: Device,
     /// From a patch's `[3, p, p]` numbers to d.
-    patches: StoredLinear,
-    /// `[1, 1, d]`
-    class: Tensor<3>,
-    /// `[1, 1 + patches, d]`
-    positions: Tensor<3>,
-    before: Norm,
+    patches: Linear,
+    /// `[d]`
+    class: Tensor<1>,
+    /// `[1 + patches, d]`
+    positions: Tensor<2>,
+    before: LayerNorm,
     blocks: Vec<Block>,
-    after: Norm,
-    projection: StoredLinear,
+    after: LayerNorm,
+    projection: Linear,
 }
 
 impl ClipImage {
@@ -49,26 +49,19 @@ impl ClipImage {
             activation: config.hidden_act,
         };
         let name = |part: &str| format!("{prefix}{part}");
-        let projection_shape = [config.projection_dim, d];
-        let mut expected = vec![
-            (name(CLASS), vec![d]),
-            (name(PATCHES), vec![d, 3, p, p]),
-            (name(POSITIONS), vec![tokens, d]),
-            (projection.clone(), projection_shape.to_vec()),
-        ];
-        expected.extend([BEFORE, AFTER].iter().flat_map(|norm| tower::norm(&name(norm), d)));
-        expected.extend(tower::expected(prefix, layers, widths));
-        weights.require(&expected)?;
-        let loader = Loader { weights, storage, device: &device };
-        let patches = weights.tensor_f32(&name(PATCHES), &[d, 3, p, p])?;
-        let patches = StoredLinear::from_rows(3 * p * p, d, StoredWeights::F32(&patches));
-        let class = loader.vector(&name(CLASS), d)?.reshape([1, 1, d]);
-        let positions = weights.tensor_f32(&name(POSITIONS), &[tokens, d])?;
-        let positions = Tensor::from_data(TensorData::new(positions, [1, tokens, d]), &device);
-        let (before, after) = (loader.norm(&name(BEFORE), d)?, loader.norm(&name(AFTER), d)?);
-        let blocks = loader.blocks(prefix, layers, widths)?;
-        let projection = weights.linear(&projection, projection_shape, storage)?;
-        Ok(Self { patches, class, positions, before, blocks, after, projection, device, config })
+        frozen::read(weights, storage, &device, |loader| {
+            Ok(Self {
+                patches: loader.patches(name(PATCHES), [d, 3, p, p])?,
+                class: loader.vector(name(CLASS), d)?,
+                positions: loader.tensor(name(POSITIONS), [tokens, d])?,
+                before: loader.layer_norm(&name(BEFORE), d)?,
+                blocks: tower::blocks(loader, prefix, layers, widths)?,
+                after: loader.layer_norm(&name(AFTER), d)?,
+                projection: loader.matrix(&projection, d, config.projection_dim)?,
+                device: device.clone(),
+                config: config.clone(),
+            })
+        })
     }
 
     /// The sizes.
@@ -95,14 +88,15 @@ impl ClipImage {
         let rows = pixels.reshape([b, grid, p, grid, p, 3]).permute([0, 1, 3, 5, 2, 4]);
         let rows: Tensor<3> = rows.reshape([b, grid * grid, 3 * p * p]);
         let d = self.config.hidden_size;
-        let tokens = self.patches.forward(rows, None, None);
-        let x = Tensor::cat(vec![self.class.clone().expand([b, 1, d]), tokens], 1) + self.positions.clone();
+        let tokens = self.patches.forward(rows);
+        let class: Tensor<3> = self.class.clone().reshape([1, 1, d]).expand([b, 1, d]);
+        let x = Tensor::cat(vec![class, tokens], 1) + self.positions.clone().unsqueeze();
         let mut x = self.before.forward(x);
         for block in &self.blocks {
             x = block.forward(x, None, None);
         }
         let class: Tensor<2> = x.narrow(1, 0, 1).reshape([b, d]);
-        Ok(self.projection.forward(self.after.forward(class), None, None))
+        Ok(self.projection.forward(self.after.forward(class)))
     }
 }
 
@@ -112,4 +106,4 @@ const POSITIONS: &str = "embeddings.position_embedding.weight";
 // transformers' spelling
 const BEFORE: &str = "pre_layrnorm";
 const AFTER: &str = "post_layernorm";
-const PROJECTION: &str = "visual_projection.weight";
+const PROJECTION: &str = "visual_projection";

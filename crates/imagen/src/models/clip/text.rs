@@ -3,23 +3,23 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::ClipTextConfig;
-use super::tower::{self, Block, Loader, Norm, Widths};
+use super::tower::{self, Block, Widths};
 use crate::error::{Error, Result};
+use crate::models::frozen::{self, LayerNorm, Linear, Words};
 use crate::models::tokens;
-use crate::models::weights::{Storage, Table, Weights};
-use crate::nn::StoredLinear;
+use crate::models::weights::{Storage, Weights};
 
 /// The frozen text tower on a device.
 #[derive(Debug)]
 pub struct ClipText {
     config: ClipTextConfig,
     device: Device,
-    words: Table,
+    words: Words,
     /// `[max_position_embeddings, d]`, row-major.
     positions: Vec<f32>,
     blocks: Vec<Block>,
-    norm: Norm,
-    projection: Option<StoredLinear>,
+    norm: LayerNorm,
+    projection: Option<Linear>,
 }
 
 /// What the tower makes of a batch.
@@ -53,24 +53,19 @@ impl ClipText {
             activation: config.hidden_act,
         };
         let name = |part: &str| format!("{prefix}{part}");
-        let mut expected =
-            vec![(name(WORDS), vec![config.vocab_size, d]), (name(POSITIONS), vec![config.max_position_embeddings, d])];
-        expected.extend(tower::norm(&name(NORM), d));
-        expected.extend(tower::expected(prefix, layers, widths));
-        let projection = weights.shape(PROJECTION).is_some();
-        if projection {
-            expected.push((PROJECTION.to_owned(), vec![config.projection_dim, d]));
-        }
-        weights.require(&expected)?;
-        let loader = Loader { weights, storage, device: &device };
-        let (blocks, norm) = (loader.blocks(prefix, layers, widths)?, loader.norm(&name(NORM), d)?);
-        let projection = match projection {
-            true => Some(weights.linear(PROJECTION, [config.projection_dim, d], storage)?),
-            false => None,
-        };
-        let positions = weights.tensor_f32(&name(POSITIONS), &[config.max_position_embeddings, d])?;
-        let words = weights.table(&name(WORDS), [config.vocab_size, d])?;
-        Ok(Self { words, positions, blocks, norm, projection, device, config })
+        let projects = weights.shape(&format!("{PROJECTION}.weight")).is_some();
+        frozen::read(weights, storage, &device, |loader| {
+            let projection = projects.then(|| loader.matrix(PROJECTION, d, config.projection_dim)).transpose()?;
+            Ok(Self {
+                words: loader.words(name(WORDS), [config.vocab_size, d])?,
+                positions: loader.values(name(POSITIONS), &[config.max_position_embeddings, d])?,
+                blocks: tower::blocks(loader, prefix, layers, widths)?,
+                norm: loader.layer_norm(&name(NORM), d)?,
+                projection,
+                device: device.clone(),
+                config: config.clone(),
+            })
+        })
     }
 
     /// The sizes.
@@ -95,7 +90,7 @@ impl ClipText {
         if t > most {
             return Err(Error::usage(format!("a sequence of {t} tokens is longer than the {most} of this model")));
         }
-        let mut embedded = tokens::embed(&self.words, ids)?;
+        let mut embedded = self.words.embed(ids)?;
         for row in embedded.chunks_mut(t * d) {
             row.iter_mut().zip(&self.positions).for_each(|(x, p)| *x += p);
         }
@@ -118,7 +113,7 @@ impl ClipText {
     pub fn embed(&self, ids: &[u32], mask: &[bool], batch: usize) -> Result<Tensor<2>> {
         let Some(projection) = &self.projection else {
             return Err(Error::model(format!(
-                "the weights have no `{PROJECTION}`: this CLIP has no embedding of texts"
+                "the weights have no `{PROJECTION}.weight`: this CLIP has no embedding of texts"
             )));
         };
         let last = self.forward(ids, mask, batch)?.last;
@@ -127,7 +122,7 @@ impl ClipText {
             let end = self.end(ids);
             last.clone().slice([row..row + 1, end..end + 1, 0..d]).reshape([1, d])
         });
-        Ok(projection.forward(Tensor::cat(ends.collect(), 0), None, None))
+        Ok(projection.forward(Tensor::cat(ends.collect(), 0)))
     }
 
     /// Where a text ends: at the first mark, or in old configurations at the largest id, which is the mark.
@@ -151,4 +146,4 @@ impl ClipText {
 const WORDS: &str = "embeddings.token_embedding.weight";
 const POSITIONS: &str = "embeddings.position_embedding.weight";
 const NORM: &str = "final_layer_norm";
-const PROJECTION: &str = "text_projection.weight";
+const PROJECTION: &str = "text_projection";
