@@ -162,14 +162,10 @@ struct Block {
     value: Linear,
     output: Linear,
     inner_norm: Tensor<1>,
-    up: Up,
+    /// Of the gated layer alone.
+    gate: Option<Linear>,
+    up: Linear,
     down: Linear,
-}
-
-#[derive(Debug)]
-enum Up {
-    Relu(Linear),
-    Gated { gate: Linear, value: Linear },
 }
 
 impl T5 {
@@ -245,13 +241,11 @@ impl T5 {
 impl Block {
     fn load(loader: &mut Loader<'_>, index: usize, config: &T5Config) -> Result<Self> {
         let (d, inner, name) = (config.d_model, config.inner(), |part: &str| format!("{}.{part}", block_name(index)));
-        let up = match config.feed_forward_proj {
-            FeedForwardKind::Relu => Up::Relu(loader.matrix(&name(UP), d, config.d_ff)?),
-            FeedForwardKind::GatedGelu => Up::Gated {
-                gate: loader.matrix(&name(GATE), d, config.d_ff)?,
-                value: loader.matrix(&name(GATED), d, config.d_ff)?,
-            },
+        let (gate, up) = match config.feed_forward_proj {
+            FeedForwardKind::Relu => (None, UP),
+            FeedForwardKind::GatedGelu => (Some(GATE), GATED),
         };
+        let gate = gate.map(|gate| loader.matrix(&name(gate), d, config.d_ff)).transpose()?;
         Ok(Self {
             attention_norm: loader.vector(name(ATTENTION_NORM), d)?,
             query: loader.matrix(&name(QUERY), d, inner)?,
@@ -259,7 +253,8 @@ impl Block {
             value: loader.matrix(&name(VALUE), d, inner)?,
             output: loader.matrix(&name(OUTPUT), inner, d)?,
             inner_norm: loader.vector(name(INNER_NORM), d)?,
-            up,
+            gate,
+            up: loader.matrix(&name(up), d, config.d_ff)?,
             down: loader.matrix(&name(DOWN), config.d_ff, d)?,
         })
     }
@@ -272,9 +267,9 @@ impl Block {
         let mixed = ops::biased_attention(apply(&self.query), kv, bias, Some(mask), 1.0);
         let x = self.output.forward_onto(mixed, x);
         let normed = ops::rms_norm(x.clone(), self.inner_norm.clone(), epsilon);
-        let inner = match &self.up {
-            Up::Relu(up) => activation::relu(up.forward(normed)),
-            Up::Gated { gate, value } => ops::gated_gelu_tanh(gate.forward(normed.clone()), value.forward(normed)),
+        let inner = match &self.gate {
+            None => activation::relu(self.up.forward(normed)),
+            Some(gate) => ops::gated_gelu_tanh(gate.forward(normed.clone()), self.up.forward(normed)),
         };
         self.down.forward_onto(inner, x)
     }
