@@ -269,7 +269,7 @@ pub(crate) struct Step {
 
 #[pymethods]
 impl Step {
-    /// The estimate as pictures of Pillow.
+    /// The estimate as PIL images.
     fn images<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let [_, height, width, channels] = self.shape;
         let image = |values: &[f32]| {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::error::{ImagenError, raise};
 
-/// How often signals are looked at.
+/// How often signals are looked at, at least.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What comes through a channel.
@@ -16,13 +16,15 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What a signal's handler raises (`KeyboardInterrupt`); `ImagenError` where the other end has gone.
 pub(crate) fn wait<T: Send>(py: Python<'_>, mut receiver: Receiver<T>) -> PyResult<T> {
     loop {
+        // before every result, or a computation in quick steps would never be interrupted
+        py.check_signals()?;
         let (back, received) = py.detach(move || {
             let received = receiver.recv_timeout(LOOK);
             (receiver, received)
         });
         match received {
             Ok(value) => return Ok(value),
-            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(ImagenError::new_err(
                     "the computation ended without a result, which is a fault of this module",

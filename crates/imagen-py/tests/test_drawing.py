@@ -87,10 +87,10 @@ def test_every_step_shows_its_estimate(model):
 
 def test_whoever_stops_iterating_has_cancelled(model):
     begun = time.monotonic()
-    for step in model.steps(APPLE, steps=100_000, until="base"):
+    for step in model.steps(APPLE, steps=10_000, until="base"):
         if step.index == 1:
             break
-    with model.steps(APPLE, steps=100_000, until="base") as drawing:
+    with model.steps(APPLE, steps=10_000, until="base") as drawing:
         next(drawing)
     assert next(drawing, None) is None and drawing.pictures == []
     model.sample(APPLE, **QUICK)
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_a_drawing_and_the_model_draws_on(model):
     threading.Timer(1.0, _thread.interrupt_main).start()
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        model.sample(APPLE, steps=100_000, until="base")
+        model.sample(APPLE, steps=10_000, until="base")
     assert time.monotonic() - begun < 30
     model.sample(APPLE, **QUICK)
 
