@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Enlargement, NullText, StageConfig, StageName};
 use super::settings::StageSettings;
-use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
+use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding, written_as_text};
 use crate::error::{Error, Result};
 use crate::models::unet::UnetConfig;
 
@@ -96,16 +96,4 @@ impl FromStr for Preset {
     }
 }
 
-impl TryFrom<String> for Preset {
-    type Error = Error;
-
-    fn try_from(name: String) -> Result<Self> {
-        name.parse()
-    }
-}
-
-impl From<Preset> for String {
-    fn from(preset: Preset) -> Self {
-        preset.as_str().to_owned()
-    }
-}
+written_as_text!(Preset);

@@ -212,19 +212,7 @@ impl FromStr for LossWeight {
     }
 }
 
-impl TryFrom<String> for LossWeight {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<LossWeight> for String {
-    fn from(weight: LossWeight) -> Self {
-        weight.to_string()
-    }
-}
+names::written_as_text!(LossWeight);
 
 impl fmt::Display for TimeSampling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

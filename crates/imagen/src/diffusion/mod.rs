@@ -27,6 +27,7 @@ pub use finite::check_finite;
 pub use forward::{diffuse, noise};
 pub use guidance::Guidance;
 pub use loss::{Loss, LossWeight, Noised, Objective, TimeSampling, weighted_loss};
+pub(crate) use names::written_as_text;
 pub use parameterization::Parameterization;
 pub use sampler::{Coefficients, Sampler};
 pub use schedule::{LogSnr, NoiseSchedule, Time};

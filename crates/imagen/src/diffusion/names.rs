@@ -39,6 +39,26 @@ pub(super) fn write(f: &mut std::fmt::Formatter<'_>, name: &str, setting: f64, d
     if setting == default { f.pad(name) } else { f.pad(&format!("{name}:{setting}")) }
 }
 
+/// serde's way into a type and out of it by its text: what `#[serde(try_from = "String", into = "String")]` asks for.
+macro_rules! written_as_text {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $crate::error::Error;
+
+            fn try_from(text: String) -> $crate::error::Result<Self> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use written_as_text;
+
 #[cfg(test)]
 mod tests {
     use super::*;

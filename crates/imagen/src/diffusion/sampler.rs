@@ -140,16 +140,4 @@ impl FromStr for Sampler {
     }
 }
 
-impl TryFrom<String> for Sampler {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Sampler> for String {
-    fn from(sampler: Sampler) -> Self {
-        sampler.to_string()
-    }
-}
+names::written_as_text!(Sampler);

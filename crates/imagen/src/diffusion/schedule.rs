@@ -220,16 +220,4 @@ impl FromStr for NoiseSchedule {
     }
 }
 
-impl TryFrom<String> for NoiseSchedule {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<NoiseSchedule> for String {
-    fn from(schedule: NoiseSchedule) -> Self {
-        schedule.to_string()
-    }
-}
+names::written_as_text!(NoiseSchedule);

@@ -101,19 +101,7 @@ impl FromStr for Thresholding {
     }
 }
 
-impl TryFrom<String> for Thresholding {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Thresholding> for String {
-    fn from(kind: Thresholding) -> Self {
-        kind.to_string()
-    }
-}
+names::written_as_text!(Thresholding);
 
 #[cfg(test)]
 mod tests {

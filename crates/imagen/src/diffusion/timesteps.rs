@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::names;
 use crate::error::{Error, Result};
 
 /// A choice of steps. Written `leading:50`, `smart50`, `10,10,3,2,2`, `150` (one section) or `ddim50`.
@@ -155,16 +156,4 @@ impl FromStr for Timesteps {
     }
 }
 
-impl TryFrom<String> for Timesteps {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Timesteps> for String {
-    fn from(timesteps: Timesteps) -> Self {
-        timesteps.to_string()
-    }
-}
+names::written_as_text!(Timesteps);
