@@ -14,8 +14,11 @@ pub(super) struct Sums<'a> {
     pub(super) sums: *mut f32,
 }
 
-impl Sums<'_> {
-    /// Channels of W vectors from q, the last of which has n.
+impl Columns for Sums<'_> {
+    fn channels(&self) -> usize {
+        self.c
+    }
+
     #[inline(always)]
     unsafe fn columns<V: Simd, const W: usize>(&self, q: usize, n: usize) {
         // SAFETY: channels q.. of every pixel.
@@ -47,22 +50,39 @@ impl Kernel for Sums<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let mut q = 0;
-        // Whole cache lines side by side where there are enough channels.
-        // SAFETY: q.. is inside every pixel.
-        unsafe {
-            while q + 4 * V::LANES <= self.c {
-                self.columns::<V, 4>(q, V::LANES);
-                q += 4 * V::LANES;
-            }
-            if q + 2 * V::LANES <= self.c {
-                self.columns::<V, 2>(q, V::LANES);
-                q += 2 * V::LANES;
-            }
-            while q < self.c {
-                self.columns::<V, 1>(q, self.c - q);
-                q += V::LANES;
-            }
+        // SAFETY: passed on.
+        unsafe { across::<V>(&self) }
+    }
+}
+
+/// A pass that sums over pixels, some channels at a time.
+trait Columns {
+    fn channels(&self) -> usize;
+
+    /// Channels of W vectors from q, the last of which has n.
+    ///
+    /// # Safety
+    /// They are inside every pixel.
+    unsafe fn columns<V: Simd, const W: usize>(&self, q: usize, n: usize);
+}
+
+/// All channels, whole cache lines side by side where there are enough.
+#[inline(always)]
+unsafe fn across<V: Simd>(pass: &impl Columns) {
+    let (c, mut q) = (pass.channels(), 0);
+    // SAFETY: q.. is inside every pixel.
+    unsafe {
+        while q + 4 * V::LANES <= c {
+            pass.columns::<V, 4>(q, V::LANES);
+            q += 4 * V::LANES;
+        }
+        if q + 2 * V::LANES <= c {
+            pass.columns::<V, 2>(q, V::LANES);
+            q += 2 * V::LANES;
+        }
+        while q < c {
+            pass.columns::<V, 1>(q, c - q);
+            q += V::LANES;
         }
     }
 }
@@ -152,8 +172,11 @@ pub(super) struct BackwardSums<'a> {
     pub(super) activation: Activation,
 }
 
-impl BackwardSums<'_> {
-    /// Channels of W vectors from q, the last of which has n.
+impl Columns for BackwardSums<'_> {
+    fn channels(&self) -> usize {
+        self.c
+    }
+
     #[inline(always)]
     unsafe fn columns<V: Simd, const W: usize>(&self, q: usize, n: usize) {
         // SAFETY: channels q.. of every pixel.
@@ -198,22 +221,8 @@ impl Kernel for BackwardSums<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let mut q = 0;
-        // SAFETY: q.. is inside every pixel.
-        unsafe {
-            while q + 4 * V::LANES <= self.c {
-                self.columns::<V, 4>(q, V::LANES);
-                q += 4 * V::LANES;
-            }
-            if q + 2 * V::LANES <= self.c {
-                self.columns::<V, 2>(q, V::LANES);
-                q += 2 * V::LANES;
-            }
-            while q < self.c {
-                self.columns::<V, 1>(q, self.c - q);
-                q += V::LANES;
-            }
-        }
+        // SAFETY: passed on.
+        unsafe { across::<V>(&self) }
     }
 }
 
