@@ -136,7 +136,7 @@ pub(super) fn multiply(
 ) {
     match packed(linear, w) {
         Some(w) => linear.forward_prepared(x, &w, Some(slice(bias)), residual, scale, y),
-        None => linear.forward(x, slice(w), Some(slice(bias)), residual, scale, y),
+        None => multiply_once(linear, x, w, bias, residual, scale, y),
     }
 }
 
