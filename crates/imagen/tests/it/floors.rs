@@ -98,8 +98,8 @@ fn first_segments(code: &str, prefix: &str) -> BTreeSet<String> {
     found
 }
 
-/// Every source file with the floor that it belongs to; the crate's root belongs to none.
-fn sources(root: &Path) -> Vec<(String, PathBuf)> {
+/// Every source file below a folder, in order.
+pub(crate) fn source_files(root: &Path) -> Vec<PathBuf> {
     let (mut folders, mut files) = (vec![root.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -107,12 +107,21 @@ fn sources(root: &Path) -> Vec<(String, PathBuf)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                let first = path.strip_prefix(root).unwrap().components().next().unwrap();
-                let floor = Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned();
-                files.push((floor, path));
+                files.push(path);
             }
         }
     }
+    files.sort();
+    files
+}
+
+/// Every source file with the floor that it belongs to; the crate's root belongs to none.
+fn sources(root: &Path) -> Vec<(String, PathBuf)> {
+    let floor = |path: &PathBuf| {
+        let first = path.strip_prefix(root).unwrap().components().next().unwrap();
+        Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    let mut files: Vec<(String, PathBuf)> = source_files(root).into_iter().map(|path| (floor(&path), path)).collect();
     files.retain(|(floor, _)| floor != "lib");
     files.sort();
     files

@@ -3,34 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::floors::source_files;
+
 /// What no line of documentation begins with: read alone, as lists of items show it, it says nothing.
 const BEGINNINGS: [&str; 2] = ["The same", "Those of"];
 /// Idioms that a native engineer does not write, and references to what is not in the repository.
 const IDIOMS: [&str; 6] = ["make no sense", "the way back", "take it away", "where absent", "; spec ", "(spec "];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 #[test]
 fn documentation_is_in_plain_words() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut files = Vec::new();
-    for package in fs::read_dir(crates).unwrap() {
+    let parts = fs::read_dir(crates).unwrap().flat_map(|package| {
         let package = package.unwrap().path();
-        ["src", "examples", "build"].map(|part| package.join(part)).iter().filter(|part| part.is_dir()).for_each(
-            |part| {
-                sources(part, &mut files);
-            },
-        );
-    }
+        ["src", "examples", "build"].map(|part| package.join(part))
+    });
+    let files: Vec<PathBuf> = parts.filter(|part| part.is_dir()).flat_map(|part| source_files(&part)).collect();
     assert!(files.len() > 200, "{}", files.len());
     let mut wrong = Vec::new();
     for file in &files {
