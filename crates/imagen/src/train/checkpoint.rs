@@ -246,6 +246,12 @@ fn read(
     }
     // a recipe of a later program may have keys that this one does not know; it is only compared with
     let recipe = file.metadata().get(RECIPE).and_then(|text| Recipe::parse(text).ok());
+    let predicts = recipe.as_ref().map(|recipe| recipe.stage.parameterization).unwrap_or(config.parameterization);
+    if let [change] = &changes("stage.parameterization", &config.parameterization, &predicts)[..] {
+        return Err(Error::model(format!(
+            "the run's network predicts something else: {change}; change it back, or begin a new run with --init-from"
+        )));
+    }
     let mut state =
         TrainState::read(config, learning, device, |name, shape| file.tensor_f32(name, shape)).map_err(|error| {
             let before = recipe.as_ref().map(|recipe| &recipe.stage.unet);
@@ -255,8 +261,7 @@ fn read(
                 false => Error::model(format!(
                     "the recipe's network is not the run's: {}; change it back, or begin a new run with --init-from",
                     changes.join(", ")
-                ))
-                .with_source(error),
+                )),
             }
         })?;
     state.step = step;
