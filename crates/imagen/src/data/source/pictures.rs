@@ -195,10 +195,17 @@ impl Source {
         let mut part = self.clone();
         part.examples.retain(|example| example.split == split);
         if part.examples.is_empty() {
+            let (name, remedy) = match split {
+                Split::Train => ("training", "add pictures, or divide the set by folders train/ and validation/"),
+                Split::Validation => (
+                    "validation",
+                    "add pictures, divide the set by folders train/ and validation/, or set \
+                      train.validate_every = 0",
+                ),
+            };
             return Err(Error::data(format!(
-                "{} holds no picture of the {} split; {} are in the other",
+                "{} holds no picture of the {name} split; {} are in the other: {remedy}",
                 self.path.display(),
-                if split == Split::Train { "training" } else { "validation" },
                 self.examples.len()
             )));
         }
