@@ -35,6 +35,10 @@ pub(super) fn explain(error: &clap::Error) -> Option<Failure> {
         return None;
     }
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
+    if !given.starts_with('-') && given.contains('=') {
+        let failure = Failure::usage(format_args!("what is {given} for?"));
+        return Some(failure.hint(format_args!("each value of a recipe has a flag of its own: --set {given}")));
+    }
     let (_, instead) = FLAGS.iter().find(|(names, _)| names.contains(&given.as_str()))?;
     Some(Failure::usage(format_args!("there is no flag {given} here")).hint(instead))
 }

@@ -200,6 +200,7 @@ impl Sample {
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
         let sheet = self.sheet(&session.request.prompts, self.count)?;
         if !self.quiet {
+            notes::unquoted(&self.prompts, &progress);
             notes::guidance(&session.imagen, &session.stages, &progress);
             notes::prompts(files.as_ref(), &session.imagen, &session.request, &progress)?;
         }

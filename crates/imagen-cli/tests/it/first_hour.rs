@@ -75,6 +75,25 @@ fn what_a_text_encoder_does_not_read_is_named() {
 }
 
 #[test]
+fn words_without_quotes_and_values_without_their_flag_are_explained() {
+    let folder = folder();
+    let sample = |prompts: &[&str]| {
+        let drawn =
+            run(folder.path(), &[&["sample", "-mm", "--seed", "1", "--steps", "1", "--force"], prompts].concat());
+        assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+        drawn.stderr
+    };
+    let said = sample(&["a", "red", "apple"]);
+    assert!(said.contains("put quotes around it: \"a red apple\""), "{said}");
+    for prompts in [&["apple"][..], &["a pear", "apple"]] {
+        assert!(!sample(prompts).contains("quotes"));
+    }
+    let refused = run(folder.path(), &["train", "r.toml", "--run", "r", "--set", "train.lr=1e-3", "train.batch=4"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--set train.batch=4"), "{}", refused.stderr);
+}
+
+#[test]
 fn guidance_beyond_what_was_tried_is_said() {
     let folder = folder();
     let draw = |guidance: &str| {
@@ -147,6 +166,11 @@ fn a_finished_run_says_how_it_goes_on_and_a_changed_network_what_was_changed() {
     let refused = run(path, &[&["train", "recipe.toml", "--run", "r", "--resume"], &changed[..]].concat());
     assert_eq!(refused.code, 4, "{}", refused.stderr);
     assert!(refused.stderr.contains("stage.unet.levels.0.channels = 24 (was "), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("shape"), "a key says enough: {}", refused.stderr);
+    let other = ["--set", "stage.parameterization=eps", "--steps", "9"];
+    let refused = run(path, &[&["train", "recipe.toml", "--run", "r", "--resume"], &other[..]].concat());
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("stage.parameterization = \"eps\" (was "), "{}", refused.stderr);
 }
 
 #[test]

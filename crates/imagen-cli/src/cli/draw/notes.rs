@@ -65,6 +65,17 @@ pub(in crate::cli) fn prompts(
     Ok(())
 }
 
+/// Says where several prompts of one word each were probably meant as one.
+pub(in crate::cli) fn unquoted(prompts: &[String], progress: &Progress) {
+    if prompts.len() > 1 && prompts.iter().all(|prompt| !prompt.trim().contains(char::is_whitespace)) {
+        progress.note(format_args!(
+            "{} prompts of one word each; to draw them as one, put quotes around it: \"{}\"",
+            prompts.len(),
+            prompts.join(" ")
+        ));
+    }
+}
+
 /// Says where a stage is guided beyond what it was tried with: the pictures may be burnt, and nothing else tells.
 pub(in crate::cli) fn guidance(imagen: &Imagen, stages: &[(StageName, StageSettings)], progress: &Progress) {
     for info in imagen.stages() {
