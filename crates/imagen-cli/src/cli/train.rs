@@ -15,6 +15,9 @@ use crate::output::shell;
 use crate::progress::Progress;
 use crate::{interrupt, system};
 
+/// Tensors of a list that are named; how many there are beyond says enough.
+const NAMED: usize = 6;
+
 const EXAMPLES: &str = "\
 Examples:
   imagen data shapes data/shapes --count 2000
@@ -177,7 +180,10 @@ impl Watcher {
             ("of the file not used", unexpected),
         ];
         for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
-            self.progress.note(format_args!("{} {what}: {}", names.len(), names.join(", ")));
+            let named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            self.progress.note(format_args!("{} {what}: {named}{more}", names.len()));
         }
     }
 
