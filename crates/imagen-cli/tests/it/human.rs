@@ -13,7 +13,7 @@ use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 
 use crate::refusals::all_refused_after;
 use crate::tiny::{self, Trained};
-use crate::{files, imagen, succeed};
+use crate::{files, imagen, run, succeed};
 
 const SUITE: &str = "prompt,category\n\"a red, round thing\",Colors\ntwo things,Counting\na sign that says hi,Text\n";
 
@@ -50,6 +50,22 @@ fn a_study_holds_what_sample_draws_and_goes_on_where_it_was_stopped() {
     assert_eq!(study["sets"][0]["origin"]["seeds"], json!([0, 1]));
     assert_eq!(study["sets"][0]["origin"]["by_prompt"], json!(true));
     assert_eq!(study["prompts"][0], json!({ "text": "a red, round thing", "category": "Colors" }));
+
+    let sizes = |side: usize| {
+        for prompt in 0..3 {
+            let name = folder.path().join(format!("sized/{prompt}/0.png"));
+            fs::create_dir_all(name.parent().unwrap()).unwrap();
+            fs::write(name, png::encode(&Picture::filled(side, side, [7; 3]), &PngText::default()).unwrap()).unwrap();
+        }
+        let study = format!("of{side}");
+        let make =
+            ["eval", "drawbench", &study, "--suite", "suite.csv", "-n1", "--model", "all=m", "--import", "x=sized"];
+        run(folder.path(), &make).stderr
+    };
+    let said = sizes(16);
+    assert!(!said.contains("differ in size"), "{said}");
+    let said = sizes(8);
+    assert!(said.contains("the sets differ in size (all 16x16, x 8x8)"), "{said}");
 
     // what is there is not drawn again, what is not is
     let kept = folder.path().join("s/ours/0000-0.png");

@@ -24,7 +24,6 @@ use crate::output::{own_folder_if_there, write_file};
 use crate::progress::Progress;
 use crate::system::counted;
 
-/// The built-in model where a set is made, and its set's name where none is given.
 /// The name of the set of originals.
 const ORIGINALS: &str = "originals";
 /// Pictures of each prompt: the paper's number.
@@ -126,7 +125,23 @@ impl DrawBench {
         for (import, files) in self.import.iter().zip(&imports) {
             self.import(&mut study, import, files, &mut progress)?;
         }
+        self.compare_sizes(&study, &progress);
         print_line(self.describe(&study))
+    }
+
+    /// Says where pictures of two sets differ in size: raters would know them apart before they look.
+    fn compare_sizes(&self, study: &Study, progress: &Progress) {
+        // one of each set says enough: a set is drawn by one model, or imported from one folder
+        let first = |set: &PictureSet| decode::size(&self.study.join(set.files.first()?.first()?)).ok();
+        let sizes: Vec<_> = study.sets.iter().filter_map(|set| Some((&set.name, first(set)?))).collect();
+        if sizes.iter().any(|(_, size)| *size != sizes[0].1) {
+            let said: Vec<String> = sizes.iter().map(|(name, [w, h])| format!("{name} {w}x{h}")).collect();
+            progress.note(format_args!(
+                "the sets differ in size ({}): they are shown equally large, and the smaller look softer; draw with the \
+                 same --until to compare models",
+                said.join(", ")
+            ));
+        }
     }
 
     /// The study of the folder, or a new one; and whether it is new.
