@@ -5,6 +5,7 @@ use std::path::Path;
 use imagen::models::weights::{NamedTensor, Precision, Weights, write_safetensors};
 
 use crate::tiny::{self, Trained};
+use crate::trust::rewrite;
 use crate::{files, run, succeed};
 
 /// The tensors of a stage with the axes as PyTorch has them.
@@ -126,6 +127,18 @@ fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
         assert!(inspected.contains(words), "{words}: {inspected}");
     }
     assert!(succeed(path, &["plan", "m"]).contains("drawing 1 with base"));
+
+    // files of before said by the layout whose network it is
+    for stage in ["base", "sr256"] {
+        rewrite(&path.join(format!("m/{stage}.safetensors")), |header, _| {
+            let entry = &mut header["__metadata__"]["imagen.stage"];
+            let mut stage: serde_json::Value = serde_json::from_str(entry.as_str().unwrap()).unwrap();
+            stage["unet"]["layout"] = stage.as_object_mut().unwrap().remove("network").unwrap();
+            *entry = stage.to_string().into();
+        });
+    }
+    succeed(path, &["sample", "a red apple", "--model", "m", "-q", "-s7", "--steps", "2", "-o", "old.png"]);
+    assert_eq!(pixels("old.png"), pixels("a.png"));
 
     // what the package has not trained is left out
     imagen_pytorch(&path.join("l.safetensors"), true, "[30, 0]");

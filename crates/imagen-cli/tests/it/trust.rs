@@ -310,7 +310,7 @@ fn a_stage_says_how_it_was_trained() {
 }
 
 /// A safetensors file with another header and other bytes behind it.
-fn rewrite(path: &Path, change: impl Fn(&mut serde_json::Value, &mut [u8])) {
+pub(crate) fn rewrite(path: &Path, change: impl Fn(&mut serde_json::Value, &mut [u8])) {
     let bytes = fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();

@@ -13,12 +13,12 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::{StageConfig, StageName};
+use super::config::{NetworkKind, StageConfig, StageName};
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
 use crate::models::imagen_pytorch::{self, ImagenPytorchUnet};
-use crate::models::unet::{Layout, LevelCost, Unet, cost};
+use crate::models::unet::{LevelCost, Unet, cost};
 use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
 use crate::nn::{self, Init, Position};
 use crate::rng::Rng;
@@ -228,7 +228,7 @@ impl StageFile {
             if format != "1" {
                 return Err(Error::model(format!("format {format}: this program reads format 1; use a newer one")));
             }
-            let config: StageConfig = serde_json::from_str(entry(CONFIG)?)
+            let config: StageConfig = StageConfig::of_header(entry(CONFIG)?)
                 .map_err(|e| Error::model("the stage's description cannot be read").with_source(e))?;
             config.validate()?;
             let step = entry(STEP)?
@@ -256,9 +256,9 @@ impl StageFile {
 
     /// What its network costs.
     pub fn cost(&self) -> Vec<LevelCost> {
-        match self.config.unet.layout {
-            Layout::ImagenPytorch => imagen_pytorch::cost(&self.config.unet, &self.weights, self.config.size),
-            Layout::Adm | Layout::Efficient => cost(&self.config.unet, self.config.size),
+        match self.config.network {
+            NetworkKind::ImagenPytorch => imagen_pytorch::cost(&self.config.unet, &self.weights, self.config.size),
+            NetworkKind::Own => cost(&self.config.unet, self.config.size),
         }
     }
 
@@ -268,7 +268,7 @@ impl StageFile {
     /// `Model` naming every missing or mis-shaped tensor.
     pub fn build(&self, device: &Device) -> Result<Stage> {
         let build = || {
-            if self.config.unet.layout == Layout::ImagenPytorch {
+            if self.config.network == NetworkKind::ImagenPytorch {
                 self.weights.verify()?;
                 let unet = self.config.unet.clone();
                 let unet = ImagenPytorchUnet::new(unet, &self.weights, "", Storage::Stored, device)?;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::settings::StageSettings;
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization};
@@ -80,6 +81,18 @@ pub enum Enlargement {
     Nearest,
 }
 
+/// Whose network a stage has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkKind {
+    /// This project's own, as `unet` describes it.
+    #[default]
+    Own,
+    /// That of imagen-pytorch, with converted weights, which are drawn from and not trained; `unet` says what the two have in
+    /// common.
+    ImagenPytorch,
+}
+
 /// A stage, completely described; stored in its weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +104,9 @@ pub struct StageConfig {
     /// Side of the low-resolution pictures that condition it; absent for the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_size: Option<usize>,
+    /// Whose network it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: NetworkKind,
     /// The network.
     pub unet: UnetConfig,
     /// Noise schedule of training and sampling.
@@ -136,6 +152,37 @@ fn is_strongest(level: &AugLevel) -> bool {
 impl StageConfig {
     /// The largest side of pictures.
     pub const MAX_SIZE: usize = 1 << 14;
+
+    /// A stage with a network of this project and the defaults of everything else: the cosine schedule, a prediction of ε, a
+    /// dropped text of zeros, every augmentation level.
+    pub fn new(stage: StageName, size: usize, low_size: Option<usize>, unet: UnetConfig) -> Self {
+        Self {
+            stage,
+            size,
+            low_size,
+            network: NetworkKind::Own,
+            unet,
+            schedule: NoiseSchedule::Cosine,
+            parameterization: Parameterization::Eps,
+            null_text: NullText::Zeros,
+            max_aug_level: AugLevel::MAX,
+            max_guidance: None,
+            aug_schedule: NoiseSchedule::Cosine,
+            enlargement: Enlargement::Bilinear,
+            on_request: false,
+            sampling: StageSettings::default(),
+        }
+    }
+
+    /// The description in a file's header. Older files say by the layout of `unet` whose network it is.
+    pub(super) fn of_header(text: &str) -> serde_json::Result<Self> {
+        let mut header: Value = serde_json::from_str(text)?;
+        if let Some(layout) = header.pointer_mut("/unet/layout").filter(|layout| *layout == "imagen-pytorch") {
+            let network = std::mem::replace(layout, "efficient".into());
+            header["network"] = network;
+        }
+        serde_json::from_value(header)
+    }
 
     /// What is wrong with this description, if anything.
     ///

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::checkpoint::{Record, header};
-use super::config::{Enlargement, NullText, StageConfig, StageName};
+use super::config::{Enlargement, NetworkKind, NullText, StageConfig, StageName};
 use super::settings::StageSettings;
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, Result};
@@ -118,6 +118,7 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
             stage: StageName::ALL[i],
             size,
             low_size: stages.last().map(|stage| stage.config.size),
+            network: NetworkKind::ImagenPytorch,
             unet,
             schedule: settings.schedule("noise_schedules", i, if i < 2 { "cosine" } else { "linear" })?,
             parameterization: settings.parameterization(i)?,

@@ -25,7 +25,7 @@ mod state_dict;
 mod upsample;
 
 pub use checkpoint::{ModelFiles, PartialLoad, Record, StageFile, Status, Training, random_stage, write_stage};
-pub use config::{Enlargement, NullText, StageConfig, StageName};
+pub use config::{Enlargement, NetworkKind, NullText, StageConfig, StageName};
 pub use draw::{Drawing, Event, to_pictures};
 pub use info::StageInfo;
 pub use model::Imagen;

@@ -4,12 +4,13 @@
 //! checker are there one after the other. `bench/memory.py` holds these numbers against measured peaks.
 
 use super::checkpoint::StageFile;
+use super::config::NetworkKind;
 use super::model::Imagen;
 use super::need::{Need, PROGRAM_ROW};
 use super::request::Request;
 use super::settings::StageSettings;
 use crate::error::Result;
-use crate::models::unet::{Layout, LevelCost};
+use crate::models::unet::LevelCost;
 use crate::models::weights::Storage;
 
 /// Buffers that wait to be used again, for each map that exists at once, and the limit of their bytes.
@@ -84,13 +85,13 @@ fn need(file: &StageFile, settings: &StageSettings, batch: u64, [before, mapped,
 /// Bytes of a stage's file that are mapped beside what is made of them.
 fn file_bytes(file: &StageFile) -> u64 {
     // a converted stage keeps its weights as the file has them
-    if file.config.unet.layout == Layout::ImagenPytorch { 0 } else { file.bytes() as u64 }
+    if file.config.network == NetworkKind::ImagenPytorch { 0 } else { file.bytes() as u64 }
 }
 
 /// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most). A
 /// converted stage keeps its own as the file has them.
 fn network_bytes(file: &StageFile) -> [u64; 2] {
-    if file.config.unet.layout == Layout::ImagenPytorch {
+    if file.config.network == NetworkKind::ImagenPytorch {
         return [file.bytes() as u64, 0];
     }
     let weights = 4 * file.cost().iter().map(|level| level.parameters).sum::<u64>();

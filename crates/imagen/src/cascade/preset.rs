@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Enlargement, NullText, StageConfig, StageName};
+use super::config::{StageConfig, StageName};
 use super::settings::StageSettings;
-use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding, written_as_text};
+use crate::diffusion::{NoiseSchedule, written_as_text};
 use crate::error::{Error, Result};
 use crate::models::unet::UnetConfig;
 
@@ -55,27 +55,8 @@ impl Preset {
             Self::Sr256 => (128, 8.0),
             Self::Sr1024 => (64, 8.0),
         };
-        StageConfig {
-            stage,
-            size,
-            low_size,
-            unet,
-            schedule,
-            parameterization: Parameterization::Eps,
-            null_text: NullText::Zeros,
-            max_aug_level: AugLevel::MAX,
-            max_guidance: None,
-            aug_schedule: NoiseSchedule::Cosine,
-            enlargement: Enlargement::Bilinear,
-            on_request: false,
-            sampling: StageSettings {
-                steps,
-                guidance,
-                sampler: Sampler::default(),
-                thresholding: Thresholding::default(),
-                ..StageSettings::default()
-            },
-        }
+        let sampling = StageSettings { steps, guidance, ..StageSettings::default() };
+        StageConfig { schedule, sampling, ..StageConfig::new(stage, size, low_size, unet) }
     }
 }
 

@@ -283,17 +283,9 @@ fn stage(wanted: &Wanted, notes: &mut BTreeMap<&'static str, String>) -> Result<
     }
     let level = |level: f64| AugLevel::new(level).expect("between 0 and 1");
     Ok(StageConfig {
-        stage: wanted.stage,
-        size,
-        low_size,
-        unet,
         schedule,
         parameterization: Parameterization::V,
-        null_text: Default::default(),
         max_aug_level: if low_size.is_some() { level(0.4) } else { AugLevel::MAX },
-        max_guidance: None,
-        aug_schedule: Default::default(),
-        enlargement: Default::default(),
         on_request: wanted.stage == StageName::Sr1024,
         sampling: StageSettings {
             steps,
@@ -303,6 +295,7 @@ fn stage(wanted: &Wanted, notes: &mut BTreeMap<&'static str, String>) -> Result<
             thresholding: Thresholding::Static,
             aug_level: level(if low_size.is_some() { 0.05 } else { 0.1 }),
         },
+        ..StageConfig::new(wanted.stage, size, low_size, unet)
     })
 }
 

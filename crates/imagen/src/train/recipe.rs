@@ -12,7 +12,7 @@ use super::config::{DataConfig, TrainConfig};
 use super::ema::Average;
 use super::keys;
 use super::optimizer::Optimizer;
-use crate::cascade::StageConfig;
+use crate::cascade::{NetworkKind, StageConfig};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Transform};
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
@@ -119,6 +119,11 @@ impl Recipe {
 
     fn validate(&self) -> Result<()> {
         self.stage.validate().context(|| "stage")?;
+        if self.stage.network != NetworkKind::Own {
+            return Err(Error::usage(
+                "stage.network = \"imagen-pytorch\" is for converted weights, which are drawn from and not trained; leave it out",
+            ));
+        }
         let t = &self.train;
         let fail = |message: &str| Err(Error::data(message.to_owned()));
         if t.batch == 0 || t.steps == 0 {

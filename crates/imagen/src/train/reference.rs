@@ -74,8 +74,9 @@ warmup = 0
 "#;
 
 /// Defaults that a written recipe leaves out.
-const UNWRITTEN: [(&str, &str); 8] = [
+const UNWRITTEN: [(&str, &str); 9] = [
     ("stage.width_multiplier", "1.0"),
+    ("stage.network", "\"own\""),
     ("stage.max_aug_level", "1.0"),
     ("stage.aug_schedule", "\"cosine\""),
     ("stage.enlargement", "\"bilinear\""),

@@ -11,8 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
 use tracing::debug_span;
 
-use imagen::cascade::{StageConfig, StageFile, StageName, StageSettings};
-use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization, weighted_loss};
+use imagen::cascade::{StageConfig, StageFile, StageName};
+use imagen::diffusion::{Parameterization, weighted_loss};
 use imagen::models::unet::{
     Conditioning, Heads, Layout, Level, LowResolution, SkipScale, Text, TextAttention, TextPooling, Unet, UnetConfig,
     cost_with_text,
@@ -137,21 +137,7 @@ fn named(size: usize, unet: UnetConfig) -> StageConfig {
         true if size > 256 => (StageName::Sr1024, Some(size / 4)),
         true => (StageName::Sr256, Some(size / 4)),
     };
-    StageConfig {
-        stage,
-        size,
-        low_size,
-        unet,
-        schedule: NoiseSchedule::Cosine,
-        parameterization: Parameterization::V,
-        null_text: Default::default(),
-        max_aug_level: AugLevel::MAX,
-        max_guidance: None,
-        aug_schedule: NoiseSchedule::default(),
-        enlargement: Default::default(),
-        on_request: false,
-        sampling: StageSettings::default(),
-    }
+    StageConfig { parameterization: Parameterization::V, ..StageConfig::new(stage, size, low_size, unet) }
 }
 
 /// Streams of the one seed of all random numbers here.

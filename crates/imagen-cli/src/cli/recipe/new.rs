@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use imagen::cascade::{StageConfig, StageName};
+use imagen::cascade::{NetworkKind, StageConfig, StageName};
 use imagen::data::{Look, Source};
 use imagen::image::DecodeOptions;
-use imagen::models::unet::Layout;
 use imagen::text::{self, TextOptions};
 use imagen::train::{BUILT_IN, Plan, Proposal, Recipe, Wanted};
 use imagen_kernels::peak::multiply_add_rate;
@@ -119,7 +118,7 @@ impl New {
             let message = format_args!("{} has no stage {}", files.label(), self.stage);
             return Err(Failure::new(Exit::Model, message).hint(format_args!("it has: {others}")));
         };
-        if file.config.unet.layout == Layout::ImagenPytorch {
+        if file.config.network == NetworkKind::ImagenPytorch {
             let message = format_args!("{} is a converted network, which is drawn with and not trained", files.label());
             return Err(Failure::new(Exit::Model, message).hint("leave out --from for a network of its own"));
         }

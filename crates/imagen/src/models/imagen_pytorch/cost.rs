@@ -1,14 +1,13 @@
 //! What a network of imagen-pytorch costs, from the shapes of its tensors: parameters, and multiply-adds of convolutions and
 //! matrices over pixels. Attention's products and what works on conditions alone are left out.
 
-use crate::models::unet::{Layout, Level, LevelCost, UnetConfig};
+use super::describe::HALVES_FIRST;
+use crate::models::unet::{Level, LevelCost, UnetConfig};
 use crate::models::weights::Weights;
 
 /// One row for each level and one for the rest, as [`crate::models::unet::cost`] has them, of a network with pictures of this
 /// side. What training would keep is 0: these networks are not trained here.
 pub fn cost(config: &UnetConfig, weights: &Weights, side: usize) -> Vec<LevelCost> {
-    debug_assert_eq!(config.layout, Layout::ImagenPytorch);
-    let memory_efficient = weights.shape("init_resnet_block.block1.project.weight").is_some();
     let levels = config.levels.len();
     let row = |name: String, side: usize, channels: usize| {
         let largest_map_bytes = (4 * side * side * channels) as u64;
@@ -16,7 +15,7 @@ pub fn cost(config: &UnetConfig, weights: &Weights, side: usize) -> Vec<LevelCos
         let drawing_bytes = (6 + levels as u64) * largest_map_bytes;
         LevelCost { name, side, largest_map_bytes, drawing_bytes, ..LevelCost::default() }
     };
-    let side_of = |level: usize| side >> (level + usize::from(memory_efficient));
+    let side_of = |level: usize| side >> (level + usize::from(weights.shape(HALVES_FIRST).is_some()));
     // a level's widest map is joined to a skip as wide
     let level = |(i, level): (usize, &Level)| row(format!("level {i}"), side_of(i), 2 * level.channels);
     let mut rows: Vec<LevelCost> = config.levels.iter().enumerate().map(level).collect();

@@ -5,6 +5,9 @@ use crate::models::frozen::Loader;
 use crate::models::unet::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
 use crate::models::weights::{Storage, Weights};
 
+/// A tensor of networks whose first level halves its maps already (`memory_efficient`), as Efficient U-Nets do.
+pub(super) const HALVES_FIRST: &str = "init_resnet_block.block1.project.weight";
+
 /// Parts of names that tell of networks that are not these.
 const OTHERS: [(&str, &str); 6] = [
     ("dummy_parameter", "it is a placeholder that draws nothing (NullUnet)"),
@@ -68,7 +71,7 @@ pub fn describe(weights: &Weights, prefix: &str, scaled_skips: bool) -> Result<U
     let text_dim = if has("text_to_cond.weight") { shape("text_to_cond.weight", 1)? } else { 0 };
     let head_width = shape("mid_block1.cross_attn.q_scale", 0)?;
     Ok(UnetConfig {
-        layout: Layout::ImagenPytorch,
+        layout: if has(HALVES_FIRST) { Layout::Efficient } else { Layout::Adm },
         image_channels,
         low_resolution,
         channels: embedding / 4 / if low_resolution { 2 } else { 1 },
@@ -82,7 +85,7 @@ pub fn describe(weights: &Weights, prefix: &str, scaled_skips: bool) -> Result<U
         text_pooling: if text_dim > 0 { TextPooling::Mean } else { TextPooling::None },
         skip_scale: if scaled_skips { SkipScale::Long } else { SkipScale::None },
         skip_join: SkipJoin::Concatenate,
-        output_blocks: usize::from(has("final_res_block.block1.project.weight")),
+        output_blocks: 0,
         groups: 1,
         null_text: if text_dim > 0 { shape("null_text_embed", 1)? } else { 0 },
     })

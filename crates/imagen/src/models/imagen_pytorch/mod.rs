@@ -22,7 +22,7 @@ pub use cost::cost;
 pub use describe::describe;
 
 use super::frozen::{Conv, LayerNorm, Linear, Loader, Window};
-use super::unet::{Conditioning, Layout, Level, SkipScale, UnetConfig};
+use super::unet::{Conditioning, Level, SkipScale, UnetConfig};
 use super::weights::{Storage, Weights};
 use crate::error::{Error, Result};
 use crate::nn::ops;
@@ -112,7 +112,6 @@ impl ImagenPytorchUnet {
     }
 
     fn load(config: UnetConfig, loader: &mut Loader<'_>, device: &Device) -> Result<Self> {
-        debug_assert_eq!(config.layout, Layout::ImagenPytorch);
         let (channels, pictures, conditions) = (config.channels, config.image_channels, config.text_width);
         let sizes = Sizes { embedding: config.embedding, conditions };
         let low = if config.low_resolution { pictures } else { 0 };

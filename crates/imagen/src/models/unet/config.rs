@@ -14,9 +14,6 @@ pub enum Layout {
     Adm,
     /// Efficient U-Net: a strided convolution first, sub-pixel up-sampling last, a skip per level, no middle (B.1, F.2).
     Efficient,
-    /// That of imagen-pytorch, for converted weights alone: another network, of which a description says what the two have
-    /// in common.
-    ImagenPytorch,
 }
 
 /// Where the factor 1/√2 of appendix B.1 ("skip connections") is applied; the paper does not say which skip.
@@ -239,8 +236,6 @@ impl UnetConfig {
     /// Picture sides must be multiples of this.
     pub fn granularity(&self) -> usize {
         let halvings = match self.layout {
-            // whether its first level halves is not known here: what is asked for may be twice what is needed
-            Layout::ImagenPytorch => self.levels.len(),
             Layout::Adm => self.levels.len().saturating_sub(1),
             Layout::Efficient => self.levels.len(),
         };

@@ -79,12 +79,6 @@ impl Unet {
     /// [`UnetConfig::validate`]'s.
     pub fn new(config: &UnetConfig, init: &mut Init<'_>) -> Result<Self> {
         config.validate()?;
-        if config.layout == Layout::ImagenPytorch {
-            return Err(Error::usage(
-                "unet.layout = \"imagen-pytorch\" is for converted weights, which are drawn from and not trained; choose \"adm\" \
-                 or \"efficient\"",
-            ));
-        }
         let efficient = config.layout == Layout::Efficient;
         let embedder = Embedder::new(init, config);
         let null_text = (config.null_text > 0).then(|| Tokens::new(init, config.null_text, config.text_dim));

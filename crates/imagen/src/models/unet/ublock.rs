@@ -77,7 +77,7 @@ impl UBlock {
         match (config.layout, index) {
             (Layout::Efficient, 0) => config.channels,
             (Layout::Efficient, _) => config.levels[index - 1].channels,
-            (Layout::Adm | Layout::ImagenPytorch, _) => config.levels[index].channels,
+            (Layout::Adm, _) => config.levels[index].channels,
         }
     }
 

@@ -4,8 +4,7 @@
 //! pictures. That noise, times and dropped captions are drawn well is proved with `diffusion` and `train`.
 
 use burn::tensor::{Device, Tensor};
-use imagen::cascade::{NullText, StageConfig, StageName, StageSettings};
-use imagen::diffusion::{AugLevel, NoiseSchedule, Parameterization};
+use imagen::cascade::{StageConfig, StageName};
 use imagen::models::unet::{Conditioning, Text};
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
 use imagen::nn::export;
@@ -40,21 +39,8 @@ fn ten_steps_of_training_are_those_of_pytorch() {
     let golden = Golden::read("training/training");
     let run: serde_json::Value = serde_json::from_str(&golden.config).unwrap();
     let number = |name: &str| run["train"][name].as_f64().unwrap();
-    let config = StageConfig {
-        stage: StageName::Base,
-        size: 8,
-        low_size: None,
-        unet: serde_json::from_value(run["unet"].clone()).unwrap(),
-        schedule: NoiseSchedule::Cosine,
-        parameterization: Parameterization::Eps,
-        null_text: NullText::Zeros,
-        max_aug_level: AugLevel::MAX,
-        max_guidance: None,
-        aug_schedule: Default::default(),
-        enlargement: Default::default(),
-        on_request: false,
-        sampling: StageSettings::default(),
-    };
+    let unet = serde_json::from_value(run["unet"].clone()).unwrap();
+    let config = StageConfig::new(StageName::Base, 8, None, unet);
     let device = Device::flex();
     let autodiff = device.clone().autodiff();
     let learning = Learning {

@@ -2,8 +2,8 @@
 //! predicts what it predicts for the null text itself.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use imagen::cascade::{Conditions, NullText, Stage, StageConfig, StageName, StageSettings};
-use imagen::diffusion::{AugLevel, Guidance, LogSnr, NoiseSchedule, Parameterization, Thresholding};
+use imagen::cascade::{Conditions, NullText, Stage, StageConfig, StageName};
+use imagen::diffusion::{Guidance, LogSnr, Parameterization, Thresholding};
 use imagen::models::unet::{Level, Text, Unet, UnetConfig};
 use imagen::nn::{self, Init};
 use imagen::rng::Rng;
@@ -29,21 +29,8 @@ pub(super) fn config(null_text: NullText) -> StageConfig {
         null_text: tokens,
         ..UnetConfig::base64(D)
     };
-    StageConfig {
-        stage: StageName::Base,
-        size: 8,
-        low_size: None,
-        unet,
-        schedule: NoiseSchedule::Cosine,
-        parameterization: Parameterization::V,
-        null_text,
-        max_aug_level: AugLevel::MAX,
-        max_guidance: None,
-        aug_schedule: Default::default(),
-        enlargement: Default::default(),
-        on_request: false,
-        sampling: StageSettings::default(),
-    }
+    let parameterization = Parameterization::V;
+    StageConfig { parameterization, null_text, ..StageConfig::new(StageName::Base, 8, None, unet) }
 }
 
 fn stage(null_text: NullText) -> Stage {
