@@ -84,6 +84,11 @@ impl Failure {
         Self::new(Exit::Interrupted, message)
     }
 
+    /// Stopped by the user after so many of all pictures: `3 of 8 pictures were drawn`.
+    pub(crate) fn stopped(done: usize, of: usize, what: &str) -> Self {
+        Self::interrupted(format_args!("{done} of {of} pictures were {what}"))
+    }
+
     /// Adds a remedy, unless the failure already has one.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint.get_or_insert_with(|| hint.to_string());

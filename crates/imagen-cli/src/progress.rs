@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use imagen::error::{shown, shown_lines};
+use imagen::said;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Off a terminal, at most one progress line in this time; a long phase waits a twentieth of its age, up to a minute.
@@ -127,18 +128,7 @@ impl Phase {
     fn time_left(&self, done: u64, of: u64) -> Option<String> {
         let steps = done.checked_sub(self.first).filter(|&steps| steps > 0)?;
         let each = self.started.elapsed().as_secs_f64() / steps as f64;
-        Some(duration(Duration::from_secs_f64(each * of.saturating_sub(done) as f64)))
-    }
-}
-
-/// A duration as people say it: `8 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
-pub(crate) fn duration(time: Duration) -> String {
-    let seconds = time.as_secs_f64().round() as u64;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+        Some(said::duration(each * of.saturating_sub(done) as f64))
     }
 }
 
@@ -154,14 +144,6 @@ fn note(line: impl fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_as_people_say_them() {
-        let cases = [(0, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (273_600, "3 d 4 h")];
-        for (seconds, text) in cases {
-            assert_eq!(duration(Duration::from_secs(seconds)), text);
-        }
-    }
 
     #[test]
     fn the_time_left_follows_from_the_steps_of_this_run_alone() {

@@ -68,31 +68,6 @@ fn parse_meminfo(text: &str) -> Option<Memory> {
     Some(Memory { total: field("MemTotal")?, available: field("MemAvailable")? })
 }
 
-/// A number of bytes in the unit in which it is easiest to read.
-pub(crate) fn bytes(n: u64) -> String {
-    match n {
-        0..1024 => format!("{n} B"),
-        1024..1_048_576 => format!("{:.1} KiB", n as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", n as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
-    }
-}
-
-/// A number of things with three digits and a letter: `1.23 M`.
-pub(crate) fn count(n: u64) -> String {
-    match n {
-        0..1000 => format!("{n}"),
-        1000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
-        _ => format!("{:.2} G", n as f64 / 1e9),
-    }
-}
-
-/// So many of something: `1 prompt`, `3 prompts`.
-pub(crate) fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,21 +77,5 @@ mod tests {
         let memory = parse_meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:    8 kB\n").unwrap();
         assert_eq!((memory.total, memory.available), (16 * 1024, 8 * 1024));
         assert!(parse_meminfo("MemTotal: many").is_none());
-    }
-
-    #[test]
-    fn counts_are_short() {
-        let cases = [(999, "999"), (1500, "1.5 k"), (12_340_000, "12.34 M"), (6_000_000_000, "6.00 G")];
-        for (n, text) in cases {
-            assert_eq!(count(n), text);
-        }
-    }
-
-    #[test]
-    fn bytes_are_shown_in_the_largest_unit_that_fits() {
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(5 << 20), "5.0 MiB");
-        assert_eq!(bytes(3 << 30), "3.0 GiB");
     }
 }

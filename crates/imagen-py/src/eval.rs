@@ -40,9 +40,7 @@ impl Extractor {
     #[new]
     #[pyo3(signature = (inception = None, *, resize = "original"))]
     fn new(py: Python<'_>, inception: Option<PathBuf>, resize: &str) -> PyResult<Self> {
-        let ways = eval::InceptionResize::ALL;
-        let way = ways.into_iter().find(|way| way.name() == resize);
-        let way = way.ok_or_else(|| value(format!("resize = {resize:?}: expected \"original\" or \"clean\"")))?;
+        let way = resize.parse().map_err(raise)?;
         let Some(file) = inception else { return Ok(Self(Arc::default())) };
         let open = move || eval::Extractor::inception(&Weights::open(&file)?, way, &Device::flex());
         Ok(Self(Arc::new(compute(py, open)?)))

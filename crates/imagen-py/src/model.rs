@@ -153,7 +153,7 @@ impl Model {
     #[getter]
     fn stages(&self) -> Vec<Stage> {
         let stage = |info: &imagen::cascade::StageInfo| Stage {
-            name: info.stage.as_str(),
+            name: info.stage.name(),
             size: info.size,
             steps: info.settings.steps,
             guidance: info.settings.guidance,
@@ -165,7 +165,7 @@ impl Model {
     }
 
     fn __repr__(&self) -> String {
-        let names: Vec<&str> = self.facts.stages.iter().map(|info| info.stage.as_str()).collect();
+        let names: Vec<&str> = self.facts.stages.iter().map(|info| info.stage.name()).collect();
         format!("<imagen.Model: {}; {}>", self.facts.label, names.join(", "))
     }
 }
@@ -200,7 +200,7 @@ impl Drawing {
                     let info = PyDict::new(py);
                     info.set_item("prompt", prompt)?;
                     info.set_item("seed", seed)?;
-                    info.set_item("stage", stage.as_str())?;
+                    info.set_item("stage", stage.name())?;
                     self.pictures.push(arrays::pillow(py, &picture, info)?.unbind());
                 }
                 Some(Progress::Passed) => {}
@@ -221,7 +221,7 @@ impl Drawing {
         let Estimate { stage, index, of, pictures: (from, to), x_hat, shape } = estimate;
         let array = arrays::array(py, &x_hat, shape)?.unbind();
         let pictures = PyRange::new(py, from as isize, to as isize)?.unbind();
-        Ok(Some(Step { stage: stage.as_str(), index, of, pictures, x_hat: array, values: x_hat, shape }))
+        Ok(Some(Step { stage: stage.name(), index, of, pictures, x_hat: array, values: x_hat, shape }))
     }
 
     /// End the drawing; its next step is never computed. `with` does the same, and so does forgetting it.

@@ -12,8 +12,10 @@ pub mod files;
 pub mod image;
 pub mod input;
 pub mod models;
+pub mod names;
 pub mod nn;
 pub mod rng;
+pub mod said;
 pub mod text;
 pub mod train;
 

@@ -17,13 +17,14 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{StageConfig, StageName};
+use imagen::said;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::peak::multiply_add_rate;
 
 use self::operation::Operation;
 use self::work::Work;
-use super::draw::{DrawArgs, MaxMemory, ModelArgs, stage_names};
-use super::shared::Threads;
+use super::draw::{DrawArgs, MaxMemory, ModelArgs};
+use super::shared::{Threads, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system;
 use crate::trace::Trace;
@@ -90,7 +91,7 @@ pub(crate) struct Bench {
     threads: Threads,
 
     /// The last stage that draws (with --model)
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), requires = "model")]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), requires = "model")]
     until: Option<StageName>,
     #[command(flatten)]
     model: ModelArgs,
@@ -237,15 +238,15 @@ impl Report {
         let mut lines = vec![format!("{}; {} threads, {}", self.title, imagen_kernels::threads(), instruction_set())];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<12} {text}"));
         if let Some(parameters) = self.details.get("parameters").and_then(Value::as_u64) {
-            line("parameters", system::count(parameters));
+            line("parameters", said::count(parameters));
         }
-        line("work", format!("{} multiply-adds", system::count(self.multiply_adds)));
+        line("work", format!("{} multiply-adds", said::count(self.multiply_adds)));
         let (median, least, rounds) = (self.median, self.least, self.rounds.len());
         line("time", format!("{median:.2} ms, the median of {rounds} rounds; least {least:.2} ms"));
         let (rate, ceiling, share) = (self.rate / 1e9, self.ceiling / 1e9, self.rate / self.ceiling);
         line("rate", format!("{rate:.1} GFLOP/s, {share:.2} of this machine's ceiling of {ceiling:.1} GFLOP/s"));
         if let Some(memory) = self.memory {
-            line("memory", format!("{} at most", system::bytes(memory)));
+            line("memory", format!("{} at most", said::bytes(memory)));
         }
         lines.join("\n")
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use imagen::cascade::Imagen;
+use imagen::said;
 
 use super::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -76,7 +77,7 @@ fn memory() -> Finding {
     let Some(memory) = system::memory() else {
         return Finding::fact("memory", "unknown".into(), Value::Null);
     };
-    let text = format!("{}, {} of it available", system::bytes(memory.total), system::bytes(memory.available));
+    let text = format!("{}, {} of it available", said::bytes(memory.total), said::bytes(memory.available));
     Finding::fact("memory", text, json!({ "total_bytes": memory.total, "available_bytes": memory.available }))
 }
 

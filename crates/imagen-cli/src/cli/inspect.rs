@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use imagen::cascade::deepfloyd::DeepFloyd;
 use imagen::cascade::{ModelFiles, Need, Record, StageConfig, StageFile, StageName, Status};
 use imagen::models::unet::{LevelCost, cost};
+use imagen::said::{bytes, count, counted};
 use imagen::train::Recipe;
 
 use super::draw::FrozenArgs;
 use super::plan::one_batch;
 use super::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::{bytes, count, counted};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use imagen::cascade::{Imagen, Need, Request, StageName, StartPicture};
 use imagen::image::Picture;
+use imagen::said::{bytes, count, duration};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
-use super::draw::{FrozenArgs, MaxMemory, stage_names};
-use super::shared::Threads;
+use super::draw::{FrozenArgs, MaxMemory};
+use super::shared::{Threads, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::{bytes, count};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +48,7 @@ pub(crate) struct PlanVerb {
     #[arg(long, value_name = "N", default_value = "1")]
     batch: usize,
     /// The last stage that draws, as for `imagen sample`
-    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>())]
     until: Option<StageName>,
     /// Print one JSON object
     #[arg(long)]
@@ -172,30 +172,5 @@ impl Estimate {
             "seconds": seconds,
             "warnings": self.warnings,
         })
-    }
-}
-
-/// A duration as a person says it.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_said_in_one_unit() {
-        let cases =
-            [(0.25, "250 ms"), (90.0, "90.0 s"), (600.0, "10 min"), (18_000.0, "5.0 h"), (259_200.0, "3.0 days")];
-        for (seconds, expected) in cases {
-            assert_eq!(duration(seconds), expected);
-        }
     }
 }

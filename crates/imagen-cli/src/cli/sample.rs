@@ -19,17 +19,17 @@ use imagen::cascade::deepfloyd::{Embeddings, Verdict};
 use imagen::cascade::{Event, Request, StageName, StartPicture};
 use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
+use imagen::said::{counted, duration};
 
 use self::previews::Previews;
 use self::sheet::Sheet;
-use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes, stage_names};
+use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
 use super::shared::{self, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::Remembered;
 use crate::output::{Outputs, Subject, Target, folder_of, shell};
 use crate::progress::Progress;
-use crate::system::counted;
 use crate::trace::Trace;
 
 const EXAMPLES: &str = "\
@@ -63,7 +63,7 @@ pub(crate) struct Sample {
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
     /// The last stage that draws: an early one for a quick look, or one that runs on request only
-    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = stage_names())]
+    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = shared::one_of::<StageName>())]
     until: Option<StageName>,
     /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
     #[arg(long, value_name = "PNG", help_heading = DRAW)]
@@ -277,7 +277,7 @@ impl Command<'_> {
             }
             if interrupt::requested() && finished < count {
                 self.progress.finish();
-                return Err(Failure::interrupted(format_args!("{finished} of {count} pictures were drawn")));
+                return Err(Failure::stopped(finished, count, "drawn"));
             }
         }
         self.progress.finish();
@@ -292,7 +292,7 @@ impl Command<'_> {
     /// What was done, how long it took, and what more the model can do.
     fn summary(&self, count: usize, took: Duration) -> String {
         let pictures = counted(count, "picture");
-        let done = format!("{pictures} in {:.1} s", took.as_secs_f64());
+        let done = format!("{pictures} in {}", duration(took.as_secs_f64()));
         let last = self.session.stages.last().map(|(stage, _)| *stage);
         match self.session.imagen.stages().into_iter().find(|info| Some(info.stage) > last) {
             Some(info) => format!("{done}; --until {} enlarges to {1}x{1}", info.stage, info.size),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
 use imagen::cascade::ModelFiles;
-use imagen::models::weights::Storage;
+use imagen::names::Named;
 use imagen::text::EncoderFiles;
 use imagen::train::BUILT_IN;
 
@@ -107,10 +107,10 @@ pub(super) fn model_name(folder: &Path) -> String {
     whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// How the weights of frozen networks may be kept.
-pub(super) fn storages() -> impl TypedValueParser<Value = Storage> {
-    let names = [Storage::Stored, Storage::F32, Storage::F16, Storage::Bf16, Storage::Int8].map(Storage::name);
-    PossibleValuesParser::new(names).map(|name| serde_json::from_value(name.into()).expect("a name from the list"))
+/// Choices by name, known to the help and the completions.
+pub(super) fn one_of<T: Named>() -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(T::CHOICES.iter().map(|choice| choice.name()));
+    names.map(|name| *T::CHOICES.iter().find(|choice| choice.name() == name).expect("a name from the list"))
 }
 
 /// The model in this folder, or the built-in one.

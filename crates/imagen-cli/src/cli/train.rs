@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
+use imagen::said;
 use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::draw::MaxMemory;
@@ -13,7 +14,7 @@ use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::output::shell;
 use crate::progress::Progress;
-use crate::{interrupt, system};
+use crate::interrupt;
 
 /// Tensors of a list that are named; how many there are beyond says enough.
 const NAMED: usize = 6;
@@ -148,7 +149,7 @@ impl Watcher {
     fn show(&mut self, event: &TrainEvent) {
         match event {
             TrainEvent::Started { parameters, pictures, from_step, steps } => {
-                let parameters = system::count(*parameters as u64);
+                let parameters = said::count(*parameters as u64);
                 let pictures = pictures.map_or("endless".to_owned(), |count| count.to_string());
                 let line = format!("{parameters} parameters, {pictures} pictures, steps {from_step} to {steps}");
                 self.progress.note(line);

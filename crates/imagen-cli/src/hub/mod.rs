@@ -104,16 +104,6 @@ impl std::fmt::Display for RepoName {
     }
 }
 
-/// `1.5 GB`, as the hub counts: powers of a thousand.
-pub(crate) fn size(bytes: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let power = (bytes.max(1).ilog10() / 3).min(4);
-    match power {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.1} {}", bytes as f64 / 1000f64.powi(power as i32), units[power as usize]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,10 +141,5 @@ mod tests {
         for name in ["", "a/b/c", "../x", "a/..", "/a", "a b/c", "a/.b", "a--b/c", "C:\\x"] {
             assert!(name.parse::<RepoName>().is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!([0, 999, 1500, 4_000_000, 9_520_000_000].map(size), ["0 B", "999 B", "1.5 kB", "4.0 MB", "9.5 GB"]);
     }
 }

@@ -2,19 +2,16 @@
 //!
 //! Style and script are files beside this one. Every text that comes from a run goes through [`escaped`].
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use imagen::models::unet::cost;
+use imagen::said::{self, duration};
 use imagen::train::{MetricsLine, OptimizerName};
 
 use super::axis::short;
 use super::chart::{Chart, Look, Scale, Series};
 use super::{RunFacts, escaped};
-use crate::progress::duration;
-use crate::system;
 
 /// Colours, light and dark; every page of the program has them.
 pub(crate) const PALETTE: &str = include_str!("palette.css");
@@ -71,11 +68,7 @@ impl RunFacts {
             _ => String::new(),
         };
         let time: f64 = self.intervals().iter().map(|line| line.seconds).sum();
-        let spent = if time > 0.0 {
-            format!(" · {} of steps", duration(Duration::from_secs_f64(time)))
-        } else {
-            String::new()
-        };
+        let spent = if time > 0.0 { format!(" · {} of steps", duration(time)) } else { String::new() };
         let skipped = match self.intervals().iter().map(|line| line.skipped).sum::<u64>() {
             0 => String::new(),
             skipped => format!(" · {} skipped, something in them was not finite", grouped(skipped)),
@@ -95,7 +88,7 @@ impl RunFacts {
         let latest = &lines[lines.len().saturating_sub(LATEST)..];
         let (steps, seconds) = latest.iter().fold((0, 0.0), |(n, s), line| (n + line.steps, s + line.seconds));
         let left = self.recipe.train.steps.checked_sub(self.steps_taken()).filter(|left| *left > 0 && steps > 0)?;
-        Some(duration(Duration::from_secs_f64(left as f64 * seconds / steps as f64)))
+        Some(duration(left as f64 * seconds / steps as f64))
     }
 
     /// What was trained, on what, how: a list of names and values.
@@ -131,7 +124,7 @@ impl RunFacts {
         let averages: Vec<String> = decay.into_iter().chain(half_lives).collect();
         let mut facts = vec![
             ("Pictures", pictures),
-            ("Parameters", system::count(parameters)),
+            ("Parameters", said::count(parameters)),
             ("Widths", widths.join(" · ")),
             ("Predicts", format!("{}, {} noise", stage.parameterization, stage.schedule)),
             ("Data", data.folder.display().to_string()),

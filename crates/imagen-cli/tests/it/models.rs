@@ -134,13 +134,13 @@ fn what_is_needed_is_fetched_once_and_checked() {
     let home = home.path();
     let info = hub.run(home, &["info", "org/good"]);
     assert!(info.code == 0 && info.stdout.contains("licence: apache-2.0"), "{}{}", info.stdout, info.stderr);
-    assert!(info.stdout.contains("model.safetensors") && info.stdout.contains("1.0 kB in others"), "{}", info.stdout);
+    assert!(info.stdout.contains("model.safetensors") && info.stdout.contains("1000 B in others"), "{}", info.stdout);
     let pickled = hub.run(home, &["info", "org/pickled"]);
     assert!(pickled.stdout.contains("pytorch_model.bin and the like are pickled and never read"), "{}", pickled.stdout);
     assert!(!info.stdout.contains("README") && !info.stdout.contains("outside"), "{}", info.stdout);
 
     let plan = hub.run(home, &["pull", "org/good", "--dry-run"]);
-    assert!(plan.stderr.contains("200.0 kB in 2 files, 200.0 kB of them to fetch"), "{}", plan.stderr);
+    assert!(plan.stderr.contains("195.3 KiB in 2 files, 195.3 KiB of them to fetch"), "{}", plan.stderr);
     assert!(!hub.run(home, &["list"]).stdout.contains("org/good"), "a plan fetches nothing");
     hub.asked();
 

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use crate::files::write_whole;
 use crate::models::imagen_pytorch::{self, ImagenPytorchUnet};
 use crate::models::unet::{LevelCost, Unet, cost};
 use crate::models::weights::{self, FileBytes, NamedTensor, Precision, Storage, Weights};
+use crate::names::named;
 use crate::nn::{self, Init, Position};
 use crate::rng::Rng;
 use crate::text::{EncoderFiles, KnownCaptions, known};
@@ -151,8 +151,7 @@ pub struct StageFile {
 }
 
 /// How far a stage's training is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Random weights.
     Untrained,
@@ -162,15 +161,7 @@ pub enum Status {
     Trained,
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Untrained => "untrained",
-            Self::Training => "training",
-            Self::Trained => "trained",
-        })
-    }
-}
+named!(Status, "status", Untrained = "untrained", Training = "training", Trained = "trained");
 
 /// A stretch of training under one recipe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

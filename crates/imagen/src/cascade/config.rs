@@ -3,9 +3,6 @@
 //! Everything that must match between training and sampling stands here and travels with the weights. How a picture is
 //! sampled is the caller's choice; the stage only suggests ([`StageSettings`]).
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,10 +10,10 @@ use super::settings::StageSettings;
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization};
 use crate::error::{Error, Result};
 use crate::models::unet::UnetConfig;
+use crate::names::named;
 
 /// A stage of the cascade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StageName {
     /// Text → 64×64.
     Base,
@@ -26,36 +23,7 @@ pub enum StageName {
     Sr1024,
 }
 
-impl StageName {
-    /// All stages, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Base, Self::Sr256, Self::Sr1024];
-
-    /// The name in files, flags and messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Sr256 => "sr256",
-            Self::Sr1024 => "sr1024",
-        }
-    }
-}
-
-impl fmt::Display for StageName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for StageName {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == s)
-            .ok_or_else(|| Error::usage(format!("stage {s:?}: expected base, sr256 or sr1024")))
-    }
-}
+named!(StageName, "stage", Base = "base", Sr256 = "sr256", Sr1024 = "sr1024");
 
 /// What stands in for the text when it is dropped in training and in the unconditional branch of guidance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -182,7 +182,7 @@ impl Imagen {
             return Err(match &self.family {
                 Family::Own(_) => missing(next, &self.label),
                 Family::DeepFloyd(_) => {
-                    let names: Vec<&str> = stages.iter().map(|info| info.stage.as_str()).collect();
+                    let names: Vec<&str> = stages.iter().map(|info| info.stage.name()).collect();
                     Error::usage(format!("there is no stage {until}; this model has {}", names.join(", ")))
                 }
             });

@@ -2,20 +2,14 @@
 //!
 //! How they were trained is not a stage's business; `recipes/paper` has it.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use super::config::{StageConfig, StageName};
 use super::settings::StageSettings;
-use crate::diffusion::{NoiseSchedule, written_as_text};
-use crate::error::{Error, Result};
+use crate::diffusion::NoiseSchedule;
 use crate::models::unet::UnetConfig;
+use crate::names::named;
 
 /// A stage of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// F.1: text → 64×64, 2 billion parameters.
     Base64,
@@ -25,20 +19,11 @@ pub enum Preset {
     Sr1024,
 }
 
+named!(Preset, "preset", Base64 = "base64", Sr256 = "sr256", Sr1024 = "sr1024");
+
 impl Preset {
-    /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Base64, Self::Sr256, Self::Sr1024];
     /// Width of the vectors of T5-XXL, which the paper's stages read.
     pub const TEXT_DIM: usize = 4096;
-
-    /// The name in recipes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Base64 => "base64",
-            Self::Sr256 => "sr256",
-            Self::Sr1024 => "sr1024",
-        }
-    }
 
     /// The stage under the vectors of T5-XXL. The paper gives guidance weights (table 1) and the percentile (figure A.10), but
     /// no numbers of steps.
@@ -59,22 +44,3 @@ impl Preset {
         StageConfig { schedule, sampling, ..StageConfig::new(stage, size, low_size, unet) }
     }
 }
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|preset| preset.as_str() == s).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str).join(", ");
-            Error::usage(format!("unknown preset {s:?}, expected one of: {names}"))
-        })
-    }
-}
-
-written_as_text!(Preset);

@@ -11,8 +11,9 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{LogSnr, NoiseSchedule, Time, diffuse, names, noise};
+use super::{LogSnr, NoiseSchedule, Time, diffuse, noise};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::rng::Rng;
 
 /// The strength of the augmentation: 0 leaves the picture as it is (σ = 4.5e-5), 1 leaves only noise.

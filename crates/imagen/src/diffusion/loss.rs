@@ -16,16 +16,15 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::forward::column;
-use super::{LogSnr, NoiseSchedule, Parameterization, Time, diffuse, names, noise};
+use super::{LogSnr, NoiseSchedule, Parameterization, Time, diffuse, noise};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::rng::Rng;
 
 /// How the levels are weighted against each other. Written `uniform`, `paper`, `min-snr` or `min-snr:5`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum LossWeight {
     /// Weight 1 on the squared error of the parameterization's own target: for ε the paper's loss.
     #[default]
@@ -67,8 +66,7 @@ impl LossWeight {
 }
 
 /// How the times of a batch are drawn; each is uniform in [0, 1) by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TimeSampling {
     /// Independently.
     #[default]
@@ -78,10 +76,9 @@ pub enum TimeSampling {
     LowDiscrepancy,
 }
 
-impl TimeSampling {
-    /// Every way of drawing.
-    pub const ALL: [Self; 2] = [Self::Uniform, Self::LowDiscrepancy];
+names::named!(TimeSampling, "time sampling", Uniform = "uniform", LowDiscrepancy = "low-discrepancy");
 
+impl TimeSampling {
     /// The times of the pictures `slots` in a batch of `batch` pictures. Micro-batches of the same step pass the same
     /// key and get what the whole batch would.
     pub fn times(self, key: Rng, slots: Range<usize>, batch: usize) -> Vec<Time> {
@@ -212,24 +209,7 @@ impl FromStr for LossWeight {
     }
 }
 
-names::written_as_text!(LossWeight);
-
-impl fmt::Display for TimeSampling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Uniform => "uniform",
-            Self::LowDiscrepancy => "low-discrepancy",
-        })
-    }
-}
-
-impl FromStr for TimeSampling {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        names::find("time sampling", &Self::ALL, text)
-    }
-}
+names::by_text!(LossWeight);
 
 #[cfg(test)]
 mod tests {

@@ -5,19 +5,14 @@
 //! affine for a fixed z, so guidance may be applied to the network's outputs or to ε with the same result. Nothing is
 //! thresholded here.
 
-use std::fmt;
-use std::str::FromStr;
-
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
+use super::LogSnr;
 use super::forward::scale;
-use super::{LogSnr, names};
-use crate::error::{Error, Result};
+use crate::names;
 
 /// The quantity that the network predicts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Parameterization {
     /// The noise ε: the paper's choice.
     #[default]
@@ -28,10 +23,9 @@ pub enum Parameterization {
     X,
 }
 
-impl Parameterization {
-    /// Every parameterization.
-    pub const ALL: [Self; 3] = [Self::Eps, Self::V, Self::X];
+names::named!(Parameterization, "parameterization", Eps = "eps", V = "v", X = "x");
 
+impl Parameterization {
     /// x̂ from the network's output at z; one level per picture, or one for all.
     ///
     /// At λ = −20 an ε-prediction is divided by α = 4.5e-5, and so are its errors: threshold the result.
@@ -61,23 +55,5 @@ impl Parameterization {
             Self::V => scale(eps, levels, LogSnr::alpha) - scale(x, levels, LogSnr::sigma),
             Self::X => x,
         }
-    }
-}
-
-impl fmt::Display for Parameterization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Eps => "eps",
-            Self::V => "v",
-            Self::X => "x",
-        })
-    }
-}
-
-impl FromStr for Parameterization {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        names::find("parameterization", &Self::ALL, text)
     }
 }

@@ -8,15 +8,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use super::{LogSnr, names};
+use super::LogSnr;
 use crate::error::{Error, Result};
+use crate::names;
 
 /// The rule from z_t and x̂ to z_s, s < t. Written `ddpm`, `ddpm:0.3`, `ddim`, `ddim:0.5`, `dpm++2m` or
 /// `learned`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampler {
     /// The ancestral sampler (Imagen, eq. 6).
     Ddpm {
@@ -140,4 +138,4 @@ impl FromStr for Sampler {
     }
 }
 
-names::written_as_text!(Sampler);
+names::by_text!(Sampler);

@@ -16,10 +16,8 @@ use std::f64::consts::FRAC_PI_2;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use super::names;
 use crate::error::{Error, Result};
+use crate::names;
 
 /// A moment of the forward process: 0 is the picture, 1 is noise.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -102,8 +100,7 @@ impl LogSnr {
 }
 
 /// The choice of λ(t). Written `cosine`, `linear`, `shifted-cosine`, `shifted-cosine:-2`, `crowson-cosine` or `crowson-linear`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum NoiseSchedule {
     /// α² = cos²(((t + s)/(1 + s))·π/2) with s = 0.008, divided by its value at t = 0 (Nichol & Dhariwal,
     /// arXiv 2102.09672, eq. 17): the base stage and 64→256.
@@ -220,4 +217,4 @@ impl FromStr for NoiseSchedule {
     }
 }
 
-names::written_as_text!(NoiseSchedule);
+names::by_text!(NoiseSchedule);

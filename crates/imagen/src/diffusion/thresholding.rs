@@ -8,16 +8,15 @@ use std::str::FromStr;
 
 use burn::tensor::Tensor;
 use imagen_kernels::quantile::abs_quantiles;
-use serde::{Deserialize, Serialize};
 
+use super::check_finite;
 use super::forward::column;
-use super::{check_finite, names};
 use crate::error::{Error, Result};
+use crate::names;
 
 /// What is done to an x̂ that leaves [−1, 1]. Written `none`, `static`, `dynamic`, `dynamic:0.95`
 /// or `dynamic:0.95:1.5`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Thresholding {
     /// Nothing: poor pictures at large guidance weights.
     None,
@@ -101,7 +100,7 @@ impl FromStr for Thresholding {
     }
 }
 
-names::written_as_text!(Thresholding);
+names::by_text!(Thresholding);
 
 #[cfg(test)]
 mod tests {

@@ -7,14 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use super::names;
 use crate::error::{Error, Result};
+use crate::names;
 
 /// A choice of steps. Written `leading:50`, `smart50`, `10,10,3,2,2`, `150` (one section) or `ddim50`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timesteps {
     /// So many, with an equal distance, from 0 on.
     Leading(usize),
@@ -156,4 +153,4 @@ impl FromStr for Timesteps {
     }
 }
 
-names::written_as_text!(Timesteps);
+names::by_text!(Timesteps);

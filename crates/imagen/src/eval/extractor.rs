@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::{CHANNELS, Filter, FloatPicture, Picture};
 use crate::models::inception::Inception;
 use crate::models::weights::Weights;
+use crate::names::named;
 
 /// The name of Inception-v3 in protocols.
 const INCEPTION: &str = "inception-v3";
@@ -29,18 +30,9 @@ pub enum InceptionResize {
     Clean,
 }
 
+named!(InceptionResize, "way to resize", Original = "original", Clean = "clean");
+
 impl InceptionResize {
-    /// Every way.
-    pub const ALL: [Self; 2] = [Self::Original, Self::Clean];
-
-    /// Its name in commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Original => "original",
-            Self::Clean => "clean",
-        }
-    }
-
     /// What it does, for people.
     fn describe(self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ use crate::data::{Source, Split};
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::{Heads, Layout, Level, SkipScale, TextAttention, TextPooling, UnetConfig};
+use crate::said;
 
 /// How often a picture is seen by a network that begins at random, and by one that is taught something new.
 const PASSES: [u64; 2] = [100, 60];
@@ -146,23 +147,17 @@ impl Proposal {
     fn fit(&mut self, source: &Source, memory: Option<u64>) -> Result<()> {
         let Some(memory) = memory else { return Ok(()) };
         let limit = (memory as f64 * MEMORY_SHARE) as u64;
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         let mut part = self.recipe.train.batch;
         loop {
-            let bytes = Plan::with(&self.recipe, Some(source))?.bytes();
-            if bytes <= limit {
+            let takes = Plan::with(&self.recipe, Some(source))?.bytes();
+            if takes <= limit {
                 break;
             }
             match (part, self.recipe.train.checkpoint_blocks) {
                 (1, true) => {
-                    return Err(Error::new(
-                        ErrorKind::Memory,
-                        format!(
-                            "even one picture at a time takes {:.1} GiB, and there are {:.1}",
-                            gib(bytes),
-                            gib(memory)
-                        ),
-                    ));
+                    let (takes, there) = (said::bytes(takes), said::bytes(memory));
+                    let message = format!("even one picture at a time takes {takes}, and there are {there}");
+                    return Err(Error::new(ErrorKind::Memory, message));
                 }
                 (1, false) => self.recipe.train.checkpoint_blocks = true,
                 _ => {
@@ -171,8 +166,8 @@ impl Proposal {
                 }
             }
         }
-        let bytes = Plan::with(&self.recipe, Some(source))?.bytes();
-        let takes = format!("a step takes about {:.1} GiB of {:.1}", gib(bytes), gib(memory));
+        let takes = said::bytes(Plan::with(&self.recipe, Some(source))?.bytes());
+        let takes = format!("a step takes about {takes} of {}", said::bytes(memory));
         let (path, words) = match self.recipe.train.micro_batch {
             Some(_) => ("train.micro_batch", "Pictures that pass through the network at once"),
             None => ("train.batch", "Pictures a step"),
@@ -204,8 +199,8 @@ impl Proposal {
         config.validate_pictures = self.held_out.clamp(1, 64);
         let mut words = format!(
             "Optimizer steps: of about {} each ({how}) they take {}",
-            short(seconds),
-            short(seconds * steps as f64)
+            said::duration(seconds),
+            said::duration(seconds * steps as f64)
         );
         if let (Some(pictures), Some(enough)) = (self.pictures, enough) {
             let times = |steps: u64| (steps * batch).div_ceil(pictures);
@@ -361,17 +356,6 @@ fn prompts(source: &Source) -> Vec<String> {
 fn two_digits(number: u64) -> u64 {
     let unit = 10u64.pow(number.max(1).ilog10().saturating_sub(1));
     number / unit * unit
-}
-
-/// A duration in one unit.
-fn short(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} minutes", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} hours", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
 }
 
 /// A table with these keys and the defaults of the others.

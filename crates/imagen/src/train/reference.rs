@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::recipe::Recipe;
 use crate::cascade::{Preset, StageName};
-use crate::diffusion::{LossWeight, NoiseSchedule, Sampler, Thresholding};
+use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Thresholding, TimeSampling};
 
 /// Where the types of a recipe are defined.
 const SOURCES: [&str; 13] = [
@@ -179,6 +179,8 @@ fn names(of: &str) -> Vec<(String, String)> {
         "Sampler" => shown(Sampler::ALL),
         "Thresholding" => shown(Thresholding::ALL),
         "LossWeight" => shown(LossWeight::ALL),
+        "Parameterization" => shown(Parameterization::ALL),
+        "TimeSampling" => shown(TimeSampling::ALL),
         _ => Vec::new(),
     };
     let Some((before, _)) = source_of("enum", of) else { return Vec::new() };

@@ -7,22 +7,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules that it may use.
-const FLOORS: [(&str, &[&str]); 13] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("rng", &[]),
+    ("said", &[]),
+    ("names", &["error"]),
     ("files", &["error"]),
     ("input", &["error"]),
     ("image", &["files", "input", "error"]),
-    ("diffusion", &["rng", "error"]),
+    ("diffusion", &["names", "rng", "error"]),
     ("nn", &["rng", "error"]),
-    ("models", &["nn", "files", "input", "error"]),
+    ("models", &["nn", "names", "files", "input", "error"]),
     ("text", &["models", "nn", "input", "error"]),
-    ("data", &["image", "rng", "input", "error"]),
-    ("cascade", &["diffusion", "models", "nn", "text", "image", "rng", "files", "input", "error"]),
+    ("data", &["image", "names", "rng", "input", "error"]),
+    ("cascade", &["diffusion", "models", "nn", "text", "image", "names", "rng", "files", "input", "error"]),
     // image: a run draws grids of samples
-    ("train", &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "files", "input", "error"]),
+    (
+        "train",
+        &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "files", "input", "said", "error"],
+    ),
     // rng: which pictures share a block; models: safetensors
-    ("eval", &["models", "text", "image", "rng", "input", "error"]),
+    ("eval", &["models", "text", "image", "names", "rng", "input", "error"]),
 ];
 
 /// What the crate's root re-exports from `error`.

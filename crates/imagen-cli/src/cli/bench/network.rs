@@ -20,6 +20,7 @@ use imagen::models::unet::{
 use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
 use imagen::nn::{self, Init};
 use imagen::rng::Rng;
+use imagen::said;
 use imagen::train::{GradientSum, Learning, Recipe, TrainState};
 
 use super::work::Work;
@@ -256,7 +257,7 @@ impl About {
         if needed <= memory.total {
             return Ok(());
         }
-        let (needed, total) = (system::bytes(needed), system::bytes(memory.total));
+        let (needed, total) = (said::bytes(needed), said::bytes(memory.total));
         let message = format!("{} has weights of {needed}, and there are {total} of memory", self.name);
         Err(Failure::new(Exit::Memory, message).hint("measure a smaller network"))
     }
@@ -264,7 +265,7 @@ impl About {
     fn title(&self) -> String {
         let what = if self.options.train { "training step" } else { "forward" };
         let (batch, side) = (self.options.batch, self.side);
-        let pictures = system::counted(batch, "picture");
+        let pictures = said::counted(batch, "picture");
         format!("{}, {what}, {pictures} of {side}×{side}", self.name)
     }
 

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use imagen::data::{Source, Split, Survey, allowed};
 use imagen::error::shown;
 use imagen::image::decode::FORMATS;
+use imagen::said::counted;
 use imagen::text::TextEncoder;
 
 use super::looked::{LAYOUTS, Looked, token_counts};
 use super::spread::Spread;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::system::counted;
 
 /// How many names of a kind of trouble are printed; `--json` has all.
 const SHOWN: usize = 5;

@@ -59,7 +59,7 @@ impl Looked {
         progress.finish();
         match survey {
             Some(survey) => Ok((source, survey)),
-            None => Err(Failure::interrupted(format_args!("{seen} of {of} pictures were looked at"))),
+            None => Err(Failure::stopped(seen, of, "looked at")),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use imagen::cascade::{Imagen, Need, Request};
 use imagen::models::weights::Storage;
+use imagen::said::bytes;
 
 use super::model::FrozenArgs;
 use crate::failure::{Exit, Failure, Result};
-use crate::system::{self, bytes};
+use crate::system;
 
 /// `--max-memory`
 #[derive(Debug, clap::Args)]

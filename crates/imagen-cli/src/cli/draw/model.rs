@@ -33,10 +33,10 @@ pub(in crate::cli) struct FrozenArgs {
     #[arg(long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model_2: Option<PathBuf>,
     /// DeepFloyd IF: how the networks' weights are kept in memory; as the files have them by default
-    #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::storages(), help_heading = MACHINE)]
+    #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::one_of::<Storage>(), help_heading = MACHINE)]
     storage: Option<Storage>,
     /// DeepFloyd IF: how the text encoder's weights are kept in memory
-    #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::storages(), help_heading = MACHINE)]
+    #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::one_of::<Storage>(), help_heading = MACHINE)]
     text_storage: Option<Storage>,
     /// DeepFloyd IF: neither read nor write the cache of the prompts' embeddings
     #[arg(long, hide_short_help = true, help_heading = MACHINE)]

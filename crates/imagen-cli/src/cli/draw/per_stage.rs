@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use imagen::cascade::StageName;
+use imagen::said::counted;
 
 use crate::failure::{Failure, Result};
-use crate::system::counted;
 
 /// One value, or one for each stage.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ impl<T: Copy> PerStage<T> {
                 Ok(running_stages.iter().copied().zip(each.iter().copied()).collect())
             }
             each => {
-                let names: Vec<_> = model.iter().map(|stage| stage.as_str()).collect();
+                let names: Vec<_> = model.iter().map(|stage| stage.name()).collect();
                 let (stages, list) = (counted(model.len(), "such stage"), names.join(", "));
                 let message = format!("{flag} has {} values, but this model has {stages} ({list})", each.len());
                 Err(Failure::usage(message).hint("give one value for all stages, or one for each, e.g. 50,20"))

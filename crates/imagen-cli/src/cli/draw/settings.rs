@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-
 use imagen::cascade::{Imagen, StageName, StageOptions, StageSettings};
 use imagen::diffusion::{AugLevel, Sampler, Thresholding, Timesteps};
 
@@ -45,12 +43,6 @@ pub(in crate::cli) struct DrawArgs {
 fn samplers() -> String {
     let names: Vec<String> = Sampler::ALL.iter().map(Sampler::to_string).collect();
     format!("Sampler: {}; learned is DeepFloyd IF's own", names.join(", "))
-}
-
-/// Stages by name, known to the help and the completions.
-pub(in crate::cli) fn stage_names() -> impl TypedValueParser<Value = StageName> {
-    let names = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str));
-    names.map(|name| name.parse().expect("a name from the list"))
 }
 
 /// The stages of a model, and how many of them run.

@@ -12,8 +12,7 @@ use imagen::data::{Example, Source, Split};
 use imagen::eval::Clip;
 
 use super::drawing::{DrawingArgs, choose, subjects};
-use super::pictures::{Set, chunks, split_names};
-use crate::cli::draw::stage_names;
+use super::pictures::{Set, chunks};
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
@@ -29,7 +28,7 @@ pub(super) struct Captioned {
     #[arg(required_unless_present = "samples", conflicts_with = "samples")]
     folder: Option<PathBuf>,
     /// The part of the set, or of --data; all of it by default
-    #[arg(long, value_name = "SPLIT", value_parser = split_names())]
+    #[arg(long, value_name = "SPLIT", value_parser = shared::one_of::<Split>())]
     split: Option<Split>,
     /// A folder with a CLIP as published: config.json, tokenizer, model.safetensors, preprocessor_config.json
     #[arg(long, value_name = "FOLDER")]
@@ -42,7 +41,7 @@ pub(super) struct Captioned {
     #[arg(long, value_name = "FOLDER", requires = "samples")]
     data: Option<PathBuf>,
     /// The last stage of the model that draws
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), requires = "samples", default_value = "base")]
+    #[arg(long, value_name = "STAGE", value_parser = shared::one_of::<StageName>(), requires = "samples", default_value = "base")]
     until: StageName,
     /// Seed: of whatever is drawn at random, of the captions, and of the first picture
     #[arg(short, long, default_value_t = 0)]
@@ -104,7 +103,7 @@ impl Captioned {
             Ok(())
         })?;
         if drawn < subjects.len() {
-            return Err(Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len())));
+            return Err(Failure::stopped(drawn, subjects.len(), "drawn"));
         }
         let captions = subjects.iter().map(|subject| subject.caption.clone()).collect();
         let settings: Vec<String> = session

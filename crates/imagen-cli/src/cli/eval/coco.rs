@@ -27,7 +27,8 @@ use super::features::Features;
 use super::finding::{Finding, with_interval};
 use super::manifest;
 use super::pictures::Set;
-use crate::cli::draw::{Session, Subject, stage_names};
+use crate::cli::draw::{Session, Subject};
+use crate::cli::shared::one_of;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -72,7 +73,7 @@ pub(super) struct Coco {
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
     /// The last stage that draws
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "sr256")]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), default_value = "sr256")]
     until: StageName,
     /// Draw only every N-th picture, from the I-th on
     #[arg(long, value_name = "I/N")]
@@ -222,7 +223,7 @@ impl Coco {
             session.save(&self.folder.join(&mine[drawn.index].file), &drawn, &subjects[drawn.index])
         })?;
         if drawn < subjects.len() {
-            let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));
+            let failure = Failure::stopped(drawn, subjects.len(), "drawn");
             return Err(failure.hint("the same command goes on"));
         }
         Ok(pictures.iter().filter(|picture| missing(picture)).count())

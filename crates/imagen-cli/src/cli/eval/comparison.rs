@@ -12,8 +12,9 @@ use imagen::eval::Summary;
 use super::drawing::DrawingArgs;
 use super::features::Features;
 use super::finding::{Finding, Measure, notes, protocol_json};
-use super::pictures::{Set, split_names};
+use super::pictures::Set;
 use super::samples;
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -28,10 +29,10 @@ pub(super) struct Comparison {
     #[arg(required_unless_present = "samples", conflicts_with = "samples")]
     b: Option<PathBuf>,
     /// The part of A; all of it by default
-    #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>(), conflicts_with = "samples")]
     split_a: Option<Split>,
     /// The part of B; all of it by default
-    #[arg(long, value_name = "SPLIT", value_parser = split_names(), conflicts_with = "samples")]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>(), conflicts_with = "samples")]
     split_b: Option<Split>,
     /// Draw so many captions of --data and compare what comes out
     #[arg(long, value_name = "N", requires = "data")]

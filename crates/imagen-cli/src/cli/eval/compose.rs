@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use imagen::image::Picture;
 use super::forced_choice::{self as judged, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
 use crate::cli::draw::Subject;
+use crate::cli::shared::one_of;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -54,14 +55,10 @@ pub(super) struct Compose {
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     count: u64,
     /// Ask about this factor only; may be repeated
-    #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
+    #[arg(long = "factor", value_name = "FACTOR", value_parser = one_of::<Factor>())]
     factors: Vec<Factor>,
     #[command(flatten)]
     asking: Asking,
-}
-
-fn factor_names() -> impl TypedValueParser<Value = Factor> {
-    PossibleValuesParser::new(Factor::ALL.map(Factor::name)).try_map(|name| name.parse::<Factor>())
 }
 
 impl Compose {

@@ -13,16 +13,17 @@ use imagen::cascade::StageName;
 use imagen::data::{Example, Source};
 use imagen::eval::human::{Origin, PictureSet, Prompt, PromptSuite, Study, speaks_of_people};
 use imagen::image::{DecodeOptions, PngText, decode, png};
+use imagen::said::counted;
 use imagen::train::BUILT_IN;
 
 use super::drawing::{HowArgs, choose};
 use super::imports;
-use crate::cli::draw::{FrozenArgs, Subject, stage_names};
+use crate::cli::draw::{FrozenArgs, Subject};
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{own_folder_if_there, write_file};
 use crate::progress::Progress;
-use crate::system::counted;
 
 /// The name of the set of originals.
 const ORIGINALS: &str = "originals";
@@ -76,7 +77,7 @@ pub(super) struct DrawBench {
     #[arg(long, value_name = "NAME=FOLDER")]
     import: Vec<Named>,
     /// Stop after this stage
-    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>())]
     until: Option<StageName>,
     /// Print no progress
     #[arg(short, long)]
@@ -305,7 +306,7 @@ impl DrawBench {
         self.make_folder(set)?;
         for (done, (prompt, k)) in missing.iter().enumerate() {
             if interrupt::requested() {
-                let failure = Failure::interrupted(format_args!("{done} of {} pictures were copied", missing.len()));
+                let failure = Failure::stopped(done, missing.len(), "copied");
                 return Err(failure.hint("the same command goes on"));
             }
             make(*prompt, *k, &self.study.join(&set.files[*prompt][*k]))?;
@@ -333,11 +334,11 @@ impl DrawBench {
 
     fn describe(&self, study: &Study) -> String {
         let (prompts, categories, n) = (study.prompts.len(), study.categories().len(), study.pictures);
-        let kinds = if categories == 1 { "category" } else { "categories" };
         let mut lines = vec![format!(
-            "{}: {} in {categories} {kinds} ({}), {} each, none picked",
+            "{}: {} in {} ({}), {} each, none picked",
             self.study.display(),
             counted(prompts, "prompt"),
+            counted(categories, "category"),
             study.suite,
             counted(n, "picture")
         )];

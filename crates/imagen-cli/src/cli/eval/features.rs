@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 
 use imagen::eval::{Extractor, InceptionResize};
 use imagen::models::weights::Weights;
@@ -18,20 +18,13 @@ pub(super) struct Features {
     #[arg(long, value_name = "FILE", help_heading = "Features")]
     inception: Option<PathBuf>,
     /// How pictures come to Inception's 299x299: as in pytorch-fid (original) or in clean-fid (clean) [default: original]
-    #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = ways())]
+    #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = shared::one_of::<InceptionResize>())]
     resize: Option<InceptionResize>,
     /// Cut a square of this side out of the middle first, the shorter side being resized to it (Pillow's cubic); 0 takes whole
     /// pictures, however long [default: 0; of `eval coco` 256]
     #[arg(long, value_name = "PIXELS", requires = "inception", help_heading = "Features")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(0..=4096))]
     crop: Option<usize>,
-}
-
-fn ways() -> impl TypedValueParser<Value = InceptionResize> {
-    PossibleValuesParser::new(InceptionResize::ALL.map(InceptionResize::name)).map(|name| {
-        let way = InceptionResize::ALL.into_iter().find(|way| way.name() == name);
-        way.expect("clap lets no other name through")
-    })
 }
 
 impl Features {

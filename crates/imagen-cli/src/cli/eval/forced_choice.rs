@@ -16,7 +16,8 @@ use imagen::eval::{Interval, wilson};
 use imagen::image::{DecodeOptions, Picture, decode};
 
 use super::drawing::DrawingArgs;
-use crate::cli::draw::{Session, Subject, stage_names};
+use crate::cli::draw::{Session, Subject};
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -32,7 +33,7 @@ pub(super) struct Asking {
     #[arg(short, long, default_value_t = 0)]
     pub(super) seed: u64,
     /// The last stage that draws
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), default_value = "base")]
     pub(super) until: StageName,
     /// Print one JSON object, with every answer
     #[arg(long)]
@@ -136,7 +137,7 @@ pub(super) fn draw(folder: &Path, session: &Session, asked: &[Asked], progress: 
         session.save(&folder.join(missing[drawn.index].file()), &drawn, &subjects[drawn.index])
     })?;
     if drawn < subjects.len() {
-        let failure = Failure::interrupted(format_args!("{drawn} of {} pictures were drawn", subjects.len()));
+        let failure = Failure::stopped(drawn, subjects.len(), "drawn");
         return Err(failure.hint("the same command goes on"));
     }
     Ok(())

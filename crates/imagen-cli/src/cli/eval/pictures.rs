@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -19,22 +18,6 @@ use crate::progress::Progress;
 const CHUNK: usize = 32;
 /// Pictures between two writes of what was summed up, of whole chunks.
 const SAVE_EVERY: u64 = 8 * CHUNK as u64;
-
-/// Parts of a set by name, known to the help and the completions.
-pub(super) fn split_names() -> impl TypedValueParser<Value = Split> {
-    PossibleValuesParser::new(["train", "validation"]).map(|name| match name.as_str() {
-        "train" => Split::Train,
-        _ => Split::Validation,
-    })
-}
-
-/// The name of a part, as it is given.
-pub(super) fn split_name(split: Split) -> &'static str {
-    match split {
-        Split::Train => "train",
-        Split::Validation => "validation",
-    }
-}
 
 /// A set that was named on the command line.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +105,7 @@ impl Set<'_> {
 
     /// What names it.
     pub(super) fn label(&self) -> String {
-        let part = self.split.map(|split| format!(" ({})", split_name(split))).unwrap_or_default();
+        let part = self.split.map(|split| format!(" ({})", split.name())).unwrap_or_default();
         format!("{}{part}", self.path.display())
     }
 }
@@ -191,7 +174,7 @@ pub(super) fn chunks<T: Send>(
 ) -> Result<()> {
     for chunk in examples[done..].chunks(CHUNK) {
         if interrupt::requested() {
-            return Err(Failure::interrupted(format_args!("{done} of {} pictures were read", examples.len())));
+            return Err(Failure::stopped(done, examples.len(), "read"));
         }
         let read = |example: &&Example| make(&source.picture(example, &DecodeOptions::default())?);
         take(chunk.par_iter().map(read).collect::<imagen::Result<_>>()?)?;

@@ -15,12 +15,13 @@ use imagen::cascade::StageName;
 use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{self, Found, Thumbnail, by_chance};
 use imagen::eval::wilson;
+use imagen::said::counted;
 
 use super::concepts::Concepts;
 use super::drawing::{DrawingArgs, choose, subjects};
 use super::genders::unseen_combinations;
-use super::pictures::{split_name, split_names};
-use crate::cli::draw::{self, Session, Subject, stage_names};
+use crate::cli::draw::{self, Session, Subject};
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{check_writable, write_file};
@@ -57,14 +58,14 @@ pub(super) struct Recovery {
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
     /// The part of the set that captions are drawn from
-    #[arg(long, value_name = "SPLIT", value_parser = split_names(), default_value = "train")]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>(), default_value = "train")]
     split: Split,
     /// Only validation captions of a known role with a gender that was not seen with it, by the concept's first word
     /// (man, woman, person, ...)
     #[arg(long, conflicts_with = "split")]
     held_out_combinations: bool,
     /// Stop after this stage
-    #[arg(long, value_name = "STAGE", value_parser = stage_names(), default_value = "base")]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), default_value = "base")]
     until: StageName,
     /// Keep the pictures here, with a metadata.jsonl that says what became of each
     #[arg(long, value_name = "FOLDER")]
@@ -121,7 +122,7 @@ impl Recovery {
         }
         match finished == subjects.len() {
             true => Ok(()),
-            false => Err(Failure::interrupted(format_args!("{finished} of {} pictures were drawn", subjects.len()))),
+            false => Err(Failure::stopped(finished, subjects.len(), "drawn")),
         }
     }
 
@@ -189,7 +190,7 @@ impl Report<'_> {
     fn captions(&self) -> String {
         match self.verb.held_out_combinations {
             true => "held-out combinations".to_owned(),
-            false => split_name(self.verb.split).to_owned(),
+            false => self.verb.split.name().to_owned(),
         }
     }
 
@@ -197,9 +198,9 @@ impl Report<'_> {
     fn note(&self) -> Option<String> {
         let (pictures, concepts) = (self.drawn.len(), self.concepts());
         (2 * concepts <= pictures).then(|| {
-            let plural = if concepts == 1 { "" } else { "s" };
+            let concepts = counted(concepts, "concept");
             format!(
-                "{pictures} captions speak of {concepts} concept{plural} only: the pictures are not independent, and the \
+                "{pictures} captions speak of {concepts} only: the pictures are not independent, and the \
                  intervals too narrow"
             )
         })

@@ -140,7 +140,7 @@ impl Table {
 fn draw(session: &Session, subjects: &[Subject], extractor: &Extractor, progress: &mut Progress) -> Result<Summary> {
     let mut summary = Summary::new(extractor.protocol(), true);
     let finished = session.draw(subjects, progress, |drawn| add(&mut summary, extractor, &drawn.picture))?;
-    if finished < subjects.len() { Err(stopped(finished, subjects.len())) } else { Ok(summary) }
+    if finished < subjects.len() { Err(Failure::stopped(finished, subjects.len(), "drawn")) } else { Ok(summary) }
 }
 
 /// Draws these captions and seeds with random weights in the model's base; nothing of a network that cannot be made anew.
@@ -161,7 +161,7 @@ fn draw_untrained(
         }
         if interrupt::requested() {
             progress.finish();
-            return Err(stopped(index, subjects.len()));
+            return Err(Failure::stopped(index, subjects.len(), "drawn"));
         }
         progress.step("untrained", index as u64 + 1, subjects.len() as u64, "");
     }
@@ -190,8 +190,4 @@ fn draw_with(
         }
     }
     Ok(last.as_ref().map_or(Ok(Vec::new()), to_pictures)?)
-}
-
-fn stopped(done: usize, of: usize) -> Failure {
-    Failure::interrupted(format_args!("{done} of {of} pictures were drawn"))
 }

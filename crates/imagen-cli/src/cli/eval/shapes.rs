@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
 use imagen::data::shapes::{self, Candidate, Factor, Question};
@@ -17,6 +17,7 @@ use imagen::image::Picture;
 use super::forced_choice::{self, Answer, Asked, Asking, Manifest, table};
 use super::manifest;
 use crate::cli::draw::Subject;
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -50,15 +51,10 @@ pub(super) struct Shapes {
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     count: u64,
     /// Ask about this factor only; may be repeated
-    #[arg(long = "factor", value_name = "FACTOR", value_parser = factor_names())]
+    #[arg(long = "factor", value_name = "FACTOR", value_parser = one_of::<Factor>())]
     factors: Vec<Factor>,
     #[command(flatten)]
     asking: Asking,
-}
-
-fn factor_names() -> impl TypedValueParser<Value = Factor> {
-    let named = |name: String| Factor::ALL.into_iter().find(|factor| factor.name() == name);
-    PossibleValuesParser::new(Factor::ALL.map(Factor::name)).map(move |name| named(name).expect("a possible value"))
 }
 
 impl Shapes {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use imagen::data::Split;
 
 use super::features::Features;
-use super::pictures::{Set, split_names};
-use crate::cli::shared::Threads;
+use super::pictures::Set;
+use crate::cli::shared::{Threads, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ pub(super) struct Stats {
     /// A folder of pictures, or a tar shard
     folder: PathBuf,
     /// The part of the set; all of it by default
-    #[arg(long, value_name = "SPLIT", value_parser = split_names())]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>())]
     split: Option<Split>,
     /// The file to write (.safetensors)
     #[arg(short, long, value_name = "FILE")]

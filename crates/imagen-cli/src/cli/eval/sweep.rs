@@ -29,9 +29,9 @@ use super::concepts::Concepts;
 use super::distances;
 use super::drawing::{choose, subjects};
 use super::features::Features;
-use super::pictures::{split_name, split_names, summarise};
-use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject, stage_names};
-use crate::cli::shared::Threads;
+use super::pictures::summarise;
+use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject};
+use crate::cli::shared::{Threads, one_of};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{own_folder, write_file};
@@ -76,13 +76,13 @@ pub(super) struct Sweep {
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
     /// The part of the set that captions are drawn from
-    #[arg(long, value_name = "SPLIT", value_parser = split_names(), default_value = "train")]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>(), default_value = "train")]
     split: Split,
     /// The part of the set that drawn pictures are compared with
-    #[arg(long, value_name = "SPLIT", value_parser = split_names(), default_value = "validation")]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>(), default_value = "validation")]
     references: Split,
     /// The stage whose settings vary, and the last that draws; those before it keep their own
-    #[arg(long, value_name = "STAGE", value_parser = stage_names())]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>())]
     stage: Option<StageName>,
     /// A folder with a CLIP: agreement is its score
     #[arg(long, value_name = "FOLDER")]
@@ -187,7 +187,7 @@ impl Sweep {
         models: &[Model],
         sessions: &[Session],
     ) -> Protocol {
-        let part = |split: Split| split_name(split).to_owned();
+        let part = |split: Split| split.name().to_owned();
         Protocol {
             data: self.data.display().to_string(),
             captions_from: part(self.split),

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use imagen::said;
 use imagen::train::BUILT_IN;
 use serde_json::json;
 
 use super::wanted::Wanted;
 use crate::failure::{Failure, Result, print_line};
-use crate::hub::{Cached, Remote, Settings, choose, size};
+use crate::hub::{Cached, Remote, Settings, choose};
 
 /// Say what a published model consists of and what pulling it would fetch
 #[derive(Debug, clap::Args)]
@@ -55,14 +56,14 @@ impl Info {
         )];
         for file in &choice.files {
             let mark = if there(&file.name) { "  here" } else { "" };
-            lines.push(format!("  {:>9}  {}{mark}", size(file.size), file.name));
+            lines.push(format!("  {:>9}  {}{mark}", said::bytes(file.size), file.name));
         }
         let others: u64 = listing.files.iter().map(|file| file.size).sum::<u64>() - choice.bytes();
         lines.push(format!(
             "  {:>9}  in {} files; {} in others are not needed",
-            size(choice.bytes()),
+            said::bytes(choice.bytes()),
             choice.files.len(),
-            size(others)
+            said::bytes(others)
         ));
         if !choice.pickled.is_empty() {
             lines.push(format!("  note: {} and the like are pickled and never read", choice.pickled[0]));

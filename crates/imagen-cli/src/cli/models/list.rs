@@ -6,10 +6,11 @@ use serde_json::json;
 
 use imagen::cascade::deepfloyd::DeepFloyd;
 use imagen::cascade::{ModelFiles, StageName};
+use imagen::said;
 
 use crate::builtin;
 use crate::failure::{Result, print_line};
-use crate::hub::{Settings, list, size};
+use crate::hub::{Settings, list};
 
 /// List the built-in model, model folders in ./models and the models in the cache
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ impl List {
                 print_line(json!({ "name": name, "bytes": bytes, "snapshots": snapshots }))?;
             } else {
                 let place = folder.map_or("compiled into this program".to_owned(), |path| path.display().to_string());
-                print_line(format_args!("{name:<40} {:>9}  {place}", size(bytes)))?;
+                print_line(format_args!("{name:<40} {:>9}  {place}", said::bytes(bytes)))?;
             }
         }
         let models = list(settings)?;
@@ -40,7 +41,7 @@ impl List {
                 print_line(json!({ "name": model.name.as_str(), "bytes": bytes, "snapshots": snapshots }))?;
             } else {
                 let folder = snapshots.last().map(|path| path.display().to_string()).unwrap_or_default();
-                print_line(format_args!("{:<40} {:>9}  {folder}", model.name.as_str(), size(bytes)))?;
+                print_line(format_args!("{:<40} {:>9}  {folder}", model.name.as_str(), said::bytes(bytes)))?;
             }
         }
         Ok(())

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use imagen::said;
+
 use super::wanted::Wanted;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::hub::{Cached, Damage, Remote, Settings, Shown, choose, size};
+use crate::hub::{Cached, Damage, Remote, Settings, Shown, choose};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -56,14 +58,14 @@ impl Pull {
             "{} at {}: {} in {} files, {} of them to fetch; licence: {licence}",
             self.wanted.name,
             &listing.commit[..listing.commit.len().min(12)],
-            size(choice.bytes()),
+            said::bytes(choice.bytes()),
             choice.files.len(),
-            size(left),
+            said::bytes(left),
         ));
         if self.dry_run {
             return missing
                 .iter()
-                .try_for_each(|file| print_line(format_args!("{:>9}  {}", size(file.size), file.name)));
+                .try_for_each(|file| print_line(format_args!("{:>9}  {}", said::bytes(file.size), file.name)));
         }
         interrupt::watch("stopping after this file; what is fetched is kept")?;
         let mut shown = Shown::new(&mut progress, choice.bytes());

@@ -1,8 +1,10 @@
 //! `imagen models rm`: takes models out of the cache.
 
+use imagen::said;
+
 use super::wanted::cached;
 use crate::failure::{Result, print_line};
-use crate::hub::{RepoName, Settings, size};
+use crate::hub::{RepoName, Settings};
 
 /// Remove models from the cache
 #[derive(Debug, clap::Args)]
@@ -18,7 +20,7 @@ impl Rm {
         for model in models {
             let bytes = model.bytes()?;
             model.remove()?;
-            print_line(format_args!("{}: {} freed", model.name, size(bytes)))?;
+            print_line(format_args!("{}: {} freed", model.name, said::bytes(bytes)))?;
         }
         Ok(())
     }

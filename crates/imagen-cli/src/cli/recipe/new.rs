@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use imagen::cascade::{NetworkKind, StageConfig, StageName};
@@ -49,7 +49,7 @@ pub(super) struct New {
     from: Option<PathBuf>,
     /// The stage that is trained
     #[arg(long, value_name = "STAGE", default_value = "base")]
-    #[arg(value_parser = PossibleValuesParser::new(StageName::ALL.map(StageName::as_str)).map(|name| name.parse::<StageName>().expect("one of the names")))]
+    #[arg(value_parser = shared::one_of::<StageName>())]
     stage: StageName,
     /// Side of the pictures that are drawn; what suits the set by default
     #[arg(long, value_name = "PIXELS", conflicts_with = "from")]

@@ -4,11 +4,10 @@
 //! A caption says no more than its factor needs: a background is said where it is what is asked about, and elsewhere
 //! candidates are drawn on every background in turn. Nothing judges here; `eval::forced_choice` does.
 
-use std::fmt;
-
 use super::{BACKGROUNDS, COLOURS, GROUPS, Kind, Plan, SHAPES, SIDES, SIZES, Scene, is_visible};
 use crate::data::dice::Dice;
 use crate::image::Picture;
+use crate::names::named;
 use crate::rng::Rng;
 
 /// Set questions and their candidates apart from the pictures of every seed.
@@ -33,6 +32,18 @@ pub enum Factor {
     /// The background, among all four.
     Background,
 }
+
+named!(
+    Factor,
+    "factor",
+    Colour = "colour",
+    Shape = "shape",
+    Count = "count",
+    Side = "side",
+    Size = "size",
+    Order = "order",
+    Background = "background"
+);
 
 /// A caption and what it may mean.
 #[derive(Clone, Debug)]
@@ -65,23 +76,6 @@ pub fn question(factor: Factor, number: u64) -> Question {
 }
 
 impl Factor {
-    /// Every factor.
-    pub const ALL: [Self; 7] =
-        [Self::Colour, Self::Shape, Self::Count, Self::Side, Self::Size, Self::Order, Self::Background];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Colour => "colour",
-            Self::Shape => "shape",
-            Self::Count => "count",
-            Self::Side => "side",
-            Self::Size => "size",
-            Self::Order => "order",
-            Self::Background => "background",
-        }
-    }
-
     fn is_asked(self, scene: &Scene) -> bool {
         match self {
             Self::Colour | Self::Shape | Self::Background => !matches!(scene, Scene::Pair { .. }),
@@ -119,12 +113,6 @@ impl Factor {
         };
         let others = scenes.into_iter().filter(|&scene| scene != truth.scene);
         others.map(|scene| Plan { scene, ..truth }).collect()
-    }
-}
-
-impl fmt::Display for Factor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -1,19 +1,21 @@
 //! The parts of a set.
 
 use crate::error::{Error, Result};
+use crate::names::named;
 
 /// Where no line says its split, one name in this many validates (2.5 %).
 const HELD_OUT: u64 = 40;
 
 /// Which part of a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// What is learned from.
     Train,
     /// What is held out.
     Validation,
 }
+
+named!(Split, "part of a set", Train = "train", Validation = "validation");
 
 impl Split {
     /// The part that a name belongs to where the set does not say: a fixed hash of the name, 2.5 % validation.

@@ -3,14 +3,12 @@
 //! A [`Trial`] is one page: one or two panels of pictures and one or two questions. A [`Vote`] is the answer to one
 //! question. Sides are sides of the screen: which model stood there is in the trial.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
+use crate::names::named;
+
 /// The three studies of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// Two sets of pictures of one prompt side by side, two questions (section 4.3, appendix E).
     DrawBench,
@@ -20,9 +18,10 @@ pub enum Mode {
     Alignment,
 }
 
+named!(Mode, "mode", DrawBench = "drawbench", Photorealism = "photorealism", Alignment = "alignment");
+
 /// A question of the paper, in its words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// Which set is of higher quality?
     Fidelity,
@@ -34,9 +33,17 @@ pub enum Question {
     Caption,
 }
 
+named!(
+    Question,
+    "question",
+    Fidelity = "fidelity",
+    Alignment = "alignment",
+    Photorealism = "photorealism",
+    Caption = "caption"
+);
+
 /// An answer; each question has its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {
     /// What stands on the left.
     Left,
@@ -51,6 +58,17 @@ pub enum Answer {
     /// It does not: 0.
     No,
 }
+
+named!(
+    Answer,
+    "answer",
+    Left = "left",
+    Indifferent = "indifferent",
+    Right = "right",
+    Yes = "yes",
+    Somewhat = "somewhat",
+    No = "no"
+);
 
 /// Pictures that stand together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,9 +111,6 @@ pub struct Vote {
 }
 
 impl Mode {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::DrawBench, Self::Photorealism, Self::Alignment];
-
     /// What a trial asks, in this order.
     pub fn questions(self) -> &'static [Question] {
         match self {
@@ -104,21 +119,9 @@ impl Mode {
             Self::Alignment => &[Question::Caption],
         }
     }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DrawBench => "drawbench",
-            Self::Photorealism => "photorealism",
-            Self::Alignment => "alignment",
-        }
-    }
 }
 
 impl Question {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Fidelity, Self::Alignment, Self::Photorealism, Self::Caption];
-
     /// What may be answered, in the order in which it is offered.
     pub fn answers(self) -> &'static [Answer] {
         match self {
@@ -127,34 +130,9 @@ impl Question {
             Self::Caption => &[Answer::Yes, Answer::Somewhat, Answer::No],
         }
     }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fidelity => "fidelity",
-            Self::Alignment => "alignment",
-            Self::Photorealism => "photorealism",
-            Self::Caption => "caption",
-        }
-    }
 }
 
 impl Answer {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Left, Self::Indifferent, Self::Right, Self::Yes, Self::Somewhat, Self::No];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Indifferent => "indifferent",
-            Self::Right => "right",
-            Self::Yes => "yes",
-            Self::Somewhat => "somewhat",
-            Self::No => "no",
-        }
-    }
-
     /// How well the caption describes the picture, in the paper's points; none for an answer about sides.
     pub fn points(self) -> Option<f64> {
         match self {
@@ -196,41 +174,9 @@ impl Vote {
     }
 }
 
-/// `Display` by the name, and back.
-macro_rules! named {
-    ($($type:ty, $what:literal);*) => {$(
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = String;
-
-            fn from_str(name: &str) -> Result<Self, String> {
-                let names = || Self::ALL.map(Self::name).join(", ");
-                Self::ALL.into_iter().find(|it| it.name() == name).ok_or_else(|| format!("{} is one of {}", $what, names()))
-            }
-        }
-    )*};
-}
-named!(Mode, "a mode"; Question, "a question"; Answer, "an answer");
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_back_and_others_refused_with_the_choice() {
-        assert!(Mode::ALL.iter().all(|it| it.name().parse() == Ok(*it)));
-        assert!(Question::ALL.iter().all(|it| it.name().parse() == Ok(*it)));
-        assert!(Answer::ALL.iter().all(|it| it.name().parse() == Ok(*it)));
-        assert_eq!("coco".parse::<Mode>().unwrap_err(), "a mode is one of drawbench, photorealism, alignment");
-        for answer in Answer::ALL {
-            assert_eq!(serde_json::to_value(answer).unwrap(), answer.name(), "one name in every file");
-        }
-    }
 
     #[test]
     fn the_side_is_turned_into_the_set_that_stood_there() {

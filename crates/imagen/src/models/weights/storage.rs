@@ -1,10 +1,9 @@
 //! How frozen matrices are kept in memory.
 
-use serde::{Deserialize, Serialize};
+use crate::names::named;
 
 /// How the matrices of a frozen network are kept in memory. Vectors (biases, norms) are always f32, and so are all sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
     /// As the file has them.
     #[default]
@@ -19,15 +18,4 @@ pub enum Storage {
     Int8,
 }
 
-impl Storage {
-    /// The name as it stands in options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        }
-    }
-}
+named!(Storage, "storage", Stored = "stored", F32 = "f32", F16 = "f16", Bf16 = "bf16", Int8 = "int8");

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use imagen::eval::human::{Answer, Mode, Question, Study};
+use imagen::said::counted;
 
 use crate::report::escaped;
-use crate::system::counted;
 
 pub(super) const STYLE: &str = include_str!("pages/style.css");
 pub(super) const SCRIPT: &str = include_str!("pages/script.js");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use imagen::eval::human::{Findings, FindingsOptions, Question, Score, Study};
+use imagen::said::counted;
 
 use super::report_page;
 use super::store::Store;
@@ -13,7 +14,6 @@ use super::words::{asked, notes, raters, reliability, verdict};
 use crate::cli::eval::finding::with_interval;
 use crate::failure::{Failure, Result, print_line};
 use crate::output::write_file;
-use crate::system::counted;
 
 const EXAMPLES: &str = "\
 Examples:

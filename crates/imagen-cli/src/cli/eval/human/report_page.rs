@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use imagen::eval::human::{Findings, FindingsOptions, Origin, Preference, Question, Study};
+use imagen::said::counted;
 
 use super::bars::{Bar, draw};
 use super::words::{asked, notes, raters, reliability, verdict};
 use crate::report::{document, escaped};
-use crate::system::counted;
 
 const STYLE: &str = "\
 .key i { display: inline-block; width: .9rem; height: .9rem; border-radius: .2rem; vertical-align: -.1rem; margin-right: .35rem; }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +16,7 @@ use imagen::eval::human::{Mode, PlanOptions, RaterPlan, Study};
 
 use super::app::{App, app, is_gallery};
 use super::store::Store;
+use crate::cli::shared::one_of;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -47,7 +48,7 @@ pub(super) struct Serve {
     /// The study's folder, made by `imagen eval drawbench`
     study: PathBuf,
     /// What is asked: two sets side by side; a model's picture beside its original; a picture and its caption
-    #[arg(long, value_name = "MODE", value_parser = modes(), default_value = "drawbench")]
+    #[arg(long, value_name = "MODE", value_parser = one_of::<Mode>(), default_value = "drawbench")]
     mode: Mode,
     /// Only prompts of this category; again for more. The paper ran one study for each
     #[arg(long, value_name = "NAME")]
@@ -69,11 +70,6 @@ pub(super) struct Serve {
     /// A name by which browsers may call this machine, besides localhost, the address and the machine's own; again for more
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-}
-
-fn modes() -> impl TypedValueParser<Value = Mode> {
-    let names = PossibleValuesParser::new(Mode::ALL.map(Mode::name));
-    names.map(|name| name.parse().expect("a name from the list"))
 }
 
 impl Serve {

@@ -237,8 +237,8 @@ impl Store {
         let rows = read().map_err(|e| failed("read", &self.path, &e))?;
         let ballot = |([rater, shown, question, answer], at_ms, spent_ms): ([String; 4], i64, Option<i64>)| {
             let trial: Trial = serde_json::from_str(&shown).map_err(|e| self.damaged(&e))?;
-            let question = question.parse().map_err(|e: String| self.damaged(&e))?;
-            let answer = answer.parse().map_err(|e: String| self.damaged(&e))?;
+            let question = question.parse().map_err(|e: imagen::Error| self.damaged(&e))?;
+            let answer = answer.parse().map_err(|e: imagen::Error| self.damaged(&e))?;
             Ok(Ballot { vote: Vote { rater, trial, question, answer }, at_ms, spent_ms })
         };
         rows.into_iter().map(ballot).collect()

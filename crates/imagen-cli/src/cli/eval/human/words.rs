@@ -1,9 +1,9 @@
 //! What a report says in words, on the terminal and on its page.
 
 use imagen::eval::human::{Findings, FindingsOptions, Preference, Question, Rater, Standing};
+use imagen::said::counted;
 
 use crate::cli::eval::finding::with_interval;
-use crate::system::counted;
 
 /// Fewer prompts than this give wide intervals.
 const FEW: usize = 10;

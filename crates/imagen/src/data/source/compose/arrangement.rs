@@ -1,5 +1,7 @@
 //! Of what a picture is composed: things, where they are, and what is behind them.
 
+use crate::names::named;
+
 /// What is behind the things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backdrop {
@@ -35,6 +37,19 @@ pub(super) enum Place {
     BottomRight,
 }
 
+named!(
+    Place,
+    "place",
+    TopLeft = "top left",
+    Top = "top",
+    TopRight = "top right",
+    Left = "left",
+    Right = "right",
+    BottomLeft = "bottom left",
+    Bottom = "bottom",
+    BottomRight = "bottom right"
+);
+
 /// How large one thing is when it is not as usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
@@ -51,6 +66,8 @@ pub(super) enum Relation {
     Front,
 }
 
+named!(Relation, "relation", Left = "left of", Above = "above", On = "on", Front = "in front of");
+
 /// How many things there are, and how they are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrangement {
@@ -60,31 +77,6 @@ pub(super) enum Arrangement {
 }
 
 impl Place {
-    pub(super) const ALL: [Self; 8] = [
-        Self::TopLeft,
-        Self::Top,
-        Self::TopRight,
-        Self::Left,
-        Self::Right,
-        Self::BottomLeft,
-        Self::Bottom,
-        Self::BottomRight,
-    ];
-
-    /// Its name in a grammar.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::TopLeft => "top left",
-            Self::Top => "top",
-            Self::TopRight => "top right",
-            Self::Left => "left",
-            Self::Right => "right",
-            Self::BottomLeft => "bottom left",
-            Self::Bottom => "bottom",
-            Self::BottomRight => "bottom right",
-        }
-    }
-
     /// Its column and row among three, from 0.
     pub(super) fn cell(self) -> [usize; 2] {
         match self {
@@ -96,17 +88,6 @@ impl Place {
             Self::BottomLeft => [0, 2],
             Self::Bottom => [1, 2],
             Self::BottomRight => [2, 2],
-        }
-    }
-}
-
-impl Relation {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Left => "left of",
-            Self::Above => "above",
-            Self::On => "on",
-            Self::Front => "in front of",
         }
     }
 }

@@ -7,6 +7,7 @@
 mod filter;
 
 use super::layer::Layer;
+use crate::names::named;
 use crate::rng::Rng;
 use filter::{Plane, luma, mix, nearest, noise, palette, reduce, step, straight};
 
@@ -20,20 +21,17 @@ pub(super) enum Effect {
     PaperCut,
 }
 
+named!(
+    Effect,
+    "effect",
+    PixelArt = "pixel art",
+    Sketch = "pencil sketch",
+    Neon = "neon",
+    Watercolour = "watercolour",
+    PaperCut = "paper cut-out"
+);
+
 impl Effect {
-    pub(super) const ALL: [Self; 5] = [Self::PixelArt, Self::Sketch, Self::Neon, Self::Watercolour, Self::PaperCut];
-
-    /// Its key in a grammar.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::PixelArt => "pixel art",
-            Self::Sketch => "pencil sketch",
-            Self::Neon => "neon",
-            Self::Watercolour => "watercolour",
-            Self::PaperCut => "paper cut-out",
-        }
-    }
-
     /// The picture in this style: `objects`, on nothing, before the opaque `background` of the same size.
     pub(super) fn apply(self, objects: &Layer, background: &Layer, rng: Rng) -> Layer {
         debug_assert_eq!((objects.width(), objects.height()), (background.width(), background.height()));

@@ -144,7 +144,7 @@ pub(super) struct Style {
     /// Styles of the bank's cut-outs that it is made of.
     pub cutouts: Vec<String>,
     /// What is computed from them.
-    #[serde(default, deserialize_with = "effect")]
+    #[serde(default)]
     pub effect: Option<Effect>,
     /// What stands before the things, `a {colour} line icon of`; `{colour}` is left out where no colour is said.
     pub prefixes: Vec<String>,
@@ -201,15 +201,6 @@ fn hexadecimal<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[u8; 3], D::
         .ok_or_else(|| serde::de::Error::custom(format!("colour {text:?} is not of the form \"#d8383c\"")))?
         .to_be_bytes();
     Ok(rgb)
-}
-
-fn effect<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Effect>, D::Error> {
-    let name = String::deserialize(from)?;
-    let found = Effect::ALL.into_iter().find(|effect| effect.name() == name);
-    let known = || Effect::ALL.map(Effect::name).join(", ");
-    found
-        .map(Some)
-        .ok_or_else(|| serde::de::Error::custom(format!("effect {name:?} is unknown; there are {}", known())))
 }
 
 impl Grammar {

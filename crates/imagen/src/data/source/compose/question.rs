@@ -5,9 +5,6 @@
 //! this kind. Both ask about cells that may be held out: never about the default style or white. Candidates are drawn as often as is
 //! wanted, each time from other drawings of the same nouns in other places.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::arrangement::{Arrangement, Backdrop, Relation, Thing};
 use super::cells::Cell;
 use super::grammar::{Backgrounds, Tint};
@@ -15,8 +12,9 @@ use super::plan::Plan;
 use super::vocabulary::Vocabulary;
 use super::{World, caption, draw, stream};
 use crate::data::dice::Dice;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Picture;
+use crate::names::named;
 use crate::rng::Rng;
 
 /// Candidates of a question at most, the truth included.
@@ -52,6 +50,21 @@ pub enum Factor {
     CountMany,
 }
 
+named!(
+    Factor,
+    "factor",
+    Background = "background",
+    Subject = "subject",
+    Noun = "noun",
+    Style = "style",
+    Colour = "colour",
+    Scene = "scene",
+    LeftRight = "left-right",
+    AboveBelow = "above-below",
+    CountFew = "count-2-3",
+    CountMany = "count-4-5"
+);
+
 /// A caption and what it may mean.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -70,36 +83,6 @@ pub struct Candidate {
 }
 
 impl Factor {
-    /// Every factor.
-    pub const ALL: [Self; 10] = [
-        Self::Background,
-        Self::Subject,
-        Self::Noun,
-        Self::Style,
-        Self::Colour,
-        Self::Scene,
-        Self::LeftRight,
-        Self::AboveBelow,
-        Self::CountFew,
-        Self::CountMany,
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Background => "background",
-            Self::Subject => "subject",
-            Self::Noun => "noun",
-            Self::Style => "style",
-            Self::Colour => "colour",
-            Self::Scene => "scene",
-            Self::LeftRight => "left-right",
-            Self::AboveBelow => "above-below",
-            Self::CountFew => "count-2-3",
-            Self::CountMany => "count-4-5",
-        }
-    }
-
     /// The cells that it is about, in a plan that is about it at all.
     fn cells(self, words: &Vocabulary, plan: &Plan) -> Option<Vec<Cell>> {
         let one = |thing: &Thing| {
@@ -204,22 +187,6 @@ fn replaced(arrangement: Arrangement, thing: Thing) -> Arrangement {
         Arrangement::One { place, size, .. } => Arrangement::One { thing, place, size },
         Arrangement::Count { count, .. } => Arrangement::Count { thing, count },
         pair @ Arrangement::Pair { .. } => pair,
-    }
-}
-
-impl fmt::Display for Factor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Factor {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|factor| factor.name() == name);
-        let known = || Self::ALL.map(Self::name).join(", ");
-        found.ok_or_else(|| Error::usage(format!("factor {name:?} is unknown; there are {}", known())))
     }
 }
 

@@ -11,6 +11,7 @@ mod props;
 
 use super::layer::Layer;
 use crate::data::dice::Dice;
+use crate::names::named;
 use crate::rng::Rng;
 use brush::Canvas;
 
@@ -35,48 +36,28 @@ pub(super) enum Scene {
     Rain,
 }
 
+named!(
+    Scene,
+    "scene",
+    Meadow = "meadow",
+    Beach = "beach",
+    Snow = "snow",
+    Night = "night",
+    City = "city",
+    Desert = "desert",
+    Forest = "forest",
+    Room = "room",
+    Underwater = "underwater",
+    Space = "space",
+    Mountains = "mountains",
+    Street = "street",
+    Sunset = "sunset",
+    Sky = "sky",
+    Autumn = "autumn",
+    Rain = "rain"
+);
+
 impl Scene {
-    pub(super) const ALL: [Self; 16] = [
-        Self::Meadow,
-        Self::Beach,
-        Self::Snow,
-        Self::Night,
-        Self::City,
-        Self::Desert,
-        Self::Forest,
-        Self::Room,
-        Self::Underwater,
-        Self::Space,
-        Self::Mountains,
-        Self::Street,
-        Self::Sunset,
-        Self::Sky,
-        Self::Autumn,
-        Self::Rain,
-    ];
-
-    /// Its key in a grammar.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Meadow => "meadow",
-            Self::Beach => "beach",
-            Self::Snow => "snow",
-            Self::Night => "night",
-            Self::City => "city",
-            Self::Desert => "desert",
-            Self::Forest => "forest",
-            Self::Room => "room",
-            Self::Underwater => "underwater",
-            Self::Space => "space",
-            Self::Mountains => "mountains",
-            Self::Street => "street",
-            Self::Sunset => "sunset",
-            Self::Sky => "sky",
-            Self::Autumn => "autumn",
-            Self::Rain => "rain",
-        }
-    }
-
     /// Whether things hang in the middle instead of standing on the ground.
     pub(super) fn floats(self) -> bool {
         matches!(self, Self::Underwater | Self::Space | Self::Sky)
