@@ -25,7 +25,7 @@ pub(super) struct Thing {
 }
 
 /// Where one thing is when it is not in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     TopLeft,
     Top,

@@ -180,7 +180,7 @@ impl<'a> Wording<'a> {
 
     fn place(&mut self) -> String {
         let Arrangement::One { place: Some(place), .. } = self.plan.arrangement else { return String::new() };
-        format!(" {}", self.one(&self.words.grammar.places[place.name()]))
+        format!(" {}", self.one(&self.words.grammar.places[&place]))
     }
 
     fn background(&mut self) -> String {
@@ -194,7 +194,7 @@ impl<'a> Wording<'a> {
                 let colour = self.colour(colour);
                 format!(" {}", filled(self.one(&grammar.background_phrases), Some(colour)))
             }
-            Backdrop::Scene(scene) => format!(" {}", self.one(&grammar.scenes[self.words.scenes[scene].name()])),
+            Backdrop::Scene(scene) => format!(" {}", self.one(&grammar.scenes[&self.words.scenes[scene]])),
         }
     }
 }

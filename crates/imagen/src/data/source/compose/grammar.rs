@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::arrangement::Place;
 use super::effect::Effect;
 use super::scene::Scene;
 use crate::error::{Context, Error, Result};
@@ -44,11 +45,11 @@ pub(super) struct Grammar {
     /// How a background of one colour is said; `{colour}` stands for its name.
     pub background_phrases: Vec<String>,
     /// How each scene is said after a thing.
-    pub scenes: BTreeMap<String, Vec<String>>,
+    pub scenes: BTreeMap<Scene, Vec<String>>,
     pub styles: Vec<Style>,
     pub relations: Relations,
     /// How a place on a plain background is said, by [`super::plan::Place`]'s names.
-    pub places: BTreeMap<String, Vec<String>>,
+    pub places: BTreeMap<Place, Vec<String>>,
     /// Words for a thing that is small, and for one that is large.
     pub sizes: Sizes,
     /// Words for 2, 3, 4 and 5; the first of each is canonical.
@@ -226,11 +227,6 @@ impl Grammar {
         self.colours.iter().position(|colour| colour.name == name)
     }
 
-    /// The scenes that have phrases, in the order of [`Scene::ALL`].
-    pub(super) fn scenes(&self) -> Vec<Scene> {
-        Scene::ALL.into_iter().filter(|scene| self.scenes.contains_key(scene.name())).collect()
-    }
-
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::data(what));
         let Mix { one, pair, count, wide, scene, white, coloured, placed, sized } = self.mix;
@@ -273,10 +269,6 @@ impl Grammar {
         let named = self.styles.iter().flat_map(|style| style.colours.iter().flatten().map(move |name| (style, name)));
         if let Some((style, unknown)) = named.into_iter().find(|(_, name)| self.colour(name).is_none()) {
             return refuse(format!("style {:?} names {unknown:?}, which is no colour of [[colours]]", style.name));
-        }
-        if let Some(unknown) = self.scenes.keys().find(|name| Scene::ALL.iter().all(|scene| scene.name() != **name)) {
-            let known = Scene::ALL.map(Scene::name).join(", ");
-            return refuse(format!("scene {unknown:?} is unknown; there are {known}"));
         }
         if self.numbers.len() != 4 {
             return refuse(format!("numbers has {} lists; expected the words for 2, 3, 4 and 5", self.numbers.len()));
@@ -332,7 +324,7 @@ impl Grammar {
         let mut wordings: Vec<(String, &[String])> =
             named.into_iter().map(|(name, words)| (name.to_owned(), words.as_slice())).collect();
         wordings.extend(self.scenes.iter().map(|(name, words)| (format!("scenes.{name}"), words.as_slice())));
-        wordings.extend(self.places.iter().map(|(name, words)| (format!("places.{name:?}"), words.as_slice())));
+        wordings.extend(self.places.iter().map(|(name, words)| (format!("places.\"{name}\""), words.as_slice())));
         wordings.extend((2..).zip(&self.numbers).map(|(n, words)| (format!("numbers for {n}"), words.as_slice())));
         for style in &self.styles {
             wordings.push((format!("style {:?}: prefixes", style.name), &style.prefixes));

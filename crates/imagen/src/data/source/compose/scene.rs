@@ -16,7 +16,7 @@ use crate::rng::Rng;
 use brush::Canvas;
 
 /// A background.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Scene {
     Meadow,
     Beach,

@@ -136,7 +136,7 @@ fn captions_name_what_is_in_the_picture_and_nothing_else() {
             let unsaid = plan.arrangement.things().all(|thing| words.unsaid[thing.noun] == Some(plan.style));
             assert!(unsaid || suffixed || prefixed, "the style is missing in {caption}");
             if let Backdrop::Scene(scene) = plan.backdrop {
-                assert!(grammar.scenes[words.scenes[scene].name()].iter().any(|phrase| says(phrase)), "{caption}");
+                assert!(grammar.scenes[&words.scenes[scene]].iter().any(|phrase| says(phrase)), "{caption}");
             }
             if let Arrangement::Count { count, .. } = plan.arrangement {
                 assert!(grammar.numbers[count - 2].iter().any(|number| says(number)), "{caption}");
@@ -262,7 +262,7 @@ fn questions_ask_about_one_factor_and_their_candidates_say_different_things() {
 fn the_default_models_grammar_is_one() {
     let text = include_str!("../../../../../../recipes/world/grammar.toml");
     let grammar = Grammar::parse(text).unwrap();
-    assert!(grammar.styles.len() >= 13 && grammar.scenes().len() == Scene::ALL.len());
+    assert!(grammar.styles.len() >= 13 && grammar.scenes.len() == Scene::ALL.len());
     assert!(grammar.styles.iter().all(|style| style.tint == Tint::None || style.colours.as_ref() != Some(&Vec::new())));
 }
 
@@ -283,18 +283,18 @@ fn what_cannot_be_composed_is_refused_in_one_line_that_names_it() {
             "nothing can be drawn in style \"line icon\"",
         ),
         ("grammar.toml", "\"yellow\", \"blue\"]", "\"yellow\", \"bleu\"]", "background \"bleu\" is no colour"),
-        ("grammar.toml", "meadow =", "meadows =", "scene \"meadows\" is unknown; there are meadow, beach"),
+        ("grammar.toml", "meadow =", "meadows =", "unknown scene 'meadows', expected one of: meadow, beach"),
         (
             "grammar.toml",
             "\"top left\" =",
             "\"upper left\" =",
-            "place \"upper left\" is unknown; there are top left, top",
+            "unknown place 'upper left', expected one of: top left, top",
         ),
         (
             "grammar.toml",
             "effect = \"pencil sketch\"",
             "effect = \"pencil\"",
-            "effect \"pencil\" is unknown; there are pixel art",
+            "unknown effect 'pencil', expected one of: pixel art",
         ),
         ("grammar.toml", "one = 0.5", "one = 0.5\nall = 1", "unknown field `all`"),
         ("grammar.toml", "rgb = \"#d8383c\"", "rgb = \"red\"", "colour \"red\" is not of the form \"#d8383c\""),

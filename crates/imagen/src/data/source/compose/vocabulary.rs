@@ -99,18 +99,11 @@ impl Vocabulary {
             }
         }
         let unsaid = (0..bank.nouns().len()).map(|noun| unsaid_style(&grammar, &styles, noun)).collect();
-        let scenes = grammar.scenes();
+        let scenes: Vec<Scene> = grammar.scenes.keys().copied().collect();
         let scene_means = scenes.iter().map(|scene| mean_of(*scene)).collect();
         let backgrounds = grammar.backgrounds.iter().filter_map(|name| grammar.colour(name)).collect();
-        let known = |name: &str| Place::ALL.into_iter().find(|place| place.name() == name);
-        let mut named = Vec::new();
-        for name in grammar.places.keys() {
-            let place = known(name).ok_or_else(|| {
-                let places = Place::ALL.map(Place::name).join(", ");
-                Error::data(format!("place {name:?} is unknown; there are {places}"))
-            })?;
-            named.push(Some(place));
-        }
+        let mut named: Vec<Option<Place>> = grammar.places.keys().copied().map(Some).collect();
+        named.sort_by_key(|place| place.map(Place::name));
         if named.is_empty() {
             named.push(None);
         }
