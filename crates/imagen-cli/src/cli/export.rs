@@ -54,7 +54,7 @@ impl Export {
         let progress = Progress::new(self.quiet);
         let named = match self.stages_from.as_deref() {
             Some(name) if name == Path::new("none") => None,
-            name => name.map(shared::named_model).transpose()?,
+            name => name.map(|name| shared::named_model(Some(name))).transpose()?,
         };
         let text = self.text_encoder.files()?;
         if !self.run.join("recipe.toml").is_file() {
@@ -131,7 +131,7 @@ fn origin(name: &str, progress: &Progress) -> Option<ModelFiles> {
         true => output::folder_of(path),
         false => path,
     };
-    match shared::named_model(path) {
+    match shared::named_model_or_run(Some(path)) {
         Ok(files) => Some(files),
         Err(failure) => {
             progress.note(format_args!("no other stage is brought along: {}", failure.message()));

@@ -111,7 +111,7 @@ impl Inspect {
 
 fn look(what: Option<&Path>) -> Result<(String, Vec<Inspected>)> {
     match what {
-        None => look_at_model(&shared::model_files(None)?),
+        None => look_at_model(&shared::named_model(None)?),
         Some(path) if path.is_dir() => look_at_model(&ModelFiles::Folder(path.to_owned())),
         Some(path) if path.extension().is_some_and(|e| e == "toml") => {
             Ok((path.display().to_string(), vec![Inspected::of_recipe(Recipe::read(path)?.stage)]))

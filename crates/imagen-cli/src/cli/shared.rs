@@ -113,25 +113,25 @@ pub(super) fn one_of<T: Named>() -> impl TypedValueParser<Value = T> {
     names.map(|name| *T::CHOICES.iter().find(|choice| choice.name() == name).expect("a name from the list"))
 }
 
-/// The model in this folder, or the built-in one.
-pub(super) fn model_files(folder: Option<&Path>) -> Result<ModelFiles> {
-    folder.map_or_else(|| built_in("model", "--model"), |folder| Ok(ModelFiles::Folder(folder.to_owned())))
-}
-
-/// A model as it is named: `built-in`, a folder, or OWNER/NAME of a published one that is in the cache.
+/// A model as it is named: `built-in` or nothing, a folder, or OWNER/NAME of a published one that is in the cache.
 ///
 /// # Errors
-/// `Model` where none is built in or there is no such folder; those of [`model_folder`].
-pub(super) fn named_model(name: &Path) -> Result<ModelFiles> {
-    if name == Path::new(BUILT_IN) {
-        return model_files(None);
-    }
+/// `Model` where none is built in, there is no such folder, or it is a run; those of [`model_folder`].
+pub(super) fn named_model(name: Option<&Path>) -> Result<ModelFiles> {
+    let files = named_model_or_run(name)?;
+    files.folder().map_or(Ok(()), check_model)?;
+    Ok(files)
+}
+
+/// A model or a run, as it is named; otherwise as [`named_model`].
+pub(super) fn named_model_or_run(name: Option<&Path>) -> Result<ModelFiles> {
+    let Some(name) = name.filter(|name| *name != Path::new(BUILT_IN)) else { return built_in("model", "--model") };
     let folder = model_folder(name)?;
     if !folder.is_dir() { Err(no_model(name)) } else { Ok(ModelFiles::Folder(folder)) }
 }
 
 /// What to say of a model that is not there.
-pub(super) fn no_model(name: &Path) -> Failure {
+fn no_model(name: &Path) -> Failure {
     let failure = Failure::new(Exit::Model, format_args!("there is no model {}", name.display()));
     let below = Path::new("models").join(name);
     if holds_model(&below) {
@@ -145,16 +145,17 @@ fn holds_model(folder: &Path) -> bool {
     folder.join("base.safetensors").is_file()
 }
 
-/// Refuses a folder that is there and is no model, and says what it is.
-pub(super) fn check_model(folder: &Path) -> Result<()> {
+/// Refuses a folder that is no model, and says what it is.
+fn check_model(folder: &Path) -> Result<()> {
     if folder.join("state.safetensors").is_file() && !holds_model(folder) {
         let failure = Failure::new(Exit::Model, format_args!("{} is a run and no model yet", folder.display()));
         return Err(failure.hint(format_args!("imagen export {} --model FOLDER", folder.display())));
     }
-    if folder.is_dir() && (holds_model(folder) || !holds_model(&Path::new("models").join(folder))) {
-        return Ok(());
+    // a folder that shares its name with a model below `models` is not what was meant
+    match !holds_model(folder) && holds_model(&Path::new("models").join(folder)) {
+        true => Err(no_model(folder)),
+        false => Ok(()),
     }
-    Err(no_model(folder))
 }
 
 fn built_in(what: &str, flag: &str) -> Result<ModelFiles> {

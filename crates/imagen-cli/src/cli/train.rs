@@ -12,9 +12,9 @@ use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, Ste
 use super::draw::MaxMemory;
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Exit, Failure, Result, print_line};
+use crate::interrupt;
 use crate::output::shell;
 use crate::progress::Progress;
-use crate::interrupt;
 
 /// Tensors of a list that are named; how many there are beyond says enough.
 const NAMED: usize = 6;
@@ -129,7 +129,7 @@ impl Train {
 fn init_from(name: &Path) -> Result<InitFrom> {
     match name.is_file() || name.extension().is_some_and(|extension| extension == "safetensors") {
         true => Ok(InitFrom::File(name.to_owned())),
-        false => shared::named_model(name).map(InitFrom::Model),
+        false => shared::named_model_or_run(Some(name)).map(InitFrom::Model),
     }
 }
 

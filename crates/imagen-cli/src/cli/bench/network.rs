@@ -121,7 +121,7 @@ impl Network {
             return Ok(Self { name: what.to_owned(), config: recipe.stage, trained: None, crop: recipe.data.crop });
         }
         let file = match what.parse::<StageName>() {
-            Ok(stage) => shared::model_files(None)?
+            Ok(stage) => shared::named_model(None)?
                 .stage(stage)?
                 .ok_or_else(|| Failure::new(Exit::Model, format_args!("the built-in model has no stage {stage}")))?,
             Err(_) if path.exists() => StageFile::open(path)?,

@@ -115,8 +115,7 @@ impl FrozenArgs {
         if let Some(flag) = self.given() {
             return Err(only_deepfloyd(flag));
         }
-        folder.as_deref().map_or(Ok(()), shared::check_model)?;
-        let files = shared::model_files(folder.as_deref())?;
+        let files = shared::named_model(folder.as_deref())?;
         progress.note(format_args!("opening {}", files.label()));
         let imagen = Imagen::open(&files, &shared::device())?;
         let steps = imagen.stages().iter().filter_map(|info| Some((info.stage, info.step?))).collect();

@@ -41,7 +41,7 @@ pub(super) struct Prompts {
 impl Prompts {
     pub(super) fn run(self) -> Result<()> {
         let folder = self.model.as_deref().map(shared::model_folder).transpose()?;
-        let files = shared::model_files(folder.as_deref())?;
+        let files = shared::named_model(folder.as_deref())?;
         let encoder = || text::load(files.text_encoder()?, &TextOptions::default(), &shared::device());
         if let (Some(set), Some(folder)) = (&self.from, &folder) {
             let learned = train::known_captions(&Source::open(set)?, encoder()?.as_ref())?;

@@ -112,7 +112,7 @@ impl New {
 
     /// The description of the stage that is trained further.
     fn stage_of(&self, model: &Path) -> Result<StageConfig> {
-        let files = shared::named_model(model)?;
+        let files = shared::named_model(Some(model))?;
         let Some(file) = files.stage(self.stage)? else {
             let others = files.stages()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let message = format_args!("{} has no stage {}", files.label(), self.stage);
