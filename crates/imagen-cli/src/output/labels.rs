@@ -3,43 +3,39 @@
 //! The font is compiled in, so that a machine without fonts draws the same. Small pictures are magnified by whole numbers,
 //! pixel by pixel, until words have room below them.
 
-use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
+use std::sync::LazyLock;
+
+use ab_glyph::{Font, FontRef, PxScaleFont, ScaleFont, point};
 
 use imagen::image::Picture;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::Result;
 
-/// The font's name.
-pub(crate) const FONT: &str = "sans-serif";
 /// Pixels of a line, and around the words.
-const LINE: u32 = 17;
-const MARGIN: u32 = 4;
+const LINE: usize = 17;
+const MARGIN: usize = 4;
+/// Height of the letters, from the highest to the lowest.
+const SIZE: f32 = 0.8 * LINE as f32;
+/// Grey of the paper, and how much darker ink is.
+const PAPER: u8 = 255;
+const INK: f32 = 223.0;
 /// The least width that words have.
 const LEAST: usize = 160;
 /// The most lines below a picture; longer texts end in an ellipsis.
 const MOST_LINES: usize = 4;
 
-/// Makes the compiled-in font known; doing so again is harmless.
-pub(crate) fn register() {
-    let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-}
+static FONT: LazyLock<PxScaleFont<FontRef<'static>>> = LazyLock::new(|| {
+    let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).expect("a font is compiled in");
+    font.into_scaled(SIZE)
+});
 
 /// The pictures, each with its words below, all with room for as many lines as the longest needs.
 pub(crate) fn below(pictures: Vec<Picture>, words: &[String]) -> Result<Vec<Picture>> {
-    register();
     let magnified: Vec<Picture> = pictures.into_iter().map(magnified).collect::<Result<_>>()?;
-    let texts: Vec<Vec<String>> = magnified
-        .iter()
-        .zip(words)
-        .map(|(picture, words)| wrapped(words, picture.width() as u32))
-        .collect::<Result<_>>()?;
+    let texts: Vec<Vec<String>> =
+        magnified.iter().zip(words).map(|(picture, words)| wrapped(words, picture.width())).collect();
     let lines = texts.iter().map(Vec::len).max().unwrap_or(0);
     magnified.iter().zip(&texts).map(|(picture, text)| with_band(picture, text, lines)).collect()
-}
-
-fn failed(e: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Runtime, format_args!("cannot draw the captions: {e}"))
 }
 
 /// A picture whose pixels are squares of so many pixels that it is wide enough for words.
@@ -54,19 +50,26 @@ fn magnified(picture: Picture) -> Result<Picture> {
     Ok(Picture::with_channels(factor * width, factor * picture.height(), channels, pixels)?)
 }
 
+/// Where each letter of a line begins, and where the line ends.
+fn places(line: &str) -> (Vec<f32>, f32) {
+    let (mut x, mut before, mut places) = (0.0, None, Vec::new());
+    for letter in line.chars().map(|c| FONT.glyph_id(c)) {
+        x += before.map_or(0.0, |before| FONT.kern(before, letter));
+        places.push(x);
+        x += FONT.h_advance(letter);
+        before = Some(letter);
+    }
+    (places, x)
+}
+
 /// Words in lines of at most this width.
-fn wrapped(words: &str, width: u32) -> Result<Vec<String>> {
-    let mut pixels = vec![0; 3];
-    let area = BitMapBackend::with_buffer(&mut pixels, (1, 1)).into_drawing_area();
-    let style = (FONT, f64::from(LINE) * 0.8).into_text_style(&area);
-    let fits = |line: &str| -> Result<bool> {
-        Ok(area.estimate_text_size(line, &style).map_err(failed)?.0 + 2 * MARGIN <= width)
-    };
+fn wrapped(words: &str, width: usize) -> Vec<String> {
+    let fits = |line: &str| places(line).1 as usize + 2 * MARGIN <= width;
     let mut lines: Vec<String> = Vec::new();
     for word in words.split_whitespace() {
         let longer = lines.last().map(|line| format!("{line} {word}"));
         match longer {
-            Some(longer) if fits(&longer)? => *lines.last_mut().expect("there is a line") = longer,
+            Some(longer) if fits(&longer) => *lines.last_mut().expect("there is a line") = longer,
             _ => lines.push(word.to_owned()),
         }
     }
@@ -75,7 +78,7 @@ fn wrapped(words: &str, width: u32) -> Result<Vec<String>> {
     if let Some(last) = lines.last_mut() {
         // one word may be wider than the picture, and what was cut needs a mark
         let mut ellipsis = cut;
-        while !last.is_empty() && !fits(&if ellipsis { format!("{last}…") } else { last.clone() })? {
+        while !last.is_empty() && !fits(&if ellipsis { format!("{last}…") } else { last.clone() }) {
             last.pop();
             ellipsis = true;
         }
@@ -83,30 +86,36 @@ fn wrapped(words: &str, width: u32) -> Result<Vec<String>> {
             last.push('…');
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// The picture above a white band with room for so many lines.
 fn with_band(picture: &Picture, text: &[String], lines: usize) -> Result<Picture> {
     let (width, channels) = (picture.width(), picture.channels());
-    let height = lines as u32 * LINE + MARGIN;
-    let mut band = vec![0; width * height as usize * 3];
-    let area = BitMapBackend::with_buffer(&mut band, (width as u32, height)).into_drawing_area();
-    area.fill(&WHITE).map_err(failed)?;
-    let style = (FONT, f64::from(LINE) * 0.8).into_text_style(&area).color(&RGBColor(32, 32, 32));
-    for (line, text) in text.iter().enumerate() {
-        let at = (MARGIN as i32, line as i32 * LINE as i32 + 2);
-        area.draw_text(text, &style, at).map_err(failed)?;
+    let height = lines * LINE + MARGIN;
+    let mut band = vec![PAPER; width * height];
+    for (number, line) in text.iter().enumerate() {
+        let baseline = (number * LINE + 2) as f32 + FONT.ascent();
+        for (c, x) in line.chars().zip(places(line).0) {
+            let glyph = FONT.glyph_id(c).with_scale_and_position(SIZE, point(x + MARGIN as f32, baseline));
+            let Some(outline) = FONT.font().outline_glyph(glyph) else { continue };
+            let corner = outline.px_bounds().min;
+            outline.draw(|x, y, ink| {
+                let (x, y) = (corner.x as i32 + x as i32, corner.y as i32 + y as i32);
+                if (0..width as i32).contains(&x) && (0..height as i32).contains(&y) {
+                    let grey = &mut band[y as usize * width + x as usize];
+                    *grey = (*grey).min(PAPER - (INK * ink.min(1.0)) as u8);
+                }
+            });
+        }
     }
-    area.present().map_err(failed)?;
-    drop(area);
     let mut pixels = picture.pixels().to_vec();
-    // the words are grey, so that one channel says all; the last of an even number is opacity
-    for grey in band.chunks_exact(3).map(|rgb| rgb[0]) {
+    // the last of an even number of channels is opacity
+    for grey in band {
         let colours = channels - usize::from(channels % 2 == 0);
         pixels.extend(std::iter::repeat_n(grey, colours).chain((colours < channels).then_some(255)));
     }
-    Ok(Picture::with_channels(width, picture.height() + height as usize, channels, pixels)?)
+    Ok(Picture::with_channels(width, picture.height() + height, channels, pixels)?)
 }
 
 #[cfg(test)]
@@ -132,11 +141,10 @@ mod tests {
 
     #[test]
     fn lines_fit_and_what_is_cut_ends_in_a_mark() {
-        register();
-        let lines = wrapped(&"word ".repeat(60), 160).unwrap();
+        let lines = wrapped(&"word ".repeat(60), 160);
         assert_eq!(lines.len(), MOST_LINES);
         assert!(lines[3].ends_with('…') && !lines[2].ends_with('…'));
-        let lines = wrapped(&"x".repeat(200), 160).unwrap();
+        let lines = wrapped(&"x".repeat(200), 160);
         assert!(lines.len() == 1 && lines[0].ends_with('…'));
     }
 }

@@ -1,20 +1,29 @@
-//! A chart as inline SVG: lines over an axis of steps, thinned to what the eye can tell apart.
+//! A chart: lines over an axis of steps or of another number, thinned to what the eye can tell apart.
 //!
-//! Colours come from the page's style, so that light and dark need no second chart. The script of the page reads the
-//! ends of the axes from the element and the points from the lines, to say what lies under the pointer.
-
-use std::fmt::Write;
+//! Within a page it is a figure whose colours come from the page's style, so that light and dark need no second chart; the
+//! script of a run's page reads the ends of the axes from the element and the points from the lines, to say what lies under
+//! the pointer. As a file of its own it carries the style's light colours.
 
 use super::axis::{Axis, short};
 use super::escaped;
+use super::svg::{Anchor, Svg};
 
-/// The drawing's size and margins, in its own units; text is 11 units high.
-const WIDTH: f64 = 440.0;
-const HEIGHT: f64 = 230.0;
+/// Colours, light and dark; every page of the program has them.
+pub(crate) const PALETTE: &str = include_str!("palette.css");
+/// How charts look.
+pub(super) const STYLE: &str = include_str!("chart.css");
+/// How many colours the style has for lines.
+pub(crate) const COLOURS: usize = 8;
+
+/// A drawing's margins, in its own units; text is 11 units high.
 const LEFT: f64 = 48.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 36.0;
+/// Of a file's title and legend: height of a line, width of a letter and of a line's key.
+const LINE: f64 = 16.0;
+const LETTER: f64 = 6.0;
+const KEY: f64 = 28.0;
 /// Places along the axis that a line is thinned to.
 const PLACES: usize = 300;
 /// Up to so many points are marked one by one.
@@ -22,18 +31,20 @@ const MARKED: usize = 40;
 
 /// One line.
 #[derive(Debug)]
-pub(super) struct Series {
-    pub(super) name: String,
+pub(crate) struct Series {
+    pub(crate) name: String,
     /// Which of the style's colours.
-    pub(super) colour: usize,
-    pub(super) look: Look,
-    /// In the order of x.
-    pub(super) points: Vec<(f64, f64)>,
+    pub(crate) colour: usize,
+    pub(crate) look: Look,
+    /// In the order in which they are joined.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// What stands beside each point; nothing where there are none.
+    pub(crate) labels: Vec<String>,
 }
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// The line that is read.
     Plain,
     /// Noise behind it: extremes survive thinning, outliers do not widen the axis.
@@ -42,99 +53,147 @@ pub(super) enum Look {
     Dashed,
 }
 
-/// How the vertical axis is chosen.
+/// How the axes are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
-    /// By powers where the numbers span more than one.
+pub(crate) enum Scale {
+    /// The vertical one by powers where the numbers span more than one.
     Automatic,
     /// Linear.
     Linear,
     /// Linear, and zero is always shown: how far from it the numbers are is what counts.
     WithZero,
+    /// Linear, with room on every side, also along the horizontal one.
+    Roomy,
 }
 
 /// Lines with a title.
 #[derive(Debug)]
-pub(super) struct Chart {
-    pub(super) title: &'static str,
+pub(crate) struct Chart {
+    pub(crate) title: String,
     /// One sentence below the title.
-    pub(super) note: &'static str,
-    pub(super) x: &'static str,
-    pub(super) y: &'static str,
-    pub(super) scale: Scale,
+    pub(crate) note: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
+    pub(crate) scale: Scale,
     /// Whether each name has its line's last number beside it.
-    pub(super) latest: bool,
-    pub(super) series: Vec<Series>,
+    pub(crate) latest: bool,
+    /// Width and height.
+    pub(crate) size: [f64; 2],
+    pub(crate) series: Vec<Series>,
+}
+
+/// Both axes on their places in a drawing.
+struct Frame {
+    x: Axis,
+    y: Axis,
+    right: f64,
+    bottom: f64,
+}
+
+impl Frame {
+    /// The place of a point; what lies above or below the axis stops at its edge.
+    fn place(&self, (x, y): (f64, f64)) -> [f64; 2] {
+        let up = self.y.place(y).clamp(0.0, 1.0);
+        [LEFT + self.x.place(x) * (self.right - LEFT), TOP + (1.0 - up) * (self.bottom - TOP)]
+    }
 }
 
 impl Chart {
+    /// The size of a chart among others.
+    pub(crate) const SMALL: [f64; 2] = [440.0, 230.0];
+    /// The size of a chart that stands alone.
+    pub(crate) const LARGE: [f64; 2] = [880.0, 480.0];
+
     /// The chart as an HTML figure.
-    pub(super) fn render(&self) -> String {
-        let all = || self.series.iter().flat_map(|series| series.points.iter());
-        let x = Axis::exact(all().map(|point| point.0));
+    pub(crate) fn render(&self) -> String {
+        let unit = if self.y.is_empty() { String::new() } else { format!(" <small>{}</small>", escaped(&self.y)) };
+        format!(
+            "<figure class=\"chart\"><h3>{}{unit}</h3>\n<p class=\"note\">{}</p>\n<ul class=\"legend\">{}</ul>\n{}</figure>\n",
+            escaped(&self.title),
+            escaped(&self.note),
+            self.series.iter().map(|series| series.legend(self.latest)).collect::<String>(),
+            self.drawing()
+        )
+    }
+
+    /// The chart as an SVG file with title and legend, in the colours of the light style.
+    pub(crate) fn file(&self) -> String {
+        let [width, height] = self.size;
+        let (mut x, mut y) = (LEFT, 2.75 * LINE);
+        let mut legend = Vec::new();
+        for series in &self.series {
+            let wide = KEY + LETTER * (series.name.chars().count() + 2) as f64;
+            if x > LEFT && x + wide > width {
+                (x, y) = (LEFT, y + LINE);
+            }
+            legend.push((series, [x, y]));
+            x += wide;
+        }
+        let above = y + 2.0 * LINE;
+        let whole = above + height;
+        let more = format!(
+            " xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{whole}\" \
+             font-family=\"system-ui, DejaVu Sans, sans-serif\""
+        );
+        let mut svg = Svg::new([width, whole], &self.title, &more);
+        svg.raw(&format!("\n<style>\n{}</style>\n", in_light(STYLE)));
+        svg.rect("paper", [0.0; 2], [width, whole]);
+        svg.text("title", [LEFT, 1.5 * LINE], Anchor::Start, &self.title);
+        for (series, [x, y]) in legend {
+            svg.polyline(&series.class(), &series.name, &[[x, y - 4.0], [x + 0.75 * KEY, y - 4.0]]);
+            svg.text("name", [x + KEY, y], Anchor::Start, &series.name);
+        }
+        svg.text("name", [LEFT, above - 0.5 * LINE], Anchor::Start, &self.y);
+        let place = format!("<svg y=\"{above}\" width=\"{width}\" height=\"{height}\"");
+        svg.raw(&self.drawing().replacen("<svg", &place, 1));
+        svg.done() + "\n"
+    }
+
+    fn drawing(&self) -> String {
+        let [right, bottom] = [self.size[0] - RIGHT, self.size[1] - BOTTOM];
+        let across = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         let shown: Vec<f64> = self.series.iter().flat_map(Series::range).collect();
+        let x = if self.scale == Scale::Roomy { Axis::linear(across()) } else { Axis::exact(across()) };
         let y = match self.scale {
             Scale::Automatic => Axis::automatic(shown.iter().copied()),
-            Scale::Linear => Axis::linear(shown.iter().copied()),
+            Scale::Linear | Scale::Roomy => Axis::linear(shown.iter().copied()),
             Scale::WithZero => Axis::linear(shown.iter().copied().chain([0.0])),
         };
-        let mut svg = String::new();
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        write!(
-            svg,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" data-x=\"{} {}\" data-y=\"{} {} {}\" \
-             data-plot=\"{LEFT} {TOP} {right} {bottom}\">",
-            escaped(self.title),
+        let more = format!(
+            " data-x=\"{} {}\" data-y=\"{} {} {}\" data-plot=\"{LEFT} {TOP} {right} {bottom}\"",
             x.from,
             x.to,
             y.from,
             y.to,
             u8::from(y.log)
-        )
-        .expect("writing to a string");
-        for (value, label) in y.ticks(5) {
-            let at = down(y.place(value));
-            svg += &format!("<path class=\"rule\" d=\"M{LEFT} {at:.1}H{right}\"/>");
-            svg += &format!(
-                "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-                LEFT - 6.0,
-                at + 3.8
-            );
-        }
-        svg += &format!("<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>");
-        for (value, label) in x.ticks(5) {
-            let at = across(x.place(value));
-            svg += &format!("<path class=\"axis\" d=\"M{at:.1} {bottom}v4\"/>");
-            let (y, anchor) = (bottom + 16.0, "text-anchor=\"middle\"");
-            svg += &format!("<text class=\"tick\" x=\"{at:.1}\" y=\"{y:.1}\" {anchor}>{label}</text>");
-        }
-        let middle = (LEFT + right) / 2.0;
-        svg += &format!(
-            "<text class=\"name\" x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            HEIGHT - 4.0,
-            escaped(self.x)
         );
-        for series in &self.series {
-            svg += &series.render(&x, &y);
+        let mut svg = Svg::new(self.size, &self.title, &more);
+        let frame = Frame { x, y, right, bottom };
+        for (value, label) in frame.y.ticks(5) {
+            let [_, at] = frame.place((frame.x.from, value));
+            svg.path("rule", format_args!("M{LEFT} {at:.1}H{right}"));
+            svg.text("tick", [LEFT - 6.0, at + 3.8], Anchor::End, &label);
         }
-        svg += "<path class=\"cursor\" hidden=\"\"/></svg>";
-        let unit = if self.y.is_empty() { String::new() } else { format!(" <small>{}</small>", escaped(self.y)) };
-        format!(
-            "<figure class=\"chart\"><h3>{}{unit}</h3>\n<p class=\"note\">{}</p>\n<ul class=\"legend\">{}</ul>\n{svg}</figure>\n",
-            escaped(self.title),
-            escaped(self.note),
-            self.series.iter().map(|series| series.legend(self.latest)).collect::<String>(),
-        )
+        svg.path("axis", format_args!("M{LEFT} {bottom}H{right}"));
+        for (value, label) in frame.x.ticks(5) {
+            let [at, _] = frame.place((value, frame.y.from));
+            svg.path("axis", format_args!("M{at:.1} {bottom}v4"));
+            svg.text("tick", [at, bottom + 16.0], Anchor::Middle, &label);
+        }
+        svg.text("name", [(LEFT + right) / 2.0, self.size[1] - 4.0], Anchor::Middle, &self.x);
+        for series in &self.series {
+            series.draw(&frame, &mut svg);
+        }
+        svg.raw("<path class=\"cursor\" hidden=\"\"/>");
+        svg.done()
     }
 }
 
-fn across(place: f64) -> f64 {
-    LEFT + place * (WIDTH - LEFT - RIGHT)
-}
-
-/// A place on the vertical axis; what lies outside stops at the edge.
-fn down(place: f64) -> f64 {
-    TOP + (1.0 - place.clamp(0.0, 1.0)) * (HEIGHT - TOP - BOTTOM)
+/// A style with the light palette's colours in place of their names, for programs that know no variables.
+fn in_light(style: &str) -> String {
+    let light = PALETTE.split('}').next().unwrap_or_default();
+    let colours = light.split([';', '{']).filter_map(|pair| pair.trim().strip_prefix("--")?.split_once(": "));
+    colours.fold(style.to_owned(), |style, (name, colour)| style.replace(&format!("var(--{name})"), colour))
 }
 
 impl Series {
@@ -158,21 +217,20 @@ impl Series {
         format!("{look} c{}", self.colour)
     }
 
-    fn render(&self, x: &Axis, y: &Axis) -> String {
+    fn draw(&self, frame: &Frame, svg: &mut Svg) {
         let thin = match self.look {
             Look::Faint => thinned_by_extremes(&self.points),
             _ => thinned(&self.points),
         };
-        let places: Vec<(f64, f64)> = thin.iter().map(|(px, py)| (across(x.place(*px)), down(y.place(*py)))).collect();
-        let points = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
-        let mut svg =
-            format!("<polyline class=\"{}\" data-name=\"{}\" points=\"{points}\"/>", self.class(), escaped(&self.name));
+        let places: Vec<[f64; 2]> = thin.iter().map(|point| frame.place(*point)).collect();
+        let class = self.class();
+        svg.polyline(&class, &self.name, &places);
         if self.look == Look::Plain && self.points.len() <= MARKED {
-            for (x, y) in places {
-                svg += &format!("<circle class=\"{}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.4\"/>", self.class());
-            }
+            places.iter().for_each(|place| svg.circle(&class, *place, 2.4));
         }
-        svg
+        for ([x, y], label) in places.iter().zip(&self.labels) {
+            svg.text(&class, [x + 5.0, y - 5.0], Anchor::Start, label);
+        }
     }
 
     /// Its name, with its last number where that is wanted.
@@ -245,9 +303,16 @@ mod tests {
     fn chart(points: Vec<(f64, f64)>) -> String {
         let smooth = smoothed(&points);
         let series = [("raw <1>", Look::Faint, points), ("smooth", Look::Plain, smooth)];
-        let series = series.map(|(name, look, points)| Series { name: name.into(), colour: 1, look, points });
-        let (title, note, x, y) = ("Loss", "", "step", "");
-        Chart { title, note, x, y, scale: Scale::Automatic, latest: true, series: series.into() }.render()
+        let series = series.map(|(name, look, points)| Series {
+            name: name.into(),
+            colour: 1,
+            look,
+            points,
+            labels: Vec::new(),
+        });
+        let [title, note, x, y] = ["Loss", "", "step", ""].map(str::to_owned);
+        let (scale, size, series) = (Scale::Automatic, Chart::SMALL, series.into());
+        Chart { title, note, x, y, scale, latest: true, size, series }.render()
     }
 
     #[test]
@@ -282,10 +347,32 @@ mod tests {
                 for pair in points.split_whitespace() {
                     let (x, y) = pair.split_once(',').unwrap();
                     let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
-                    assert!((LEFT..=WIDTH).contains(&x) && (TOP..=HEIGHT - BOTTOM + 0.1).contains(&y), "{n}: {pair}");
+                    assert!(
+                        (LEFT..=Chart::SMALL[0]).contains(&x) && (TOP..=Chart::SMALL[1] - BOTTOM + 0.1).contains(&y),
+                        "{n}: {pair}"
+                    );
                 }
             }
             assert_eq!(svg.contains("<circle"), (1..=MARKED).contains(&n), "{n}");
         }
+    }
+
+    #[test]
+    fn a_chart_as_a_file_has_every_colour_and_stands_alone() {
+        let line = |colour: usize| Series {
+            name: format!("guidance {colour}"),
+            colour,
+            look: Look::Plain,
+            points: vec![(30.0, 12.0), (31.0 + colour as f64, 11.0)],
+            labels: vec!["1".into(), "1 & 2".into()],
+        };
+        let [title, note, x, y] = ["Curves", "", "CLIP score", "FID"].map(str::to_owned);
+        let (scale, size, series) = (Scale::Roomy, Chart::LARGE, (0..COLOURS).map(line).collect());
+        let file = Chart { title, note, x, y, scale, latest: false, size, series }.file();
+        assert!(!file.contains("var(") && file.contains(".c7 { stroke: #"), "{file}");
+        for words in ["Curves", "guidance 7", "CLIP score", "FID", "1 &amp; 2", "xmlns="] {
+            assert!(file.contains(words), "{words}: {file}");
+        }
+        assert_eq!(file.matches("<svg").count(), file.matches("</svg>").count());
     }
 }

@@ -105,12 +105,13 @@ impl RunFacts {
     }
 }
 
-fn chart(title: &'static str, note: &'static str, y: &'static str, scale: Scale, series: Vec<Series>) -> Chart {
-    Chart { title, note, x: "step", y, scale, latest: true, series }
+fn chart(title: &str, note: &str, y: &str, scale: Scale, series: Vec<Series>) -> Chart {
+    let [title, note, x, y] = [title, note, "step", y].map(str::to_owned);
+    Chart { title, note, x, y, scale, latest: true, size: Chart::SMALL, series }
 }
 
 fn line(name: &str, colour: usize, points: Points) -> Series {
-    Series { name: name.to_owned(), colour, look: Look::Plain, points }
+    Series { name: name.to_owned(), colour, look: Look::Plain, points, labels: Vec::new() }
 }
 
 /// What was measured, and a smooth line through it where there are points enough.
@@ -119,5 +120,5 @@ fn measured(name: &str, points: Points) -> Vec<Series> {
     if smooth == points {
         return vec![line(name, 0, points)];
     }
-    vec![Series { name: "as measured".to_owned(), colour: 0, look: Look::Faint, points }, line(name, 0, smooth)]
+    vec![Series { look: Look::Faint, ..line("as measured", 0, points) }, line(name, 0, smooth)]
 }

@@ -8,8 +8,11 @@ mod axis;
 mod chart;
 mod curves;
 mod page;
+mod svg;
 
-pub(crate) use page::{PALETTE, document};
+pub(crate) use chart::{COLOURS, Chart, Look, PALETTE, Scale, Series};
+pub(crate) use page::document;
+pub(crate) use svg::{Anchor, Svg};
 
 use std::fs;
 use std::path::{Path, PathBuf};

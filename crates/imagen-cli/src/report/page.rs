@@ -10,11 +10,9 @@ use imagen::said::{self, duration};
 use imagen::train::{MetricsLine, OptimizerName};
 
 use super::axis::short;
-use super::chart::{Chart, Look, Scale, Series};
+use super::chart::{self, Chart, Look, PALETTE, Scale, Series};
 use super::{RunFacts, escaped};
 
-/// Colours, light and dark; every page of the program has them.
-pub(crate) const PALETTE: &str = include_str!("palette.css");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 /// Lines at the end from which the time that is left is told.
@@ -25,7 +23,8 @@ pub(crate) fn document(title: &str, style: &str, rest: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{PALETTE}{STYLE}{style}</style>\n</head>\n<body>\n<main>\n{rest}</body>\n</html>\n"
+         <title>{title}</title>\n<style>\n{PALETTE}{}{STYLE}{style}</style>\n</head>\n<body>\n<main>\n{rest}</body>\n</html>\n",
+        chart::STYLE
     )
 }
 
@@ -206,14 +205,16 @@ impl RunFacts {
             colour,
             look,
             points: report.levels.iter().enumerate().map(|(i, l)| (l.aug_level.get(), value(i))).collect(),
+            labels: Vec::new(),
         };
         let chart = Chart {
-            title: "Fidelity",
-            note: "Averaged over the pictures; higher is nearer.",
-            x: "augmentation level",
-            y: "dB",
+            title: "Fidelity".into(),
+            note: "Averaged over the pictures; higher is nearer.".into(),
+            x: "augmentation level".into(),
+            y: "dB".into(),
             scale: Scale::Linear,
             latest: false,
+            size: Chart::SMALL,
             series: vec![
                 line("to the truth", 0, Look::Plain, &|i| report.levels[i].fidelity.psnr_truth),
                 line("bicubic to the truth", 0, Look::Dashed, &|_| report.bicubic.psnr_truth),

@@ -53,7 +53,7 @@ Examples:
 
 With --inception and --clip the axes are FID and CLIP score, as in the paper's figures.
 Stopped with Ctrl-C, the same command goes on with the point that was not finished. The folder then
-holds report.html, curves.svg, curves.png, table.csv, table.md, points.jsonl and pictures of each point.";
+holds report.html, curves.svg, table.csv, table.md, points.jsonl and pictures of each point.";
 
 /// Draw the same captions at every point of a grid of settings, and plot agreement against fidelity
 ///
@@ -161,15 +161,12 @@ impl Sweep {
             }
         }
         let measured: Vec<&Measured> = every.iter().filter_map(|point| points.get(point)).collect();
-        let names = points.protocol().axes();
-        let curves = plot::curves(&measured, &axes, points.protocol());
-        let svg = plot::svg(&curves, &axes, &names)?;
+        let chart = plot::chart(&measured, &axes, points.protocol());
         for (name, content) in [
             ("table.csv", tables::csv(&measured)?),
             ("table.md", tables::markdown(&measured, points.protocol()).into_bytes()),
-            ("curves.svg", svg.clone().into_bytes()),
-            ("curves.png", plot::png(&curves, &axes, &names)?),
-            ("report.html", page::page(&self.output, &measured, &axes, points.protocol(), &svg)?.into_bytes()),
+            ("curves.svg", chart.file().into_bytes()),
+            ("report.html", page::page(&self.output, &measured, &axes, points.protocol(), &chart)?.into_bytes()),
         ] {
             let path = self.output.join(name);
             write_file(&path, &content).map_err(|e| Failure::io("write", &path, &e))?;

@@ -4,7 +4,7 @@
 
 use imagen::eval::Interval;
 
-use crate::report::escaped;
+use crate::report::{Anchor, Svg};
 
 /// Units of the drawing: the column of names, the bars, the column of numbers, and a row.
 const NAMES: f64 = 150.0;
@@ -32,51 +32,36 @@ pub(super) struct Bar {
 /// The rows as a drawing; `middle` marks one half.
 pub(super) fn draw(title: &str, bars: &[Bar], middle: bool) -> String {
     let bottom = TOP + ROW * bars.len() as f64;
-    let (width, height) = (NAMES + WIDTH + NUMBERS, bottom + BOTTOM);
     let at = |share: f64| NAMES + WIDTH * share.clamp(0.0, 1.0);
-    let mut svg = format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">", escaped(title));
+    let mut svg = Svg::new([NAMES + WIDTH + NUMBERS, bottom + BOTTOM], title, "");
     for percent in [0, 25, 50, 75, 100] {
         let x = at(f64::from(percent) / 100.0);
-        svg += &format!("<path class=\"rule\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
-        svg += &format!("<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{percent} %</text>", bottom + 16.0);
+        svg.path("rule", format_args!("M{x:.1} {TOP}V{bottom}"));
+        svg.text("tick", [x, bottom + 16.0], Anchor::Middle, &format!("{percent} %"));
     }
     for (row, bar) in bars.iter().enumerate() {
         let y = TOP + ROW * row as f64;
-        let line = y + 17.0;
-        svg += &format!(
-            "<text class=\"row\" x=\"{}\" y=\"{line:.1}\" text-anchor=\"end\">{}</text>",
-            NAMES - 8.0,
-            escaped(&bar.name)
-        );
+        let (line, middle) = (y + 17.0, y + 13.0);
+        svg.text("row", [NAMES - 8.0, line], Anchor::End, &bar.name);
         let mut from = 0.0;
         for (class, share) in &bar.pieces {
-            let (x, piece) = (at(from), WIDTH * share);
-            svg += &format!(
-                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{piece:.1}\" height=\"16\"/>",
-                y + 5.0
-            );
+            svg.rect(class, [at(from), y + 5.0], [WIDTH * share, 16.0]);
             from += share;
         }
         if let Some(Interval { low, high }) = bar.interval {
-            let (a, b, y) = (at(low), at(high), y + 13.0);
-            let ends = format!("M{a:.1} {:.1}v8M{b:.1} {:.1}v8", y - 4.0, y - 4.0);
-            svg += &format!(
-                "<path class=\"halo\" d=\"M{a:.1} {y:.1}H{b:.1}{ends}\"/><path class=\"whisker\" d=\"M{a:.1} {y:.1}H{b:.1}{ends}\"/>"
-            );
+            let (a, b, top) = (at(low), at(high), middle - 4.0);
+            let whisker = format!("M{a:.1} {middle:.1}H{b:.1}M{a:.1} {top:.1}v8M{b:.1} {top:.1}v8");
+            svg.path("halo", &whisker);
+            svg.path("whisker", &whisker);
         }
-        svg += &format!("<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.2\"/>", at(bar.value), y + 13.0);
+        svg.circle("dot", [at(bar.value), middle], 3.2);
         let class = if bar.strong { "loud" } else { "calm" };
-        svg += &format!(
-            "<text class=\"{class}\" x=\"{}\" y=\"{line:.1}\">{}</text>",
-            NAMES + WIDTH + 10.0,
-            escaped(&bar.text)
-        );
+        svg.text(class, [NAMES + WIDTH + 10.0, line], Anchor::Start, &bar.text);
     }
     if middle {
-        let x = at(0.5);
-        svg += &format!("<path class=\"half\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
+        svg.path("half", format_args!("M{:.1} {TOP}V{bottom}", at(0.5)));
     }
-    svg + "</svg>"
+    svg.done()
 }
 
 #[cfg(test)]

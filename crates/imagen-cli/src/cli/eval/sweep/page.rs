@@ -10,7 +10,7 @@ use super::grid::Resolved;
 use super::points::{Measured, Protocol};
 use super::tables::{cells, columns};
 use crate::failure::{Failure, Result};
-use crate::report::{document, escaped};
+use crate::report::{Chart, document, escaped};
 
 /// The page. The pictures are those of the folder.
 pub(super) fn page(
@@ -18,7 +18,7 @@ pub(super) fn page(
     measured: &[&Measured],
     axes: &Resolved,
     protocol: &Protocol,
-    svg: &str,
+    chart: &Chart,
 ) -> Result<String> {
     let varied = axes.varied();
     let mut rows = String::new();
@@ -39,10 +39,11 @@ pub(super) fn page(
     let names: String = varied.iter().map(|axis| format!("<th scope=\"col\">{}</th>", axis.name())).collect();
     let numbers: String = columns(protocol).iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let main = format!(
-        "<header><h1>{title}</h1><p class=\"note\">{about}</p></header>\n<section class=\"chart\">{svg}</section>\n\
+        "<header><h1>{title}</h1><p class=\"note\">{about}</p></header>\n{chart}\n\
          <section><h2>Every point</h2>\n<table><thead><tr>{names}{numbers}</tr></thead>\n<tbody>\n{rows}</tbody></table></section>\n\
          <section class=\"strips\"><h2>The first pictures of each point</h2>\n{strips}</section></main>\n",
         title = escaped(axes.title),
+        chart = chart.render(),
         about = escaped(&protocol.describe()),
     );
     Ok(document(&escaped(axes.title), "", &main))
