@@ -13,6 +13,10 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# A device against the CPU: operations, goldens, pictures, training; see the script for others than `webgpu`.
+gpu-check device="webgpu":
+    tools/gpu-check {{device}}
+
 # Licences and advisories of the dependencies; needs cargo-deny and the network.
 deny:
     cargo deny check

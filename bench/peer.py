@@ -7,9 +7,13 @@ from `imagen bench --dump`, and so do the results that this side must agree with
 
 Lines in and out are JSON: {"load": FILE, "kind": "forward" | "train" | operation} -> {"ready", "difference"};
 {"turn": SECONDS} -> {"ms"}; {"end": true} -> {"peak_memory_bytes"}.
+
+With `--device` all of it happens on a GPU, in f32 without TF32, and times end when the GPU is done. The mode `bf16` is for that
+alone: compiled, channels-last, under autocast, with weights and their averages in f32.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -23,6 +27,19 @@ from torch.nn import functional as F
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../crates/imagen/tests/golden/unet"))
 import unet  # noqa: E402
+
+
+DEVICE = torch.device("cpu")
+# what is computed in fewer bits
+cast = contextlib.nullcontext
+
+
+def finished():
+    """Waits until a GPU has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize(DEVICE)
+    elif DEVICE.type == "mps":
+        torch.mps.synchronize()
 
 
 class Dump:
@@ -43,7 +60,7 @@ class Dump:
         entry = self.entries[name]
         begin, end = entry["data_offsets"]
         values = numpy.fromfile(self.path, "<f4", (end - begin) // 4, offset=self.start + begin)
-        return torch.from_numpy(values.reshape(entry["shape"]))
+        return torch.from_numpy(values.reshape(entry["shape"])).to(DEVICE)
 
 
 def attend(query, key, value, heads):
@@ -129,7 +146,7 @@ def imported(name, values):
 def network(dump, memory_format):
     with torch.device("meta"):
         net = unet.Unet(json.loads(dump.metadata["unet"]))
-    net.to_empty(device="cpu")
+    net.to_empty(device=DEVICE)
     with torch.no_grad():
         for name, p in net.named_parameters():
             p.copy_(imported(name, dump["param." + name]).reshape(p.shape))
@@ -159,11 +176,11 @@ def forward(dump, memory_format, compiled):
     run = torch.compile(net) if compiled else net
 
     def step():
-        with torch.no_grad() if compiled else torch.inference_mode():
+        with torch.no_grad() if compiled else torch.inference_mode(), cast():
             return run(**given)
 
     step()
-    return step, difference(step().permute(0, 2, 3, 1), dump["output"])
+    return step, difference(step().float().permute(0, 2, 3, 1), dump["output"])
 
 
 def train(dump, memory_format, compiled):
@@ -176,14 +193,15 @@ def train(dump, memory_format, compiled):
 
     def step():
         adam.zero_grad(set_to_none=True)
-        loss = F.mse_loss(run(**given), target)
+        with cast():
+            loss = F.mse_loss(run(**given).float(), target)
         loss.backward()
         adam.step()
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, 1 - 0.999)
         return loss.item()
 
-    return step, difference(torch.tensor([step() for _ in range(3)]), dump["losses"])
+    return step, difference(torch.tensor([step() for _ in range(3)]), dump["losses"].cpu())
 
 
 def convolution(kind, dump, memory_format):
@@ -237,9 +255,9 @@ def load(request, mode):
     dump, kind = Dump(request["load"]), request["kind"]
     memory_format = torch.contiguous_format if mode == "eager" else torch.channels_last
     if kind == "forward":
-        return forward(dump, memory_format, mode == "compile")
+        return forward(dump, memory_format, mode in ("compile", "bf16"))
     if kind == "train":
-        return train(dump, memory_format, mode == "compile")
+        return train(dump, memory_format, mode in ("compile", "bf16"))
     if kind.startswith("attention"):
         return attention(kind, dump, request["heads"])
     return convolution(kind, dump, memory_format)
@@ -250,15 +268,21 @@ def turn(step, seconds):
     while not times or time.perf_counter() - start < seconds:
         begun = time.perf_counter()
         step()
+        finished()
         times.append(time.perf_counter() - begun)
     return 1e3 * statistics.median(times)
 
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--mode", choices=["eager", "channels_last", "compile"], required=True)
+    arguments.add_argument("--mode", choices=["eager", "channels_last", "compile", "bf16"], required=True)
+    arguments.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps")
     arguments.add_argument("--threads", type=int, required=True)
     arguments = arguments.parse_args()
+    global DEVICE, cast
+    DEVICE = torch.device(arguments.device)
+    if arguments.mode == "bf16":
+        cast = lambda: torch.autocast(DEVICE.type, dtype=torch.bfloat16)  # noqa: E731
     torch.set_num_threads(arguments.threads)
     torch.set_num_interop_threads(1)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -276,7 +300,10 @@ def main():
         elif "turn" in request:
             answer = dict(ms=turn(step, request["turn"]))
         else:
-            answer = dict(peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            if DEVICE.type == "cuda":
+                peak = torch.cuda.max_memory_reserved(DEVICE)
+            answer = dict(peak_memory_bytes=peak)
         print(json.dumps(answer), file=answers)
 
 

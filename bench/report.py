@@ -31,6 +31,7 @@ def heading(options):
         ("command", f"`{command(options)}`"),
         ("commit", commit),
         ("peer", f"PyTorch {torch}, Python {platform.python_version()}"),
+        *([("device", found_device(options))] if options.device else []),
         ("rounds", f"{options.rounds} of at least {options.seconds} s for each contender "
                    f"({TRAINING_LONGER * options.seconds:g} s for training steps), medians"),
         ("threads", str(options.threads)),
@@ -50,10 +51,18 @@ def heading(options):
     return "\n".join(lines)
 
 
+def found_device(options):
+    """What the program and PyTorch say of the device."""
+    code = f"import torch; d = torch.device({options.torch_device!r}); print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d)"
+    theirs = subprocess.run([options.python, "-c", code], text=True, capture_output=True).stdout.strip() or "not there"
+    return f"{options.device} here, {options.torch_device} ({theirs}) for PyTorch, f32 but in the mode bf16"
+
+
 def command(options):
     """The command again, without what is a matter of this machine."""
     words = ["bench/run"] + [f"--only {word!r}" for word in options.only or []] + ["--quick"] * options.quick
     words += [f"--rounds {options.rounds}", f"--seconds {options.seconds}", f"--threads {options.threads}"]
+    words += [f"--device {options.device}"] if options.device else []
     return " ".join(words + ([f"--modes {options.modes}"] if options.modes else []))
 
 
@@ -75,7 +84,7 @@ def tables(found):
 def table(group, rows):
     """Ratios first; times only beside their peer's."""
     with_memory = any(row["memory"] for row in rows)
-    head = [group, "PyTorch / here", "PyTorch, ms (best mode)", "here, ms (least–most)", "GFLOP/s here", "× FMA ceiling"]
+    head = [group, "PyTorch / here", "PyTorch, ms (best mode)", "here, ms (least–most)", "GFLOP/s here", "× ceiling"]
     head += ["peak memory: here / PyTorch"] if with_memory else []
     lines = [row_of(head + ["results apart"]), row_of(["---"] * (len(head) + 1))]
     for row in rows:
@@ -93,7 +102,9 @@ def table(group, rows):
             cells.append(f"**{ours / theirs:.2f}** ({ours / MEBIBYTE:.0f} / {theirs / MEBIBYTE:.0f} MiB)")
         lines.append(row_of(cells + [f"{row['difference']:.0e}"]))
     ceiling = max(row["report"]["ceiling_gflops"] for row in rows)
-    notes = [f"Ceiling of fused multiply-adds in the same rounds: {ceiling:.0f} GFLOP/s."]
+    on_device = rows[0]["report"].get("device", "cpu") != "cpu"
+    what = "matrix products in f32" if on_device else "fused multiply-adds"
+    notes = [f"Ceiling of {what} in the same rounds: {ceiling:.0f} GFLOP/s."]
     problems = {f"{mode}: {t}" for row in rows for mode, t in row["modes"].items() if isinstance(t, str)}
     notes += [f"Not counted: {problem}." for problem in sorted(problems)]
     return "\n".join([*lines, "", *notes])

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use imagen::ErrorKind;
 use imagen::error::shown_lines;
@@ -143,11 +144,26 @@ pub(crate) fn print_line(line: impl fmt::Display) -> Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|e| Failure::stdout(&e))
 }
 
+/// Whether a device computes: panics, on whatever thread, are then told by who asked it.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Panics print nothing until this is dropped.
+pub(crate) fn quiet_panics() -> impl Drop {
+    struct Loud;
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            QUIET.store(false, Ordering::Relaxed);
+        }
+    }
+    QUIET.store(true, Ordering::Relaxed);
+    Loud
+}
+
 /// Makes a panic print what any other failure prints, and where it happened; Rust's own exit code, 101, stays.
 pub(crate) fn explain_panics() {
     std::panic::set_hook(Box::new(|panic| {
         // a parser of somebody else's that gave up on a file; the library says so
-        if imagen::input::behind_wall() {
+        if imagen::input::behind_wall() || QUIET.load(Ordering::Relaxed) {
             return;
         }
         let payload = panic.payload();

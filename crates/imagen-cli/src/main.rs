@@ -5,6 +5,7 @@
 
 mod builtin;
 mod cli;
+mod device;
 mod failure;
 mod hub;
 mod interrupt;

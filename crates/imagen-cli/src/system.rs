@@ -4,7 +4,10 @@
 
 use std::fs;
 use std::num::NonZero;
+use std::process::Command;
 use std::thread;
+
+use imagen::nn::device::Found;
 
 /// The processor's name, where the system tells it.
 pub(crate) fn processor() -> Option<String> {
@@ -51,6 +54,27 @@ pub(crate) fn memory() -> Option<Memory> {
     let Some(limit) = number("/sys/fs/cgroup/memory.max") else { return Some(machine) };
     let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
     Some(Memory { total: machine.total.min(limit), available: machine.available.min(limit.saturating_sub(used)) })
+}
+
+/// Bytes of memory that a device has for tensors: a card's own, where its driver tells it; the machine's, where it computes in
+/// that.
+pub(crate) fn memory_of(found: &Found) -> Option<u64> {
+    match &found.pci {
+        Some(pci) => card_memory(pci),
+        None => memory().map(|memory| memory.total),
+    }
+}
+
+/// Memory of the card at a place of the PCI bus: AMD's driver has it in a file, NVIDIA's tells it by its own program.
+fn card_memory(pci: &str) -> Option<u64> {
+    let file = format!("/sys/bus/pci/devices/{pci}/mem_info_vram_total");
+    if let Some(bytes) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
+        return Some(bytes);
+    }
+    let asked = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id", pci];
+    let answer = Command::new("nvidia-smi").args(asked).output().ok().filter(|answer| answer.status.success())?;
+    let mebibytes: u64 = std::str::from_utf8(&answer.stdout).ok()?.trim().parse().ok()?;
+    Some(mebibytes << 20)
 }
 
 /// The most memory that this process has held at once, in bytes, where the system tells it.

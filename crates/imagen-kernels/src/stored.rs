@@ -6,8 +6,8 @@
 
 mod format;
 
-pub(crate) use format::{Bf16, F16, F32, Format, Int8, Stored};
-pub use format::{Weights, quantize_rows};
+pub(crate) use format::{Bf16, F16, F32, Int8, Stored};
+pub use format::{Format, Weights, quantize_rows};
 
 use crate::gemm::DEPTH;
 use crate::isa::Isa;
@@ -113,7 +113,8 @@ impl StoredLinear {
         self.isa
     }
 
-    pub(crate) fn format(&self) -> Format {
+    /// The type of the weights.
+    pub fn format(&self) -> Format {
         self.format
     }
 

@@ -13,18 +13,20 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{StageConfig, StageName};
+use imagen::nn::device::{DeviceName, Found};
 use imagen::said;
 use imagen_kernels::isa::Isa;
-use imagen_kernels::peak::multiply_add_rate;
 
 use self::operation::Operation;
 use self::work::Work;
+use super::ceiling::Ceiling;
 use super::draw::{DrawArgs, MaxMemory, ModelArgs};
-use super::shared::{Threads, one_of};
+use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system;
 use crate::trace::Trace;
@@ -88,7 +90,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 
     /// The last stage that draws (with --model)
     #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), requires = "model")]
@@ -115,10 +117,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Seconds of a training step of a stage with random pictures of this side: the fastest of a few, after one that is not
 /// counted.
-pub(super) fn training_step_seconds(config: &StageConfig, side: usize, batch: usize) -> Result<f64> {
+pub(super) fn training_step_seconds(config: &StageConfig, side: usize, batch: usize, device: &Device) -> Result<f64> {
     const STEPS: usize = 3;
     let options = network::Options { train: true, batch, size: Some(side), tokens: 16 };
-    let mut work = network::training(config, &options)?;
+    let mut work = network::training(config, &options, device)?;
     let mut fastest = f64::INFINITY;
     for step in 0..=STEPS {
         let begun = Instant::now();
@@ -132,35 +134,45 @@ pub(super) fn training_step_seconds(config: &StageConfig, side: usize, batch: us
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        self.threads.apply()?;
-        let mut work = self.work()?;
+        let machine = self.machine;
+        machine.compute(|found| self.run_on(found))
+    }
+
+    fn run_on(self, found: &Found) -> Result<()> {
+        let mut work = self.work(found)?;
         if let Some(path) = &self.dump {
             work.dump(path)?;
             return print_line(path.display());
         }
-        self.round(work.as_mut(), 0.0)?; // weights are transformed, memory is touched
+        self.round(work.as_mut(), &Ceiling::Cpu, 0.0)?; // weights are transformed, memory is touched, kernels are compiled
+        let ceiling = Ceiling::of(found);
         let trace = self.trace.as_deref().map(Trace::start).transpose()?;
         let mut rounds = Vec::new();
         if self.turns {
             print_line(json!({ "ready": work.title() }))?;
             for line in std::io::stdin().lock().lines() {
                 line.map_err(|e| Failure::new(Exit::Data, format_args!("stdin: {e}")))?;
-                let round = self.round(work.as_mut(), self.seconds)?;
+                let round = self.round(work.as_mut(), &ceiling, self.seconds)?;
                 print_line(json!({ "ms": round.seconds * 1e3, "ceiling_gflops": round.ceiling / 1e9 }))?;
                 rounds.push(round);
             }
         } else {
             for _ in 0..self.rounds {
-                rounds.push(self.round(work.as_mut(), self.seconds)?);
+                rounds.push(self.round(work.as_mut(), &ceiling, self.seconds)?);
             }
         }
         trace.map_or(Ok(()), |trace| trace.write())?;
-        let Some(report) = Report::of(work.as_ref(), &rounds) else { return Ok(()) };
+        let Some(report) = Report::of(work.as_ref(), &rounds, &ceiling, found) else { return Ok(()) };
         print_line(if self.json || self.turns { report.to_json().to_string() } else { report.describe() })
     }
 
-    fn work(&self) -> Result<Box<dyn Work>> {
+    fn work(&self, found: &Found) -> Result<Box<dyn Work>> {
         if let Some(operation) = self.op {
+            if !found.is_cpu() {
+                return Err(Failure::usage(
+                    "--op measures this program's kernels, which are the CPU's; leave --device out",
+                ));
+            }
             return Ok(Box::new(operation::Running::new(operation)));
         }
         if self.model.model.is_some() {
@@ -171,15 +183,15 @@ impl Bench {
             {
                 return Err(Failure::usage(format_args!("{flag} is for a network; --model draws whole pictures")));
             }
-            return picture::work(&self.model, &self.how, self.until, self.batch, &self.memory);
+            return picture::work(&self.model, &self.how, self.until, self.batch, &self.memory, found);
         }
         let options = network::Options { train: self.train, batch: self.batch, size: self.size, tokens: self.tokens };
-        network::work(self.network.as_deref(), &options)
+        network::work(self.network.as_deref(), &options, &found.device)
     }
 
     /// Runs the work until a round's time is over, at least once.
-    fn round(&self, work: &mut dyn Work, length: f64) -> Result<Round> {
-        let mut ceiling = multiply_add_rate();
+    fn round(&self, work: &mut dyn Work, ceiling: &Ceiling, length: f64) -> Result<Round> {
+        let mut most = ceiling.measure();
         let mut times = Vec::new();
         let start = Instant::now();
         while times.is_empty() || start.elapsed().as_secs_f64() < length {
@@ -187,8 +199,8 @@ impl Bench {
             tracing::info_span!("run").in_scope(|| work.run())?;
             times.push(begun.elapsed().as_secs_f64());
         }
-        ceiling = multiply_add_rate().max(ceiling);
-        Ok(Round { seconds: median(&mut times), ceiling })
+        most = ceiling.measure().max(most);
+        Ok(Round { seconds: median(&mut times), ceiling: most })
     }
 }
 
@@ -211,12 +223,16 @@ struct Report {
     /// Operations a second.
     rate: f64,
     ceiling: f64,
+    ceiling_name: String,
+    device: DeviceName,
+    model: Option<String>,
+    /// The most that the process held, or what a device's tensors have reserved.
     memory: Option<u64>,
 }
 
 impl Report {
     /// The report of these rounds, if there are any.
-    fn of(work: &dyn Work, rounds: &[Round]) -> Option<Self> {
+    fn of(work: &dyn Work, rounds: &[Round], ceiling: &Ceiling, found: &Found) -> Option<Self> {
         let mut times: Vec<f64> = rounds.iter().map(|round| round.seconds).collect();
         let milliseconds = times.iter().map(|seconds| seconds * 1e3).collect();
         times.sort_by(f64::total_cmp);
@@ -230,12 +246,19 @@ impl Report {
             least: least * 1e3,
             rate: 2.0 * work.multiply_adds() as f64 / middle,
             ceiling: rounds.iter().map(|round| round.ceiling).fold(0.0, f64::max),
-            memory: system::peak_memory(),
+            ceiling_name: ceiling.name(),
+            device: found.name,
+            model: found.model.clone(),
+            memory: if found.is_cpu() { system::peak_memory() } else { found.memory().map(|(_, reserved)| reserved) },
         })
     }
 
     fn describe(&self) -> String {
-        let mut lines = vec![format!("{}; {} threads, {}", self.title, imagen_kernels::threads(), instruction_set())];
+        let on = match &self.model {
+            Some(model) => format!("{}, {model}", self.device),
+            None => format!("{} threads, {}", imagen_kernels::threads(), instruction_set()),
+        };
+        let mut lines = vec![format!("{}; {on}", self.title)];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<12} {text}"));
         if let Some(parameters) = self.details.get("parameters").and_then(Value::as_u64) {
             line("parameters", said::count(parameters));
@@ -244,7 +267,7 @@ impl Report {
         let (median, least, rounds) = (self.median, self.least, self.rounds.len());
         line("time", format!("{median:.2} ms, the median of {rounds} rounds; least {least:.2} ms"));
         let (rate, ceiling, share) = (self.rate / 1e9, self.ceiling / 1e9, self.rate / self.ceiling);
-        line("rate", format!("{rate:.1} GFLOP/s, {share:.2} of this machine's ceiling of {ceiling:.1} GFLOP/s"));
+        line("rate", format!("{rate:.1} GFLOP/s, {share:.2} of {} of {ceiling:.1} GFLOP/s", self.ceiling_name));
         if let Some(memory) = self.memory {
             line("memory", format!("{} at most", said::bytes(memory)));
         }
@@ -255,6 +278,8 @@ impl Report {
         let mut object = self.details.clone();
         let measured = json!({
             "title": self.title,
+            "device": self.device,
+            "device_model": self.model,
             "threads": imagen_kernels::threads(),
             "instruction_set": instruction_set(),
             "multiply_adds": self.multiply_adds,

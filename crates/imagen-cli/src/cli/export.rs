@@ -103,7 +103,7 @@ impl Export {
                 return Ok(());
             }
         };
-        let encoder = text::load(text, &TextOptions::default(), &shared::device())?;
+        let encoder = text::load(text, &TextOptions::default(), &shared::cpu())?;
         let Some(known) = train::known_captions(&source, encoder.as_ref())? else { return Ok(()) };
         let known = match before.map(ModelFiles::known_captions).transpose()?.flatten() {
             Some(before) => known.joined(&before),

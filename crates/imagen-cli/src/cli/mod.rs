@@ -3,6 +3,7 @@
 //! Help, completions and manual pages all come from these definitions, so that they cannot drift apart.
 
 mod bench;
+mod ceiling;
 mod completions;
 mod data;
 mod doctor;

@@ -15,7 +15,7 @@ const FLAGS: [(&[&str], &str); 12] = [
         "pictures are square, and the stages say how large: --until base is 64x64, sr256 256x256, sr1024 1024x1024",
     ),
     (&["--lora", "--lora-weights"], "there are no LoRA weights: fine-tune with `imagen train --init-from MODEL`"),
-    (&["--device", "--gpu", "--cuda", "--cpu"], "pictures are drawn on the CPU: --threads says with how many cores"),
+    (&["--gpu", "--cuda", "--cpu"], "where to compute is --device: cpu, cuda, rocm, metal, vulkan, webgpu or auto"),
     (&["--prompt", "--text", "-p"], "the prompt stands by itself: imagen sample \"a red apple\""),
     (&["--n-samples", "--num-images", "--num-images-per-prompt", "--batch-count"], "pictures per prompt are --count N"),
     (&["--scheduler", "--sampler-name"], "the rule of the steps is --sampler"),

@@ -9,13 +9,16 @@ use serde_json::{Value, json};
 
 use imagen::cascade::{Imagen, Need, Request, StageName, StartPicture};
 use imagen::image::Picture;
+use imagen::nn::device::Found;
 use imagen::said::{bytes, count, duration};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
+use super::ceiling::convolution_rate;
 use super::draw::{FrozenArgs, MaxMemory};
-use super::shared::{Threads, one_of};
+use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
+use crate::system;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +59,7 @@ pub(crate) struct PlanVerb {
     #[command(flatten)]
     memory: MaxMemory,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 /// A plan as rows: what, bytes.
@@ -71,9 +74,6 @@ struct Estimate {
 
 impl PlanVerb {
     pub(crate) fn run(self) -> Result<()> {
-        self.threads.apply()?;
-        // on a shared machine the largest of several calls is the ceiling
-        let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
         let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         if let Some(path) = recipe {
             if self.until.is_some() {
@@ -82,28 +82,70 @@ impl PlanVerb {
             if !path.exists() {
                 return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", path.display())));
             }
-            let estimate = training(&Recipe::read_with(path, &self.set)?, rate)?;
-            self.print(std::slice::from_ref(&estimate), rate)?;
-            return self.memory.check_training(estimate.bytes);
+            let recipe = Recipe::read_with(path, &self.set)?;
+            return self.machine.compute_on(recipe.train.device.unwrap_or_default(), |found| {
+                let pace = Pace::of(found);
+                let estimate = training(&recipe, pace)?;
+                self.print(std::slice::from_ref(&estimate), found, pace)?;
+                self.memory.check_training(found, estimate.bytes)
+            });
         }
         if !self.set.is_empty() {
             return Err(Failure::usage("--set belongs to a recipe (.toml)"));
         }
+        self.machine.compute(|found| self.drawing(found))
+    }
+
+    /// What drawing with a model takes.
+    fn drawing(&self, found: &Found) -> Result<()> {
+        let pace = Pace::of(found);
         let model = self.frozen.planned(self.what.as_deref())?;
         let request = Request { until: self.until, ..one_batch(&model, self.batch) };
         let estimates: Vec<Estimate> =
-            model.needs(&request)?.iter().map(|need| drawing(need, self.batch, rate)).collect();
-        self.print(&estimates, rate)?;
-        self.memory.check_drawing(&model, &request, &self.frozen)
+            model.needs(&request)?.iter().map(|need| drawing(need, self.batch, pace)).collect();
+        self.print(&estimates, found, pace)?;
+        self.memory.check_drawing(found, &model, &request, &self.frozen)
     }
 
-    fn print(&self, estimates: &[Estimate], rate: f64) -> Result<()> {
+    fn print(&self, estimates: &[Estimate], found: &Found, pace: Pace) -> Result<()> {
+        let memory = system::memory_of(found);
         if self.json {
             let stages: Vec<Value> = estimates.iter().map(Estimate::to_json).collect();
-            return print_line(json!({ "multiply_adds_per_second": rate, "stages": stages }));
+            return print_line(json!({
+                "device": found.name,
+                "device_memory_bytes": memory,
+                "multiply_adds_per_second": pace.rate,
+                "stages": stages,
+            }));
         }
-        let text: Vec<String> = estimates.iter().map(Estimate::describe).collect();
+        let mut text: Vec<String> = estimates.iter().map(Estimate::describe).collect();
+        if !found.is_cpu() {
+            let model = found.model.as_deref().unwrap_or("of an unknown make");
+            let memory =
+                memory.map_or_else(|| "memory unknown".into(), |memory| format!("{} of memory", bytes(memory)));
+            text.push(format!("on {}, {model}, {memory}; times are those of a convolution there", found.name));
+        }
         print_line(text.join("\n\n"))
+    }
+}
+
+/// How fast a device does a network's multiply-adds.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Multiply-adds a second.
+    rate: f64,
+    /// Shares of them that training and drawing reach.
+    shares: [f64; 2],
+}
+
+impl Pace {
+    fn of(found: &Found) -> Self {
+        if !found.is_cpu() {
+            return Self { rate: convolution_rate(&found.device), shares: [1.0; 2] };
+        }
+        // on a shared machine the largest of several calls is the ceiling
+        let rate = (0..5).map(|_| multiply_add_rate() / 2.0).fold(0.0, f64::max);
+        Self { rate, shares: [TRAINING_SHARE, DRAWING_SHARE] }
     }
 }
 
@@ -115,7 +157,7 @@ pub(super) fn one_batch(model: &Imagen, batch: usize) -> Request {
     Request { batch: Some(batch), start: alone.then(blank), ..Request::new(vec![String::new()], batch, 0) }
 }
 
-fn drawing(need: &Need, batch: usize, rate: f64) -> Estimate {
+fn drawing(need: &Need, batch: usize, pace: Pace) -> Estimate {
     let parameters =
         if need.parameters > 0 { format!(", {} parameters", count(need.parameters)) } else { String::new() };
     let what = if need.stage.is_some() { format!("drawing {batch} with {}", need.what) } else { need.what.clone() };
@@ -123,14 +165,19 @@ fn drawing(need: &Need, batch: usize, rate: f64) -> Estimate {
         title: format!("{what}{parameters}"),
         memory: need.memory.iter().map(|(row, bytes)| ((*row).to_owned(), *bytes)).collect(),
         bytes: need.bytes(),
-        work: ("evaluations", need.evaluations, need.multiply_adds, need.multiply_adds as f64 / (rate * DRAWING_SHARE)),
+        work: (
+            "evaluations",
+            need.evaluations,
+            need.multiply_adds,
+            need.multiply_adds as f64 / (pace.rate * pace.shares[1]),
+        ),
         warnings: Vec::new(),
     }
 }
 
-fn training(recipe: &Recipe, rate: f64) -> Result<Estimate> {
+fn training(recipe: &Recipe, pace: Pace) -> Result<Estimate> {
     let plan = Plan::of(recipe)?;
-    let seconds = plan.step_multiply_adds as f64 / (rate * TRAINING_SHARE);
+    let seconds = plan.step_multiply_adds as f64 / (pace.rate * pace.shares[0]);
     let rows = plan.held.iter().chain(&plan.step).map(|(what, bytes)| ((*what).to_owned(), *bytes));
     Ok(Estimate {
         title: format!("training {}, {} parameters", recipe.stage.stage, count(plan.parameters)),

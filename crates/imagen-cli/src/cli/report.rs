@@ -70,7 +70,7 @@ impl Report {
             progress.step("enlarge", done, of, "");
             if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let report = train::measure_enlargement(&self.run, self.sr_pictures, text, &shared::device(), &mut watch)?;
+        let report = train::measure_enlargement(&self.run, self.sr_pictures, text, &shared::cpu(), &mut watch)?;
         progress.finish();
         report.map(|_| ()).ok_or_else(|| Failure::interrupted("the measurement was stopped; nothing was written"))
     }

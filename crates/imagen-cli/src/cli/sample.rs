@@ -19,12 +19,13 @@ use imagen::cascade::deepfloyd::{Embeddings, Verdict};
 use imagen::cascade::{Event, Request, StageName, StartPicture};
 use imagen::error::Context;
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
+use imagen::nn::device::Found;
 use imagen::said::{counted, duration};
 
 use self::previews::Previews;
 use self::sheet::Sheet;
 use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
-use super::shared::{self, Threads};
+use super::shared::Machine;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::Remembered;
@@ -84,7 +85,7 @@ pub(crate) struct Sample {
     #[command(flatten)]
     memory: MaxMemory,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
     /// DeepFloyd IF: embeddings of the prompts in place of a text encoder (safetensors)
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = MACHINE)]
     embeddings: Option<PathBuf>,
@@ -163,24 +164,24 @@ impl Sample {
             return Err(Failure::usage("--json and --output - would both write to stdout"));
         }
         let trace = self.trace.as_deref().map(Trace::start).transpose()?;
-        let drawn = tracing::info_span!("sample").in_scope(|| self.draw());
+        let machine = self.machine;
+        let drawn = tracing::info_span!("sample").in_scope(|| machine.compute(|found| self.draw(found)));
         // of a failed command too: it shows how far it came
         trace.map_or(Ok(()), |trace| trace.write()).and(drawn)
     }
 
-    fn draw(self) -> Result<()> {
+    fn draw(self, found: &Found) -> Result<()> {
         let remembered = self.params_from.as_deref().map(read_record).transpose()?;
         let prompts = self.prompts(remembered.as_ref())?;
-        self.threads.apply()?;
         interrupt::watch("stopping; finished pictures are kept")?;
 
         let progress = Progress::new(self.quiet);
-        let model = self.model.open(&progress)?;
+        let model = self.model.open(&found.device, &progress)?;
         let seed = self.seed.or(remembered.as_ref().map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
         let until = self.until.or_else(|| remembered.as_ref().and_then(|r| r.options.keys().next_back().copied()));
         let options = remembered.as_ref().map(|r| r.options.clone()).unwrap_or_default();
         check_seeds(seed, self.count)?;
-        let embeddings = self.embeddings.as_ref().map(|path| Embeddings::open(path, &shared::device())).transpose()?;
+        let embeddings = self.embeddings.as_ref().map(|path| Embeddings::open(path, &found.device)).transpose()?;
         let request = Request {
             options: self.how.over(options, &model.imagen, until)?,
             until,
@@ -195,7 +196,7 @@ impl Sample {
         }
         let files = model.files.clone();
         let session = Session::new(model, request)?;
-        self.memory.check_drawing(&session.imagen, &session.request, &self.model.frozen)?;
+        self.memory.check_drawing(found, &session.imagen, &session.request, &self.model.frozen)?;
         let subjects = subjects(&session.request);
         let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
         let sheet = self.sheet(&session.request.prompts, self.count)?;

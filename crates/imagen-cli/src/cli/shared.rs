@@ -6,15 +6,17 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 
 use imagen::cascade::ModelFiles;
 use imagen::names::Named;
+use imagen::nn::device::{DeviceName, Found};
 use imagen::text::EncoderFiles;
 use imagen::train::BUILT_IN;
 
 use crate::builtin;
+use crate::device::on_device;
 use crate::failure::{Exit, Failure, Result};
 use crate::hub::{Cached, RepoName, Settings};
 
 /// `--threads`
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Threads {
     /// Threads to compute with; all cores by default
     #[arg(short, long, value_name = "N", help_heading = "Model and machine")]
@@ -34,6 +36,36 @@ impl Threads {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
+}
+
+/// `--device` and `--threads`
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Machine {
+    /// Where to compute: cpu, cuda[:N], rocm, metal, vulkan, webgpu, or auto; `imagen doctor` lists what is here
+    #[arg(long, value_name = "DEVICE", help_heading = "Model and machine")]
+    #[arg(value_parser = |name: &str| name.parse::<DeviceName>().map_err(|error| error.to_string()))]
+    device: Option<DeviceName>,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+impl Machine {
+    /// Sizes the thread pools, opens the device and does what is computed there; must come before any computation.
+    pub(super) fn compute<T>(self, work: impl FnOnce(&Found) -> Result<T>) -> Result<T> {
+        self.compute_on(DeviceName::default(), work)
+    }
+
+    /// As [`Self::compute`], with another default than the CPU.
+    pub(super) fn compute_on<T>(self, default: DeviceName, work: impl FnOnce(&Found) -> Result<T>) -> Result<T> {
+        self.threads.apply()?;
+        let found = self.device.unwrap_or(default).find()?;
+        if found.is_cpu() { work(&found) } else { on_device(&found, work) }
+    }
+
+    /// The device that was named.
+    pub(super) fn device(&self) -> Option<DeviceName> {
+        self.device
     }
 }
 
@@ -165,7 +197,7 @@ fn built_in(what: &str, flag: &str) -> Result<ModelFiles> {
     })
 }
 
-/// Where everything is computed.
-pub(super) fn device() -> burn::tensor::Device {
+/// Where what takes no `--device` is computed.
+pub(super) fn cpu() -> burn::tensor::Device {
     burn::tensor::Device::flex()
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::PartialLoad;
+use imagen::nn::device::Found;
 use imagen::said;
 use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::draw::MaxMemory;
-use super::shared::{self, TextEncoder, Threads};
+use super::shared::{self, Machine, TextEncoder};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::shell;
@@ -60,7 +61,7 @@ pub(crate) struct Train {
     #[command(flatten)]
     text_encoder: TextEncoder,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 impl Train {
@@ -69,14 +70,18 @@ impl Train {
         if let Some(steps) = self.steps {
             recipe.train.steps = steps;
         }
+        let machine = self.machine;
+        machine.compute_on(recipe.train.device.unwrap_or_default(), |found| self.train(recipe, found))
+    }
+
+    fn train(self, recipe: Recipe, found: &Found) -> Result<()> {
         let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
-        self.memory.check_training(Plan::of(&recipe)?.bytes())?;
+        self.memory.check_training(found, Plan::of(&recipe)?.bytes())?;
         let text = self.text_encoder.files()?;
         let init_from = self.init_from.as_deref().map(init_from).transpose()?;
-        self.threads.apply()?;
         interrupt::watch("finishing this step and saving")?;
-        let run =
-            Run { recipe, folder: self.run.clone(), resume: self.resume, init_from, text, device: shared::device() };
+        let (folder, resume) = (self.run.clone(), self.resume);
+        let run = Run { recipe, folder, resume, init_from, text, device: found.device.clone() };
         let mut watcher = Watcher::new(Progress::new(self.quiet));
         watcher.progress.note("reading pictures and captions");
         let outcome = train::train(&run, &mut |event| {
@@ -121,7 +126,8 @@ impl Train {
         let set: String = self.set.iter().map(|set| format!(" --set {}", shell::quote(set))).collect();
         let text = self.text_encoder.folder().map(|folder| shell::quote(&folder.display().to_string()));
         let text = text.map(|folder| format!(" --text-encoder {folder}")).unwrap_or_default();
-        format!("imagen train {} --run {} --resume{set}{steps}{text}", path(&self.recipe), path(&self.run))
+        let device = self.machine.device().map(|device| format!(" --device {device}")).unwrap_or_default();
+        format!("imagen train {} --run {} --resume{set}{steps}{text}{device}", path(&self.recipe), path(&self.run))
     }
 }
 

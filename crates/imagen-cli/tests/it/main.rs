@@ -7,6 +7,7 @@ mod channels;
 mod convert;
 mod data;
 mod deepfloyd;
+mod device;
 mod eval;
 mod first_hour;
 mod help;

@@ -11,7 +11,7 @@ use super::winograd::{self, F2, F4, Source, Weights as Taps};
 use super::{Algorithm, Conv3x3};
 use crate::rows::Epilogue;
 use crate::scratch;
-use crate::stored::{StoredLinear, Weights};
+use crate::stored::{Format, StoredLinear, Weights};
 use crate::{expect_len, isa::Isa};
 
 /// Weights of a 3x3 convolution from c to k channels, ready to be applied.
@@ -89,6 +89,11 @@ impl StoredConv {
     /// The bytes that the weights take.
     pub fn bytes(&self) -> usize {
         self.taps.bytes()
+    }
+
+    /// The type of the weights.
+    pub fn format(&self) -> Format {
+        self.taps.format()
     }
 
     /// The weights `[3, 3, c, k]` as the numbers that they stand for.

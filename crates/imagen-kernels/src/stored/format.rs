@@ -22,11 +22,15 @@ pub enum Weights<'a> {
 }
 
 /// The type of stored weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Format {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Single-precision numbers.
     F32,
+    /// Half-precision numbers (IEEE binary16).
     F16,
+    /// Bfloat16 numbers.
     Bf16,
+    /// Integers of 8 bits with a scale for every output feature.
     Int8,
 }
 

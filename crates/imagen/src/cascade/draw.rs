@@ -113,7 +113,7 @@ impl Imagen {
     /// use burn::tensor::Device;
     /// use imagen::cascade::{Event, Imagen, ModelFiles, Request};
     ///
-    /// let model = Imagen::open(&ModelFiles::Folder("models/mine".into()), &Device::default())?;
+    /// let model = Imagen::open(&ModelFiles::Folder("models/mine".into()), &Device::flex())?;
     /// for event in model.sample(&Request::new(vec!["a red apple".into()], 4, 7))? {
     ///     if let Event::Image { last: true, picture, seed, .. } = event? {
     ///         std::fs::write(format!("apple-{seed}.png"), imagen::image::png::encode(&picture, &Default::default())?)?;

@@ -160,7 +160,7 @@ impl<'a> Trajectory<Box<dyn FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised> +
     /// use imagen::rng::Rng;
     ///
     /// // of grey pictures and no others, every z comes from the grey one
-    /// let (device, keys) = (Device::default(), vec![Rng::new(7)]);
+    /// let (device, keys) = (Device::flex(), vec![Rng::new(7)]);
     /// let z = noise(&keys, [1, 8, 8, 3], &device);
     /// let denoise = |z: Tensor<4>, _| Ok(z.zeros_like());
     /// let steps = Trajectory::new(Sampler::default(), NoiseSchedule::Cosine, 10, z, keys, denoise)?;

@@ -11,7 +11,7 @@ use super::reference;
 use super::{StoredConv, StoredLinear};
 
 /// The coarse operations; shapes and meaning are documented on their wrappers in [`super::ops`].
-#[backend_extension(Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait NetworkOps: Backend {
     /// See [`super::ops::conv3x3`].
     fn conv3x3(
@@ -171,7 +171,7 @@ pub trait NetworkOps: Backend {
     fn average(average: FloatTensor<Self>, w: FloatTensor<Self>, decay: f64) -> FloatTensor<Self> {
         reference::average::<Self>(average, w, decay)
     }
-    /// See [`super::ops::sum_of_squares`]; `[1]`.
+    /// See [`super::ops::sums_of_squares`]; `[1]`.
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::sum_of_squares::<Self>(x)
     }

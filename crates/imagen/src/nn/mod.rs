@@ -8,11 +8,12 @@
 #[allow(unreachable_pub)] // as `extension`
 mod arguments;
 mod cpu;
+pub mod device;
 mod embedding;
 // the extension macro wants its trait and types public
 #[allow(unreachable_pub)]
 mod extension;
-#[cfg(feature = "wgpu")]
+#[cfg(feature = "gpu")]
 mod gpu;
 mod layers;
 pub mod ops;

@@ -349,9 +349,15 @@ pub fn average<const D: usize>(average: Tensor<D>, w: Tensor<D>, decay: f64) -> 
     Tensor::from_dispatch(run!(average(average.into_dispatch(), w.into_dispatch(), decay)))
 }
 
-/// Σ x², on an inner tensor.
-pub fn sum_of_squares(x: Tensor<1>) -> f64 {
-    let x = x.into_dispatch();
-    let sum = run!(sum_of_squares(x));
-    f64::from(Tensor::<1>::from_dispatch(sum).into_scalar::<f32>())
+/// Σ x² of each of some inner tensors; they are read from the device together.
+pub fn sums_of_squares(tensors: impl IntoIterator<Item = Tensor<1>>) -> Vec<f64> {
+    let sum = |x: Tensor<1>| {
+        let x = x.into_dispatch();
+        Tensor::<1>::from_dispatch(run!(sum_of_squares(x)))
+    };
+    let sums: Vec<Tensor<1>> = tensors.into_iter().map(sum).collect();
+    if sums.is_empty() {
+        return Vec::new();
+    }
+    Tensor::cat(sums, 0).into_data().iter::<f32>().map(f64::from).collect()
 }

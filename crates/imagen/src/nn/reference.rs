@@ -228,8 +228,8 @@ pub(super) fn stored_linear<B: Backend>(
     bias: Option<FloatTensor<B>>,
     residual: Option<FloatTensor<B>>,
 ) -> FloatTensor<B> {
-    let ((c, k), device) = (w.features(), x.device());
-    let w = B::float_from_data(TensorData::new(w.widened(), [c, k]), &device);
+    let ((_, k), device) = (w.features(), x.device());
+    let w = w.on_device::<B>(&device);
     let bias = bias.unwrap_or_else(|| B::float_from_data(TensorData::new(vec![0.0f32; k], [k]), &device));
     dense::<B>(x, w, bias, residual, 1.0)
 }
@@ -241,8 +241,7 @@ pub(super) fn stored_conv3x3<B: Backend>(
     residual: Option<FloatTensor<B>>,
     scale: f32,
 ) -> FloatTensor<B> {
-    let ((c, k), device) = (w.channels(), x.device());
-    let w = B::float_from_data(TensorData::new(w.widened(), [3, 3, c, k]), &device);
+    let w = w.on_device::<B>(&x.device());
     conv3x3::<B>(x, w, bias, residual, 1, scale)
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
+use crate::nn::device::DeviceName;
 
 /// Where the pictures come from and what is done to them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +159,9 @@ pub struct TrainConfig {
     /// Held-out pictures that a finished super-resolution run is judged by (`enlargement.json`); 0 for none.
     #[serde(default = "default_enlarge_pictures")]
     pub enlarge_pictures: usize,
+    /// Where to compute, as for `--device` (`cuda:1`, `webgpu`, `auto`); the CPU by default. A run may go on on another device.
+    #[serde(default)]
+    pub device: Option<DeviceName>,
 }
 
 fn default_times() -> TimeSampling {

@@ -102,6 +102,7 @@ impl Recipe {
         (step.train.keep_last, step.train.validate_every, step.train.validate_pictures) = (0, 0, 0);
         (step.train.log_every, step.train.probe_every, step.train.enlarge_pictures) = (1, None, 0);
         step.train.sample_prompts.clear();
+        step.train.device = None;
         format!("{:08x}", crc32fast::hash(step.to_toml().as_bytes()))
     }
 
@@ -110,10 +111,11 @@ impl Recipe {
         toml::to_string(self).expect("a recipe is plain data")
     }
 
-    /// The values that differ from those of another recipe, as `key = value (was value)`; how many steps there are is none.
+    /// The values that differ from those of another recipe, as `key = value (was value)`; how many steps there are is none, nor
+    /// is where they are taken.
     pub fn changes_from(&self, before: &Self) -> Vec<String> {
         let mut changes = changes("", self, before);
-        changes.retain(|change| !change.starts_with("train.steps = "));
+        changes.retain(|change| !["train.steps = ", "train.device = "].iter().any(|key| change.starts_with(key)));
         changes
     }
 

@@ -379,8 +379,7 @@ impl GradientSum {
     /// `NonFinite`, naming the first parameter whose gradient is not finite.
     pub fn norm(&self) -> Result<f64> {
         let mut total = 0.0;
-        for (name, gradient) in &self.0 {
-            let sum = ops::sum_of_squares(gradient.clone());
+        for (name, sum) in self.0.keys().zip(ops::sums_of_squares(self.0.values().cloned())) {
             if !sum.is_finite() {
                 return Err(Error::new(ErrorKind::NonFinite, format!("the gradient of {name} is not finite")));
             }

@@ -22,7 +22,7 @@ fn shipped() -> EncoderFiles {
 }
 
 fn shipped_encoder() -> BertEncoder {
-    BertEncoder::new(shipped(), &TextOptions::default(), &Device::flex()).unwrap()
+    BertEncoder::new(shipped(), &TextOptions::default(), &crate::device()).unwrap()
 }
 
 fn tiny_config() -> BertConfig {
@@ -51,7 +51,7 @@ fn tiny_golden() -> (Vec<u32>, Vec<bool>, Vec<f32>) {
 #[test]
 fn a_bert_of_random_weights_gives_the_states_of_transformers() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &crate::device()).unwrap();
     let (ids, mask, expected) = tiny_golden();
     let states = network.forward(&ids, &mask, 3).unwrap();
     assert_eq!(states.dims(), [3, 11, 32]);
@@ -62,7 +62,7 @@ fn a_bert_of_random_weights_gives_the_states_of_transformers() {
 #[test]
 fn padding_does_not_change_the_states_of_a_sequence() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &crate::device()).unwrap();
     let (ids, _, expected) = tiny_golden();
     for (row, length) in [(1, 7), (2, 1)] {
         let states = network.forward(&ids[row * 11..][..length], &vec![true; length], 1).unwrap();
@@ -94,7 +94,7 @@ fn the_names_of_older_and_larger_checkpoints_are_understood() {
     }
     tensors.push(NamedTensor { name: "cls.bias".into(), shape: vec![1], values: vec![0.0].into() });
     write_safetensors(&path, &tensors, &HashMap::new(), Precision::F32).unwrap();
-    let network = Bert::new(tiny_config(), &Weights::open(&path).unwrap(), Storage::Stored, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &Weights::open(&path).unwrap(), Storage::Stored, &crate::device()).unwrap();
     let (ids, mask, expected) = tiny_golden();
     assert!(error(&values(network.forward(&ids, &mask, 3).unwrap().into_data()), &expected) <= 1e-5);
 }
@@ -107,7 +107,7 @@ fn weights_that_do_not_fit_are_refused_with_a_complete_list() {
     tensors.retain(|t| t.name != "encoder.layer.1.output.dense.bias" && t.name != "embeddings.LayerNorm.weight");
     write_safetensors(&path, &tensors, &HashMap::new(), Precision::F32).unwrap();
     let config = BertConfig { intermediate_size: 79, ..tiny_config() };
-    let error = Bert::new(config, &Weights::open(&path).unwrap(), Storage::Stored, &Device::flex()).unwrap_err();
+    let error = Bert::new(config, &Weights::open(&path).unwrap(), Storage::Stored, &crate::device()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
     let message = format!("{error:#}");
     for part in [
@@ -145,7 +145,7 @@ fn a_configuration_that_this_network_is_not_is_refused_by_its_key() {
 #[test]
 fn ids_that_are_no_batch_too_long_or_unknown_are_errors() {
     let weights = Weights::open(&golden("tiny/model.safetensors")).unwrap();
-    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &Device::flex()).unwrap();
+    let network = Bert::new(tiny_config(), &weights, Storage::Stored, &crate::device()).unwrap();
     for (ids, mask, batch, kind) in [
         (vec![], vec![], 0, ErrorKind::Usage),
         (vec![1], vec![true], 0, ErrorKind::Usage),
@@ -204,7 +204,7 @@ fn a_caption_is_encoded_alike_alone_in_a_batch_and_from_the_cache() {
     let cache = EmbeddingCache::build(&path, &captions, &encoder, &mut |_| {}).unwrap();
     let ids = captions.map(|caption| cache.id(caption).unwrap());
     let together = encoder.encode(&captions).unwrap();
-    let cached = cache.batch(&ids, encoder.max_length(), &Device::flex()).unwrap();
+    let cached = cache.batch(&ids, encoder.max_length(), &crate::device()).unwrap();
     assert_eq!(values(cached.mask.into_data()), values(together.mask.into_data()));
     let (together, cached) = (values(together.sequence.into_data()), values(cached.sequence.into_data()));
     assert!(error(&cached, &together) <= 1e-3, "f16: {}", error(&cached, &together));
@@ -217,7 +217,7 @@ fn a_caption_is_encoded_alike_alone_in_a_batch_and_from_the_cache() {
 #[test]
 fn text_beyond_the_maximum_length_is_named() {
     let options = TextOptions { max_length: 6, ..TextOptions::default() };
-    let encoder = load(shipped(), &options, &Device::flex()).unwrap();
+    let encoder = load(shipped(), &options, &crate::device()).unwrap();
     for (caption, lost) in [
         ("a red apple", None),
         ("one two three four", None),
@@ -235,7 +235,7 @@ fn text_beyond_the_maximum_length_is_named() {
 fn the_identity_changes_with_the_files_and_the_maximum_length_and_with_nothing_else() {
     let identity = |files: EncoderFiles, max_length| {
         let options = TextOptions { max_length, ..TextOptions::default() };
-        load(files, &options, &Device::flex()).unwrap().identity().to_string()
+        load(files, &options, &crate::device()).unwrap().identity().to_string()
     };
     let first = identity(shipped(), 64);
     let elsewhere = shipped();
@@ -253,7 +253,7 @@ fn the_identity_changes_with_the_files_and_the_maximum_length_and_with_nothing_e
 
 #[test]
 fn files_and_options_that_do_not_belong_together_are_errors() {
-    let refused = |files, options: &TextOptions| load(files, options, &Device::flex()).err().expect("refused").kind();
+    let refused = |files, options: &TextOptions| load(files, options, &crate::device()).err().expect("refused").kind();
     for max_length in [0, 2, 513] {
         assert_eq!(
             refused(shipped(), &TextOptions { max_length, ..TextOptions::default() }),
@@ -275,7 +275,7 @@ fn files_and_options_that_do_not_belong_together_are_errors() {
         .with("config.json", tiny("tiny/config.json"))
         .with("model.safetensors", tiny("tiny/model.safetensors"));
     let encoder =
-        load(tiny_network, &TextOptions { max_length: 16, ..TextOptions::default() }, &Device::flex()).unwrap();
+        load(tiny_network, &TextOptions { max_length: 16, ..TextOptions::default() }, &crate::device()).unwrap();
     assert_eq!(encoder.encode(&["a red apple"]).unwrap_err().kind(), ErrorKind::Model);
     assert_eq!(encoder.encode(&[]).unwrap_err().kind(), ErrorKind::Usage);
 }

@@ -70,7 +70,7 @@ fn of_tokens(states: &[f32], mask: &[bool]) -> Vec<f32> {
 
 #[test]
 fn the_text_tower_gives_the_states_and_embeddings_of_transformers() {
-    let (reference, device) = (Golden::open(), Device::flex());
+    let (reference, device) = (Golden::open(), crate::device());
     let (ids, mask) = reference.ids();
     for (folder, prefix) in [("tiny", ""), ("gelu", "gelu.")] {
         let weights = Weights::open(&golden(folder).join("model.safetensors")).unwrap();
@@ -94,7 +94,7 @@ fn the_text_tower_gives_the_states_and_embeddings_of_transformers() {
 
 #[test]
 fn the_image_tower_gives_the_embeddings_of_transformers() {
-    let (reference, device) = (Golden::open(), Device::flex());
+    let (reference, device) = (Golden::open(), crate::device());
     let weights = files().weights().unwrap();
     let config = ClipConfig::from_json(files().file("config.json").unwrap()).unwrap();
     let tower = ClipImage::new(config.image.unwrap(), &weights, Storage::Stored, &device).unwrap();
@@ -114,7 +114,7 @@ fn the_image_tower_gives_the_embeddings_of_transformers() {
 fn pictures_are_prepared_as_with_pillow() {
     let reference = Golden::open();
     let preparation = std::fs::read(golden("tiny/preprocessor_config.json")).unwrap();
-    let clip = Clip::new(&files(), Some(&preparation), &options(), &Device::flex()).unwrap();
+    let clip = Clip::new(&files(), Some(&preparation), &options(), &crate::device()).unwrap();
     let pictures = reference.pictures();
     let e = error(&values(clip.prepare(&pictures).unwrap()), &reference.numbers("pixels"));
     assert!(e <= 1e-6, "relative error {e:e}");
@@ -125,20 +125,20 @@ fn pictures_are_prepared_as_with_pillow() {
     assert!(cosines.len() == 6 && cosines.iter().all(|c| c.abs() <= 1.0 + 1e-6), "{cosines:?}");
     for (from, to) in [("\"resample\": 3", "\"resample\": 2"), ("\"shortest_edge\": 24", "\"shortest_edge\": 25")] {
         let other = String::from_utf8(preparation.clone()).unwrap().replace(from, to);
-        let error = Clip::new(&files(), Some(other.as_bytes()), &options(), &Device::flex()).unwrap_err();
+        let error = Clip::new(&files(), Some(other.as_bytes()), &options(), &crate::device()).unwrap_err();
         assert!(format!("{error:#}").contains("preprocessor_config.json: "), "{error:#}");
     }
 }
 
 #[test]
 fn the_tokenizer_of_vocabulary_and_merges_gives_the_ids_of_transformers() {
-    let encoder = ClipTextEncoder::new(&files(), &options(), &Device::flex()).unwrap();
+    let encoder = ClipTextEncoder::new(&files(), &options(), &crate::device()).unwrap();
     crate::assert_tokens(&golden("tokens.json"), |caption| encoder.tokens(caption).unwrap());
 }
 
 #[test]
 fn the_encoder_gives_the_penultimate_states_and_ignores_padding() {
-    let encoder = load(files(), &options(), &Device::flex()).unwrap();
+    let encoder = load(files(), &options(), &crate::device()).unwrap();
     assert!(encoder.identity().starts_with("clip-") && encoder.dim() == 24);
     let captions = ["a red apple on a wooden table", "a", ""];
     let together = encoder.encode(&captions).unwrap();
@@ -150,7 +150,7 @@ fn the_encoder_gives_the_penultimate_states_and_ignores_padding() {
         assert!(row[alone.len()..].iter().all(|&x| x == 0.0), "{caption:?}");
     }
     let too_long = TextOptions { max_length: 25, ..TextOptions::default() };
-    assert_eq!(load(files(), &too_long, &Device::flex()).err().expect("refused").kind(), ErrorKind::Usage);
+    assert_eq!(load(files(), &too_long, &crate::device()).err().expect("refused").kind(), ErrorKind::Usage);
 }
 
 #[derive(serde::Deserialize)]
@@ -162,7 +162,7 @@ struct Score {
 
 #[test]
 fn the_clip_score_is_that_of_transformers() {
-    let clip = Clip::open(&golden("tiny"), &Device::flex()).unwrap();
+    let clip = Clip::open(&golden("tiny"), &crate::device()).unwrap();
     let pictures = Golden::open().pictures();
     let rows: Vec<Score> = serde_json::from_slice(&std::fs::read(golden("score.json")).unwrap()).unwrap();
     let mut zeros = 0;

@@ -16,7 +16,7 @@ const FLOORS: [(&str, &[&str]); 15] = [
     ("input", &["error"]),
     ("image", &["files", "input", "error"]),
     ("diffusion", &["names", "rng", "error"]),
-    ("nn", &["rng", "error"]),
+    ("nn", &["names", "rng", "error"]),
     ("models", &["nn", "names", "files", "input", "error"]),
     ("text", &["models", "nn", "input", "error"]),
     ("data", &["image", "names", "rng", "input", "error"]),

@@ -39,7 +39,7 @@ impl Golden {
 
     pub(super) fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         let values = self.values(name).to_vec();
-        Tensor::from_data(TensorData::new(values, self.0[name].0.clone()), &Device::flex())
+        Tensor::from_data(TensorData::new(values, self.0[name].0.clone()), &crate::device())
     }
 }
 

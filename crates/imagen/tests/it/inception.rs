@@ -50,7 +50,7 @@ fn weights() -> Weights {
 }
 
 fn extractor(weights: &Weights, resize: InceptionResize) -> Extractor {
-    Extractor::inception(weights, resize, &Device::flex()).unwrap()
+    Extractor::inception(weights, resize, &crate::device()).unwrap()
 }
 
 fn features(extractor: &Extractor, pictures: &[Picture]) -> Vec<f32> {
@@ -117,9 +117,9 @@ fn the_features_are_those_of_pytorch_fid_and_of_its_network_behind_clean_fids_re
             assert!(error <= 1e-5, "{}, picture {n}: relative error {error:e}", resize.name());
         }
     }
-    let network = Inception::new(&weights, &Device::flex()).unwrap();
+    let network = Inception::new(&weights, &crate::device()).unwrap();
     for dims in [[1, 80, 80, 1], [1, 74, 80, 3], [0, 80, 80, 3]] {
-        let wrong: Tensor<4> = Tensor::zeros(dims, &Device::flex());
+        let wrong: Tensor<4> = Tensor::zeros(dims, &crate::device());
         assert_eq!(network.features(wrong).unwrap_err().kind(), ErrorKind::Usage, "{dims:?}");
     }
 }

@@ -21,6 +21,12 @@ mod train;
 mod unet;
 mod words;
 
+/// Where networks run: on the CPU, or on the device that `IMAGEN_TEST_DEVICE` names as `--device` does (`webgpu`).
+fn device() -> burn::tensor::Device {
+    let name = std::env::var("IMAGEN_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    name.parse::<imagen::nn::device::DeviceName>().and_then(|name| name.open()).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
 /// The relative error ‖a − b‖ / ‖b‖.
 fn error(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());

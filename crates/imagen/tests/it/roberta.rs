@@ -21,7 +21,7 @@ fn files() -> EncoderFiles {
 fn positions_are_counted_from_behind_the_padding_token() {
     let config = BertConfig::from_json(files().file("config.json").unwrap()).unwrap();
     assert_eq!(config.positions(), 20);
-    let network = Bert::new(config, &files().weights().unwrap(), Storage::Stored, &Device::flex()).unwrap();
+    let network = Bert::new(config, &files().weights().unwrap(), Storage::Stored, &crate::device()).unwrap();
     let bytes = std::fs::read(golden("states.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let words = |name: &str| file.tensor(name).unwrap().data().as_chunks().0.to_vec();
@@ -36,9 +36,9 @@ fn positions_are_counted_from_behind_the_padding_token() {
 #[test]
 fn the_tokenizer_of_vocabulary_and_merges_gives_the_ids_of_transformers() {
     let options = TextOptions { max_length: 20, ..TextOptions::default() };
-    let encoder = BertEncoder::new(files(), &options, &Device::flex()).unwrap();
+    let encoder = BertEncoder::new(files(), &options, &crate::device()).unwrap();
     crate::assert_tokens(&golden("tokens.json"), |caption| encoder.tokens(caption).unwrap());
     assert_eq!(encoder.encode(&["a red apple", ""]).unwrap().sequence.dims()[2], 24);
     let too_long = TextOptions { max_length: 21, ..TextOptions::default() };
-    assert_eq!(load(files(), &too_long, &Device::flex()).err().expect("refused").kind(), ErrorKind::Usage);
+    assert_eq!(load(files(), &too_long, &crate::device()).err().expect("refused").kind(), ErrorKind::Usage);
 }

@@ -26,12 +26,12 @@ fn files(name: &str) -> EncoderFiles {
 fn network(name: &str, storage: Storage) -> T5 {
     let files = files(name);
     let config = T5Config::from_json(files.file("config.json").unwrap()).unwrap();
-    T5::new(config, &files.weights().unwrap(), storage, &Device::flex()).unwrap()
+    T5::new(config, &files.weights().unwrap(), storage, &crate::device()).unwrap()
 }
 
 fn encoder(name: &str, max_length: usize, padding: Padding) -> T5Encoder {
     let options = TextOptions { max_length, padding, ..TextOptions::default() };
-    T5Encoder::new(files(name), &options, &Device::flex()).unwrap()
+    T5Encoder::new(files(name), &options, &crate::device()).unwrap()
 }
 
 fn values(data: TensorData) -> Vec<f32> {
@@ -143,7 +143,7 @@ fn text_beyond_the_maximum_length_is_named() {
 fn the_folder_and_the_options_make_the_identity() {
     let identity = |name, padding, storage| {
         let options = TextOptions { max_length: 77, padding, storage };
-        load(files(name), &options, &Device::flex()).unwrap().identity().to_string()
+        load(files(name), &options, &crate::device()).unwrap().identity().to_string()
     };
     let all = [
         identity("gated", Padding::Longest, Storage::Stored),
@@ -158,7 +158,7 @@ fn the_folder_and_the_options_make_the_identity() {
 #[test]
 fn damaged_files_are_refused_by_what_is_wrong() {
     let refused = |files: EncoderFiles| {
-        let error = load(files, &TextOptions::default(), &Device::flex()).err().expect("refused");
+        let error = load(files, &TextOptions::default(), &crate::device()).err().expect("refused");
         assert_eq!(error.kind(), ErrorKind::Model);
         format!("{error:#}")
     };
@@ -191,12 +191,12 @@ fn damaged_files_are_refused_by_what_is_wrong() {
     }
     // the last tensor of the file is one of the decoder or of the table: whichever it is, only what is read is judged
     let options = TextOptions::default();
-    if let Err(error) = load(files("gated").with("model.safetensors", not_finite), &options, &Device::flex()) {
+    if let Err(error) = load(files("gated").with("model.safetensors", not_finite), &options, &crate::device()) {
         assert!(format!("{error:#}").contains("holds a number that is not finite"), "{error:#}");
     }
     for max_length in [0, 1, 2049] {
         let options = TextOptions { max_length, ..TextOptions::default() };
-        let error = load(files("plain"), &options, &Device::flex()).err().expect("refused");
+        let error = load(files("plain"), &options, &crate::device()).err().expect("refused");
         assert_eq!(error.kind(), ErrorKind::Usage, "{error:#}");
     }
 }
@@ -275,7 +275,7 @@ fn smaller_weights_change_embeddings_by_no_more_than_stated() {
     let weights = Weights::open(&path).unwrap();
     let ids: Vec<u32> = (0..77).map(|i| (i * 37 + 11) % 512).collect();
     let states = |storage| {
-        let network = T5::new(config.clone(), &weights, storage, &Device::flex()).unwrap();
+        let network = T5::new(config.clone(), &weights, storage, &crate::device()).unwrap();
         values(network.forward(&ids, &[true; 77], 1).unwrap().into_data())
     };
     let exact = states(Storage::Stored);

@@ -180,7 +180,7 @@ fn evaluate(
 
 #[test]
 fn outputs_and_all_gradients_are_those_of_pytorch() {
-    let device = Device::flex().autodiff();
+    let device = crate::device().autodiff();
     let mut failures = Vec::new();
     let mut check = |case: &str, what: &str, found: &[f64], golden: &[f64], limit: f64| -> f64 {
         let d = distance(found, golden);
@@ -257,7 +257,7 @@ fn the_golden_cases_cover_every_choice() {
 /// The golden networks are too small for some of the kernels' ways; this one takes them all.
 #[test]
 fn a_network_of_working_size_is_the_same_by_kernels_and_by_definition() {
-    let device = Device::flex().autodiff();
+    let device = crate::device().autodiff();
     let level = |channels, blocks| Level { blocks, ..Level::plain(channels) };
     let config = UnetConfig {
         low_resolution: true,
@@ -311,7 +311,7 @@ fn a_network_of_working_size_is_the_same_by_kernels_and_by_definition() {
 
 #[test]
 fn inference_computes_what_training_computes() {
-    let (plain, autodiff) = (Device::flex(), Device::flex().autodiff());
+    let (plain, autodiff) = (crate::device(), crate::device().autodiff());
     let mut failures = Vec::new();
     for name in CASES {
         let case = Case::read(name);
@@ -327,7 +327,7 @@ fn inference_computes_what_training_computes() {
 
 #[test]
 fn learned_positions_belong_to_one_size() {
-    let device = Device::flex();
+    let device = crate::device();
     let case = Case::read("efficient_output_blocks");
     assert_eq!(case.config.side(), Some(8));
     let larger = Tensor::zeros([2, 8, 12, 3], &device);
@@ -355,7 +355,7 @@ fn one_of(c: &Conditioning, at: usize) -> Conditioning {
 
 #[test]
 fn a_picture_does_not_depend_on_its_batch() {
-    let device = Device::flex();
+    let device = crate::device();
     let mut failures = Vec::new();
     for name in CASES {
         let case = Case::read(name);
@@ -397,7 +397,7 @@ fn a_picture_does_not_depend_on_its_batch() {
 
 #[test]
 fn every_condition_changes_the_output() {
-    let device = Device::flex();
+    let device = crate::device();
     let mut failures = Vec::new();
     for name in CASES {
         let case = Case::read(name);
@@ -433,7 +433,7 @@ fn every_condition_changes_the_output() {
 
 #[test]
 fn what_stands_in_the_padding_changes_nothing() {
-    let device = Device::flex();
+    let device = crate::device();
     for name in ["adm_concatenated", "adm_uneven_separate", "efficient_concatenated", "efficient_separate"] {
         let case = Case::read(name);
         let unet = case.network(&device);
@@ -450,7 +450,7 @@ fn what_stands_in_the_padding_changes_nothing() {
 
 #[test]
 fn inputs_that_do_not_fit_are_refused_with_the_reason() {
-    let device = Device::flex();
+    let device = crate::device();
     let base = Case::read("adm_concatenated");
     let (unet, c) = (base.network(&device), base.conditioning(&device));
     let super_resolution = Case::read("efficient_concatenated");
@@ -494,7 +494,7 @@ fn descriptions_that_contradict_themselves_are_refused() {
         (UnetConfig { skip_join: SkipJoin::Add, ..valid }, "skip_join"),
     ];
     for (config, words) in cases {
-        let error = Unet::new(&config, &mut Init::zeros(&Device::flex())).expect_err(words);
+        let error = Unet::new(&config, &mut Init::zeros(&crate::device())).expect_err(words);
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(format!("{error:#}").contains(words), "{error:#}: expected the words {words:?}");
     }

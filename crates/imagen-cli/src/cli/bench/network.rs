@@ -289,35 +289,40 @@ impl About {
 }
 
 /// The work that was asked for, ready to run.
-pub(super) fn work(what: Option<&str>, options: &Options) -> Result<Box<dyn Work>> {
-    work_of(Network::find(what, &shared::device())?, options)
+pub(super) fn work(what: Option<&str>, options: &Options, device: &Device) -> Result<Box<dyn Work>> {
+    work_of(Network::find(what, device)?, options, device)
 }
 
 /// Training steps of a stage with random weights.
-pub(super) fn training(config: &StageConfig, options: &Options) -> Result<Box<dyn Work>> {
-    work_of(Network { name: config.stage.to_string(), config: config.clone(), trained: None, crop: None }, options)
+pub(super) fn training(config: &StageConfig, options: &Options, device: &Device) -> Result<Box<dyn Work>> {
+    let network = Network { name: config.stage.to_string(), config: config.clone(), trained: None, crop: None };
+    work_of(network, options, device)
 }
 
-fn work_of(network: Network, options: &Options) -> Result<Box<dyn Work>> {
-    let device = shared::device();
+fn work_of(network: Network, options: &Options, device: &Device) -> Result<Box<dyn Work>> {
     let about = About::new(&network, *options);
     about.check_memory()?;
     let shape = [options.batch, about.side, options.tokens];
     let unet = match network.trained {
         Some(unet) => unet,
-        None => random_weights(Unet::new(&network.config.unet, &mut Init::zeros(&device))?)?,
+        None => random_weights(Unet::new(&network.config.unet, &mut Init::zeros(device))?)?,
     };
     if !options.train {
-        let inputs = Inputs::new(&network.config.unet, shape, &device);
+        let inputs = Inputs::new(&network.config.unet, shape, device);
         return Ok(Box::new(Forward { about, unet, inputs, output: None }));
     }
-    let mut state = TrainState::new(&network.config, &Learning::default(), 1, &device)?;
+    let mut state = TrainState::new(&network.config, &Learning::default(), 1, device)?;
     let mut weights = nn::export(&unet);
     state.unet = nn::import(state.unet, |name, _| Ok(weights.remove(name).expect("the same network").values))?;
-    let device = device.autodiff();
+    let device = device.clone().autodiff();
     let inputs = Inputs::new(&network.config.unet, shape, &device);
     let target = normal(Rng::new(1).fold(stream::INPUTS).fold(3), inputs.z.dims(), &device);
     Ok(Box::new(Training { about, state: Some(state), inputs, target, losses: Vec::new() }))
+}
+
+/// Waits until a device has done what it was given.
+fn finished(device: &Device) -> Result<()> {
+    device.sync().map_err(|error| Failure::new(Exit::Runtime, error.reason()))
 }
 
 /// A forward pass without gradients.
@@ -343,7 +348,7 @@ impl Work for Forward {
 
     fn run(&mut self) -> Result<()> {
         self.output = Some(self.unet.forward(self.inputs.z.clone(), &self.inputs.conditioning)?);
-        Ok(())
+        finished(&self.inputs.z.device())
     }
 
     fn dump(&mut self, path: &Path) -> Result<()> {
@@ -389,7 +394,7 @@ impl Work for Training {
         let mut gradients = GradientSum::default();
         gradients.add(&state.unet, &debug_span!("backward").in_scope(|| loss.backward()));
         self.state = Some(state.updated(gradients, LR, 1.0));
-        Ok(())
+        finished(&self.target.device())
     }
 
     fn dump(&mut self, path: &Path) -> Result<()> {

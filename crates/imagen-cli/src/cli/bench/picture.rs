@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{Event, Request, StageName};
+use imagen::nn::device::Found;
 
 use super::work::Work;
 use crate::cli::draw::{DrawArgs, MaxMemory, ModelArgs, Session};
@@ -27,12 +28,13 @@ pub(super) fn work(
     until: Option<StageName>,
     batch: usize,
     memory: &MaxMemory,
+    found: &Found,
 ) -> Result<Box<dyn Work>> {
-    let open = model.open(&Progress::new(true))?;
+    let open = model.open(&found.device, &Progress::new(true))?;
     let options = how.over(Default::default(), &open.imagen, until)?;
     let request = Request { options, until, batch: Some(batch), ..Request::new(vec![PROMPT.to_owned()], batch, 1) };
     let session = Session::new(open, request)?;
-    memory.check_drawing(&session.imagen, &session.request, &model.frozen)?;
+    memory.check_drawing(found, &session.imagen, &session.request, &model.frozen)?;
     let needs = session.imagen.needs(&session.request)?;
     let stages = needs.iter().filter(|need| need.stage.is_some());
     let multiply_adds = stages.map(|need| need.evaluations * need.multiply_adds).sum();

@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
+
 use imagen::data::Source;
 use imagen::text::{self, CacheEvent, EmbeddingCache, TextOptions};
 
-use super::super::shared::{self, TextEncoder, Threads};
+use super::super::shared::{Machine, TextEncoder};
 use super::looked::LAYOUTS;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -35,20 +37,24 @@ pub(super) struct Encode {
     #[command(flatten)]
     text_encoder: TextEncoder,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 impl Encode {
     pub(super) fn run(self) -> Result<()> {
+        let machine = self.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         let source = Source::open(&self.folder)?;
         if source.captions().is_empty() {
             let failure = Failure::new(Exit::Data, format_args!("{} has no captions", self.folder.display()));
             return Err(failure.hint(LAYOUTS));
         }
         let files = self.text_encoder.files()?;
-        self.threads.apply()?;
         interrupt::watch("finishing this batch and saving")?;
-        let encoder = text::load(files, &TextOptions::default(), &shared::device())?;
+        let encoder = text::load(files, &TextOptions::default(), device)?;
         let path = self.output.clone().unwrap_or_else(|| beside(&self.folder));
         let mut progress = Progress::new(self.quiet);
         let (mut seen, mut cut) = (0, 0);

@@ -69,7 +69,7 @@ impl Looked {
             return Ok(None);
         }
         let Some(files) = self.text_encoder.files_at_hand()? else { return Ok(None) };
-        Ok(Some(text::load(files, &TextOptions::default(), &shared::device())?))
+        Ok(Some(text::load(files, &TextOptions::default(), &shared::cpu())?))
     }
 }
 

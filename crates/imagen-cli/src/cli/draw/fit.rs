@@ -2,6 +2,7 @@
 
 use imagen::cascade::{Imagen, Need, Request};
 use imagen::models::weights::Storage;
+use imagen::nn::device::Found;
 use imagen::said::bytes;
 
 use super::model::FrozenArgs;
@@ -11,15 +12,15 @@ use crate::system;
 /// `--max-memory`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct MaxMemory {
-    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine has by default
+    /// Refuse what takes more memory than this, e.g. 8G or 500M; what the machine or its --device has by default
     #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
 }
 
 impl MaxMemory {
     /// Refuses training that does not fit, before the system kills the program without a word.
-    pub(in crate::cli) fn check_training(&self, needed: u64) -> Result<()> {
-        self.check("training this", needed).map_err(|failure| {
+    pub(in crate::cli) fn check_training(&self, found: &Found, needed: u64) -> Result<()> {
+        self.check(found, "training this", needed).map_err(|failure| {
             failure.hint(
                 "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
                  `imagen plan` shows where it goes",
@@ -28,12 +29,18 @@ impl MaxMemory {
     }
 
     /// Refuses a request that does not fit, and says what would.
-    pub(in crate::cli) fn check_drawing(&self, imagen: &Imagen, request: &Request, frozen: &FrozenArgs) -> Result<()> {
+    pub(in crate::cli) fn check_drawing(
+        &self,
+        found: &Found,
+        imagen: &Imagen,
+        request: &Request,
+        frozen: &FrozenArgs,
+    ) -> Result<()> {
         let needs = imagen.needs(request)?;
         let Some(largest) = needs.iter().max_by_key(|need| need.bytes()) else { return Ok(()) };
         let what = format!("drawing this (its {})", largest.what);
-        let Err(failure) = self.check(&what, largest.bytes()) else { return Ok(()) };
-        let limit = self.limit().unwrap_or(u64::MAX);
+        let Err(failure) = self.check(found, &what, largest.bytes()) else { return Ok(()) };
+        let limit = self.limit(found).unwrap_or(u64::MAX);
         let mut least = (u64::MAX, String::new());
         for (request, stored, flags) in smaller(imagen, request, frozen)? {
             let needed = most(&imagen.needs_stored(&request, stored)?);
@@ -55,14 +62,15 @@ impl MaxMemory {
     }
 
     /// What there may be, where that is known.
-    pub(in crate::cli) fn limit(&self) -> Option<u64> {
-        self.max_memory.or_else(|| system::memory().map(|memory| memory.total))
+    pub(in crate::cli) fn limit(&self, found: &Found) -> Option<u64> {
+        self.max_memory.or_else(|| system::memory_of(found))
     }
 
-    fn check(&self, what: &str, needed: u64) -> Result<()> {
-        let Some(limit) = self.limit().filter(|limit| needed > *limit) else { return Ok(()) };
+    fn check(&self, found: &Found, what: &str, needed: u64) -> Result<()> {
+        let Some(limit) = self.limit(found).filter(|limit| needed > *limit) else { return Ok(()) };
         let (needed, limit) = (bytes(needed), bytes(limit));
-        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}")))
+        let on = if found.is_cpu() { String::new() } else { format!(" on {}", found.name) };
+        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}{on}")))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
+
 use imagen::cascade::deepfloyd::{DeepFloyd, TextCache};
 use imagen::cascade::{Imagen, ModelFiles};
 use imagen::models::weights::Storage;
@@ -53,9 +55,9 @@ pub(in crate::cli) struct OpenModel {
 }
 
 impl ModelArgs {
-    /// Opens the model and says so.
-    pub(in crate::cli) fn open(&self, progress: &Progress) -> Result<OpenModel> {
-        self.frozen.open(self.model.as_deref(), progress)
+    /// Opens the model on a device and says so.
+    pub(in crate::cli) fn open(&self, device: &Device, progress: &Progress) -> Result<OpenModel> {
+        self.frozen.open(self.model.as_deref(), device, progress)
     }
 }
 
@@ -82,24 +84,30 @@ impl FrozenArgs {
         (self.storage.unwrap_or_default(), self.text_storage.unwrap_or_default())
     }
 
-    /// Opens a model to look at it: whether texts are in the cache does not matter then.
+    /// Opens a model to look at it: where it would draw and whether texts are in the cache does not matter then.
     pub(in crate::cli) fn planned(&self, name: Option<&Path>) -> Result<Imagen> {
-        Ok(self.open_with(name, None, &Progress::new(true))?.imagen)
+        Ok(self.open_with(name, None, &shared::cpu(), &Progress::new(true))?.imagen)
     }
 
     /// Opens a model by its name, the built-in one where there is none, and says so.
-    pub(in crate::cli) fn open(&self, name: Option<&Path>, progress: &Progress) -> Result<OpenModel> {
-        self.open_with(name, text_cache().filter(|_| !self.no_text_cache), progress)
+    pub(in crate::cli) fn open(&self, name: Option<&Path>, device: &Device, progress: &Progress) -> Result<OpenModel> {
+        self.open_with(name, text_cache().filter(|_| !self.no_text_cache), device, progress)
     }
 
-    fn open_with(&self, name: Option<&Path>, cache: Option<PathBuf>, progress: &Progress) -> Result<OpenModel> {
+    fn open_with(
+        &self,
+        name: Option<&Path>,
+        cache: Option<PathBuf>,
+        device: &Device,
+        progress: &Progress,
+    ) -> Result<OpenModel> {
         let name = name.filter(|name| *name != Path::new(BUILT_IN));
         let folder = name.map(shared::model_folder).transpose()?;
         if let Some(folder) = folder.as_deref().filter(|folder| DeepFloyd::is_folder(folder)) {
             progress.note(format_args!("opening {}", folder.display()));
             let second = self.model_2.as_deref().map(shared::model_folder).transpose()?;
             let (networks, text) = self.stored();
-            let mut model = DeepFloyd::open(folder, second.as_deref(), &shared::device())?.with_storage(networks, text);
+            let mut model = DeepFloyd::open(folder, second.as_deref(), device)?.with_storage(networks, text);
             if let Some(cache) = cache {
                 model = model.with_text_cache(TextCache::new(cache, TEXT_CACHE));
             }
@@ -117,7 +125,7 @@ impl FrozenArgs {
         }
         let files = shared::named_model(folder.as_deref())?;
         progress.note(format_args!("opening {}", files.label()));
-        let imagen = Imagen::open(&files, &shared::device())?;
+        let imagen = Imagen::open(&files, device)?;
         let steps = imagen.stages().iter().filter_map(|info| Some((info.stage, info.step?))).collect();
         let name = folder.as_deref().map_or_else(|| BUILT_IN.into(), shared::model_name);
         Ok(OpenModel { imagen, files: Some(files), record: ModelRecord { name, steps } })

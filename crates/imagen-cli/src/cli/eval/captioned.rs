@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,6 @@ use imagen::eval::Clip;
 
 use super::drawing::{DrawingArgs, choose, subjects};
 use super::pictures::{Set, chunks};
-use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -75,12 +74,15 @@ pub(super) struct Embedded {
 impl Captioned {
     /// Reads or draws the pictures.
     pub(super) fn embed(&self) -> Result<Embedded> {
-        self.drawing.how.threads.apply()?;
+        self.drawing.how.machine.compute(|found| self.embed_on(&found.device))
+    }
+
+    fn embed_on(&self, device: &Device) -> Result<Embedded> {
         interrupt::watch("stopping; there is no result without all pictures")?;
         let mut progress = Progress::new(self.quiet);
-        let clip = open(&self.clip, &progress)?;
+        let clip = open(&self.clip, device, &progress)?;
         if let (Some(count), Some(data)) = (self.samples, &self.data) {
-            return self.drawn(&clip, data, count, &mut progress);
+            return self.drawn(&clip, data, count, device, &mut progress);
         }
         let Some(folder) = &self.folder else { unreachable!("clap requires it without --samples") };
         let set = Set { path: folder, split: self.split };
@@ -91,12 +93,19 @@ impl Captioned {
     }
 
     /// What a model draws of captions of a set.
-    fn drawn(&self, clip: &Clip, data: &std::path::Path, count: usize, progress: &mut Progress) -> Result<Embedded> {
+    fn drawn(
+        &self,
+        clip: &Clip,
+        data: &std::path::Path,
+        count: usize,
+        device: &Device,
+        progress: &mut Progress,
+    ) -> Result<Embedded> {
         let set = Set { path: data, split: self.split };
         let source = set.source()?;
         let every: Vec<&Example> = source.examples().iter().collect();
         let subjects = subjects(&source, &choose(&every, count, self.seed), self.seed)?;
-        let session = self.drawing.open(self.until, progress)?;
+        let session = self.drawing.open(self.until, device, progress)?;
         let mut pictures = Vec::new();
         let drawn = session.draw(&subjects, progress, |drawn| {
             pictures.extend(numbers(clip.embed_pictures(&[drawn.picture])?));
@@ -178,9 +187,9 @@ impl Embedded {
 }
 
 /// A CLIP of a folder.
-pub(super) fn open(folder: &std::path::Path, progress: &Progress) -> Result<Clip> {
+pub(super) fn open(folder: &std::path::Path, device: &Device, progress: &Progress) -> Result<Clip> {
     progress.note(format_args!("opening {}", folder.display()));
-    Ok(Clip::open(folder, &shared::device())?)
+    Ok(Clip::open(folder, device)?)
 }
 
 /// The embeddings of these pictures of a set, each with a caption.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -140,14 +141,18 @@ struct Picture {
 
 impl Coco {
     pub(super) fn run(self) -> Result<()> {
-        self.drawing.how.threads.apply()?;
+        let machine = self.drawing.how.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
         let captions = coco_captions(&self.captions)?;
         let pictures = self.pictures(&captions)?;
         let [base, super_resolution] = GUIDANCE;
         let guidance = |stage| Some(if stage == StageName::Base { base } else { super_resolution });
-        let session = self.drawing.open_with(self.until, guidance, &progress)?;
+        let session = self.drawing.open_with(self.until, guidance, device, &progress)?;
         let manifest = self.manifest(&captions, &session);
         let _lock = self.begin(&manifest, &pictures)?;
         let missing = self.draw(&session, &pictures, &mut progress)?;
@@ -162,7 +167,7 @@ impl Coco {
                 ),
             });
         }
-        self.measure(&manifest, &pictures, &mut progress)
+        self.measure(&manifest, &pictures, device, &mut progress)
     }
 
     /// What to draw, in order.
@@ -230,21 +235,27 @@ impl Coco {
     }
 
     /// Distance and score of the finished folder.
-    fn measure(&self, manifest: &Manifest, pictures: &[Picture], progress: &mut Progress) -> Result<()> {
+    fn measure(
+        &self,
+        manifest: &Manifest,
+        pictures: &[Picture],
+        device: &Device,
+        progress: &mut Progress,
+    ) -> Result<()> {
         let mut lines = vec![manifest.describe()];
         let mut fields = Map::from_iter([("protocol".into(), json!(manifest))]);
         let note = "no distance: name what to compare with by --reference";
         match &self.reference {
             Some(path) => {
                 let sets = [Set { path: &self.folder, split: None }, Set { path, split: None }];
-                let (summaries, findings) = self.distance(&sets, progress)?;
+                let (summaries, findings) = self.distance(&sets, device, progress)?;
                 lines.push(comparison::describe(&sets, &summaries, &findings));
                 fields.insert("distance".into(), comparison::to_json(&sets, &summaries, &findings));
             }
             None => lines.push(format!("  {note}")),
         }
         if let Some(folder) = &self.clip {
-            let embedded = self.embed(folder, pictures, progress)?;
+            let embedded = self.embed(folder, pictures, device, progress)?;
             let (value, interval) = clip_score::score(&embedded);
             lines.push(format!("CLIP score: {}\n{}", with_interval(value, interval, 3), embedded.describe()));
             let mut score = Map::from_iter([("clip_score".into(), json!(value)), ("interval".into(), json!(interval))]);
@@ -254,10 +265,15 @@ impl Coco {
         print_line(if self.json { Value::Object(fields).to_string() } else { lines.join("\n") })
     }
 
-    fn distance(&self, sets: &[Set<'_>; 2], progress: &mut Progress) -> Result<([Summary; 2], Vec<Finding>)> {
+    fn distance(
+        &self,
+        sets: &[Set<'_>; 2],
+        device: &Device,
+        progress: &mut Progress,
+    ) -> Result<([Summary; 2], Vec<Finding>)> {
         let keep = !self.features.is_inception();
         let stored = sets[1].stored()?;
-        let extractor = self.features.open_with(CROP)?;
+        let extractor = self.features.open_with(CROP, device)?;
         if let Some(stored) = &stored {
             stored.protocol().check_same(extractor.protocol())?;
         }
@@ -268,8 +284,8 @@ impl Coco {
     }
 
     /// The pictures of the folder with the captions that they were drawn for.
-    fn embed(&self, clip: &Path, pictures: &[Picture], progress: &mut Progress) -> Result<Embedded> {
-        let clip = captioned::open(clip, progress)?;
+    fn embed(&self, clip: &Path, pictures: &[Picture], device: &Device, progress: &mut Progress) -> Result<Embedded> {
+        let clip = captioned::open(clip, device, progress)?;
         let source = Source::open(&self.folder)?;
         let examples: Vec<_> = source.examples().iter().collect();
         let texts: HashMap<&str, &str> =

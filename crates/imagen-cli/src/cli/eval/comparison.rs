@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
@@ -70,19 +71,23 @@ pub(super) enum Keep {
 impl Comparison {
     /// Reads or draws the sets, measures and prints. Drawn sets keep their features whatever `keep` says.
     pub(super) fn run(&self, keep: Keep, measure: &Measure<'_>) -> Result<()> {
-        self.drawing.how.threads.apply()?;
+        self.drawing.how.machine.compute(|found| self.run_on(keep, measure, &found.device))
+    }
+
+    fn run_on(&self, keep: Keep, measure: &Measure<'_>, device: &Device) -> Result<()> {
         let mut progress = Progress::new(self.quiet);
         if let (Some(count), Some(data)) = (self.samples, &self.data) {
             interrupt::watch("stopping; there is no result without all pictures")?;
-            let extractor = self.features.open()?;
-            let sets = samples::Drawing { data, count, seed: self.seed, drawing: &self.drawing, extractor: &extractor };
+            let extractor = self.features.open(device)?;
+            let (drawing, seed) = (&self.drawing, self.seed);
+            let sets = samples::Drawing { data, count, seed, drawing, device, extractor: &extractor };
             let table = samples::Table::draw(&sets, measure, &mut progress)?;
             return print_line(if self.json { table.to_json().to_string() } else { table.describe() });
         }
         interrupt::watch("stopping")?;
         let (Some(a), Some(b)) = (&self.a, &self.b) else { unreachable!("clap requires both without --samples") };
         let sets = [Set { path: a, split: self.split_a }, Set { path: b, split: self.split_b }];
-        let summaries = self.read(&sets, keep, &mut progress)?;
+        let summaries = self.read(&sets, keep, device, &mut progress)?;
         let findings = measure(&summaries[0], &summaries[1])?;
         print_line(match self.json {
             true => to_json(&sets, &summaries, &findings).to_string(),
@@ -91,7 +96,7 @@ impl Comparison {
     }
 
     /// Both sets. Files come first: what cannot be compared is said before minutes of reading.
-    fn read(&self, sets: &[Set<'_>; 2], keep: Keep, progress: &mut Progress) -> Result<[Summary; 2]> {
+    fn read(&self, sets: &[Set<'_>; 2], keep: Keep, device: &Device, progress: &mut Progress) -> Result<[Summary; 2]> {
         let mut stored = [sets[0].stored()?, sets[1].stored()?];
         if keep == Keep::Needed {
             let bare = |s: &Option<Summary>| s.as_ref().is_some_and(|s| s.features().is_none());
@@ -101,7 +106,7 @@ impl Comparison {
             }
         }
         if stored.iter().any(Option::is_none) {
-            let extractor = self.features.open()?;
+            let extractor = self.features.open(device)?;
             for file in stored.iter().flatten() {
                 file.protocol().check_same(extractor.protocol()).map_err(|error| {
                     Failure::from(error)

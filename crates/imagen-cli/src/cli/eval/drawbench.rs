@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::Value;
 
@@ -108,7 +109,11 @@ impl std::str::FromStr for Named {
 
 impl DrawBench {
     pub(super) fn run(self) -> Result<()> {
-        self.how.threads.apply()?;
+        let machine = self.how.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
         let _lock = own_folder_if_there(&self.study)?;
@@ -121,7 +126,7 @@ impl DrawBench {
             models.push(Named { name: BUILT_IN.into(), folder: BUILT_IN.into() });
         }
         for model in &models {
-            self.draw(&mut study, model, &mut progress)?;
+            self.draw(&mut study, model, device, &mut progress)?;
         }
         for (import, files) in self.import.iter().zip(&imports) {
             self.import(&mut study, import, files, &mut progress)?;
@@ -244,9 +249,9 @@ impl DrawBench {
     }
 
     /// Draws what a model's set has not yet.
-    fn draw(&self, study: &mut Study, model: &Named, progress: &mut Progress) -> Result<()> {
-        let session =
-            self.how.session(FrozenArgs::default().open(Some(&model.folder), progress)?, self.until, |_| None)?;
+    fn draw(&self, study: &mut Study, model: &Named, device: &Device, progress: &mut Progress) -> Result<()> {
+        let open = FrozenArgs::default().open(Some(&model.folder), device, progress)?;
+        let session = self.how.session(open, self.until, |_| None)?;
         // a study that was begun with the same seeds for every prompt goes on so
         let shared = |set: &PictureSet| matches!(set.origin, Origin::Drawn { by_prompt: false, .. });
         let origin = Origin::Drawn {

@@ -1,6 +1,7 @@
 //! Drawing for measurements: captions drawn at random from a set, one picture each, picture k from the seed plus k, nothing
 //! picked. `imagen sample CAPTION --seed SEED` draws each again.
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::{Request, StageName, StageOptions};
@@ -8,7 +9,7 @@ use imagen::data::{Example, Source};
 use imagen::rng::Rng;
 
 use crate::cli::draw::{DrawArgs, MACHINE, ModelArgs, OpenModel, Session, Subject};
-use crate::cli::shared::Threads;
+use crate::cli::shared::Machine;
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 
@@ -34,13 +35,13 @@ pub(super) struct HowArgs {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: Option<usize>,
     #[command(flatten)]
-    pub(super) threads: Threads,
+    pub(super) machine: Machine,
 }
 
 impl DrawingArgs {
     /// Opens the model, to draw up to this stage.
-    pub(super) fn open(&self, until: StageName, progress: &Progress) -> Result<Session> {
-        self.how.session(self.model.open(progress)?, Some(until), |_| None)
+    pub(super) fn open(&self, until: StageName, device: &Device, progress: &Progress) -> Result<Session> {
+        self.how.session(self.model.open(device, progress)?, Some(until), |_| None)
     }
 
     /// Opens the model with another guidance than its stages suggest, where none is given.
@@ -48,9 +49,10 @@ impl DrawingArgs {
         &self,
         until: StageName,
         guidance: impl Fn(StageName) -> Option<f64>,
+        device: &Device,
         progress: &Progress,
     ) -> Result<Session> {
-        self.how.session(self.model.open(progress)?, Some(until), guidance)
+        self.how.session(self.model.open(device, progress)?, Some(until), guidance)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 
 use imagen::eval::{Extractor, InceptionResize};
 use imagen::models::weights::Weights;
 
-use crate::cli::shared;
 use crate::failure::Result;
 
 /// What looks at pictures.
@@ -34,15 +34,15 @@ impl Features {
     }
 
     /// The extractor, with its weights read.
-    pub(super) fn open(&self) -> Result<Extractor> {
-        self.open_with(0)
+    pub(super) fn open(&self, device: &Device) -> Result<Extractor> {
+        self.open_with(0, device)
     }
 
     /// As [`Self::open`], with the middle of this side unless another, or none (0), was asked for.
-    pub(super) fn open_with(&self, crop: usize) -> Result<Extractor> {
+    pub(super) fn open_with(&self, crop: usize, device: &Device) -> Result<Extractor> {
         let Some(file) = &self.inception else { return Ok(Extractor::default()) };
         let weights = Weights::open(file)?;
-        let extractor = Extractor::inception(&weights, self.resize.unwrap_or_default(), &shared::device())?;
+        let extractor = Extractor::inception(&weights, self.resize.unwrap_or_default(), device)?;
         Ok(match self.crop.unwrap_or(crop) {
             0 => extractor,
             side => extractor.cropped(side),

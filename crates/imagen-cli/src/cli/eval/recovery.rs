@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
@@ -82,7 +83,11 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn run(self) -> Result<()> {
-        self.drawing.how.threads.apply()?;
+        let machine = self.drawing.how.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         if let Some(folder) = &self.save {
             prepare(folder)?;
         }
@@ -92,7 +97,7 @@ impl Recovery {
         let things = Concepts::of(&source);
         let chosen = self.choose(&source, &things)?;
         let subjects = subjects(&source, &chosen, self.seed)?;
-        let session = self.drawing.open(self.until, &progress)?;
+        let session = self.drawing.open(self.until, device, &progress)?;
         let references = things.references(&source, &mut progress)?;
 
         let mut drawn = Vec::new();

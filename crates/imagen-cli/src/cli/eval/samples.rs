@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{Stage, StageName, StageSettings, random_stage, to_pictures, trajectory};
@@ -18,7 +19,6 @@ use super::drawing::{DrawingArgs, choose, subjects};
 use super::finding::{Finding, Measure, notes, protocol_json};
 use super::pictures::summarise;
 use crate::cli::draw::{Session, Subject};
-use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -37,6 +37,7 @@ pub(super) struct Drawing<'a> {
     pub(super) count: usize,
     pub(super) seed: u64,
     pub(super) drawing: &'a DrawingArgs,
+    pub(super) device: &'a Device,
     pub(super) extractor: &'a Extractor,
 }
 
@@ -54,14 +55,14 @@ pub(super) struct Table {
 impl Table {
     /// Draws captions of the set with both networks, and measures.
     pub(super) fn draw(drawing: &Drawing<'_>, measure: &Measure<'_>, progress: &mut Progress) -> Result<Self> {
-        let Drawing { data, count, seed, drawing, extractor } = *drawing;
+        let Drawing { data, count, seed, drawing, device, extractor } = *drawing;
         let source = Source::open(data)?;
         let every: Vec<&Example> = source.examples().iter().collect();
         let chosen = choose(&every, count, seed);
         let subjects = subjects(&source, &chosen, seed)?;
         let of_split = |split| every.iter().copied().filter(move |e| e.split == split).collect::<Vec<_>>();
         source.split(Split::Validation)?;
-        let session = drawing.open(StageName::Base, progress)?;
+        let session = drawing.open(StageName::Base, device, progress)?;
 
         let references = summarise(&source, &of_split(Split::Validation), extractor, true, progress)?;
         let training = choose(&of_split(Split::Train), subjects.len(), seed);
@@ -153,7 +154,7 @@ fn draw_untrained(
 ) -> Result<Option<Summary>> {
     let config = session.imagen.stages().swap_remove(0).config;
     let (Some(config), Some(encoder)) = (config, session.imagen.encoder()) else { return Ok(None) };
-    let stage = random_stage(&config, seed, &shared::device())?;
+    let stage = random_stage(&config, seed, session.imagen.device())?;
     let mut summary = Summary::new(extractor.protocol(), true);
     for (index, subject) in subjects.iter().enumerate() {
         for picture in draw_with(&stage, encoder, &session.stages[0].1, subject)? {

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
@@ -59,11 +60,15 @@ pub(super) struct Shapes {
 
 impl Shapes {
     pub(super) fn run(self) -> Result<()> {
-        self.asking.drawing.how.threads.apply()?;
+        let machine = self.asking.drawing.how.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.asking.quiet);
         let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions()?.into_iter().unzip();
-        let session = self.asking.drawing.open(self.asking.until, &progress)?;
+        let session = self.asking.drawing.open(self.asking.until, device, &progress)?;
         let factors = self.factors().map(Factor::name).collect();
         let manifest = self.asking.manifest(None, factors, self.count, &session);
         let _lock = manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row), false)?;

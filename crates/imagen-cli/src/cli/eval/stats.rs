@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use burn::tensor::Device;
+
 use imagen::data::Split;
 
 use super::features::Features;
 use super::pictures::Set;
-use crate::cli::shared::{Threads, one_of};
+use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -45,11 +47,16 @@ pub(super) struct Stats {
     #[command(flatten)]
     features: Features,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 impl Stats {
     pub(super) fn run(self) -> Result<()> {
+        let machine = self.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         if self.output.extension().is_none_or(|ending| ending != "safetensors") {
             return Err(Failure::usage("statistics are written as safetensors; end the name in .safetensors"));
         }
@@ -57,12 +64,11 @@ impl Stats {
             let failure = Failure::usage(format_args!("{} already exists", self.output.display()));
             return Err(failure.hint("choose another --output, or overwrite it with --force"));
         }
-        self.threads.apply()?;
         interrupt::watch("stopping; what was read is kept")?;
         let mut progress = Progress::new(self.quiet);
         let set = Set { path: &self.folder, split: self.split };
         let unfinished = self.output.with_extension("unfinished.safetensors");
-        let summary = set.read_with(&unfinished, &self.features.open()?, self.keep_features, &mut progress)?;
+        let summary = set.read_with(&unfinished, &self.features.open(device)?, self.keep_features, &mut progress)?;
         summary.save(&self.output)?;
         if unfinished.exists() {
             fs::remove_file(&unfinished).map_err(|e| {

@@ -15,6 +15,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 
 use imagen::cascade::{Request, StageName};
@@ -31,7 +32,7 @@ use super::drawing::{choose, subjects};
 use super::features::Features;
 use super::pictures::summarise;
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject};
-use crate::cli::shared::{Threads, one_of};
+use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{own_folder, write_file};
@@ -98,7 +99,7 @@ pub(super) struct Sweep {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 /// What every point has in common.
@@ -114,7 +115,11 @@ struct Common<'a> {
 
 impl Sweep {
     pub(super) fn run(self) -> Result<()> {
-        self.threads.apply()?;
+        let machine = self.machine;
+        machine.compute(|found| self.run_on(&found.device))
+    }
+
+    fn run_on(self, device: &Device) -> Result<()> {
         let models = if self.model.is_empty() { vec![Model::default()] } else { self.model.clone() };
         if let Some(twice) =
             models.iter().enumerate().find(|(at, model)| models[..*at].iter().any(|m| m.name == model.name))
@@ -132,11 +137,11 @@ impl Sweep {
         let references = part(&source, self.references)?;
         let mut sessions = Vec::new();
         for model in &models {
-            let open = FrozenArgs::default().open(model.folder.as_deref(), &progress)?;
+            let open = FrozenArgs::default().open(model.folder.as_deref(), device, &progress)?;
             sessions.push(Session::new(open, Request { until: Some(axes.stage), ..Request::default() })?);
         }
-        let extractor = self.features.open()?;
-        let clip = self.clip.as_deref().map(|folder| captioned::open(folder, &progress)).transpose()?;
+        let extractor = self.features.open(device)?;
+        let clip = self.clip.as_deref().map(|folder| captioned::open(folder, device, &progress)).transpose()?;
         let looks = (extractor.protocol(), clip.as_ref().map(|clip| clip.identity().to_owned()));
         let protocol = self.protocol(&axes, looks, &subjects, references.len(), &models, &sessions);
         let _lock = own_folder(&self.output)?;

@@ -56,7 +56,7 @@ const ENCODER_HINT: &str = "name the right one with --text-encoder";
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let weights = Weights::open(&self.file)?;
-        let device = shared::device();
+        let device = shared::cpu();
         if imagen_pytorch::is_checkpoint(&weights) {
             return self.imagen_pytorch(&weights, &device);
         }

@@ -42,7 +42,7 @@ impl Prompts {
     pub(super) fn run(self) -> Result<()> {
         let folder = self.model.as_deref().map(shared::model_folder).transpose()?;
         let files = shared::named_model(folder.as_deref())?;
-        let encoder = || text::load(files.text_encoder()?, &TextOptions::default(), &shared::device());
+        let encoder = || text::load(files.text_encoder()?, &TextOptions::default(), &shared::cpu());
         if let (Some(set), Some(folder)) = (&self.from, &folder) {
             let learned = train::known_captions(&Source::open(set)?, encoder()?.as_ref())?;
             let learned = learned.ok_or_else(|| {

@@ -11,6 +11,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use imagen::cascade::{NetworkKind, StageConfig, StageName};
 use imagen::data::{Look, Source};
 use imagen::image::DecodeOptions;
+use imagen::nn::device::DeviceName;
 use imagen::text::{self, TextOptions};
 use imagen::train::{BUILT_IN, Plan, Proposal, Recipe, Wanted};
 use imagen_kernels::peak::multiply_add_rate;
@@ -93,10 +94,10 @@ impl New {
         let text_dim = match (&from, self.unconditional) {
             (Some(from), _) => from.unet.text_dim,
             (None, true) => 0,
-            (None, false) => text::load(self.text_encoder.files()?, &TextOptions::default(), &shared::device())?.dim(),
+            (None, false) => text::load(self.text_encoder.files()?, &TextOptions::default(), &shared::cpu())?.dim(),
         };
         let sides = self.sides(&source)?;
-        let (stage, size, memory) = (self.stage, self.size, self.memory.limit());
+        let (stage, size, memory) = (self.stage, self.size, self.memory.limit(&DeviceName::default().find()?));
         let wanted = Wanted { stage, from, size, text_dim, sides, memory };
         let mut proposal = Proposal::new(&self.data, &source, &wanted)?;
         progress.note("measuring a training step");
@@ -198,5 +199,5 @@ fn step_seconds(recipe: &Recipe) -> Result<(f64, &'static str)> {
         return Ok((estimate, "estimated"));
     }
     let side = recipe.data.crop.unwrap_or(recipe.stage.size);
-    Ok((parts * bench::training_step_seconds(&recipe.stage, side, part)?, "measured"))
+    Ok((parts * bench::training_step_seconds(&recipe.stage, side, part, &shared::cpu())?, "measured"))
 }

@@ -151,7 +151,7 @@ impl Unet {
     /// use imagen::nn::Init;
     /// use imagen::rng::Rng;
     ///
-    /// let device = Device::default();
+    /// let device = Device::flex();
     /// let levels = vec![Level::plain(8), Level { self_attention: true, ..Level::plain(16) }];
     /// let config = UnetConfig { channels: 8, embedding: 16, levels, groups: 4, ..UnetConfig::base64(0) };
     /// let network = Unet::new(&config, &mut Init::new(&device, Rng::new(0)))?;

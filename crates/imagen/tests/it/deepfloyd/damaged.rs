@@ -12,11 +12,11 @@ use super::golden;
 
 /// Opens and builds both stages of a folder.
 fn build(folder: &Path) -> Result<(), Error> {
-    let model = DeepFloyd::open(folder, None, &Device::flex())?;
+    let model = DeepFloyd::open(folder, None, &crate::device())?;
     model
         .stages()
         .into_iter()
-        .try_for_each(|stage| model.folder(stage).unwrap().build(Storage::Stored, &Device::flex()).map(drop))
+        .try_for_each(|stage| model.folder(stage).unwrap().build(Storage::Stored, &crate::device()).map(drop))
 }
 
 /// A copy of a stage with something changed, and what is said about it.
@@ -199,7 +199,7 @@ fn a_second_stage_is_found_once_or_asked_for() {
     for name in ["a", "b"] {
         copy(&golden("two"), &folder.path().join(name));
     }
-    let device = Device::flex();
+    let device = crate::device();
     let several = DeepFloyd::open(folder.path(), None, &device).unwrap_err();
     says(&format!("{several:#}"), &["holds several second stages", "name one"]);
     let named = DeepFloyd::open(folder.path(), Some(&folder.path().join("b")), &device).unwrap();
@@ -226,7 +226,7 @@ fn embeddings_from_outside_are_held_against_each_other() {
         ),
     ] {
         write_safetensors(&path, &tensors, &Default::default(), Precision::F32).unwrap();
-        let error = Embeddings::open(&path, &Device::flex()).unwrap_err();
+        let error = Embeddings::open(&path, &crate::device()).unwrap_err();
         says(&format!("{error:#}"), &["e.safetensors", expected]);
     }
 }

@@ -143,7 +143,7 @@ impl Run {
     ) -> (Vec<usize>, Vec<StepEvent>) {
         let golden_file = Golden::open(&golden(""));
         let folder = StageFolder::open(&golden(stage)).unwrap();
-        let built = Rc::new(folder.build(Storage::Stored, &Device::flex()).unwrap());
+        let built = Rc::new(folder.build(Storage::Stored, &crate::device()).unwrap());
         let (prompts, empty) = (golden_file.tensor("prompt_embeds"), golden_file.tensor("negative_prompt_embeds"));
         let size = [folder.config.sample_size; 2];
         let settings = self.settings(&built.process);
@@ -257,7 +257,7 @@ fn request(prompts: &[&str]) -> Request {
     };
     let options = [(StageName::Base, options("leading:4", 7.0, 0.0)), (StageName::Sr256, options("2,1", 4.0, 0.25))];
     Request {
-        embeddings: Some(embeddings(&Device::flex())),
+        embeddings: Some(embeddings(&crate::device())),
         options: options.into(),
         ..Request::new(prompts.iter().map(|p| (*p).to_owned()).collect(), 1, 5)
     }
@@ -299,7 +299,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
 fn a_folder_draws_through_both_stages_whatever_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     nested(folder.path());
-    let device = Device::flex();
+    let device = crate::device();
     let model = || DeepFloyd::open(folder.path(), None, &device).unwrap();
     assert_eq!(model().stages(), [StageName::Base, StageName::Sr256]);
     let (apart, steps) = draw(model(), &request(&["a", "b"]));
@@ -320,7 +320,7 @@ fn a_folder_draws_through_both_stages_whatever_the_batch() {
 
 #[test]
 fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
-    let device = Device::flex();
+    let device = crate::device();
     let start = |picture, mask| Some(StartPicture { picture, mask, strength: None });
     let model = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
     let kept = Picture::filled(40, 20, [0]);
@@ -362,7 +362,7 @@ fn with_checker(folder: &Path) {
 fn the_safety_checker_judges_as_that_of_diffusers() {
     let folder = tempfile::tempdir().unwrap();
     with_checker(folder.path());
-    let (stage, device) = (StageFolder::open(folder.path()).unwrap(), Device::flex());
+    let (stage, device) = (StageFolder::open(folder.path()).unwrap(), crate::device());
     let checker = SafetyChecker::open(&stage, &device).unwrap().expect("the folder ships one");
     let bytes = std::fs::read(golden("safety/pictures.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -390,7 +390,7 @@ fn the_safety_checker_judges_as_that_of_diffusers() {
 fn a_safety_checker_that_ships_is_applied_and_a_damaged_one_refuses_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     with_checker(folder.path());
-    let device = Device::flex();
+    let device = crate::device();
     let mut only_base = request(&["a", "b"]);
     only_base.options.remove(&StageName::Sr256);
     let model = DeepFloyd::open(folder.path(), None, &device).unwrap();

@@ -11,7 +11,7 @@ fn network(stage: &str) -> IfUnet {
     let folder = golden(stage).join("unet");
     let config = IfUnetConfig::from_json(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
     let weights = Weights::open_checkpoint(&folder, "diffusion_pytorch_model").unwrap();
-    IfUnet::new(config, &weights, Storage::Stored, &Device::flex()).unwrap()
+    IfUnet::new(config, &weights, Storage::Stored, &crate::device()).unwrap()
 }
 
 /// Both networks at three times: on the kernels and by the operations' definitions.
@@ -65,7 +65,7 @@ fn published_configurations_have_the_published_numbers_of_parameters() {
         ("I-XL", published(&[704, 1408, 2112, 2816], "3", false), 4270),
         ("II-L", published(&[160, 320, 640, 960, 1280], "[2, 2, 3, 5, 5]", true), 1243),
     ] {
-        let tensors = IfUnet::tensors(&config, &Device::flex());
+        let tensors = IfUnet::tensors(&config, &crate::device());
         let count: usize = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         println!("{what}: {count}");
         assert!(count.abs_diff(millions * 1_000_000) <= millions * 10_000, "{what}: {count} parameters");

@@ -20,7 +20,7 @@ fn stage(side: usize) -> StageConfig {
 
 #[test]
 fn weights_of_eight_pixels_begin_a_training_at_sixteen() {
-    let device = Device::flex();
+    let device = crate::device();
     let small = Unet::new(&stage(8).unet, &mut Init::zeros(&device)).unwrap();
     let mut drawn = 0;
     let small = nn::import(small, |_, shape| {

@@ -41,7 +41,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
     let number = |name: &str| run["train"][name].as_f64().unwrap();
     let unet = serde_json::from_value(run["unet"].clone()).unwrap();
     let config = StageConfig::new(StageName::Base, 8, None, unet);
-    let device = Device::flex();
+    let device = crate::device();
     let autodiff = device.clone().autodiff();
     let learning = Learning {
         optimizer: Optimizer::Adam { beta1: number("beta1"), beta2: number("beta2"), weight_decay: 0.0 },

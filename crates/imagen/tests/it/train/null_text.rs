@@ -12,7 +12,7 @@ const D: usize = 6;
 
 fn normal<const N: usize>(stream: u64, shape: [usize; N]) -> Tensor<N> {
     let values = Rng::new(5).fold(stream).normal(shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values, shape), &crate::device())
 }
 
 /// A base of 8×8 pixels with one level that attends to itself and to the text.
@@ -36,7 +36,7 @@ pub(super) fn config(null_text: NullText) -> StageConfig {
 fn stage(null_text: NullText) -> Stage {
     let config = config(null_text);
     config.validate().unwrap();
-    let unet = Unet::new(&config.unet, &mut Init::zeros(&Device::flex())).unwrap();
+    let unet = Unet::new(&config.unet, &mut Init::zeros(&crate::device())).unwrap();
     let mut drawn = 0;
     let unet = nn::import(unet, |_, shape| {
         drawn += 1;
@@ -58,12 +58,12 @@ fn the_unconditional_prediction_is_that_of_the_null_text() {
             x_hat.into_data().try_to_vec::<f32>().unwrap()
         };
         for tokens in [1, 4] {
-            let text = Text { sequence: normal(2, [2, tokens, D]), mask: Tensor::ones([2, tokens], &Device::flex()) };
+            let text = Text { sequence: normal(2, [2, tokens, D]), mask: Tensor::ones([2, tokens], &crate::device()) };
             let null = match stage.unet().unwrap().null_text() {
                 None => Text { sequence: text.sequence.zeros_like(), mask: text.mask.clone() },
                 Some(null) => Text {
                     sequence: null.unsqueeze_dim::<3>(0).repeat_dim(0, 2),
-                    mask: Tensor::ones([2, 2], &Device::flex()),
+                    mask: Tensor::ones([2, 2], &crate::device()),
                 },
             };
             let (unconditional, expected) = (predict(text.clone(), 0.0), predict(null, 1.0));
