@@ -25,7 +25,7 @@ use imagen::said::{counted, duration};
 use self::previews::Previews;
 use self::sheet::Sheet;
 use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
-use super::shared::Machine;
+use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::record::Remembered;
@@ -64,7 +64,7 @@ pub(crate) struct Sample {
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
     /// The last stage that draws: an early one for a quick look, or one that runs on request only
-    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = shared::one_of::<StageName>())]
+    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
     until: Option<StageName>,
     /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
     #[arg(long, value_name = "PNG", help_heading = DRAW)]

@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::eval::{Extractor, InceptionResize};
 use imagen::models::weights::Weights;
 
+use crate::cli::shared::one_of;
 use crate::failure::Result;
 
 /// What looks at pictures.
@@ -18,7 +19,7 @@ pub(super) struct Features {
     #[arg(long, value_name = "FILE", help_heading = "Features")]
     inception: Option<PathBuf>,
     /// How pictures come to Inception's 299x299: as in pytorch-fid (original) or in clean-fid (clean) [default: original]
-    #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = shared::one_of::<InceptionResize>())]
+    #[arg(long, value_name = "WAY", requires = "inception", help_heading = "Features", value_parser = one_of::<InceptionResize>())]
     resize: Option<InceptionResize>,
     /// Cut a square of this side out of the middle first, the shorter side being resized to it (Pillow's cubic); 0 takes whole
     /// pictures, however long [default: 0; of `eval coco` 256]
