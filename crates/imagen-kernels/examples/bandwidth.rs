@@ -104,10 +104,19 @@ impl Bench {
         let n = 8_750_000;
         let (mut w, g, mut m, mut v) = (numbers(n), numbers(n), numbers(n), vec![1.0; n]);
         let mut average = w.clone();
-        let adam = Adam { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.01, step: 10 };
+        let adam = Adam {
+            lr: 1e-4,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            step: 10,
+            scale: 0.5,
+            average_decay: 0.999,
+        };
         self.line("ema 8.75 M", 'u', 12 * n, || ema(&mut average, &w, 0.999));
         self.line("adam with average 8.75 M", 'u', 36 * n, || {
-            adam.step(&mut w, &g, 0.5, &mut m, &mut v, &mut average, 0.999);
+            adam.step(&mut w, &g, &mut m, &mut v, &mut average);
         });
         self.line("sum of squares 8.75 M", 'r', 4 * n, || {
             black_box(sum_of_squares(&g));

@@ -245,9 +245,18 @@ impl Bench {
         let len = 8_750_000;
         let (mut w, g, mut m, mut v) = (numbers(len), numbers(len), numbers(len), vec![1.0; len]);
         let mut average = w.clone();
-        let adam = optimizer::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 10 };
+        let adam = optimizer::Adam {
+            lr: 1e-4,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            step: 10,
+            scale: 1.0,
+            average_decay: 0.999,
+        };
         self.line("adam 8.75 M", 36.0 * len as f64, "GB/s", || {
-            adam.step(&mut w, &g, 1.0, &mut m, &mut v, &mut average, 0.999);
+            adam.step(&mut w, &g, &mut m, &mut v, &mut average);
         });
         self.line("ema 8.75 M", 12.0 * len as f64, "GB/s", || optimizer::ema(&mut m, &g, 0.999));
     }

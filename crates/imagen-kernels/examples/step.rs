@@ -314,8 +314,17 @@ impl Operation {
             Self::Adam(count) if backward => {
                 let (mut w, g, mut m, mut v) = (numbers(count), numbers(count), numbers(count), vec![1.0; count]);
                 let mut average = w.clone();
-                let adam = optimizer::Adam { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 9 };
-                sink("step", 0.0, &mut || adam.step(&mut w, &g, 1.0, &mut m, &mut v, &mut average, 0.999));
+                let adam = optimizer::Adam {
+                    lr: 1e-4,
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-8,
+                    weight_decay: 0.0,
+                    step: 9,
+                    scale: 1.0,
+                    average_decay: 0.999,
+                };
+                sink("step", 0.0, &mut || adam.step(&mut w, &g, &mut m, &mut v, &mut average));
             }
             Self::Adam(_) => {}
         }

@@ -30,24 +30,19 @@ pub struct Adam {
     pub weight_decay: f32,
     /// Number of this step, from 1.
     pub step: u64,
+    /// Factor of the gradient (clipping).
+    pub scale: f32,
+    /// Decay of the weights' moving average.
+    pub average_decay: f64,
 }
 
 impl Adam {
-    /// Updates the weights `w` and both moments from the gradient `scale * g`, then the average as [`ema`] does, in one pass
-    /// over memory.
+    /// Updates the weights `w` and both moments from the gradient `g`, then the average as [`ema`] does, in one pass over
+    /// memory.
     ///
     /// # Panics
     /// If the lengths differ or `step` is 0.
-    pub fn step(
-        &self,
-        w: &mut [f32],
-        g: &[f32],
-        scale: f32,
-        m: &mut [f32],
-        v: &mut [f32],
-        average: &mut [f32],
-        decay: f64,
-    ) {
+    pub fn step(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], average: &mut [f32]) {
         assert!(self.step > 0, "Adam's steps are counted from 1");
         let len = w.len();
         expect_len("g", g, len);
@@ -57,7 +52,7 @@ impl Adam {
         let isa = Isa::current();
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
         let rates = Rates {
-            scale,
+            scale: self.scale,
             beta1: self.beta1,
             beta2: self.beta2,
             eps: self.eps,
@@ -72,7 +67,7 @@ impl Adam {
             unsafe {
                 let (w, m, v) = (w.get().add(first), m.get().add(first), v.get().add(first));
                 let (g, average, len) = (g.as_ptr().add(first), average.get().add(first), CHUNK.min(len - first));
-                isa.run(AdamChunk { w, g, m, v, average, share: (1.0 - decay) as f32, len, rates });
+                isa.run(AdamChunk { w, g, m, v, average, share: (1.0 - self.average_decay) as f32, len, rates });
             }
         });
     }

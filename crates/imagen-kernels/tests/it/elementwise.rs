@@ -120,8 +120,17 @@ fn adam_follows_the_published_recursion() {
         on_every_isa(|isa| {
             let (mut w32, mut m32, mut v32) = (start.clone(), vec![0.0; n], vec![0.0; n]);
             for (t, g) in gradients.iter().enumerate() {
-                let adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: t as u64 + 1 };
-                adam.step(&mut w32, g, 1.0, &mut m32, &mut v32, &mut vec![0.0; n], 0.9);
+                let adam = Adam {
+                    lr: 1e-2,
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-8,
+                    weight_decay: 0.1,
+                    step: t as u64 + 1,
+                    scale: 1.0,
+                    average_decay: 0.9,
+                };
+                adam.step(&mut w32, g, &mut m32, &mut v32, &mut vec![0.0; n]);
             }
             assert_close(&format!("w on {isa:?}"), &w32, &w, 1e-6);
             assert_close(&format!("m on {isa:?}"), &m32, &m, 1e-6);
@@ -136,17 +145,26 @@ fn a_step_is_that_of_the_scaled_gradient_and_then_an_average() {
     for n in LENGTHS {
         let (w, g, m, average) = (random.numbers(n), random.numbers(n), random.numbers(n), random.numbers(n));
         let v: Vec<f32> = random.numbers(n).iter().map(|v| v * v).collect();
-        let adam = Adam { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 7 };
+        let adam = Adam {
+            lr: 1e-2,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: 7,
+            scale: 0.25,
+            average_decay: 0.95,
+        };
         // A power of two, so that scaling the gradient first rounds nothing.
         let scaled: Vec<f32> = g.iter().map(|g| g * 0.25).collect();
         on_every_isa(|isa| {
             let mut apart = [w.clone(), m.clone(), v.clone(), average.clone()];
             let mut fused = apart.clone();
             let [w, m, v, average] = &mut apart;
-            adam.step(w, &scaled, 1.0, m, v, &mut average.clone(), 0.0);
+            Adam { scale: 1.0, ..adam }.step(w, &scaled, m, v, &mut average.clone());
             ema(average, w, 0.95);
             let [w, m, v, average] = &mut fused;
-            adam.step(w, &g, 0.25, m, v, average, 0.95);
+            adam.step(w, &g, m, v, average);
             assert!(apart == fused, "{n} numbers on {isa:?}");
         });
     }

@@ -73,27 +73,6 @@ pub struct BlockParameters<B: Backend> {
     pub scale: f32,
 }
 
-/// The numbers of one Adam step (Kingma & Ba, algorithm 1; decoupled weight decay of Loshchilov & Hutter).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamStep {
-    /// Learning rate of this step.
-    pub lr: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay; 0 for Adam.
-    pub weight_decay: f32,
-    /// 1 for the first step.
-    pub step: u64,
-    /// Factor of the gradient (clipping).
-    pub scale: f32,
-    /// Decay of the weights' moving average.
-    pub average_decay: f64,
-}
-
 /// Which moments a step of Adafactor keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdafactorKind {

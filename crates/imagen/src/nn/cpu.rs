@@ -7,10 +7,11 @@ use burn::backend::Flex;
 use burn::tensor::Shape;
 use imagen_kernels::adafactor::{Adafactor as AdafactorStep, SecondMoment};
 use imagen_kernels::norm::Activation;
+use imagen_kernels::optimizer::Adam;
 use imagen_kernels::resample::{self, Pooling};
 use imagen_kernels::{elementwise, optimizer};
 
-use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Maybe};
+use super::arguments::{AdafactorKind, BlockParameters, Maybe};
 use super::extension::NetworkOps;
 use super::{StoredConv, StoredLinear};
 
@@ -161,18 +162,10 @@ impl NetworkOps for Flex {
         y
     }
 
-    fn adam(w: T, g: T, m: T, v: T, average: T, s: AdamStep) -> (T, T, T, T) {
+    fn adam(w: T, g: T, m: T, v: T, average: T, s: Adam) -> (T, T, T, T) {
         let (mut w, g, mut m, mut v, mut average) = (owned(w), contiguous(g), owned(m), owned(v), owned(average));
-        let adam = optimizer::Adam {
-            lr: s.lr,
-            beta1: s.beta1,
-            beta2: s.beta2,
-            eps: s.eps,
-            weight_decay: s.weight_decay,
-            step: s.step,
-        };
         let [wn, mn, vn, an] = [&mut w, &mut m, &mut v, &mut average].map(|t| t.storage_mut::<f32>());
-        adam.step(wn, slice(&g), s.scale, mn, vn, an, s.average_decay);
+        s.step(wn, slice(&g), mn, vn, an);
         recycle(g);
         (w, m, v, average)
     }

@@ -4,9 +4,9 @@
 //! that this project has no kernels for needs no code here. `cpu` overrides them for the CPU.
 
 use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
-use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, resample::Pooling};
+use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, optimizer::Adam, resample::Pooling};
 
-use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Maybe};
+use super::arguments::{AdafactorKind, BlockParameters, Maybe};
 use super::reference;
 use super::{StoredConv, StoredLinear};
 
@@ -150,7 +150,7 @@ pub trait NetworkOps: Backend {
         m: FloatTensor<Self>,
         v: FloatTensor<Self>,
         average: FloatTensor<Self>,
-        step: AdamStep,
+        step: Adam,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         reference::adam::<Self>(w, g, m, v, average, step)
     }

@@ -10,9 +10,10 @@ use tracing::trace_span;
 
 pub use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 pub use imagen_kernels::norm::Activation;
+pub use imagen_kernels::optimizer::Adam as AdamStep;
 pub use imagen_kernels::resample::Pooling;
 
-pub use super::arguments::{AdafactorKind, AdamStep};
+pub use super::arguments::AdafactorKind;
 pub use super::switches::{by_definition, recomputing};
 
 use super::arguments::{BlockParameters, Shortcut};

@@ -4,9 +4,9 @@
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, TensorData, ops::ConvOptions};
-use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, resample::Pooling};
+use imagen_kernels::{adafactor::Adafactor as AdafactorStep, norm::Activation, optimizer::Adam, resample::Pooling};
 
-use super::arguments::{AdafactorKind, AdamStep, BlockParameters, Shortcut};
+use super::arguments::{AdafactorKind, BlockParameters, Shortcut};
 use super::{StoredConv, StoredLinear};
 
 const EPS: f32 = 1e-5;
@@ -303,7 +303,7 @@ pub(super) fn adam<B: Backend>(
     m: FloatTensor<B>,
     v: FloatTensor<B>,
     average: FloatTensor<B>,
-    s: AdamStep,
+    s: Adam,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let g = scaled::<B>(g, s.scale);
     let m = self::average::<B>(m, g.clone(), s.beta1.into());

@@ -13,6 +13,7 @@ use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
 use burn::tensor::{DType, Shape};
 use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 use imagen_kernels::norm::Activation;
+use imagen_kernels::optimizer::Adam;
 use imagen_kernels::{elementwise, resample};
 use tracing::trace_span;
 
@@ -23,7 +24,7 @@ use super::shapes::{
 };
 use super::tensors::{BackwardFn, T, contiguous, dims, filled, owned, slice, tensor};
 use super::weights::{Way, convolve, convolve_back, multiply_once, of_step};
-use crate::nn::arguments::{AdafactorKind, AdamStep, BlockParameters, Maybe};
+use crate::nn::arguments::{AdafactorKind, BlockParameters, Maybe};
 use crate::nn::extension::NetworkOps;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
@@ -449,7 +450,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         _: Tracked<C>,
         _: Tracked<C>,
         _: Tracked<C>,
-        _: AdamStep,
+        _: Adam,
     ) -> (Tracked<C>, Tracked<C>, Tracked<C>, Tracked<C>) {
         panic!("an optimizer step is not differentiable; `train` calls it on inner tensors")
     }
