@@ -1,9 +1,8 @@
 //! TensorBoard's event files, written: scalars and pictures by step.
 //!
 //! A file is a row of records `length u64, masked crc of the length, bytes, masked crc of the bytes` (TFRecord), and each
-//! record is an `Event` of TensorFlow's `event.proto`, of which the few fields that occur here are encoded by hand. The
-//! fields are written in ascending order and those that are zero are left out, so that the bytes are those of the
-//! reference's own writer.
+//! record is an `Event` of TensorFlow's `event.proto`, of which the few fields that occur here are listed. The bytes are those
+//! of the reference's own writer.
 //!
 //! Each start of a run opens a file of its own with a session mark, by which TensorBoard forgets what an earlier start
 //! wrote for the same or later steps. Each record is one write, so that a killed program leaves whole records.
@@ -12,6 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use prost::{Message, Oneof};
 
 use crate::error::{Error, Result};
 
@@ -27,23 +28,23 @@ impl EventFile {
     pub(super) fn create(folder: &Path, first_step: u64) -> Result<Self> {
         let (file, path) = create(folder).map_err(|e| Error::io("write an event file in", folder, e))?;
         let mut events = Self { file, path };
-        events.write(&Event { content: Content::FileVersion, step: 0, time: now() })?;
-        events.write(&Event { content: Content::SessionStart, step: first_step, time: now() })?;
+        events.write(0, What::file_version())?;
+        events.write(first_step, What::session_start())?;
         Ok(events)
     }
 
     /// Numbers of a step, by name.
     pub(super) fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
-        self.write(&Event { content: Content::Scalars(scalars), step, time: now() })
+        self.write(step, What::scalars(scalars))
     }
 
-    /// A picture of a step: the bytes of a PNG file, `width`×`height` pixels of three channels.
-    pub(super) fn picture(&mut self, step: u64, name: &str, [width, height]: [u32; 2], png: &[u8]) -> Result<()> {
-        self.write(&Event { content: Content::Picture { name, width, height, png }, step, time: now() })
+    /// A picture of a step: the bytes of a PNG file of this width and height.
+    pub(super) fn picture(&mut self, step: u64, name: &str, size: [u32; 2], png: &[u8]) -> Result<()> {
+        self.write(step, What::picture(name, size, png))
     }
 
-    fn write(&mut self, event: &Event<'_>) -> Result<()> {
-        let written = self.file.write_all(&record(&event.encode()));
+    fn write(&mut self, step: u64, what: What) -> Result<()> {
+        let written = self.file.write_all(&record(&what.at(step, now()).encode_to_vec()));
         written.map_err(|e| Error::io("write", &self.path, e))
     }
 }
@@ -67,25 +68,97 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// One `Event`.
-struct Event<'a> {
-    content: Content<'a>,
-    step: u64,
-    time: f64,
+/// The fields of TensorFlow's `Event` that occur here.
+#[derive(Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(oneof = "What", tags = "3, 5, 7")]
+    what: Option<What>,
 }
 
-enum Content<'a> {
-    FileVersion,
-    SessionStart,
-    Scalars(&'a [(&'a str, f64)]),
-    Picture { name: &'a str, width: u32, height: u32, png: &'a [u8] },
+#[derive(Oneof)]
+enum What {
+    #[prost(string, tag = "3")]
+    FileVersion(String),
+    #[prost(message, tag = "5")]
+    Summary(Summary),
+    #[prost(message, tag = "7")]
+    SessionLog(SessionLog),
 }
 
-/// The number of `SessionStatus` START.
-const START: u64 = 1;
+#[derive(Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<Value>,
+}
+
+#[derive(Message)]
+struct SessionLog {
+    /// A `SessionStatus`, of which 1 is START.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+#[derive(Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(oneof = "Number", tags = "2, 4")]
+    number: Option<Number>,
+}
+
+#[derive(Oneof)]
+enum Number {
+    #[prost(float, tag = "2")]
+    Simple(f32),
+    #[prost(message, tag = "4")]
+    Image(Image),
+}
+
+#[derive(Message)]
+struct Image {
+    #[prost(int32, tag = "1")]
+    height: i32,
+    #[prost(int32, tag = "2")]
+    width: i32,
+    /// A `ColorSpace`: the number of channels.
+    #[prost(int32, tag = "3")]
+    colorspace: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    encoded: Vec<u8>,
+}
+
+impl What {
+    fn file_version() -> Self {
+        Self::FileVersion("brain.Event:2".into())
+    }
+
+    fn session_start() -> Self {
+        Self::SessionLog(SessionLog { status: 1 })
+    }
+
+    fn scalars(scalars: &[(&str, f64)]) -> Self {
+        let value =
+            |&(tag, number): &(&str, f64)| Value { tag: tag.to_owned(), number: Some(Number::Simple(number as f32)) };
+        Self::Summary(Summary { values: scalars.iter().map(value).collect() })
+    }
+
+    fn picture(tag: &str, [width, height]: [u32; 2], png: &[u8]) -> Self {
+        let (width, height) = (width as i32, height as i32);
+        let image = Image { height, width, colorspace: channels(png), encoded: png.to_vec() };
+        Self::Summary(Summary { values: vec![Value { tag: tag.to_owned(), number: Some(Number::Image(image)) }] })
+    }
+
+    fn at(self, step: u64, wall_time: f64) -> Event {
+        Event { wall_time, step: step as i64, what: Some(self) }
+    }
+}
 
 /// Channels of a PNG file, which are also its number in `ColorSpace`; 3 for what is none.
-fn channels(png: &[u8]) -> u64 {
+fn channels(png: &[u8]) -> i32 {
     /// Where the header says how colours are stored (PNG specification, 11.2.2).
     const COLOUR_TYPE: usize = 25;
     match png.get(COLOUR_TYPE) {
@@ -93,93 +166,6 @@ fn channels(png: &[u8]) -> u64 {
         Some(4) => 2,
         Some(6) => 4,
         _ => 3,
-    }
-}
-
-impl Event<'_> {
-    /// `Event { wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7 }`
-    fn encode(&self) -> Vec<u8> {
-        let mut event = Message::default();
-        event.double(1, self.time);
-        event.integer(2, self.step);
-        match &self.content {
-            Content::FileVersion => event.bytes(3, b"brain.Event:2"),
-            // SessionLog { status = 1 }
-            Content::SessionStart => event.message(7, |log| log.integer(1, START)),
-            // Summary { value = 1 repeated }, Value { tag = 1, simple_value = 2 }
-            Content::Scalars(scalars) => event.message(5, |summary| {
-                for (tag, number) in *scalars {
-                    summary.message(1, |value| {
-                        value.bytes(1, tag.as_bytes());
-                        value.float(2, *number as f32);
-                    });
-                }
-            }),
-            // Value { tag = 1, image = 4 }, Image { height = 1, width = 2, colorspace = 3, encoded_image_string = 4 }
-            Content::Picture { name, width, height, png } => event.message(5, |summary| {
-                summary.message(1, |value| {
-                    value.bytes(1, name.as_bytes());
-                    value.message(4, |image| {
-                        image.integer(1, u64::from(*height));
-                        image.integer(2, u64::from(*width));
-                        image.integer(3, channels(png));
-                        image.bytes(4, png);
-                    });
-                });
-            }),
-        }
-        event.0
-    }
-}
-
-/// The bytes of a protocol buffer message.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
-    }
-
-    /// The key of a field: its number and how its value is written.
-    fn key(&mut self, field: u64, wire: u64) {
-        self.varint(field << 3 | wire);
-    }
-
-    fn integer(&mut self, field: u64, number: u64) {
-        if number != 0 {
-            self.key(field, 0);
-            self.varint(number);
-        }
-    }
-
-    fn double(&mut self, field: u64, number: f64) {
-        if number.to_bits() != 0 {
-            self.key(field, 1);
-            self.0.extend(number.to_le_bytes());
-        }
-    }
-
-    /// A float of a `oneof`, which is written even where it is zero.
-    fn float(&mut self, field: u64, number: f32) {
-        self.key(field, 5);
-        self.0.extend(number.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.key(field, 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend(bytes);
-    }
-
-    fn message(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.bytes(field, &inner.0);
     }
 }
 
@@ -207,12 +193,12 @@ mod tests {
         let time = 1_700_000_000.25;
         let scalars = [("train/loss", 0.125), ("probe/right", 0.0), ("größe", -3.5e-9)];
         let contents = [
-            (0, Content::FileVersion),
-            (1, Content::SessionStart),
-            (300, Content::Scalars(&scalars)),
-            (5_000_000_000, Content::Picture { name: "samples/grid", width: 3, height: 2, png: PNG }),
+            (0, What::file_version()),
+            (1, What::session_start()),
+            (300, What::scalars(&scalars)),
+            (5_000_000_000, What::picture("samples/grid", [3, 2], PNG)),
         ];
-        let events = contents.into_iter().flat_map(|(step, content)| record(&Event { content, step, time }.encode()));
+        let events = contents.into_iter().flat_map(|(step, what)| record(&what.at(step, time).encode_to_vec()));
         assert!(events.eq(GOLDEN.iter().copied()), "the event file differs from TensorBoard's");
     }
 
