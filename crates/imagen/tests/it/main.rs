@@ -14,6 +14,7 @@ mod image;
 mod imagen_pytorch;
 mod inception;
 mod laws;
+mod own_sampler;
 mod paper;
 mod roberta;
 mod t5;
