@@ -5,6 +5,7 @@
 //! terminal. A file that becomes too large for the system's limit is an error of writing and not the end of the program.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::{Exit, Failure, Result};
@@ -25,6 +26,11 @@ pub(crate) fn watch(notice: &'static str) -> Result<()> {
 /// Whether the verb has been asked to stop.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// What goes on unless the verb has been asked to stop.
+pub(crate) fn flow() -> ControlFlow<()> {
+    if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 #[cfg(unix)]

@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output;
 
 /// A recording under way.
@@ -43,7 +43,7 @@ impl Trace {
     /// `Runtime` where the file cannot be written.
     pub(crate) fn write(&self) -> Result<()> {
         let text = self.recorder.to_json().to_string();
-        output::write_file(&self.path, text.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
+        output::write_file(&self.path, text.as_bytes())
     }
 }
 

@@ -26,10 +26,10 @@ impl Man {
         let Some(folder) = &self.folder else {
             return std::io::stdout().write_all(&render(root)).map_err(|e| Failure::stdout(&e));
         };
-        std::fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+        output::make_folder(folder)?;
         for command in with_descendants(root) {
             let path = folder.join(format!("{}.1", page_name(&command)));
-            output::write_file(&path, &render(command)).map_err(|e| Failure::io("write", &path, &e))?;
+            output::write_file(&path, &render(command))?;
             print_line(path.display())?;
         }
         Ok(())

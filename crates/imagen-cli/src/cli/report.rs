@@ -1,6 +1,5 @@
 //! `imagen report`: a training run as one HTML page, and how faithful its super-resolution stage is.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -57,7 +56,7 @@ impl Report {
         }
         let page = RunFacts::read(&self.run, self.grids)?.page();
         let path = self.output.unwrap_or_else(|| self.run.join("report.html"));
-        write_file(&path, page.as_bytes()).map_err(|e| Failure::io("write", &path, &e))?;
+        write_file(&path, page.as_bytes())?;
         print_line(path.display())
     }
 
@@ -68,7 +67,7 @@ impl Report {
         let mut progress = Progress::new(self.quiet);
         let mut watch = |done, of| {
             progress.step("enlarge", done, of, "");
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         };
         let report = train::measure_enlargement(&self.run, self.sr_pictures, text, &shared::cpu(), &mut watch)?;
         progress.finish();

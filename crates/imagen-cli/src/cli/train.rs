@@ -1,6 +1,5 @@
 //! `imagen train`: one stage from a recipe, with progress, checkpoints and a Ctrl-C that loses nothing.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
@@ -86,7 +85,7 @@ impl Train {
         watcher.progress.note("reading pictures and captions");
         let outcome = train::train(&run, &mut |event| {
             watcher.show(event);
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         })?;
         watcher.progress.finish();
         match outcome {

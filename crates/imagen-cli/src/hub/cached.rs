@@ -1,15 +1,16 @@
 //! What the cache holds: `models--OWNER--NAME` with `blobs` named by checksum, `refs` and `snapshots` that point at them.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use imagen::files::write_whole;
+
 use super::{RepoName, Settings};
 use crate::failure::{Failure, Result};
-use crate::output::write_file;
 
 /// One model of the cache.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Cached {
         let path = self.folder.join("refs").join(revision);
         let write = || {
             fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
-            write_file(&path, commit.as_bytes())
+            write_whole(&path, |file| file.write_all(commit.as_bytes()))
         };
         write().map_err(|e| Failure::io("write", &path, &e))
     }

@@ -138,7 +138,7 @@ impl Outputs {
             names.iter().filter(|name| !is_device(name)).map(|name| folder_of(name)).collect();
         folders.dedup();
         for folder in folders {
-            fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+            make_folder(folder)?;
             check_writable(folder)?;
         }
         Ok(Self(Some((names, *format))))
@@ -162,7 +162,7 @@ impl Outputs {
             return written.map(|()| None).map_err(|e| Failure::stdout(&e));
         };
         let name = &names[index];
-        write_file(name, bytes).map_err(|e| Failure::io("write", name, &e))?;
+        write_file(name, bytes)?;
         Ok(Some(name))
     }
 }
@@ -183,11 +183,17 @@ fn number(names: &mut [PathBuf], force: bool) {
 
 /// Writes a file that is either whole or not there: a temporary name, synced, renamed. Devices and pipes are written to
 /// directly.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if is_device(path) {
-        return File::options().write(true).open(path)?.write_all(bytes);
-    }
-    write_whole(path, |file| file.write_all(bytes))
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = match is_device(path) {
+        true => File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)),
+        false => write_whole(path, |file| file.write_all(bytes)),
+    };
+    written.map_err(|e| Failure::io("write", path, &e))
+}
+
+/// Makes a folder with all above it, or finds it.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))
 }
 
 /// Makes a folder, or finds it, as this process' own until the lock is dropped, without what killed ones left half-written.
@@ -195,7 +201,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `Usage` where another process writes there; `Runtime` where it cannot be made or written to.
 pub(crate) fn own_folder(folder: &Path) -> Result<Lock> {
-    fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+    make_folder(folder)?;
     let lock = Lock::folder(folder)?;
     check_writable(folder)?;
     sweep(folder)?;

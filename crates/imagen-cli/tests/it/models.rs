@@ -134,7 +134,7 @@ fn what_is_needed_is_fetched_once_and_checked() {
     let home = home.path();
     let info = hub.run(home, &["info", "org/good"]);
     assert!(info.code == 0 && info.stdout.contains("licence: apache-2.0"), "{}{}", info.stdout, info.stderr);
-    assert!(info.stdout.contains("model.safetensors") && info.stdout.contains("1000 B in others"), "{}", info.stdout);
+    assert!(info.stdout.contains("model.safetensors") && info.stdout.contains("1009 B in others"), "{}", info.stdout);
     let pickled = hub.run(home, &["info", "org/pickled"]);
     assert!(pickled.stdout.contains("pytorch_model.bin and the like are pickled and never read"), "{}", pickled.stdout);
     assert!(!info.stdout.contains("README") && !info.stdout.contains("outside"), "{}", info.stdout);

@@ -208,6 +208,6 @@ fn the_stages_of_the_paper_an_eighth_as_wide_train_and_draw() {
     assert_eq!(drawn, [128, 128]);
     let unknown =
         run(folder, &["plan", committed("paper/base64.toml").to_str().unwrap(), "--set", "stage.preset=base46"]);
-    let words = "unknown preset \"base46\", expected one of: base64, sr256, sr1024";
+    let words = "unknown preset 'base46', expected one of: base64, sr256, sr1024";
     assert!(unknown.code == 2 && unknown.stderr.contains(words), "{} {}", unknown.code, unknown.stderr);
 }

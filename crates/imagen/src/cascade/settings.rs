@@ -1,5 +1,7 @@
 //! How a stage is run: what it suggests itself, and what a request says instead.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::diffusion::{AugLevel, Guidance, Sampler, Thresholding, Timesteps};
@@ -35,6 +37,13 @@ impl StageSettings {
             return Err(Error::usage(format!("steps = {}: expected 1 to {}", self.steps, Self::MAX_STEPS)));
         }
         Guidance::new(self.guidance).map(drop)
+    }
+}
+
+/// In a few words: `50 steps, dpm++2m, guidance 5`.
+impl fmt::Display for StageSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} steps, {}, guidance {}", self.steps, self.sampler, self.guidance)
     }
 }
 

@@ -308,9 +308,8 @@ impl Inner {
 
     /// Picture `position` of an endless set.
     fn composed(&self, world: &World, position: u64, key: Rng) -> Result<(usize, Option<String>, Sample)> {
-        let mut captions = world.captions(Split::Train, position)?;
+        let (picture, mut captions) = world.captioned(Split::Train, position, self.transform.size)?;
         let caption = self.chosen(captions.len(), key).map(|chosen| captions.swap_remove(chosen));
-        let picture = world.picture(Split::Train, position, self.transform.size)?;
         Ok((position as usize, caption, self.transform.sample(&picture, key.fold(WINDOW))?))
     }
 

@@ -6,6 +6,7 @@
 
 mod dice;
 pub mod loader;
+mod question;
 pub mod shapes;
 pub mod source;
 pub mod survey;
@@ -13,6 +14,7 @@ pub mod transform;
 mod write;
 
 pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
+pub use question::{Candidate, Question};
 pub use shapes::ShapesSummary;
 pub use source::compose::World;
 pub use source::{CocoCaption, Example, Layout, MAX_BAD, Odd, Source, Split, allowed, coco_captions};

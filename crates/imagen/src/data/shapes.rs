@@ -12,7 +12,7 @@ mod question;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-pub use self::question::{Candidate, Factor, Question, question};
+pub use self::question::{Factor, Placed, question};
 use super::dice::Dice;
 use super::write::{Captioned, write_set};
 use crate::error::{Error, Result};

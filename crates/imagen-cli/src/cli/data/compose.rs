@@ -1,6 +1,5 @@
 //! `imagen data compose`: pictures of a world as an ordinary captioned set, to look at or for other programs.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -73,7 +72,7 @@ impl Compose {
         let whole = world.write(&self.out, [self.count, held_out], self.size, &mut |done| {
             made = done;
             progress.step("compose", done as u64, of as u64, "");
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         })?;
         progress.finish();
         if !whole {

@@ -1,6 +1,5 @@
 //! `imagen data encode`: the embeddings of a set's captions, computed once for every run that names the file.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -71,7 +70,7 @@ impl Encode {
                 CacheEvent::Damaged { why } => progress.note(format_args!("a file is damaged ({why}); encoding anew")),
                 _ => {}
             }
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         })?;
         progress.finish();
         let Some(cache) = cache else {

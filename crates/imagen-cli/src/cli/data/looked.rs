@@ -1,6 +1,5 @@
 //! A set that is looked at as a whole: what it may be, its pictures, and its captions as a text encoder reads them.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -54,7 +53,7 @@ impl Looked {
         let survey = Survey::take(&source, &options, self.threads.count(), &mut |done| {
             seen = done;
             progress.step("look", done as u64, of as u64, "");
-            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::flow()
         });
         progress.finish();
         match survey {

@@ -2,7 +2,7 @@
 //! each picture what it is, and write it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imagen::cascade::deepfloyd::{Verdict, clean_caption, plain_caption};
 use imagen::cascade::{Event, Imagen, Request, StageName, StageOptions, StageSettings};
@@ -57,15 +57,18 @@ impl Session {
         Ok(())
     }
 
-    /// Draws each subject and hands it over. Returns how many were drawn: fewer than there are after Ctrl-C.
+    /// Draws each subject and hands it over.
+    ///
+    /// # Errors
+    /// `Interrupted` after Ctrl-C; those of the model and of `take`.
     pub(in crate::cli) fn draw(
         &self,
         subjects: &[Subject],
         progress: &mut Progress,
         mut take: impl FnMut(Drawn) -> Result<()>,
-    ) -> Result<usize> {
+    ) -> Result<()> {
         if subjects.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let of = Request::each(subjects.iter().map(|subject| (subject.caption.clone(), subject.seed)));
         let request = Request { prompts: of.prompts, pictures: of.pictures, ..self.request.clone() };
@@ -85,7 +88,22 @@ impl Session {
         if withheld > 0 {
             progress.note(format_args!("the safety checker withheld {withheld} of {drawn} pictures; they are black"));
         }
-        Ok(drawn)
+        if drawn < all { Err(Failure::stopped(drawn, all, "drawn")) } else { Ok(()) }
+    }
+
+    /// Draws those of these files that are not there.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub(in crate::cli) fn draw_missing(
+        &self,
+        files: impl Iterator<Item = (PathBuf, Subject)>,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let (files, subjects): (Vec<PathBuf>, Vec<Subject>) = files.filter(|(file, _)| !file.exists()).unzip();
+        progress.note(format_args!("{} pictures to draw", subjects.len()));
+        let save = |drawn: Drawn| self.save(&files[drawn.index], &drawn, &subjects[drawn.index]);
+        self.draw(&subjects, progress, save).map_err(|failure| failure.hint("the same command goes on"))
     }
 
     /// What a picture says about itself.
@@ -110,7 +128,7 @@ impl Session {
     /// Writes a picture with what draws it again.
     pub(in crate::cli) fn save(&self, path: &Path, drawn: &Drawn, subject: &Subject) -> Result<()> {
         let record = self.describe((&subject.caption, subject.seed), &drawn.picture, drawn.verdict);
-        write_file(path, &png::encode(&drawn.picture, &record.text())?).map_err(|e| Failure::io("write", path, &e))
+        write_file(path, &png::encode(&drawn.picture, &record.text())?)
     }
 
     /// The flags that say its settings again.

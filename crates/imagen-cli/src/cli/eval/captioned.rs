@@ -13,6 +13,7 @@ use imagen::eval::Clip;
 
 use super::drawing::{DrawingArgs, choose, subjects};
 use super::pictures::{Set, chunks};
+use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -27,7 +28,7 @@ pub(super) struct Captioned {
     #[arg(required_unless_present = "samples", conflicts_with = "samples")]
     folder: Option<PathBuf>,
     /// The part of the set, or of --data; all of it by default
-    #[arg(long, value_name = "SPLIT", value_parser = shared::one_of::<Split>())]
+    #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>())]
     split: Option<Split>,
     /// A folder with a CLIP as published: config.json, tokenizer, model.safetensors, preprocessor_config.json
     #[arg(long, value_name = "FOLDER")]
@@ -40,7 +41,7 @@ pub(super) struct Captioned {
     #[arg(long, value_name = "FOLDER", requires = "samples")]
     data: Option<PathBuf>,
     /// The last stage of the model that draws
-    #[arg(long, value_name = "STAGE", value_parser = shared::one_of::<StageName>(), requires = "samples", default_value = "base")]
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), requires = "samples", default_value = "base")]
     until: StageName,
     /// Seed: of whatever is drawn at random, of the captions, and of the first picture
     #[arg(short, long, default_value_t = 0)]
@@ -107,13 +108,10 @@ impl Captioned {
         let subjects = subjects(&source, &choose(&every, count, self.seed), self.seed)?;
         let session = self.drawing.open(self.until, device, progress)?;
         let mut pictures = Vec::new();
-        let drawn = session.draw(&subjects, progress, |drawn| {
+        session.draw(&subjects, progress, |drawn| {
             pictures.extend(numbers(clip.embed_pictures(&[drawn.picture])?));
             Ok(())
         })?;
-        if drawn < subjects.len() {
-            return Err(Failure::stopped(drawn, subjects.len(), "drawn"));
-        }
         let captions = subjects.iter().map(|subject| subject.caption.clone()).collect();
         let settings: Vec<String> = session
             .stages

@@ -220,17 +220,9 @@ impl Coco {
     fn draw(&self, session: &Session, pictures: &[Picture], progress: &mut Progress) -> Result<usize> {
         let missing = |picture: &Picture| !self.folder.join(&picture.file).exists();
         let ours = |at: usize| self.shard.is_none_or(|shard| at % shard.of == shard.at);
-        let mine: Vec<&Picture> =
-            pictures.iter().enumerate().filter(|(at, picture)| ours(*at) && missing(picture)).map(|(_, p)| p).collect();
-        let subjects: Vec<Subject> = mine.iter().map(|picture| picture.subject.clone()).collect();
-        progress.note(format_args!("{} pictures to draw", subjects.len()));
-        let drawn = session.draw(&subjects, progress, |drawn| {
-            session.save(&self.folder.join(&mine[drawn.index].file), &drawn, &subjects[drawn.index])
-        })?;
-        if drawn < subjects.len() {
-            let failure = Failure::stopped(drawn, subjects.len(), "drawn");
-            return Err(failure.hint("the same command goes on"));
-        }
+        let mine = pictures.iter().enumerate().filter(|(at, _)| ours(*at));
+        let files = mine.map(|(_, picture)| (self.folder.join(&picture.file), picture.subject.clone()));
+        session.draw_missing(files, progress)?;
         Ok(pictures.iter().filter(|picture| missing(picture)).count())
     }
 
@@ -306,10 +298,7 @@ impl Coco {
 
 impl Manifest {
     fn describe(&self) -> String {
-        let stage = |(stage, s): &(StageName, StageSettings)| {
-            format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
-        };
-        let stages: Vec<String> = self.stages.iter().map(stage).collect();
+        let stages: Vec<String> = self.stages.iter().map(|(stage, settings)| format!("{stage} ({settings})")).collect();
         format!(
             "{} of {} captions of {} ({}), one picture each, none picked; model {}: {}; seed {}, plus k for picture k",
             self.count,

@@ -12,22 +12,19 @@ use clap::builder::RangedU64ValueParser;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde_json::json;
 
-use imagen::data::World;
-use imagen::data::source::compose::{Factor, Question};
+use imagen::data::source::compose::{Composed, Factor};
+use imagen::data::{Question, World};
 use imagen::eval::{Appearance, forced_choice};
 use imagen::image::Picture;
 
 use super::forced_choice::{self as judged, Answer, Asked, Asking, Manifest, table};
-use super::manifest;
-use crate::cli::draw::Subject;
-use crate::cli::shared::one_of;
 use crate::failure::{Exit, Failure, Result, print_line};
-use crate::interrupt;
-use crate::progress::Progress;
 
 const MANIFEST: &str = "compose.json";
 /// Pictures that each candidate is known by.
 const REFERENCES: u64 = 12;
+/// Seeds of a factor's pictures, of seen or of held-out combinations, begin so far from those of the next.
+const SEEDS: u64 = 1_000_000;
 /// Side of the composed pictures.
 const SIDE: usize = 64;
 
@@ -55,29 +52,22 @@ pub(super) struct Compose {
     #[arg(short = 'n', long, value_name = "N", default_value = "40")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     count: u64,
-    /// Ask about this factor only; may be repeated
-    #[arg(long = "factor", value_name = "FACTOR", value_parser = one_of::<Factor>())]
-    factors: Vec<Factor>,
     #[command(flatten)]
-    asking: Asking,
+    asking: Asking<Factor>,
 }
 
 impl Compose {
     pub(super) fn run(self) -> Result<()> {
-        let machine = self.asking.drawing.how.machine;
+        let machine = self.asking.machine();
         machine.compute(|found| self.run_on(&found.device))
     }
 
     fn run_on(self, device: &Device) -> Result<()> {
-        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
-        let mut progress = Progress::new(self.asking.quiet);
+        let mut progress = self.asking.begin()?;
         let world = World::open(&self.data)?;
-        let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions(&world)?.into_iter().unzip();
-        let session = self.asking.drawing.open(self.asking.until, device, &progress)?;
-        let factors = self.factors().map(Factor::name).collect();
-        let manifest = self.asking.manifest(Some(world.digest()), factors, self.count, &session);
-        let _lock = manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row), false)?;
-        judged::draw(&self.folder, &session, &asked, &mut progress)?;
+        let (asked, questions): (Vec<Asked>, Vec<_>) = self.questions(&world)?.into_iter().unzip();
+        let held = (Some(world.digest()), self.count);
+        let (manifest, _lock) = self.asking.draw(&self.folder, MANIFEST, held, &asked, device, &mut progress)?;
         let composed = |at: usize, candidate: usize, reference: u64| {
             let reference = asked[at].number * (REFERENCES + 1) + reference;
             world.candidate(&questions[at].candidates[candidate], reference, SIDE)
@@ -105,29 +95,19 @@ impl Compose {
         })
     }
 
-    fn factors(&self) -> impl Iterator<Item = Factor> {
-        Factor::ALL.into_iter().filter(|factor| self.factors.is_empty() || self.factors.contains(factor))
-    }
-
-    fn questions(&self, world: &World) -> Result<Vec<(Asked, Question)>> {
-        if self.asking.seed.checked_add(own_seed(Factor::CountMany, true, self.count)).is_none() {
-            return Err(Failure::usage(format_args!("--seed {} is out of range", self.asking.seed)));
-        }
+    fn questions(&self, world: &World) -> Result<Vec<(Asked, Question<Composed>)>> {
         // a part without its first question has none
-        let parts: Vec<_> = self.factors().flat_map(|factor| [(factor, false), (factor, true)]).collect();
+        let parts: Vec<_> = self.asking.factors().flat_map(|factor| [(factor, false), (factor, true)]).collect();
         let parts: Vec<_> =
-            parts.into_par_iter().filter(|(f, held_out)| world.question(*f, *held_out, 0).is_some()).collect();
+            parts.into_par_iter().filter(|((_, f), held_out)| world.question(*f, *held_out, 0).is_some()).collect();
         let wanted = parts.into_iter().flat_map(|(f, held_out)| (0..self.count).map(move |k| (f, held_out, k)));
         let wanted: Vec<_> = wanted.collect();
-        let found: Vec<_> = wanted.par_iter().map(|&(f, held_out, k)| world.question(f, held_out, k)).collect();
+        let found: Vec<_> = wanted.par_iter().map(|&((_, f), held_out, k)| world.question(f, held_out, k)).collect();
         let mut asked = Vec::new();
         for ((factor, held_out, number), question) in wanted.into_iter().zip(found) {
             let Some(question) = question else { continue };
-            let seed = self.asking.seed + own_seed(factor, held_out, number);
-            let subject = Subject { caption: question.caption.clone(), seed };
-            let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
-            let (rank, held_out) = (factor as usize, Some(held_out));
-            asked.push((Asked { rank, factor: factor.name(), held_out, number, subject, candidates }, question));
+            let own_seed = (2 * factor.0 as u64 + u64::from(held_out)) * SEEDS + number;
+            asked.push((self.asking.asked(factor, Some(held_out), number, own_seed, &question)?, question));
         }
         if asked.is_empty() {
             let message = format_args!("{} has no question about these factors", self.data.display());
@@ -136,11 +116,6 @@ impl Compose {
         }
         Ok(asked)
     }
-}
-
-/// The seed of a question's picture.
-fn own_seed(factor: Factor, held_out: bool, number: u64) -> u64 {
-    (2 * factor as u64 + u64::from(held_out)) * 1_000_000 + number
 }
 
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {

@@ -23,7 +23,7 @@ use crate::cli::draw::{FrozenArgs, Subject};
 use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{own_folder_if_there, write_file};
+use crate::output::{make_folder, own_folder_if_there, write_file};
 use crate::progress::Progress;
 
 /// The name of the set of originals.
@@ -171,7 +171,7 @@ impl DrawBench {
             (Some(file), None) => Study::new(own_name(file), PromptSuite::read(file)?.prompts, pictures, seed)?,
             (None, None) => Study::new(PromptSuite::BUILT_IN, PromptSuite::built_in().prompts, pictures, seed)?,
         };
-        fs::create_dir_all(&self.study).map_err(|e| Failure::io("create the folder", &self.study, &e))?;
+        make_folder(&self.study)?;
         self.write(&study)?;
         self.copy_originals(&study, progress)?;
         Ok((study, true))
@@ -226,7 +226,7 @@ impl DrawBench {
         self.fill(set, progress, |prompt, _, path| {
             let picture = source.picture(chosen[prompt].1, &DecodeOptions::default())?;
             let bytes = png::encode(&picture, &PngText::default())?;
-            write_file(path, &bytes).map_err(|e| Failure::io("write", path, &e))
+            write_file(path, &bytes)
         })
     }
 
@@ -244,7 +244,7 @@ impl DrawBench {
             // what no rater could be shown is refused here
             decode::open(from, &DecodeOptions::default())?;
             let bytes = fs::read(from).map_err(|e| Failure::io("read", from, &e))?;
-            write_file(path, &bytes).map_err(|e| Failure::io("write", path, &e))
+            write_file(path, &bytes)
         })
     }
 
@@ -262,21 +262,13 @@ impl DrawBench {
         };
         self.add(study, &model.name, origin, |_, _| "png".into())?;
         let set = study.set(&model.name).expect("it was just added");
-        let missing: Vec<(usize, usize)> = self.missing(set);
-        let seed = |p: usize, k: usize| set.origin.seed(p, k).expect("of a set that is drawn");
-        let subject = |(p, k): &(usize, usize)| Subject { caption: study.prompts[*p].text.clone(), seed: seed(*p, *k) };
-        let subjects: Vec<Subject> = missing.iter().map(subject).collect();
-        self.make_folder(set)?;
-        progress.note(format_args!("{}: {} pictures to draw", set.name, subjects.len()));
-        let drawn = session.draw(&subjects, progress, |drawn| {
-            let (p, k) = missing[drawn.index];
-            session.save(&self.study.join(&set.files[p][k]), &drawn, &subjects[drawn.index])
-        })?;
-        if drawn < subjects.len() {
-            let message = format!("{}: {drawn} of {} pictures were drawn", set.name, subjects.len());
-            return Err(Failure::interrupted(message).hint("the same command goes on"));
-        }
-        Ok(())
+        let files = self.missing(set).into_iter().map(|(p, k)| {
+            let seed = set.origin.seed(p, k).expect("of a set that is drawn");
+            (self.study.join(&set.files[p][k]), Subject { caption: study.prompts[p].text.clone(), seed })
+        });
+        make_folder(&self.study.join(&set.name))?;
+        progress.note(format_args!("drawing {}", set.name));
+        session.draw_missing(files, progress)
     }
 
     /// Adds a set to the manifest, or finds it there as it was begun.
@@ -308,7 +300,7 @@ impl DrawBench {
         mut make: impl FnMut(usize, usize, &Path) -> Result<()>,
     ) -> Result<()> {
         let missing = self.missing(set);
-        self.make_folder(set)?;
+        make_folder(&self.study.join(&set.name))?;
         for (done, (prompt, k)) in missing.iter().enumerate() {
             if interrupt::requested() {
                 let failure = Failure::stopped(done, missing.len(), "copied");
@@ -327,14 +319,9 @@ impl DrawBench {
         files.filter(|(p, k)| !self.study.join(&set.files[*p][*k]).exists()).collect()
     }
 
-    fn make_folder(&self, set: &PictureSet) -> Result<()> {
-        let folder = self.study.join(&set.name);
-        fs::create_dir_all(&folder).map_err(|e| Failure::io("create the folder", &folder, &e))
-    }
-
     fn write(&self, study: &Study) -> Result<()> {
         let path = self.study.join(Study::FILE);
-        write_file(&path, study.to_json().as_bytes()).map_err(|e| Failure::io("write", &path, &e))
+        write_file(&path, study.to_json().as_bytes())
     }
 
     fn describe(&self, study: &Study) -> String {

@@ -7,17 +7,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use imagen::cascade::{StageName, StageSettings};
+use imagen::data::Question;
 use imagen::eval::{Interval, wilson};
+use imagen::files::Lock;
 use imagen::image::{DecodeOptions, Picture, decode};
+use imagen::names::Named;
 
 use super::drawing::DrawingArgs;
-use crate::cli::draw::{Session, Subject};
-use crate::cli::shared::one_of;
+use super::manifest;
+use crate::cli::draw::Subject;
+use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::record::ModelRecord;
@@ -26,42 +31,86 @@ use crate::progress::Progress;
 /// Questions that are judged before anybody is told.
 const PORTION: usize = 16;
 
-/// How the pictures of a forced choice are drawn and reported.
+/// What is asked in a forced choice, and how the pictures are drawn and reported.
 #[derive(Debug, clap::Args)]
-pub(super) struct Asking {
+pub(super) struct Asking<F: Named> {
+    /// Ask about this factor only; may be repeated
+    #[arg(long = "factor", value_name = "FACTOR", value_parser = one_of::<F>())]
+    factors: Vec<F>,
     /// Added to every picture's own seed
     #[arg(short, long, default_value_t = 0)]
-    pub(super) seed: u64,
+    seed: u64,
     /// The last stage that draws
     #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), default_value = "base")]
-    pub(super) until: StageName,
+    until: StageName,
     /// Print one JSON object, with every answer
     #[arg(long)]
     pub(super) json: bool,
     /// Print no progress
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    quiet: bool,
     #[command(flatten)]
-    pub(super) drawing: DrawingArgs,
+    drawing: DrawingArgs,
 }
 
-impl Asking {
-    /// All that the pictures of a folder depend on: so many questions about each of these factors, and what draws.
-    pub(super) fn manifest(
+impl<F: Named + PartialEq> Asking<F> {
+    /// Where it is computed.
+    pub(super) fn machine(&self) -> Machine {
+        self.drawing.how.machine
+    }
+
+    /// What comes before anything is looked at.
+    pub(super) fn begin(&self) -> Result<Progress> {
+        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
+        Ok(Progress::new(self.quiet))
+    }
+
+    /// The factors that are asked about, each with its place among all.
+    pub(super) fn factors(&self) -> impl Iterator<Item = (usize, F)> {
+        let all = F::CHOICES.iter().copied().enumerate();
+        all.filter(|(_, factor)| self.factors.is_empty() || self.factors.contains(factor))
+    }
+
+    /// A question, whose picture has this seed beside what is added to all.
+    pub(super) fn asked<P>(
         &self,
-        world: Option<String>,
-        factors: Vec<&str>,
-        count: u64,
-        session: &Session,
-    ) -> Manifest {
-        Manifest {
+        (rank, factor): (usize, F),
+        held_out: Option<bool>,
+        number: u64,
+        own_seed: u64,
+        question: &Question<P>,
+    ) -> Result<Asked> {
+        let out_of_range = || Failure::usage(format_args!("--seed {} is out of range", self.seed));
+        let seed = self.seed.checked_add(own_seed).ok_or_else(out_of_range)?;
+        let subject = Subject { caption: question.caption.clone(), seed };
+        let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
+        Ok(Asked { rank, factor: factor.name(), held_out, number, subject, candidates })
+    }
+
+    /// Draws what is missing in a folder, of which its manifest, a file of this name, says that it holds these: so many
+    /// questions about each factor.
+    pub(super) fn draw(
+        &self,
+        folder: &Path,
+        name: &str,
+        (world, count): (Option<String>, u64),
+        asked: &[Asked],
+        device: &Device,
+        progress: &mut Progress,
+    ) -> Result<(Manifest, Option<Lock>)> {
+        let session = self.drawing.open(self.until, device, progress)?;
+        let manifest = Manifest {
             world,
-            factors: factors.into_iter().map(str::to_owned).collect(),
+            factors: self.factors().map(|(_, factor)| factor.name().to_owned()).collect(),
             count,
             seed: self.seed,
             model: session.record.clone(),
             stages: session.stages.clone(),
-        }
+        };
+        let lock = manifest::begin(folder, name, &manifest, asked.iter().map(Asked::row), false)?;
+        let files = asked.iter().map(|asked| (folder.join(asked.file()), asked.subject.clone()));
+        session.draw_missing(files, progress)?;
+        Ok((manifest, lock))
     }
 }
 
@@ -82,10 +131,7 @@ pub(super) struct Manifest {
 impl Manifest {
     /// What drew: `model NAME: base (25 steps, ddpm, guidance 2); seeds from 0 on`.
     pub(super) fn drawn_by(&self) -> String {
-        let stage = |(stage, s): &(StageName, StageSettings)| {
-            format!("{stage} ({} steps, {}, guidance {})", s.steps, s.sampler, s.guidance)
-        };
-        let stages: Vec<String> = self.stages.iter().map(stage).collect();
+        let stages: Vec<String> = self.stages.iter().map(|(stage, settings)| format!("{stage} ({settings})")).collect();
         format!("model {}: {}; seeds from {} on", self.model.name, stages.join(", "), self.seed)
     }
 }
@@ -93,16 +139,16 @@ impl Manifest {
 /// A question and the picture that answers it.
 pub(super) struct Asked {
     /// Which of the factors it is about, in their order.
-    pub(super) rank: usize,
+    rank: usize,
     /// That factor's name.
-    pub(super) factor: &'static str,
+    factor: &'static str,
     /// Whether it is about combinations that were held out, where some were.
-    pub(super) held_out: Option<bool>,
+    held_out: Option<bool>,
     pub(super) number: u64,
     /// What is drawn.
-    pub(super) subject: Subject,
+    subject: Subject,
     /// What the candidates are called, the truth first.
-    pub(super) candidates: Vec<String>,
+    candidates: Vec<String>,
 }
 
 /// What became of a question.
@@ -127,21 +173,6 @@ struct Tally {
 pub(super) trait Choose: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> + Sync {}
 
 impl<F: Fn(usize, [&Picture; 2]) -> imagen::Result<[usize; 2]> + Sync> Choose for F {}
-
-/// Draws what is missing in the folder.
-pub(super) fn draw(folder: &Path, session: &Session, asked: &[Asked], progress: &mut Progress) -> Result<()> {
-    let missing: Vec<&Asked> = asked.iter().filter(|asked| !folder.join(asked.file()).exists()).collect();
-    let subjects: Vec<Subject> = missing.iter().map(|asked| asked.subject.clone()).collect();
-    progress.note(format_args!("{} pictures to draw", subjects.len()));
-    let drawn = session.draw(&subjects, progress, |drawn| {
-        session.save(&folder.join(missing[drawn.index].file()), &drawn, &subjects[drawn.index])
-    })?;
-    if drawn < subjects.len() {
-        let failure = Failure::stopped(drawn, subjects.len(), "drawn");
-        return Err(failure.hint("the same command goes on"));
-    }
-    Ok(())
-}
 
 /// Holds every picture of the folder, and a true one of its side, against its question's candidates.
 pub(super) fn judge(
@@ -184,7 +215,7 @@ impl Asked {
     }
 
     /// Its line in the folder's list of pictures.
-    pub(super) fn row(&self) -> Value {
+    fn row(&self) -> Value {
         let mut row = json!({
             "file_name": self.file(),
             "text": self.subject.caption,

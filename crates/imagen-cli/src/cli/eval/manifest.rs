@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use imagen::files::Lock;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{check_writable, own_folder, write_file};
+use crate::output::{check_writable, make_folder, own_folder, write_file};
 
 /// The list of the folder's pictures, which makes it a set like any other.
 pub(super) const ROWS: &str = "metadata.jsonl";
@@ -26,7 +26,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
     shared: bool,
 ) -> Result<Option<Lock>> {
     let lock = if shared {
-        fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+        make_folder(folder)?;
         check_writable(folder)?;
         None
     } else {
@@ -56,7 +56,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
             let json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
             // the manifest last: what it says is there then
             for (path, bytes) in [(folder.join(ROWS), rows.as_bytes()), (path, &json)] {
-                write_file(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
+                write_file(&path, bytes)?;
             }
             Ok(lock)
         }

@@ -5,7 +5,6 @@
 //! do not count where the set says by `concept` which pictures are versions of one thing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -25,7 +24,7 @@ use crate::cli::draw::{self, Session, Subject};
 use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{check_writable, write_file};
+use crate::output::{check_writable, make_folder, write_file};
 use crate::progress::Progress;
 
 /// Ranks that count as found.
@@ -101,7 +100,7 @@ impl Recovery {
         let references = things.references(&source, &mut progress)?;
 
         let mut drawn = Vec::new();
-        let finished = session.draw(&subjects, &mut progress, |picture: draw::Drawn| {
+        let outcome = session.draw(&subjects, &mut progress, |picture: draw::Drawn| {
             let index = picture.index;
             let thing = things.number(chosen[index]);
             let found = references.find(&Thumbnail::of(&picture.picture)?, thing)?;
@@ -117,7 +116,7 @@ impl Recovery {
                 found,
             });
             Ok(())
-        })?;
+        });
         let report = Report { verb: &self, source: &source, things: &things, session: &session, drawn };
         if let Some(folder) = &self.save {
             report.write_manifest(&folder.join(MANIFEST))?;
@@ -125,10 +124,7 @@ impl Recovery {
         if !report.drawn.is_empty() {
             print_line(if self.json { report.to_json().to_string() } else { report.describe() })?;
         }
-        match finished == subjects.len() {
-            true => Ok(()),
-            false => Err(Failure::stopped(finished, subjects.len(), "drawn")),
-        }
+        outcome
     }
 
     /// The pictures whose captions are drawn.
@@ -233,9 +229,7 @@ impl Report<'_> {
             "  looked for among all {references} pictures of {} concepts: {side}x{side}, area, mean squared difference",
             self.things.len()
         ));
-        let stages = self.session.stages.iter().map(|(stage, settings)| {
-            format!("{stage} ({} steps, {}, guidance {})", settings.steps, settings.sampler, settings.guidance)
-        });
+        let stages = self.session.stages.iter().map(|(stage, settings)| format!("{stage} ({settings})"));
         let stages = stages.collect::<Vec<_>>().join(", ");
         let (model, seed) = (&self.session.record.name, self.verb.seed);
         lines.push(format!("  model {model}: {stages}; seed {seed}, plus k for picture k"));
@@ -284,7 +278,7 @@ impl Report<'_> {
 
     fn write_manifest(&self, path: &Path) -> Result<()> {
         let lines: String = self.drawn.iter().map(|drawn| format!("{}\n", self.row(drawn))).collect();
-        write_file(path, lines.as_bytes()).map_err(|e| Failure::io("write", path, &e))
+        write_file(path, lines.as_bytes())
     }
 }
 
@@ -294,6 +288,6 @@ fn prepare(folder: &Path) -> Result<()> {
         let failure = Failure::usage(format_args!("{} already holds a set", folder.display()));
         return Err(failure.hint("choose another folder for --save, or remove that one first"));
     }
-    fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+    make_folder(folder)?;
     check_writable(folder)
 }

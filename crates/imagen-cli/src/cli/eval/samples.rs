@@ -83,7 +83,7 @@ impl Table {
             rows: sets.map(row).collect::<Result<_>>()?,
             seed,
             model: session.record.name.clone(),
-            settings: format!("{} steps, {}, guidance {}", settings.steps, settings.sampler, settings.guidance),
+            settings: settings.to_string(),
         })
     }
 
@@ -140,8 +140,8 @@ impl Table {
 
 fn draw(session: &Session, subjects: &[Subject], extractor: &Extractor, progress: &mut Progress) -> Result<Summary> {
     let mut summary = Summary::new(extractor.protocol(), true);
-    let finished = session.draw(subjects, progress, |drawn| add(&mut summary, extractor, &drawn.picture))?;
-    if finished < subjects.len() { Err(Failure::stopped(finished, subjects.len(), "drawn")) } else { Ok(summary) }
+    session.draw(subjects, progress, |drawn| add(&mut summary, extractor, &drawn.picture))?;
+    Ok(summary)
 }
 
 /// Draws these captions and seeds with random weights in the model's base; nothing of a network that cannot be made anew.

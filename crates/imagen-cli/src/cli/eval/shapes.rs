@@ -11,17 +11,13 @@ use burn::tensor::Device;
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
-use imagen::data::shapes::{self, Candidate, Factor, Question};
+use imagen::data::shapes::{self, Factor, Placed};
+use imagen::data::{Candidate, Question};
 use imagen::eval::nearest_by_pixels;
 use imagen::image::Picture;
 
 use super::forced_choice::{self, Answer, Asked, Asking, Manifest, table};
-use super::manifest;
-use crate::cli::draw::Subject;
-use crate::cli::shared::one_of;
-use crate::failure::{Failure, Result, print_line};
-use crate::interrupt;
-use crate::progress::Progress;
+use crate::failure::{Result, print_line};
 
 const MANIFEST: &str = "shapes.json";
 /// Drawings that each candidate is known by.
@@ -51,31 +47,25 @@ pub(super) struct Shapes {
     #[arg(short = 'n', long, value_name = "N", default_value = "100")]
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     count: u64,
-    /// Ask about this factor only; may be repeated
-    #[arg(long = "factor", value_name = "FACTOR", value_parser = one_of::<Factor>())]
-    factors: Vec<Factor>,
     #[command(flatten)]
-    asking: Asking,
+    asking: Asking<Factor>,
 }
 
 impl Shapes {
     pub(super) fn run(self) -> Result<()> {
-        let machine = self.asking.drawing.how.machine;
+        let machine = self.asking.machine();
         machine.compute(|found| self.run_on(&found.device))
     }
 
     fn run_on(self, device: &Device) -> Result<()> {
-        interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
-        let mut progress = Progress::new(self.asking.quiet);
-        let (asked, questions): (Vec<Asked>, Vec<Question>) = self.questions()?.into_iter().unzip();
-        let session = self.asking.drawing.open(self.asking.until, device, &progress)?;
-        let factors = self.factors().map(Factor::name).collect();
-        let manifest = self.asking.manifest(None, factors, self.count, &session);
-        let _lock = manifest::begin(&self.folder, MANIFEST, &manifest, asked.iter().map(Asked::row), false)?;
-        forced_choice::draw(&self.folder, &session, &asked, &mut progress)?;
+        let mut progress = self.asking.begin()?;
+        let (asked, questions): (Vec<Asked>, Vec<_>) = self.questions()?.into_iter().unzip();
+        let held = (None, self.count);
+        let (manifest, _lock) = self.asking.draw(&self.folder, MANIFEST, held, &asked, device, &mut progress)?;
         let choose = |at: usize, pictures: [&Picture; 2]| {
             let side = pictures[0].width();
-            let drawings = |candidate: &Candidate| (0..DRAWINGS).map(|number| candidate.draw(number, side)).collect();
+            let drawings =
+                |candidate: &Candidate<Placed>| (0..DRAWINGS).map(|number| candidate.draw(number, side)).collect();
             let candidates: Vec<Vec<Picture>> = questions[at].candidates.iter().map(drawings).collect();
             Ok(pictures.map(|picture| nearest_by_pixels(picture, &candidates)))
         };
@@ -90,21 +80,12 @@ impl Shapes {
         })
     }
 
-    fn factors(&self) -> impl Iterator<Item = Factor> {
-        Factor::ALL.into_iter().filter(|factor| self.factors.is_empty() || self.factors.contains(factor))
-    }
-
-    fn questions(&self) -> Result<Vec<(Asked, Question)>> {
-        let all = self.factors().flat_map(|factor| (0..self.count).map(move |number| (factor, number)));
+    fn questions(&self) -> Result<Vec<(Asked, Question<Placed>)>> {
+        let all = self.asking.factors().flat_map(|factor| (0..self.count).map(move |number| (factor, number)));
         let asked = all.map(|(factor, number)| {
-            let question = shapes::question(factor, number);
-            let seed = self.asking.seed.checked_add(factor as u64 * SEEDS + number);
-            let seed =
-                seed.ok_or_else(|| Failure::usage(format_args!("--seed {} is out of range", self.asking.seed)))?;
-            let subject = Subject { caption: question.caption.clone(), seed };
-            let candidates = question.candidates.iter().map(|candidate| candidate.caption.clone()).collect();
-            let rank = factor as usize;
-            Ok((Asked { rank, factor: factor.name(), held_out: None, number, subject, candidates }, question))
+            let question = shapes::question(factor.1, number);
+            let own_seed = factor.0 as u64 * SEEDS + number;
+            Ok((self.asking.asked(factor, None, number, own_seed, &question)?, question))
         });
         asked.collect()
     }

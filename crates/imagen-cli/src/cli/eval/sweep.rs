@@ -174,7 +174,7 @@ impl Sweep {
             ("report.html", page::page(&self.output, &measured, &axes, points.protocol(), &chart)?.into_bytes()),
         ] {
             let path = self.output.join(name);
-            write_file(&path, &content).map_err(|e| Failure::io("write", &path, &e))?;
+            write_file(&path, &content)?;
         }
         print_line(self.output.join("report.html").display())
     }
@@ -232,12 +232,8 @@ impl Sweep {
                 shown.push(picture);
             }
             Ok(())
-        })?;
-        if drawn < common.subjects.len() {
-            return Err(Failure::interrupted(
-                "the point that was being drawn is not finished; give the same command to go on",
-            ));
-        }
+        });
+        drawn.map_err(|failure| failure.hint("the same command goes on with this point"))?;
         let file = format!("pictures/{}.png", point.file_name());
         write_strip(&self.output.join(&file), &shown)?;
         let rate = |top: usize| {
@@ -253,7 +249,7 @@ impl Sweep {
         let frechet = eval::frechet(&summary, &common.real)?;
         Ok(Measured {
             point: point.clone(),
-            pictures: drawn,
+            pictures: common.subjects.len(),
             top_1: rate(1),
             top_5: rate(5),
             kid: kid.value,
@@ -277,5 +273,5 @@ fn part(source: &Source, split: Split) -> Result<Vec<&Example>> {
 /// Some pictures of a point side by side, so that points can be compared by eye.
 fn write_strip(path: &Path, pictures: &[Picture]) -> Result<()> {
     let strip = png::encode(&grid(pictures, pictures.len().max(1), 2, BACKGROUND)?, &PngText::default())?;
-    write_file(path, &strip).map_err(|e| Failure::io("write", path, &e))
+    write_file(path, &strip)
 }

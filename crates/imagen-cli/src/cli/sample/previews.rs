@@ -11,8 +11,8 @@ use burn::tensor::Tensor;
 use imagen::cascade::{StageName, to_pictures};
 use imagen::image::{Picture, PngText, png};
 
-use crate::failure::{Failure, Result};
-use crate::output::{check_writable, write_file};
+use crate::failure::Result;
+use crate::output::{check_writable, make_folder, write_file};
 
 /// The shortest time between two previews of a stage.
 const EVERY: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ impl Previews {
     /// Makes the folder; without one nothing is ever shown.
     pub(super) fn open(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
-            std::fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+            make_folder(folder)?;
             check_writable(folder)?;
         }
         Ok(Self { folder: folder.map(Path::to_owned), next: Instant::now() })
@@ -52,7 +52,7 @@ impl Previews {
         let first = to_pictures(&x_hat.clone().narrow(0, 0, 1))?.swap_remove(0);
         let path = folder.join(format!("{stage}.png"));
         let bytes = png::encode(&check(first)?, &PngText::default())?;
-        write_file(&path, &bytes).map_err(|e| Failure::io("write", &path, &e))?;
+        write_file(&path, &bytes)?;
         self.next = begun + EVERY.max(begun.elapsed() * SHARE);
         Ok(())
     }

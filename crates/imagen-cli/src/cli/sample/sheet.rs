@@ -1,13 +1,12 @@
 //! `--grid`: all pictures of a command together in one PNG with their captions, beside the pictures themselves.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
 use imagen::image::{Picture, PngText, grid, png};
 
 use crate::failure::{Failure, Result};
-use crate::output::{check_writable, folder_of, labels, write_file};
+use crate::output::{check_writable, folder_of, labels, make_folder, write_file};
 use crate::progress::Progress;
 
 /// Pixels between two pictures.
@@ -39,7 +38,7 @@ impl Sheet {
             return Err(failure.hint("choose another --grid, or overwrite it with --force"));
         }
         let folder = folder_of(&path);
-        fs::create_dir_all(folder).map_err(|e| Failure::io("create the folder", folder, &e))?;
+        make_folder(folder)?;
         check_writable(folder)?;
         let columns = if prompts.len() > 1 && count > 1 { count } else { columns_of(prompts.len() * count) };
         let captions = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), count)).collect();
@@ -56,7 +55,7 @@ impl Sheet {
         let pictures = labels::below(self.pictures.into_values().collect(), &captions)?;
         let sheet = grid(&pictures, self.columns, GAP, BACKGROUND)?;
         let bytes = png::encode(&sheet, &PngText::default())?;
-        write_file(&self.path, &bytes).map_err(|e| Failure::io("write", &self.path, &e))?;
+        write_file(&self.path, &bytes)?;
         progress.note(format_args!("grid: {}", self.path.display()));
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use super::{BACKGROUNDS, COLOURS, GROUPS, Kind, Plan, SHAPES, SIDES, SIZES, Scene, is_visible};
 use crate::data::dice::Dice;
+use crate::data::question::{Candidate, Question};
 use crate::image::Picture;
 use crate::names::named;
 use crate::rng::Rng;
@@ -45,33 +46,21 @@ named!(
     Background = "background"
 );
 
-/// A caption and what it may mean.
+/// A scene with the backgrounds before which it may be.
 #[derive(Clone, Debug)]
-pub struct Question {
-    /// What the model is asked for.
-    pub caption: String,
-    /// The truth, then what differs in one factor.
-    pub candidates: Vec<Candidate>,
-}
-
-/// A picture that may be what a caption asks for.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// What it is called.
-    pub caption: String,
+pub struct Placed {
     scene: Scene,
-    /// Where it may be.
     backgrounds: Vec<usize>,
 }
 
 /// Question `number` about a factor; always the same.
-pub fn question(factor: Factor, number: u64) -> Question {
+pub fn question(factor: Factor, number: u64) -> Question<Placed> {
     let key = Rng::new(QUESTIONS).fold(factor as u64).fold(number);
     let mut plans = (0..).map(|attempt| Plan::new(&mut Dice::new(key.fold(attempt))));
     let truth = plans.find(|plan| factor.is_asked(&plan.scene)).expect("a scene in five asks about a factor");
     let said = factor == Factor::Background;
     let plans = std::iter::once(truth).chain(factor.others(truth));
-    let candidates: Vec<Candidate> = plans.map(|plan| Candidate::new(plan, said)).collect();
+    let candidates: Vec<_> = plans.map(|plan| candidate(plan, said)).collect();
     Question { caption: candidates[0].caption.clone(), candidates }
 }
 
@@ -146,24 +135,22 @@ impl Scene {
     }
 }
 
-impl Candidate {
-    fn new(plan: Plan, background_said: bool) -> Self {
-        let [canonical, ..] = plan.scene.phrases();
-        let (caption, backgrounds) = match background_said {
-            true => {
-                let background = BACKGROUNDS[plan.background].0;
-                (format!("{canonical} on a {background} background"), vec![plan.background])
-            }
-            false => (canonical, (0..BACKGROUNDS.len()).filter(|&at| plan.scene.is_visible(at)).collect()),
-        };
-        Self { caption, scene: plan.scene, backgrounds }
-    }
+fn candidate(Plan { background, scene }: Plan, background_said: bool) -> Candidate<Placed> {
+    let [canonical, ..] = scene.phrases();
+    let (caption, backgrounds) = match background_said {
+        true => (format!("{canonical} on a {} background", BACKGROUNDS[background].0), vec![background]),
+        false => (canonical, (0..BACKGROUNDS.len()).filter(|&at| scene.is_visible(at)).collect()),
+    };
+    Candidate { caption, plan: Placed { scene, backgrounds } }
+}
 
+impl Candidate<Placed> {
     /// Drawing `number` of it, `size`×`size`: each in other places, of other sizes within its words, on the next background.
     pub fn draw(&self, number: u64, size: usize) -> Picture {
-        let background = self.backgrounds[(number % self.backgrounds.len() as u64) as usize];
+        let Placed { scene, backgrounds } = &self.plan;
+        let background = backgrounds[(number % backgrounds.len() as u64) as usize];
         let key = Rng::new(CANDIDATES).fold(number);
-        Plan { background, scene: self.scene }.draw(size, &mut Dice::new(key))
+        Plan { background, scene: *scene }.draw(size, &mut Dice::new(key))
     }
 }
 

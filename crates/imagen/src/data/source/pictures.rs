@@ -141,12 +141,12 @@ impl Source {
     /// # Errors
     /// [`crate::ErrorKind::Data`] if there are more than `most`; [`crate::ErrorKind::Io`] if they cannot be read.
     pub fn bytes(&self, example: &Example, most: u64) -> Result<Vec<u8>> {
+        if let (Some(world), Stored::Composed(number)) = (&self.world, example.stored) {
+            return png::encode(&world.picture(example.split, number, COMPOSED_SIDE)?, &PngText::default());
+        }
         let (path, start) = match example.stored {
-            Stored::File => (&self.root.join(&example.name), None),
             Stored::Shard(slice) => (&self.shards[slice.shard], Some(slice)),
-            Stored::Composed(_) => {
-                return png::encode(&self.composed_picture(example, COMPOSED_SIDE)?, &PngText::default());
-            }
+            Stored::File | Stored::Composed(_) => (&self.root.join(&example.name), None),
         };
         let io = |e| Error::io("read", path, e);
         let mut file = input::open(path).context(|| self.called(example))?;
@@ -163,14 +163,6 @@ impl Source {
         let mut bytes = Vec::with_capacity(length as usize);
         file.take(length).read_to_end(&mut bytes).map_err(io)?;
         Ok(bytes)
-    }
-
-    /// An example of an endless set at a size.
-    fn composed_picture(&self, example: &Example, side: usize) -> Result<Picture> {
-        match (&self.world, example.stored) {
-            (Some(world), Stored::Composed(number)) => world.picture(example.split, number, side),
-            _ => Err(Error::usage(format!("{} is not composed", self.called(example)))),
-        }
     }
 
     /// An example's picture.

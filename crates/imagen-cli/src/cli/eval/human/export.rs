@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use imagen::eval::human::Study;
 
 use super::store::{Ballot, Store};
-use crate::failure::{Failure, Result, print_line};
+use crate::failure::{Result, print_line};
 use crate::output::table::{self, cell};
 use crate::output::write_file;
 
@@ -61,7 +61,7 @@ impl Export {
         };
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         for (path, contents) in [(with(".csv"), csv(&rows)?), (with(".jsonl"), lines.into_bytes())] {
-            write_file(&path, &contents).map_err(|e| Failure::io("write", &path, &e))?;
+            write_file(&path, &contents)?;
             print_line(path.display())?;
         }
         Ok(())

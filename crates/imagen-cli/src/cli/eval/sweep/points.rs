@@ -143,7 +143,7 @@ impl Points {
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let json = serde_json::to_vec_pretty(&protocol).expect("a protocol is plain data");
-                write_file(&about, &json).map_err(|e| Failure::io("write", &about, &e))?;
+                write_file(&about, &json)?;
                 Vec::new()
             }
             Err(e) => return Err(Failure::io("read", &about, &e)),
@@ -183,7 +183,7 @@ fn read(path: &Path) -> Result<Vec<Measured>> {
     };
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     if whole < text.len() {
-        write_file(path, &text.as_bytes()[..whole]).map_err(|e| Failure::io("write", path, &e))?;
+        write_file(path, &text.as_bytes()[..whole])?;
     }
     text[..whole].lines().map(|line| serde_json::from_str(line).map_err(|e| broken(path, &e))).collect()
 }

@@ -279,14 +279,15 @@ mod tests {
 
     /// A red disc with a blue square in it on nothing, before yellow.
     fn scene(side: usize) -> (Layer, Layer) {
-        let objects = Layer::from_fn(side, side, |x, y| {
-            let [x, y] = [x, y].map(|at| (at as f32 + 0.5) / side as f32 - 0.5);
-            match (x * x + y * y < 0.14, x.abs().max(y.abs()) < 0.12) {
+        let mut objects = Layer::clear(side, side);
+        for (at, pixel) in objects.pixels_mut().iter_mut().enumerate() {
+            let [x, y] = [at % side, at / side].map(|at| (at as f32 + 0.5) / side as f32 - 0.5);
+            *pixel = match (x * x + y * y < 0.14, x.abs().max(y.abs()) < 0.12) {
                 (_, true) => [0.1, 0.2, 0.8, 1.0],
                 (true, _) => [0.85, 0.15, 0.1, 1.0],
                 _ => [0.0; 4],
-            }
-        });
+            };
+        }
         (objects, Layer::filled(side, side, [0.97, 0.84, 0.3]))
     }
 

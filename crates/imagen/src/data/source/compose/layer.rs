@@ -27,16 +27,18 @@ pub(super) fn over(top: Pixel, under: Pixel) -> Pixel {
     std::array::from_fn(|i| top[i] + clear * under[i])
 }
 
-impl Layer {
-    /// Every pixel from its column and row.
-    pub(super) fn from_fn(width: usize, height: usize, mut pixel: impl FnMut(usize, usize) -> Pixel) -> Self {
-        let mut pixels = Vec::with_capacity(width * height);
-        for y in 0..height {
-            pixels.extend((0..width).map(|x| pixel(x, y)));
-        }
-        Self { width, pixels }
+/// Of values in rows of an even width, an even number of rows, the means of each four.
+pub(super) fn halved<const N: usize>(width: usize, values: &[[f32; N]]) -> Vec<[f32; N]> {
+    let mut means = Vec::with_capacity(values.len() / 4);
+    for rows in values.chunks_exact(2 * width) {
+        let (above, below) = rows.split_at(width);
+        let pairs = above.as_chunks::<2>().0.iter().zip(below.as_chunks::<2>().0);
+        means.extend(pairs.map(|([a, b], [c, d])| std::array::from_fn(|i| (a[i] + b[i] + c[i] + d[i]) / 4.0)));
     }
+    means
+}
 
+impl Layer {
     /// Nothing at all.
     pub(super) fn clear(width: usize, height: usize) -> Self {
         Self { width, pixels: vec![[0.0; 4]; width * height] }
@@ -80,9 +82,6 @@ impl Layer {
 
     /// Each pixel the mean of four; the sides are even.
     pub(super) fn halved(&self) -> Self {
-        Self::from_fn(self.width / 2, self.height() / 2, |x, y| {
-            let corners = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| self.at(2 * x + dx, 2 * y + dy));
-            std::array::from_fn(|i| corners.iter().map(|corner| corner[i]).sum::<f32>() / 4.0)
-        })
+        Self { width: self.width / 2, pixels: halved(self.width, &self.pixels) }
     }
 }

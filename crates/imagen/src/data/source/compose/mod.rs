@@ -29,7 +29,7 @@ use self::bank::Bank;
 use self::cells::Cell;
 use self::grammar::Grammar;
 use self::plan::Plan;
-pub use self::question::{Candidate, Factor, Question};
+pub use self::question::{Composed, Factor};
 use self::vocabulary::Vocabulary;
 use super::split::{Split, hash};
 use crate::data::dice::Dice;
@@ -110,6 +110,17 @@ impl World {
         draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))
     }
 
+    /// Picture `number` of a split with its captions, as [`Self::picture`] and [`Self::captions`] give them.
+    ///
+    /// # Errors
+    /// As [`Self::picture`].
+    pub fn captioned(&self, split: Split, number: u64, side: usize) -> Result<(Picture, Vec<String>)> {
+        let key = self.key(split, number);
+        let plan = self.plan(split, key)?;
+        let captions = caption::captions(&self.words, &plan, &mut Dice::new(key.fold(stream::WORDS)));
+        Ok((draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))?, captions))
+    }
+
     /// How many of the first pictures of a split are of each style, and how many hold a held-out cell of each kind.
     ///
     /// # Errors
@@ -159,8 +170,8 @@ impl World {
         let example = |index: usize| {
             let (split, number) =
                 if index < train { (Split::Train, index) } else { (Split::Validation, index - train) };
-            let captions = self.captions(split, number as u64)?;
-            Ok(Captioned { picture: self.picture(split, number as u64, side)?, captions, split: Some(split) })
+            let (picture, captions) = self.captioned(split, number as u64, side)?;
+            Ok(Captioned { picture, captions, split: Some(split) })
         };
         Ok(write_set(folder, train + held_out, example, progress)?.is_some())
     }

@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::vocabulary::Vocabulary;
 use super::{World, caption, draw, stream};
 use crate::data::dice::Dice;
+use crate::data::question::{Candidate, Question};
 use crate::error::Result;
 use crate::image::Picture;
 use crate::names::named;
@@ -65,22 +66,9 @@ named!(
     CountMany = "count-4-5"
 );
 
-/// A caption and what it may mean.
+/// What a candidate shows.
 #[derive(Clone, Debug)]
-pub struct Question {
-    /// The canonical caption of the truth.
-    pub caption: String,
-    /// The truth, then what differs in one factor.
-    pub candidates: Vec<Candidate>,
-}
-
-/// A picture that may be what a caption asks for.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The canonical caption.
-    pub caption: String,
-    plan: Plan,
-}
+pub struct Composed(Plan);
 
 impl Factor {
     /// The cells that it is about, in a plan that is about it at all.
@@ -237,7 +225,7 @@ impl Vocabulary {
 
 impl World {
     /// Question `number` about a factor, about held-out combinations or about seen ones; none where the world has none.
-    pub fn question(&self, factor: Factor, held_out: bool, number: u64) -> Option<Question> {
+    pub fn question(&self, factor: Factor, held_out: bool, number: u64) -> Option<Question<Composed>> {
         let words = &self.words;
         let key =
             Rng::new(words.grammar.seed).fold(QUESTIONS).fold(factor as u64).fold(u64::from(held_out)).fold(number);
@@ -251,8 +239,8 @@ impl World {
         others.retain(|other| said(other) != truth && other.is_visible(words) && (held_out || !is_held_out(other)));
         let order = dice.key().permutation(others.len());
         let chosen = order.into_iter().take(CANDIDATES - 1).map(|at| others[at]);
-        let candidate = |plan: Plan| Candidate { caption: said(&plan), plan };
-        let candidates: Vec<Candidate> = std::iter::once(plan).chain(chosen).map(candidate).collect();
+        let candidate = |plan: Plan| Candidate { caption: said(&plan), plan: Composed(plan) };
+        let candidates: Vec<_> = std::iter::once(plan).chain(chosen).map(candidate).collect();
         (candidates.len() > 1).then_some(Question { caption: truth, candidates })
     }
 
@@ -260,9 +248,9 @@ impl World {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Data`] and [`crate::ErrorKind::Io`] if a drawing cannot be read.
-    pub fn candidate(&self, candidate: &Candidate, number: u64, side: usize) -> Result<Picture> {
+    pub fn candidate(&self, candidate: &Candidate<Composed>, number: u64, side: usize) -> Result<Picture> {
         let key = Rng::new(self.words.grammar.seed).fold(CANDIDATES_DRAWN).fold(number);
-        let plan = self.words.redrawn(&candidate.plan, &mut Dice::new(key.fold(stream::PLAN)));
+        let plan = self.words.redrawn(&candidate.plan.0, &mut Dice::new(key.fold(stream::PLAN)));
         draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))
     }
 }

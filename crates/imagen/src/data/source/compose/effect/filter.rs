@@ -2,7 +2,7 @@
 //!
 //! Lengths are in sides, so that an effect looks alike at every size.
 
-use super::super::layer::{Layer, Pixel};
+use super::super::layer::{Layer, Pixel, halved};
 use crate::rng::Rng;
 
 /// Values of `N` channels in rows of one width.
@@ -35,7 +35,8 @@ impl<const N: usize> Plane<N> {
         }
         if reach >= 3.0 && self.width.is_multiple_of(2) && self.height().is_multiple_of(2) {
             // so smooth that half of the rows and columns tell the rest
-            return self.halved().blur(radius).doubled();
+            let half = Self { width: self.width / 2, values: halved(self.width, &self.values) };
+            return half.blur(radius).doubled();
         }
         let mut spare = Vec::with_capacity(self.values.len());
         for _ in 0..2 {
@@ -43,17 +44,6 @@ impl<const N: usize> Plane<N> {
             self.box_down(reach, &mut spare);
         }
         self
-    }
-
-    fn halved(&self) -> Self {
-        let width = self.width / 2;
-        let mut values = Vec::with_capacity(self.values.len() / 4);
-        for rows in self.values.chunks_exact(2 * self.width) {
-            let (above, below) = rows.split_at(self.width);
-            let pairs = above.as_chunks::<2>().0.iter().zip(below.as_chunks::<2>().0);
-            values.extend(pairs.map(|([a, b], [c, d])| std::array::from_fn(|i| (a[i] + b[i] + c[i] + d[i]) / 4.0)));
-        }
-        Self { width, values }
     }
 
     /// Twice as large, linear between the pixels.
