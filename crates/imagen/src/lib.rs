@@ -14,6 +14,7 @@ pub mod input;
 pub mod models;
 pub mod names;
 pub mod nn;
+pub mod ranks;
 pub mod rng;
 pub mod said;
 pub mod text;

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules that it may use.
-const FLOORS: [(&str, &[&str]); 15] = [
+const FLOORS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("rng", &[]),
     ("said", &[]),
     ("names", &["error"]),
+    ("ranks", &["error"]),
     ("files", &["error"]),
     ("input", &["error"]),
     ("image", &["files", "input", "error"]),
@@ -21,10 +22,24 @@ const FLOORS: [(&str, &[&str]); 15] = [
     ("text", &["models", "nn", "input", "error"]),
     ("data", &["image", "names", "rng", "input", "error"]),
     ("cascade", &["diffusion", "models", "nn", "text", "image", "names", "rng", "files", "input", "error"]),
-    // image: a run draws grids of samples
+    // image: a run draws grids of samples; ranks: several processes may train together
     (
         "train",
-        &["cascade", "data", "text", "diffusion", "models", "nn", "image", "rng", "files", "input", "said", "error"],
+        &[
+            "cascade",
+            "data",
+            "text",
+            "diffusion",
+            "models",
+            "nn",
+            "image",
+            "ranks",
+            "rng",
+            "files",
+            "input",
+            "said",
+            "error",
+        ],
     ),
     // rng: which pictures share a block; models: safetensors
     ("eval", &["models", "text", "image", "names", "rng", "input", "error"]),
