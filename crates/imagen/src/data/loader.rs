@@ -11,6 +11,7 @@
 //! kept changes the speed and nothing else.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -208,24 +209,49 @@ impl Loader {
     /// # Errors
     /// [`crate::ErrorKind::Data`] if more of the pictures than [`Deal::max_bad`] cannot be used.
     pub fn batch_at(&self, position: u64) -> Result<Batch> {
-        self.0.batch_at(position)
+        self.0.batch_at(position, 0..self.0.deal.batch)
     }
 
     /// The batches from `position` on, endless, prepared in the background. After an error the iterator ends; dropping it
     /// stops the workers.
     pub fn batches(&self, position: u64) -> Batches {
+        self.batches_in(position, 0..self.0.deal.batch)
+    }
+
+    /// As [`Self::batches`], of whose examples only those in these places of each batch are prepared.
+    pub fn batches_in(&self, position: u64, places: Range<usize>) -> Batches {
         let workers = self.0.options.workers as u64;
-        let (batches, threads) = (0..workers).map(|worker| self.start_worker(position, worker, workers)).unzip();
+        let start = |worker| self.start_worker(position, places.clone(), worker, workers);
+        let (batches, threads) = (0..workers).map(start).unzip();
         Batches { batches, threads, turn: 0 }
     }
 
+    /// Counts pictures, by their names, that somebody else who deals the same set found unusable, with the reason.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Data`] if they are too many.
+    pub fn learn_skipped(&self, skipped: &[(String, String)]) -> Result<()> {
+        for (name, reason) in skipped {
+            if let Some(example) = self.0.source.examples().iter().position(|example| example.name == *name) {
+                self.0.note_bad(example, reason)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a thread that prepares every `of`-th batch from the `worker`-th on.
-    fn start_worker(&self, position: u64, worker: u64, of: u64) -> (Receiver<Result<Batch>>, JoinHandle<()>) {
+    fn start_worker(
+        &self,
+        position: u64,
+        places: Range<usize>,
+        worker: u64,
+        of: u64,
+    ) -> (Receiver<Result<Batch>>, JoinHandle<()>) {
         let (sender, receiver) = sync_channel(self.0.options.ahead);
         let inner = Arc::clone(&self.0);
         let work = move || {
             for turn in (worker..).step_by(of as usize) {
-                let batch = inner.batch_at(position + turn * inner.deal.batch as u64);
+                let batch = inner.batch_at(position + turn * inner.deal.batch as u64, places.clone());
                 let failed = batch.is_err();
                 // Nobody listens any more when the iterator was dropped.
                 if sender.send(batch).is_err() || failed {
@@ -271,8 +297,9 @@ impl Drop for Batches {
 }
 
 impl Inner {
-    fn batch_at(&self, position: u64) -> Result<Batch> {
-        let n = self.deal.batch;
+    /// The examples in these places of the batch that begins at `position`.
+    fn batch_at(&self, position: u64, places: Range<usize>) -> Result<Batch> {
+        let (position, n) = (position + places.start as u64, places.len());
         let factor = self.transform.factor();
         let side = self.transform.side();
         let channels = self.transform.channels;
@@ -351,7 +378,7 @@ impl Inner {
                         &read
                     }
                     Err(error) => {
-                        self.note_bad(example, &error)?;
+                        self.note_bad(example, &format!("{error:#}"))?;
                         continue;
                     }
                 },
@@ -385,13 +412,13 @@ impl Inner {
     }
 
     /// Counts a picture that cannot be used; an error if there are too many.
-    fn note_bad(&self, example: usize, error: &Error) -> Result<()> {
+    fn note_bad(&self, example: usize, reason: &str) -> Result<()> {
         // What was unusable before a picture was opened counts too.
         let before = self.source.odd().unusable();
         let n = self.source.examples().len();
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
         if bad.known.insert(example) {
-            bad.reasons.push((example, format!("{error:#}")));
+            bad.reasons.push((example, reason.to_owned()));
         }
         let max_bad = self.deal.max_bad;
         let allowed = allowed(max_bad, n + before);

@@ -59,7 +59,23 @@ impl EmbeddingCache {
         encoder: &dyn TextEncoder,
         on_event: &mut dyn FnMut(CacheEvent<'_>),
     ) -> Result<Self> {
-        let cache = Self::build_or_stop(path, captions, encoder, &mut |event| {
+        Self::build_among(path, captions, encoder, 1, &mut |batches| each(encoder, batches), on_event)
+    }
+
+    /// As [`Self::build`], where `encode` makes the embeddings of up to `at_once` batches of captions, in their order: the file
+    /// is the same however many there are.
+    ///
+    /// # Errors
+    /// As [`Self::build`], and those of `encode`.
+    pub fn build_among<S: AsRef<str>>(
+        path: &Path,
+        captions: &[S],
+        encoder: &dyn TextEncoder,
+        at_once: usize,
+        encode: &mut EncodeBatches<'_>,
+        on_event: &mut dyn FnMut(CacheEvent<'_>),
+    ) -> Result<Self> {
+        let cache = Self::complete(path, captions, encoder, at_once, encode, &mut |event| {
             on_event(event);
             ControlFlow::Continue(())
         })?;
@@ -88,18 +104,54 @@ impl EmbeddingCache {
         encoder: &dyn TextEncoder,
         on_event: &mut dyn FnMut(CacheEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Self>> {
+        Self::complete(path, captions, encoder, 1, &mut |batches| each(encoder, batches), on_event)
+    }
+
+    /// The part at position `at` of `of` of what [`Self::build`] would encode, in a file of its own beside the cache's: batches are
+    /// dealt by their order, so that every process deals alike. The next [`Self::build`] joins what it finds. None where
+    /// `on_event` broke.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_share<S: AsRef<str>>(
+        path: &Path,
+        captions: &[S],
+        encoder: &dyn TextEncoder,
+        (at, of): (usize, usize),
+        on_event: &mut dyn FnMut(CacheEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Self>> {
+        let there = Part::open(path, encoder, on_event)?.map(|part| part.hashes.iter().copied().collect());
+        let new = ordered(captions, &there.unwrap_or_default());
+        let own: Vec<&str> = new.chunks(BATCH).skip(at).step_by(of).flatten().copied().collect();
+        Self::build_or_stop(&share_path(path, at, of), &own, encoder, on_event)
+    }
+
+    /// How many of these captions are neither in the cache nor in shares or parts beside it.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn missing<S: AsRef<str>>(path: &Path, captions: &[S], encoder: &dyn TextEncoder) -> Result<usize> {
+        let work = Work::open(path, encoder, &mut |_| ControlFlow::Continue(()))?;
+        Ok(ordered(captions, &work.known).len())
+    }
+
+    fn complete<S: AsRef<str>>(
+        path: &Path,
+        captions: &[S],
+        encoder: &dyn TextEncoder,
+        at_once: usize,
+        encode: &mut EncodeBatches<'_>,
+        on_event: &mut dyn FnMut(CacheEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Self>> {
         let mut work = Work::open(path, encoder, on_event)?;
-        let mut seen = HashSet::new();
-        let mut new: Vec<&str> = captions.iter().map(AsRef::as_ref).collect();
-        new.retain(|caption| !work.known.contains(&hash(caption)) && seen.insert(*caption));
-        // Captions of like length side by side need little padding. The order depends on nothing but the captions.
-        new.sort_unstable_by_key(|caption| (caption.len(), *caption));
-        for (index, batch) in new.chunks(BATCH).enumerate() {
-            if let Err(error) = work.encode(batch, encoder, on_event) {
+        let new = ordered(captions, &work.known);
+        let size = BATCH * at_once;
+        for (index, batches) in new.chunks(size).enumerate() {
+            if let Err(error) = work.encode(batches, encoder, encode, on_event) {
                 work.save_new(encoder.identity())?;
                 return Err(error);
             }
-            let done = index * BATCH + batch.len();
+            let done = index * size + batches.len();
             let stop = on_event(CacheEvent::Encoded { done, of: new.len() }).is_break();
             if stop || work.new.len() >= PART_CAPTIONS || work.begun.elapsed() >= PART_TIME {
                 work.save_new(encoder.identity())?;
@@ -172,6 +224,24 @@ impl EmbeddingCache {
     }
 }
 
+/// The captions that are not known, each once.
+fn ordered<'a, S: AsRef<str>>(captions: &'a [S], known: &HashSet<[u64; 2]>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let mut new: Vec<&str> = captions.iter().map(AsRef::as_ref).collect();
+    new.retain(|caption| !known.contains(&hash(caption)) && seen.insert(*caption));
+    // Captions of like length side by side need little padding. The order depends on nothing but the captions.
+    new.sort_unstable_by_key(|caption| (caption.len(), *caption));
+    new
+}
+
+/// What makes the embeddings of some batches of captions, in their order.
+pub type EncodeBatches<'a> = dyn FnMut(&[&[&str]]) -> Result<Vec<TextEmbedding>> + 'a;
+
+/// Encodes batch after batch.
+fn each(encoder: &dyn TextEncoder, batches: &[&[&str]]) -> Result<Vec<TextEmbedding>> {
+    batches.iter().map(|batch| encoder.encode(batch)).collect()
+}
+
 /// A cache while it is being completed.
 struct Work<'a> {
     path: &'a Path,
@@ -213,6 +283,7 @@ impl<'a> Work<'a> {
         &mut self,
         captions: &[&str],
         encoder: &dyn TextEncoder,
+        encode: &mut EncodeBatches<'_>,
         on_event: &mut dyn FnMut(CacheEvent<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         for caption in captions {
@@ -221,7 +292,9 @@ impl<'a> Work<'a> {
                 let _ = on_event(CacheEvent::Cut { caption, lost });
             }
         }
-        self.new.append(captions, encoder.encode(captions)?)
+        let batches: Vec<&[&str]> = captions.chunks(BATCH).collect();
+        let embeddings = encode(&batches)?;
+        batches.into_iter().zip(embeddings).try_for_each(|(batch, embedding)| self.new.append(batch, embedding))
     }
 
     /// Writes what is new as a part beside the cache.
@@ -256,10 +329,19 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What follows the cache's name in that of a part.
+/// What follows the cache's name in that of a part, and in that of a share.
 const PART_MARK: &str = ".part-";
+const SHARE_MARK: &str = ".share-";
 
-/// The parts that an unfinished run left, in the order in which they were written.
+/// The file of a share.
+fn share_path(path: &Path, at: usize, of: usize) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!("{SHARE_MARK}{}-of-{of}", at + 1));
+    path.with_file_name(name)
+}
+
+/// The shares of the cache, and their unfinished parts; then the parts that an unfinished run left, in the order in which they
+/// were written.
 fn parts_of(path: &Path) -> Result<Vec<PathBuf>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = match std::fs::read_dir(folder) {
@@ -267,17 +349,29 @@ fn parts_of(path: &Path) -> Result<Vec<PathBuf>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read the folder", folder, e)),
     };
-    let start = format!("{}{PART_MARK}", path.file_name().unwrap_or_default().to_string_lossy());
-    let mut found = Vec::new();
+    let own = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (start, of_share) = (format!("{own}{PART_MARK}"), format!("{own}{SHARE_MARK}"));
+    let (mut shares, mut found) = (Vec::new(), Vec::new());
     for entry in entries {
         let name = entry.map_err(|e| Error::io("read the folder", folder, e))?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(&start)).map(|number| number.parse::<u64>());
         if let Some(Ok(number)) = number {
             found.push((number, path.with_file_name(name)));
+        } else if name.to_str().and_then(|name| name.strip_prefix(&of_share)).is_some_and(is_share) {
+            shares.push(path.with_file_name(name));
         }
     }
+    shares.sort();
     found.sort();
-    Ok(found.into_iter().map(|(_, file)| file).collect())
+    Ok(shares.into_iter().chain(found.into_iter().map(|(_, file)| file)).collect())
+}
+
+/// Whether this follows the mark of a share: `2-of-4`, or a part of it.
+fn is_share(rest: &str) -> bool {
+    let (numbers, part) = rest.split_once(PART_MARK).unwrap_or((rest, "0"));
+    let numbers = numbers.split_once("-of-").map(|(at, of)| [at, of]);
+    let is_number = |text: &str| text.parse::<u64>().is_ok();
+    numbers.is_some_and(|numbers| numbers.into_iter().all(is_number)) && is_number(part)
 }
 
 /// The number after that of the last part.

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::gradients::GradientTree;
 use super::recipe::Recipe;
-use super::report::LossByTime;
-use super::state::{GradientSum, TrainState};
+use super::state::TrainState;
 use super::texts::Texts;
 use crate::cascade::{StageConfig, upsample};
 use crate::data::{Batch, Pixels};
@@ -47,18 +47,41 @@ pub(super) fn objective(recipe: &Recipe) -> Objective {
     }
 }
 
-/// What a batch says about the weights.
-pub(super) enum Outcome {
+/// Examples with their places in the whole batch of a step.
+#[derive(Clone, Copy)]
+pub(super) struct Dealt<'a> {
+    batch: &'a Batch,
+    first: usize,
+    of: usize,
+}
+
+impl<'a> Dealt<'a> {
+    /// All of a batch.
+    pub(super) fn whole(batch: &'a Batch) -> Self {
+        Self { batch, first: 0, of: batch.examples.len() }
+    }
+
+    /// The examples of a batch of `of` from place `first` on.
+    pub(super) fn stretch(batch: &'a Batch, first: usize, of: usize) -> Self {
+        Self { batch, first, of }
+    }
+
+    /// Where the batch has the examples in these places.
+    fn within(&self, places: &Range<usize>) -> Range<usize> {
+        places.start - self.first..places.end - self.first
+    }
+}
+
+/// What the passes over some parts of a batch came to.
+pub(super) enum Passes {
     /// The direction in which the loss grows.
     Gradients {
-        /// Of the mean loss.
-        sum: GradientSum,
-        /// Mean over the batch.
-        loss: f64,
-        /// The loss by the pictures' times.
-        by_time: LossByTime,
-        /// Norm of all gradients.
-        norm: f64,
+        /// Of each part's share of the mean loss.
+        tree: GradientTree,
+        /// The parts' mean losses, from left to right.
+        losses: Vec<f64>,
+        /// Each picture's time and loss.
+        pictures: Vec<(Time, f64)>,
     },
     /// A number is infinite or none; this says which.
     NotFinite(String),
@@ -70,51 +93,53 @@ impl<'a> BatchLoss<'a> {
         Self { recipe, objective: objective(recipe), key, texts, text_drop_prob }
     }
 
-    /// Gradients and mean loss of one batch, in parts of `micro_batch` pictures.
-    pub(super) fn gradients(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
-        let many = self.parts(batch).count() > 1;
-        let pass = || self.passes(state, batch);
+    /// Gradients and losses of the parts of a batch that are here.
+    pub(super) fn gradients(&self, state: &TrainState, dealt: Dealt<'_>) -> Result<Passes> {
+        let many = self.part_size(dealt.of) < dealt.of;
+        let pass = || self.passes(state, dealt);
         if many { ops::keeping_weights(pass) } else { pass() }
     }
 
-    /// One pass forward and back for each part of the batch.
-    fn passes(&self, state: &TrainState, batch: &Batch) -> Result<Outcome> {
+    /// One pass forward and back for each part.
+    fn passes(&self, state: &TrainState, dealt: Dealt<'_>) -> Result<Passes> {
         let device = state.device().clone().autodiff();
-        let (mut sum, mut total, mut by_time) = (GradientSum::default(), 0.0, LossByTime::default());
-        for (part, share) in self.parts(batch) {
-            let (Loss { mean, per_picture }, times) = self.loss(&state.unet, batch, part, state.step, &device)?;
+        let (mut tree, mut losses, mut pictures) = (GradientTree::default(), Vec::new(), Vec::new());
+        for (part, share) in self.parts(dealt) {
+            let place = part.start / self.part_size(dealt.of);
+            let (Loss { mean, per_picture }, times) = self.loss(&state.unet, dealt, part, state.step, &device)?;
             let value = f64::from(mean.clone().into_scalar::<f32>());
             if !value.is_finite() {
-                return Ok(Outcome::NotFinite(blame(&state.unet).unwrap_or_else(|| format!("the loss is {value}"))));
+                return Ok(Passes::NotFinite(blame(&state.unet).unwrap_or_else(|| format!("the loss is {value}"))));
             }
-            total += share * value;
-            let losses = per_picture.into_data();
-            times.into_iter().zip(losses.iter::<f64>()).for_each(|(time, loss)| by_time.add(time, loss));
-            sum.add(&state.unet, &(mean * share as f32).backward());
+            losses.push(value);
+            pictures.extend(times.into_iter().zip(per_picture.into_data().iter::<f64>()));
+            tree.add(place, &state.unet, &(mean * share as f32).backward());
         }
-        match sum.norm() {
-            Ok(norm) => Ok(Outcome::Gradients { sum, loss: total, by_time, norm }),
-            Err(error) => Ok(Outcome::NotFinite(error.to_string())),
-        }
+        Ok(Passes::Gradients { tree, losses, pictures })
     }
 
     /// Mean loss of one batch, nothing recorded.
     pub(super) fn value(&self, unet: &Unet, batch: &Batch, step: u64, device: &Device) -> Result<f64> {
-        let mut total = 0.0;
-        for (part, share) in self.parts(batch) {
-            let (loss, _) = self.loss(unet, batch, part, step, device)?;
+        let (mut total, dealt) = (0.0, Dealt::whole(batch));
+        for (part, share) in self.parts(dealt) {
+            let (loss, _) = self.loss(unet, dealt, part, step, device)?;
             total += share * f64::from(loss.mean.into_scalar::<f32>());
         }
         Ok(total)
     }
 
-    /// The parts of a batch that go through the network at once, each with its share of the batch.
-    fn parts(&self, batch: &Batch) -> impl Iterator<Item = (Range<usize>, f64)> {
-        let n = batch.examples.len();
-        let size = self.recipe.train.micro_batch.unwrap_or(n).min(n).max(1);
-        (0..n).step_by(size).map(move |first| {
-            let part = first..(first + size).min(n);
-            let share = part.len() as f64 / n as f64;
+    /// Pictures that go through the network at once.
+    fn part_size(&self, batch: usize) -> usize {
+        self.recipe.train.micro_batch.unwrap_or(batch).min(batch).max(1)
+    }
+
+    /// The parts that go through the network at once, as places in the whole batch, each with its share of that.
+    fn parts(&self, dealt: Dealt<'_>) -> impl Iterator<Item = (Range<usize>, f64)> {
+        let (size, of) = (self.part_size(dealt.of), dealt.of);
+        let end = dealt.first + dealt.batch.examples.len();
+        (dealt.first..end).step_by(size).map(move |first| {
+            let part = first..(first + size).min(end);
+            let share = part.len() as f64 / of as f64;
             (part, share)
         })
     }
@@ -123,18 +148,18 @@ impl<'a> BatchLoss<'a> {
     fn loss(
         &self,
         unet: &Unet,
-        batch: &Batch,
+        dealt: Dealt<'_>,
         part: Range<usize>,
         step: u64,
         device: &Device,
     ) -> Result<(Loss, Vec<Time>)> {
-        let n = batch.examples.len();
         let key = self.key.fold(stream::DIFFUSION).fold(step);
-        let noised = self.objective.q_sample(pictures(&batch.pictures, &part, device), key, part.clone(), n);
+        let shown = pictures(&dealt.batch.pictures, &dealt.within(&part), device);
+        let noised = self.objective.q_sample(shown, key, part.clone(), dealt.of);
         let conditioning = Conditioning {
             log_snr: noised.levels().iter().map(|level| level.get()).collect(),
-            text: self.text(unet, batch, part.clone(), step, device)?,
-            low_resolution: self.low_resolution(batch, part, step, device)?,
+            text: self.text(unet, dealt, part.clone(), step, device)?,
+            low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
         let forward = || unet.forward(noised.z(), &conditioning);
         let prediction = if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
@@ -143,9 +168,17 @@ impl<'a> BatchLoss<'a> {
     }
 
     /// The captions of a part of the batch, some of them dropped.
-    fn text(&self, unet: &Unet, batch: &Batch, part: Range<usize>, step: u64, device: &Device) -> Result<Option<Text>> {
+    fn text(
+        &self,
+        unet: &Unet,
+        dealt: Dealt<'_>,
+        part: Range<usize>,
+        step: u64,
+        device: &Device,
+    ) -> Result<Option<Text>> {
         let Some(texts) = &self.texts else { return Ok(None) };
-        let captions = batch.captions[part.clone()].iter().zip(&batch.examples[part.clone()]);
+        let (batch, here) = (dealt.batch, dealt.within(&part));
+        let captions = batch.captions[here.clone()].iter().zip(&batch.examples[here]);
         let said = captions.map(|(caption, example)| {
             caption.as_deref().ok_or_else(|| Error::data(format!("picture {example} has no caption")))
         });
@@ -158,12 +191,13 @@ impl<'a> BatchLoss<'a> {
     /// The condition that the low-resolution pictures of a part of the batch are.
     fn low_resolution(
         &self,
-        batch: &Batch,
+        dealt: Dealt<'_>,
         part: Range<usize>,
         step: u64,
         device: &Device,
     ) -> Result<Option<LowResolution>> {
-        let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &part, device)) else { return Ok(None) };
+        let (batch, here) = (dealt.batch, dealt.within(&part));
+        let Some(low) = batch.low_res.as_ref().map(|low| pictures(low, &here, device)) else { return Ok(None) };
         let keys = [stream::AUG_LEVEL, stream::AUG_NOISE].map(|stream| self.key.fold(stream).fold(step));
         Ok(Some(low_resolution(low, &self.recipe.stage, batch.pictures.shape[2], keys, part)))
     }

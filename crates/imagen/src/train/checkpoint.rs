@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 
+use super::flat::flat;
 use super::optimizer::Optimizer;
 use super::recipe::{Recipe, changes};
-use super::state::{Learning, Log, TrainState, flat};
+use super::state::{Learning, Log, TrainState};
 use crate::cascade::StageConfig;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files;

@@ -73,6 +73,12 @@ pub struct Interval {
     pub seconds: f64,
     /// `pictures / seconds`.
     pub pictures_per_second: Option<f64>,
+    /// The seconds in which ranks summed their gradients; absent with one rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_seconds: Option<f64>,
+    /// The seconds in which the first rank waited for the others' gradients; absent with one rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_seconds: Option<f64>,
 }
 
 /// Steps whose means make the next line.
@@ -87,6 +93,8 @@ pub(super) struct Window {
     lr: f64,
     pictures: u64,
     seconds: f64,
+    exchange: f64,
+    waiting: f64,
 }
 
 impl Window {
@@ -100,6 +108,8 @@ impl Window {
         self.lr += report.lr;
         self.pictures += report.pictures as u64;
         self.seconds += report.seconds;
+        self.exchange += report.exchange_seconds;
+        self.waiting += report.waiting_seconds;
     }
 
     /// A step counts as taken and changed nothing.
@@ -111,7 +121,8 @@ impl Window {
 
     /// The means, if there was a step; the next window begins.
     pub(super) fn take(&mut self) -> Option<Interval> {
-        let Self { step, steps, skipped, loss, by_time, gradient_norm, lr, pictures, seconds } = std::mem::take(self);
+        let Self { step, steps, skipped, loss, by_time, gradient_norm, lr, pictures, seconds, exchange, waiting } =
+            std::mem::take(self);
         let taken = steps - skipped;
         let mean = |sum: f64| (taken > 0).then(|| sum / taken as f64);
         (steps > 0).then(|| Interval {
@@ -125,6 +136,8 @@ impl Window {
             pictures,
             seconds,
             pictures_per_second: (taken > 0).then(|| pictures as f64 / seconds.max(1e-9)),
+            exchange_seconds: (exchange > 0.0).then_some(exchange),
+            waiting_seconds: (exchange > 0.0).then_some(waiting),
         })
     }
 }
@@ -216,7 +229,18 @@ mod tests {
     fn report(step: u64, loss: f64, time: f64) -> StepReport {
         let mut loss_by_time = LossByTime::default();
         loss_by_time.add(Time::new(time).unwrap(), loss);
-        StepReport { step, of: 100, loss, loss_by_time, lr: 1e-3, gradient_norm: 2.0 * loss, seconds: 0.5, pictures: 8 }
+        StepReport {
+            step,
+            of: 100,
+            loss,
+            loss_by_time,
+            lr: 1e-3,
+            gradient_norm: 2.0 * loss,
+            seconds: 0.5,
+            exchange_seconds: 0.0,
+            waiting_seconds: 0.0,
+            pictures: 8,
+        }
     }
 
     fn interval(steps: std::ops::RangeInclusive<u64>) -> MetricsLine {

@@ -6,18 +6,24 @@
 mod batch_loss;
 mod checkpoint;
 mod config;
+mod digest;
 mod ema;
 mod enlargement;
 mod event_file;
+mod exchange;
 mod export;
+mod flat;
 mod freeze;
+mod gradients;
 mod grid;
 mod held_out;
+mod helpers;
 mod init;
 mod keys;
 mod known;
 mod log;
 mod metrics;
+mod opening;
 mod optimizer;
 mod plan;
 mod preset;
@@ -42,6 +48,7 @@ pub use enlargement::{
     AUG_LEVELS, EnlargementReport, Fidelity, LevelFidelity, enlargement_path, measure_enlargement, read_enlargement,
 };
 pub use export::{Brought, Choice, Exported, Other, bring_stages, copy_encoder, export};
+pub use gradients::GradientSum;
 pub use init::{BUILT_IN, InitFrom};
 pub use known::known_captions;
 pub use metrics::{Interval, MetricsLine, Validated, metrics_path, read_metrics};
@@ -52,18 +59,20 @@ pub use recipe::Recipe;
 pub use reference::{Key, annotated, keys as recipe_keys};
 pub use report::{LossByTime, ProbeReport, QUARTERS, StepReport};
 pub use run::{Outcome, Run, TrainEvent};
-pub use state::{Best, GradientSum, Learning, Log, TrainState};
+pub use state::{Best, Learning, Log, TrainState};
 
-use crate::cascade::{NullText, Stage};
+use crate::cascade::Stage;
 use crate::data::{Source, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::Lock;
 use crate::nn::parameter_count;
+use crate::ranks::{Alone, Group, Ranks};
 use crate::rng::Rng;
-use crate::text::{self, TextEncoder, TextOptions};
-use batch_loss::{BatchLoss, Outcome as BatchOutcome};
+use crate::text::{self, TextOptions};
+use batch_loss::{BatchLoss, Dealt};
+use exchange::{Exchange, Exchanged, Outcome as BatchOutcome};
 use export::{best_path, stage_path, write_averaged};
 use log::RunLog;
+use opening::open_state;
 use probe::Probe;
 use texts::load_texts;
 use validate::Validation;
@@ -75,24 +84,59 @@ use validate::Validation;
 /// other way round, where another process trains in the folder, and where a run would go on with another text encoder; `NonFinite` where too many steps one after the other had a loss or gradient that is no number (the last
 /// checkpoint stays); `Io`.
 pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
+    train_among(run, &Alone, observe)
+}
+
+/// Trains as [`train`] does, with other ranks: each calls this with the same recipe and a folder that all of them see. The
+/// batch's parts (`train.micro_batch`) are dealt by their places, and the run is the one that one rank would train, bit for
+/// bit, whatever the number of ranks and however often it changes from start to start. The first rank writes. Each observer is
+/// told what its own rank does; one that breaks stops them all.
+///
+/// # Errors
+/// As [`train`], on all ranks alike; `Usage` where ranks differ in what they would compute, or are more than a batch has
+/// parts; `Io` where a rank is gone.
+pub fn train_among(
+    run: &Run,
+    ranks: &dyn Ranks,
+    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+) -> Result<Outcome> {
+    Group::new(ranks).run(|group| train_in(run, group, observe))
+}
+
+/// What one rank of a group does.
+fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
     let recipe = &run.recipe;
     let config = &recipe.train;
     let checkpoints = Checkpoints::new(&run.folder, config.keep_last);
-    let encoder = text::load(run.text.clone(), &TextOptions::default(), &run.device)?;
-    let (mut state, _lock) = open_state(run, &checkpoints, encoder.as_ref(), observe)?;
-    let pictures = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad)?;
+    let encoder = group.agree(text::load(run.text.clone(), &TextOptions::default(), &run.device))?;
+    let mut exchange = group.agree(Exchange::new(group, recipe))?;
+    let (mut state, _lock) = open_state(run, group, &checkpoints, encoder.as_ref(), observe)?;
+    let pictures = group.agree(Source::open_allowing(&recipe.data.folder, recipe.data.max_bad))?;
+    if group.size() > 1 {
+        group.same(Ok(digest::of_run(recipe, encoder.identity(), &pictures, &state)))?;
+    }
     // what reads captions before the first step is heard at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
-    let held_out = if config.validate_every > 0 { Some(pictures.split(Split::Validation)?) } else { None };
-    let source = pictures.split(Split::Train)?;
-    let texts = load_texts(run, &source, held_out.as_ref(), encoder.as_ref(), observe)?;
-    let validation = held_out.map(|held_out| Validation::new(run, held_out, texts.clone())).transpose()?;
+    let split = || {
+        let held_out = (config.validate_every > 0).then(|| pictures.split(Split::Validation)).transpose()?;
+        Ok((held_out, pictures.split(Split::Train)?))
+    };
+    let (held_out, source) = group.agree(split())?;
+    let texts = load_texts(run, group, &source, held_out.as_ref(), encoder.as_ref(), observe)?;
     let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), texts.clone(), config.text_drop_prob);
     let probe_every = config.probe_every.unwrap_or(config.sample_every);
-    let probe = texts.filter(|_| probe_every > 0).map(|texts| Probe::new(run, texts, &pictures)).transpose()?.flatten();
-    let loader = recipe.loader(source)?;
-    let mut log = RunLog::open(run, state.step, observe)?;
     let from_step = state.step;
+    let prepared = group.by_first(|| {
+        let validation = held_out.map(|held_out| Validation::new(run, held_out, texts.clone())).transpose()?;
+        let texts = texts.filter(|_| probe_every > 0);
+        let probe = texts.map(|texts| Probe::new(run, texts, &pictures)).transpose()?.flatten();
+        Ok((validation, probe, RunLog::open(run, from_step, observe)?))
+    })?;
+    let (validation, probe, mut log) = match prepared {
+        Some((validation, probe, log)) => (validation, probe, Some(log)),
+        None => (None, None, None),
+    };
+    let loader = group.agree(recipe.loader(source))?;
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
@@ -101,67 +145,79 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
         steps: config.steps,
     };
     let mut stop = observe(&started).is_break();
-    let mut batches = loader.batches(state.log.dealt);
-    let mut skipped = 0;
+    let mut batches = loader.batches_in(state.log.dealt, exchange.places());
+    let mut wrote = Ok(());
     loop {
-        let done = stop || state.step >= config.steps;
-        let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
-        let save = done || due(config.checkpoint_every);
         // a grid that was due when the run was killed is drawn now
-        let missing = config.sample_every > 0
+        let missing = group.is_first()
+            && config.sample_every > 0
             && state.step > 0
             && state.step % config.sample_every == 0
             && !grid::path(&run.folder, state.step).exists();
+        let (stopped, missing) = exchange.turn(std::mem::replace(&mut wrote, Ok(())), stop, missing)?;
+        let done = stopped || state.step >= config.steps;
+        let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
+        let save = done || due(config.checkpoint_every);
         let draw = missing || due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
-        let probing = probe.as_ref().filter(|_| due(probe_every) || (done && state.step > from_step));
-        let validating = validation.as_ref().filter(|_| due(config.validate_every));
-        if save || draw || probing.is_some() || validating.is_some() {
-            let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
-            let write = |path: &Path, state: &TrainState| {
-                write_averaged(path, recipe, state, stage.unet()?, encoder.identity())
-            };
-            if let Some(probe) = probing {
-                let report = probe.measure(stage.unet()?, state.step)?;
-                log.probe(&report)?;
-                stop |= observe(&TrainEvent::Probe(report)).is_break();
-            }
-            if let Some(validation) = validating {
-                let (loss, best) = validation.run(stage.unet()?, &mut state)?;
-                if best {
-                    write(&best_path(&run.folder, recipe.stage.stage), &state)?;
+        let probing = probe_every > 0 && (due(probe_every) || (done && state.step > from_step));
+        let validating = due(config.validate_every);
+        if save && group.size() > 1 {
+            // whatever made them differ, what is saved is what all have
+            group.same(Ok(vec![("state".to_owned(), digest::of_state(&state))]))?;
+        }
+        if save || draw || probing || validating {
+            group.by_first(|| {
+                let log = log.as_mut().expect("the first rank writes");
+                let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
+                let write = |path: &Path, state: &TrainState| {
+                    write_averaged(path, recipe, state, stage.unet()?, encoder.identity())
+                };
+                if let Some(probe) = probe.as_ref().filter(|_| probing) {
+                    let report = probe.measure(stage.unet()?, state.step)?;
+                    log.probe(&report)?;
+                    stop |= observe(&TrainEvent::Probe(report)).is_break();
                 }
-                log.validated(state.step, loss)?;
-                stop |= observe(&TrainEvent::Validated { step: state.step, loss, best }).is_break();
-            }
-            if save {
-                log.checkpoint()?;
-                let path = checkpoints.save(&state, recipe)?;
-                write(&stage_path(&run.folder, recipe.stage.stage), &state)?;
-                stop |= observe(&TrainEvent::Checkpoint { path }).is_break();
-            }
-            if draw {
-                let path = grid::draw(run, &stage, state.step, encoder.as_ref(), loader.source())?;
-                log.samples(state.step, &path)?;
-                stop |= observe(&TrainEvent::Samples { path }).is_break();
-            }
+                if let Some(validation) = validation.as_ref().filter(|_| validating) {
+                    let (loss, best) = validation.run(stage.unet()?, &mut state)?;
+                    if best {
+                        write(&best_path(&run.folder, recipe.stage.stage), &state)?;
+                    }
+                    log.validated(state.step, loss)?;
+                    stop |= observe(&TrainEvent::Validated { step: state.step, loss, best }).is_break();
+                }
+                if save {
+                    log.checkpoint()?;
+                    let path = checkpoints.save(&state, recipe)?;
+                    write(&stage_path(&run.folder, recipe.stage.stage), &state)?;
+                    stop |= observe(&TrainEvent::Checkpoint { path }).is_break();
+                }
+                if draw {
+                    let path = grid::draw(run, &stage, state.step, encoder.as_ref(), loader.source())?;
+                    log.samples(state.step, &path)?;
+                    stop |= observe(&TrainEvent::Samples { path }).is_break();
+                }
+                Ok(())
+            })?;
         }
         if done {
             break;
         }
         let begun = Instant::now();
-        let batch = batches.next().ok_or_else(|| Error::data("the loader ended before the run"))??;
-        for (_, reason) in loader.skipped(skipped) {
-            skipped += 1;
+        let batch = batches.next().unwrap_or_else(|| Err(Error::data("the loader ended before the run")));
+        let first = exchange.places().start;
+        let passes = batch.and_then(|batch| batch_loss.gradients(&state, Dealt::stretch(&batch, first, config.batch)));
+        let Exchanged { outcome, skipped, exchange: exchanging, waiting } = exchange.step(passes, &state, &loader)?;
+        for (_, reason) in skipped {
             stop |= observe(&TrainEvent::Warning(format!("skipped: {reason}"))).is_break();
         }
         let lr = recipe.learning_rate(state.step);
         state.log.deal(config.batch);
-        let (gradients, loss, loss_by_time, gradient_norm) = match batch_loss.gradients(&state, &batch)? {
+        let (gradients, loss, loss_by_time, gradient_norm) = match outcome {
             BatchOutcome::Gradients { sum, loss, by_time, norm } => (sum, loss, by_time, norm),
             BatchOutcome::NotFinite(what) => {
                 state.skip();
-                log.skipped(state.step)?;
-                let warning = not_finite(config, &state, &what, &checkpoints)?;
+                wrote = log.as_mut().map_or(Ok(()), |log| log.skipped(state.step));
+                let warning = not_finite(config, &state, &what, &checkpoints).map_err(|e| group.all_fail(e))?;
                 stop |= observe(&TrainEvent::Warning(warning)).is_break();
                 continue;
             }
@@ -176,19 +232,23 @@ pub fn train(run: &Run, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>)
             lr,
             gradient_norm,
             seconds: begun.elapsed().as_secs_f64(),
+            exchange_seconds: exchanging.as_secs_f64(),
+            waiting_seconds: waiting.as_secs_f64(),
             pictures: config.batch,
         };
-        log.step(&report)?;
+        wrote = log.as_mut().map_or(Ok(()), |log| log.step(&report));
         stop |= observe(&TrainEvent::Step(report)).is_break();
     }
     if state.step < config.steps {
         return Ok(Outcome::Stopped { step: state.step });
     }
     if recipe.stage.low_size.is_some() && config.enlarge_pictures > 0 {
-        let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
-        let mut watch = |done, of| observe(&TrainEvent::Enlarging { done, of });
-        let (count, encoder) = (config.enlarge_pictures, encoder.as_ref());
-        enlargement::measure(&run.folder, recipe, &stage, state.step, count, encoder, &pictures, &mut watch)?;
+        group.by_first(|| {
+            let stage = Stage::new(recipe.stage.clone(), state.averaged()?);
+            let mut watch = |done, of| observe(&TrainEvent::Enlarging { done, of });
+            let (count, encoder) = (config.enlarge_pictures, encoder.as_ref());
+            enlargement::measure(&run.folder, recipe, &stage, state.step, count, encoder, &pictures, &mut watch)
+        })?;
     }
     Ok(Outcome::Finished)
 }
@@ -210,75 +270,4 @@ fn not_finite(config: &TrainConfig, state: &TrainState, what: &str, checkpoints:
              train.clip_norm"
         ),
     ))
-}
-
-/// A fresh state, or the one that the folder holds, and the lock that makes the folder this run's.
-fn open_state(
-    run: &Run,
-    checkpoints: &Checkpoints,
-    encoder: &dyn TextEncoder,
-    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<(TrainState, Lock)> {
-    let (recipe, seed) = (&run.recipe, run.recipe.train.seed);
-    let learning = Learning::of(recipe)?;
-    let copy = run.folder.join("recipe.toml");
-    if run.resume && run.init_from.is_some() {
-        return Err(Error::usage("a resumed run has its weights already: leave out either --resume or --init-from"));
-    }
-    // what stands there may be another process' until the folder is locked
-    let lock = if run.folder.is_dir() { Some(Lock::folder(&run.folder)?) } else { None };
-    if lock.is_some() {
-        checkpoints.sweep()?;
-    }
-    // an observer that wants to stop is heard at the first step, here and with captions
-    match (run.resume, checkpoints.exist()) {
-        (true, true) => {
-            let Loaded { mut state, recipe: before, warnings } =
-                checkpoints.load(&recipe.stage, &learning, &run.device)?;
-            let changed = before.map(|before| recipe.changes_from(&before)).filter(|changes| !changes.is_empty());
-            let changed = changed.map(|changes| format!("the recipe has changed: {}", changes.join(", ")));
-            for warning in warnings.into_iter().chain(changed) {
-                let _ = observe(&TrainEvent::Warning(warning));
-            }
-            state.log.resume(recipe, encoder.identity(), state.step)?;
-            recipe.write(&copy)?;
-            Ok((state, lock.expect("a folder with states is there")))
-        }
-        (true, false) => Err(Error::usage(format!(
-            "there is no run to resume in {}: start one without --resume",
-            run.folder.display()
-        ))),
-        (false, true) => Err(Error::usage(format!(
-            "{} already holds a run: go on with --resume, or choose another folder",
-            run.folder.display()
-        ))),
-        (false, false) => {
-            let mut state = match &run.init_from {
-                None => TrainState::new(&recipe.stage, &learning, seed, &run.device)?,
-                Some(from) => {
-                    let file = from.open(recipe.stage.stage)?;
-                    let (state, report) = TrainState::from_stage(&recipe.stage, &learning, seed, &file, &run.device)?;
-                    let from = from.label(recipe.stage.stage);
-                    let _ = observe(&TrainEvent::Initialized { from, report });
-                    state
-                }
-            };
-            if recipe.stage.null_text == NullText::Empty {
-                let empty = encoder.encode(&[""])?.sequence.into_data();
-                state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
-            }
-            state.log.begin(recipe, encoder.identity(), run.init_from.as_ref());
-            std::fs::create_dir_all(&run.folder).map_err(|e| Error::io("create", &run.folder, e))?;
-            let lock = lock.map_or_else(|| Lock::folder(&run.folder), Ok)?;
-            if checkpoints.exist() {
-                // begun by another process since it was looked for
-                return Err(Error::usage(format!(
-                    "{} already holds a run: go on with --resume, or choose another folder",
-                    run.folder.display()
-                )));
-            }
-            recipe.write(&copy)?;
-            Ok((state, lock))
-        }
-    }
 }

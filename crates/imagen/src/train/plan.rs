@@ -65,8 +65,9 @@ impl Plan {
         };
         let at_once = config.micro_batch.unwrap_or(config.batch) as u64;
         let in_parts = at_once < config.batch as u64;
-        // of a part of the batch, and the sum of those before it
-        let gradients = if in_parts { 2 } else { 1 };
+        // of a part of the batch, and the sums of those before it that wait for their other half
+        let parts = (config.batch as u64).div_ceil(at_once);
+        let gradients = 1 + (0..parts).map(|done| u64::from(done.count_ones())).max().unwrap_or(0);
         let largest_map = levels.iter().map(|level| level.largest_map_bytes).max().unwrap_or(0);
         let pictures = source.map_or(0, |source| source.examples().len()) as u64;
         let decoded = pictures * 3 * (stage.size * stage.size) as u64;
@@ -142,7 +143,8 @@ mod tests {
         let whole = plan(&[]);
         let parts = plan(&["train.micro_batch=4"]);
         assert_eq!(of(&parts.step, "kept maps") * 4, of(&whole.step, "kept maps"));
-        assert_eq!(of(&parts.step, "gradients"), 2 * of(&whole.step, "gradients"));
+        // 16 in parts of 4: of the last one, of the one before it, and of the first two
+        assert_eq!(of(&parts.step, "gradients"), 3 * of(&whole.step, "gradients"));
         assert_eq!(parts.step_multiply_adds, whole.step_multiply_adds);
         let again = plan(&["train.checkpoint_blocks=true"]);
         assert!(of(&again.step, "kept maps") < of(&whole.step, "kept maps"));

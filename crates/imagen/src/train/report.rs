@@ -53,6 +53,10 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Wall time of the step.
     pub seconds: f64,
+    /// The part of it in which ranks summed their gradients; 0 with one rank.
+    pub exchange_seconds: f64,
+    /// The part of it in which this rank waited until all others had computed; 0 with one rank.
+    pub waiting_seconds: f64,
     /// Pictures in the step.
     pub pictures: usize,
 }

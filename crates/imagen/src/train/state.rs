@@ -7,18 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::ema::{self, Average};
+use super::flat::flat;
 use super::freeze;
+use super::gradients::GradientSum;
 use super::init::InitFrom;
 use super::optimizer::{Moments, Optimizer, UpdateStep};
 use super::recipe::Recipe;
 use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
 use tracing::debug_span;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::models::unet::Unet;
 use crate::nn::{self, Init, ops};
 use crate::rng::Rng;
@@ -155,10 +157,6 @@ pub(super) struct Slot {
     pub(super) averages: Vec<Tensor<1>>,
     pub(super) moments: Moments,
 }
-
-/// Summed gradients by parameter name, flat `[len]`.
-#[derive(Debug, Default)]
-pub struct GradientSum(BTreeMap<String, Tensor<1>>);
 
 impl TrainState {
     /// A fresh run: random weights from `seed`, on `device` (an inner device; the state adds autodiff itself).
@@ -338,57 +336,6 @@ fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
     Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))
 }
 
-pub(super) fn flat(tensor: &Tensor<1>) -> Vec<f32> {
-    tensor.clone().into_data().try_to_vec().expect("state tensors are f32")
-}
-
-impl GradientSum {
-    /// Adds the gradients of one backward pass of `unet`.
-    pub fn add(&mut self, unet: &Unet, gradients: &Gradients) {
-        struct Collect<'a>(Vec<String>, &'a Gradients, &'a mut BTreeMap<String, Tensor<1>>);
-        impl ModuleVisitor for Collect<'_> {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.0.push(name.to_owned());
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.0.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let Some(gradient) = param.val().grad(self.1) else { return };
-                let len = gradient.dims().iter().product::<usize>();
-                let gradient = gradient.reshape([len]);
-                let name = self.0.join(".");
-                let sum = match self.2.remove(&name) {
-                    Some(sum) => ops::add(sum, gradient, 1.0),
-                    None => gradient,
-                };
-                self.2.insert(name, sum);
-            }
-        }
-        unet.visit(&mut Collect(Vec::new(), gradients, &mut self.0));
-    }
-
-    /// The names of the parameters that have a gradient.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-
-    /// The norm of all gradients together.
-    ///
-    /// # Errors
-    /// `NonFinite`, naming the first parameter whose gradient is not finite.
-    pub fn norm(&self) -> Result<f64> {
-        let mut total = 0.0;
-        for (name, sum) in self.0.keys().zip(ops::sums_of_squares(self.0.values().cloned())) {
-            if !sum.is_finite() {
-                return Err(Error::new(ErrorKind::NonFinite, format!("the gradient of {name} is not finite")));
-            }
-            total += sum;
-        }
-        Ok(total.sqrt())
-    }
-}
-
 /// Walks the parameters and steps each.
 struct Update<'a> {
     path: Vec<String>,
@@ -409,7 +356,7 @@ impl ModuleMapper for Update<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.join(".");
-        let Some(gradient) = self.gradients.0.remove(&name) else { return param };
+        let Some(gradient) = self.gradients.take(&name) else { return param };
         let Slot { shape: extents, averages, moments } = self.slots.remove(&name).expect("every parameter has a slot");
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();

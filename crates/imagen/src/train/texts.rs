@@ -6,12 +6,14 @@ use std::rc::Rc;
 
 use burn::tensor::Device;
 
+use super::helpers;
 use super::run::{Run, TrainEvent};
 use crate::cascade::Stage;
 use crate::data::Source;
 use crate::error::{Error, Result};
 use crate::files::Lock;
 use crate::models::unet::Text;
+use crate::ranks::Group;
 use crate::text::{CacheEvent, EmbeddingCache, TextEmbedding, TextEncoder};
 
 /// Where embeddings come from.
@@ -58,8 +60,12 @@ pub(super) fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]
 
 /// Where the embeddings of captions come from: the recipe's cache or the run's, completed now, or the encoder where a set
 /// is endless; nothing for an unconditional network.
+///
+/// # Errors
+/// On all ranks alike: the cache's and the encoder's; `Usage` where the first rank's file is not here.
 pub(super) fn load_texts<'a>(
     run: &Run,
+    group: &Group,
     source: &Source,
     held_out: Option<&Source>,
     encoder: &'a dyn TextEncoder,
@@ -70,34 +76,72 @@ pub(super) fn load_texts<'a>(
         return Ok(None);
     }
     if expected != encoder.dim() {
-        return Err(Error::data(format!(
+        return Err(group.all_fail(Error::data(format!(
             "stage.unet.text_dim = {expected}, but the text encoder's vectors have {}; set it to that",
             encoder.dim()
-        )));
+        ))));
     }
     if source.world().is_some() {
         return Ok(Some(Rc::new(Texts::Encoded(encoder))));
     }
     let path = match &run.recipe.data.captions {
         None => run.folder.join("captions.safetensors"),
-        Some(shared) => {
-            refuse_other_encoder(shared, encoder)?;
-            shared.clone()
+        Some(shared) => shared.clone(),
+    };
+    let held_out = held_out.map(Source::captions).unwrap_or_default();
+    let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
+    let max_tokens = encoder.max_length();
+    let built = match group.is_first() {
+        true => {
+            let built = complete(run, group, &path, &all, encoder, observe).map(Some);
+            // whatever came of it, the others wait for texts no longer
+            helpers::dismiss(group)?;
+            built
+        }
+        false => {
+            helpers::help(group, encoder)?;
+            Ok(None)
         }
     };
+    let opened = group.agree(built)?.map_or_else(|| open_finished(&path, &all, encoder), Ok);
+    Ok(Some(Rc::new(Texts::Cached { cache: group.agree(opened)?, max_tokens })))
+}
+
+/// The cache at `path`, completed for these captions; the other ranks encode their shares of what it lacks.
+fn complete(
+    run: &Run,
+    group: &Group,
+    path: &Path,
+    all: &[&String],
+    encoder: &dyn TextEncoder,
+    observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
+) -> Result<EmbeddingCache> {
+    if run.recipe.data.captions.is_some() {
+        refuse_other_encoder(path, encoder)?;
+    }
     let wait = || {
         let waiting = format!("waiting: another process encodes captions into {}", path.display());
         let _ = observe(&TrainEvent::Warning(waiting));
     };
     // several runs may share one; whoever comes second finds what the first has encoded
-    let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(&path, wait)).transpose()?;
-    let held_out = held_out.map(Source::captions).unwrap_or_default();
-    let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
-    let cache = EmbeddingCache::build(&path, &all, encoder, &mut |event| {
+    let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(path, wait)).transpose()?;
+    let mut encode = |batches: &[&[&str]]| helpers::encode(group, encoder, batches, &run.device);
+    EmbeddingCache::build_among(path, all, encoder, group.size(), &mut encode, &mut |event| {
         // a pause is not possible here, so an observer that wants to stop is heard at the first step
         let _ = observe(&caption_event(&event));
-    })?;
-    Ok(Some(Rc::new(Texts::Cached { cache, max_tokens: encoder.max_length() })))
+    })
+}
+
+/// The cache that the first rank has completed.
+fn open_finished(path: &Path, all: &[&String], encoder: &dyn TextEncoder) -> Result<EmbeddingCache> {
+    if !path.exists() {
+        return Err(Error::usage(format!(
+            "{} is there for the first rank and not here: the captions' file and the run's folder must be ones that all ranks \
+             share",
+            path.display()
+        )));
+    }
+    EmbeddingCache::build(path, all, encoder, &mut |_| {})
 }
 
 /// A cache that other runs may use is not made anew for another text encoder.

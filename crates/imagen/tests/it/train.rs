@@ -3,3 +3,4 @@
 mod another_side;
 mod golden;
 mod null_text;
+mod ranks;

@@ -241,3 +241,39 @@ fn what_is_left_of_joined_parts_and_parts_of_another_encoder_add_nothing() {
     assert_eq!(events, ["OtherEncoder { found: \"other\" }"]);
     assert!(std::fs::read(&path).unwrap() == whole && parts_of(&path).unwrap().is_empty());
 }
+
+#[test]
+fn shares_are_encoded_apart_once_and_joined_by_who_comes_last() {
+    let (_folder, path) = scratch();
+    let captions = numbered(5 * BATCH + 3);
+    let (whole, _) = build(&path, &captions.iter().map(String::as_str).collect::<Vec<_>>(), &Words::new("a"));
+    let alone: Vec<Vec<f16>> = captions.iter().map(|text| whole.embedding(whole.id(text).unwrap())).collect();
+    std::fs::remove_file(&path).unwrap();
+
+    let go_on = &mut |_: CacheEvent<'_>| ControlFlow::Continue(());
+    let share = |at: usize, encoder: &Words| {
+        let built = EmbeddingCache::build_share(&path, &captions, encoder, (at, 3), &mut |_| ControlFlow::Continue(()));
+        built.unwrap().unwrap();
+        encoder.encoded.load(Ordering::Relaxed)
+    };
+    assert_eq!(share(2, &Words::new("a")), BATCH + 3);
+    assert_eq!(EmbeddingCache::missing(&path, &captions, &Words::new("a")).unwrap(), 4 * BATCH);
+    assert_eq!(share(0, &Words::new("a")), 2 * BATCH);
+    assert_eq!(share(0, &Words::new("a")), 0, "a share that is done is not done again");
+    // one that is stopped keeps what it has, and its unfinished part counts too
+    let stop = &mut |event: CacheEvent<'_>| match event {
+        CacheEvent::Encoded { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let stopped = EmbeddingCache::build_share(&path, &captions, &Words::new("a"), (1, 3), stop).unwrap();
+    assert!(stopped.is_none());
+    assert_eq!(EmbeddingCache::missing(&path, &captions, &Words::new("a")).unwrap(), BATCH);
+
+    let last = Words::new("a");
+    let joined = EmbeddingCache::build_or_stop(&path, &captions, &last, go_on).unwrap().unwrap();
+    assert_eq!(last.encoded.load(Ordering::Relaxed), BATCH, "the rest alone is encoded");
+    let together: Vec<Vec<f16>> = captions.iter().map(|text| joined.embedding(joined.id(text).unwrap())).collect();
+    assert!(together == alone);
+    let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(left, [path], "the shares are gone");
+}
