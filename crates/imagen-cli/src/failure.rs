@@ -34,6 +34,15 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The reason with this exit code.
+    pub(crate) fn numbered(code: u8) -> Self {
+        use Exit::*;
+        let all = [Usage, Data, Model, Memory, Bug, Interrupted];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Runtime)
+    }
+}
+
 /// The exit codes, as the help explains them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -52,6 +61,8 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     hint: Option<String>,
+    /// Whether somebody else says it.
+    said: bool,
 }
 
 /// `Result` with a [`Failure`].
@@ -60,7 +71,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with this exit code and message.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string(), hint: None }
+        Self { exit, message: message.to_string(), hint: None, said: false }
     }
 
     /// Invalid arguments.
@@ -96,10 +107,20 @@ impl Failure {
         self
     }
 
+    /// The failure, of which nothing is printed, because another rank of the job prints it.
+    pub(crate) fn said(mut self) -> Self {
+        self.said = true;
+        self
+    }
+
     /// The exit code.
-    #[cfg(test)]
     pub(crate) fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// The remedy.
+    pub(crate) fn hinted(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// What went wrong, without the word in front and the hint behind.
@@ -109,7 +130,7 @@ impl Failure {
 
     /// Prints the failure on stderr and gives its exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.exit != Exit::ReaderLeft {
+        if self.exit != Exit::ReaderLeft && !self.said {
             // Nothing can be done about a stderr that cannot be written to.
             let _ = writeln!(io::stderr(), "{self}");
         }
@@ -127,6 +148,12 @@ impl fmt::Display for Failure {
 
 impl From<imagen::Error> for Failure {
     fn from(error: imagen::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&imagen::Error> for Failure {
+    fn from(error: &imagen::Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Usage => Exit::Usage,
             ErrorKind::Data => Exit::Data,

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks the verb to stop at its next good moment, the second leaves at once.
 //!
-//! A request to terminate or a closed terminal counts as Ctrl-C: a training run that a machine shuts down saves itself. What
+//! A request to terminate, a closed terminal or SIGUSR1 (with which a cluster announces the end of a job's time) counts as
+//! Ctrl-C: a training run that a machine shuts down saves itself. What
 //! whoever started the program had told the system to ignore stays ignored, so that `nohup imagen train` outlives its
 //! terminal. A file that becomes too large for the system's limit is an error of writing and not the end of the program.
 
@@ -35,10 +36,10 @@ pub(crate) fn flow() -> ControlFlow<()> {
 
 #[cfg(unix)]
 fn listen(heard: impl Fn() + Send + 'static) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::iterator::Signals;
 
-    let wanted: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal)).collect();
+    let wanted: Vec<i32> = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| !ignored(*signal)).collect();
     let mut signals = Signals::new(wanted)?;
     std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| heard()))?;
     Ok(())

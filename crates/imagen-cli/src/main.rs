@@ -11,6 +11,7 @@ mod hub;
 mod interrupt;
 mod output;
 mod progress;
+mod ranks;
 mod report;
 mod system;
 mod trace;

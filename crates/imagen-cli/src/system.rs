@@ -38,6 +38,12 @@ pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
+/// Cores of the machine as it counts them, used by this process or not, where the system tells it.
+pub(crate) fn cores() -> Option<usize> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    Some(info.lines().filter(|line| line.starts_with("processor")).count()).filter(|count| *count > 0)
+}
+
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {

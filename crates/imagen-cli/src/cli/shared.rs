@@ -14,6 +14,7 @@ use crate::builtin;
 use crate::device::on_device;
 use crate::failure::{Exit, Failure, Result};
 use crate::hub::{Cached, RepoName, Settings};
+use crate::system;
 
 /// `--threads`
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -31,6 +32,16 @@ impl Threads {
         imagen_kernels::set_threads(threads);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot start {threads} threads: {e}")))
+    }
+
+    /// The number for one of so many ranks that share the machine: a part of the cores, unless a number was given.
+    fn among(self, ranks: usize) -> Self {
+        if self.threads.is_some() || ranks < 2 {
+            return self;
+        }
+        // what this process may use is less than the machine has where the ranks were bound to cores
+        let may = system::threads();
+        Self { threads: Some(may.min(system::cores().unwrap_or(may).div_ceil(ranks))) }
     }
 
     /// How many there are.
@@ -61,6 +72,23 @@ impl Machine {
         self.threads.apply()?;
         let found = self.device.unwrap_or(default).find()?;
         if found.is_cpu() { work(&found) } else { on_device(&found, work) }
+    }
+
+    /// As [`Self::compute_on`], of the `at`-th of so many ranks on this machine: each has its part of the cores and, of devices that
+    /// are named by their kind alone, the one of its number. Where there are fewer, or a cluster shows each rank its own alone, it
+    /// is the first.
+    pub(super) fn compute_on_rank<T>(
+        self,
+        default: DeviceName,
+        at: usize,
+        ranks: usize,
+        work: impl FnOnce(&Found) -> Result<T>,
+    ) -> Result<T> {
+        let threads = self.threads.among(ranks);
+        let name = self.device.unwrap_or(default);
+        let own = DeviceName { index: Some(at), ..name };
+        let has_own = ranks > 1 && name.index.is_none() && name.kind.feature().is_some() && own.find().is_ok();
+        Self { threads, device: Some(if has_own { own } else { name }) }.compute(work)
     }
 
     /// The device that was named.

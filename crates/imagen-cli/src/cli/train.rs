@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::shell;
 use crate::progress::Progress;
+use crate::ranks::{self, Job};
 
 /// Tensors of a list that are named; how many there are beyond says enough.
 const NAMED: usize = 6;
@@ -25,9 +26,11 @@ Examples:
   imagen train recipes/shapes/base.toml --run runs/shapes
   imagen train recipes/shapes/base.toml --run runs/shapes --resume
   imagen export runs/shapes --model models/shapes
+  mpirun -n 4 imagen train recipes/shapes/base.toml --run runs/shapes --set train.micro_batch=4
 
 Ctrl-C finishes the step, saves and leaves with exit code 130; a second one leaves at once, and the
-last checkpoint stays. A resumed run equals one that was never stopped.";
+last checkpoint stays. A resumed run equals one that was never stopped. Many processes train one run
+over MPI (a program built with the feature `mpi`); their number changes no bit of it.";
 
 /// Train one stage of a cascade from a recipe
 #[derive(Debug, clap::Args)]
@@ -65,30 +68,44 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(self) -> Result<()> {
+        let job = ranks::connect()?;
+        let recipe = ranks::agree(job.ranks.as_ref(), self.recipe_of_run())?;
+        let mut reached = false;
+        let trained =
+            self.machine.compute_on_rank(recipe.train.device.unwrap_or_default(), job.at, job.neighbours, |found| {
+                reached = true;
+                self.train(recipe, found, &job)
+            });
+        // a rank without its device tells those that have theirs
+        if reached { trained } else { ranks::agree(job.ranks.as_ref(), trained) }
+    }
+
+    fn recipe_of_run(&self) -> Result<Recipe> {
         let mut recipe = self.read_recipe()?;
         if let Some(steps) = self.steps {
             recipe.train.steps = steps;
         }
-        let machine = self.machine;
-        machine.compute_on(recipe.train.device.unwrap_or_default(), |found| self.train(recipe, found))
+        Ok(recipe)
     }
 
-    fn train(self, recipe: Recipe, found: &Found) -> Result<()> {
+    fn train(&self, recipe: Recipe, found: &Found, job: &Job) -> Result<()> {
         let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
-        self.memory.check_training(found, Plan::of(&recipe)?.bytes())?;
-        let text = self.text_encoder.files()?;
-        let init_from = self.init_from.as_deref().map(init_from).transpose()?;
-        interrupt::watch("finishing this step and saving")?;
-        let (folder, resume) = (self.run.clone(), self.resume);
-        let run = Run { recipe, folder, resume, init_from, text, device: found.device.clone() };
-        let mut watcher = Watcher::new(Progress::new(self.quiet));
+        let ranks = job.ranks.as_ref();
+        let run = ranks::agree(ranks, self.prepare(recipe, found, job.neighbours))?;
+        let mut watcher = Watcher::new(Progress::new(self.quiet || ranks.rank() > 0));
+        if ranks.size() > 1 {
+            watcher.progress.note(format_args!("{} ranks, {} on this machine", ranks.size(), job.neighbours));
+        }
         watcher.progress.note("reading pictures and captions");
-        let outcome = train::train(&run, &mut |event| {
+        let outcome = train::train_among(&run, ranks, &mut |event| {
             watcher.show(event);
             interrupt::flow()
-        })?;
+        });
         watcher.progress.finish();
-        match outcome {
+        let speaks = ranks.rank() == 0;
+        let failed = |failure: Failure| if speaks { failure } else { failure.said() };
+        match outcome.map_err(|error| failed(error.into()))? {
+            Outcome::Finished if !speaks => Ok(()),
             Outcome::Finished => {
                 print_line(self.run.join(format!("{stage}.safetensors")).display())?;
                 let run = shell::quote(&self.run.display().to_string());
@@ -103,9 +120,21 @@ impl Train {
             }
             Outcome::Stopped { step } => {
                 let failure = Failure::interrupted(format_args!("stopped and saved after step {step}"));
-                Err(failure.hint(format_args!("go on with: {}", self.resume_command())))
+                Err(failed(failure.hint(format_args!("go on with: {}", self.resume_command()))))
             }
         }
+    }
+
+    /// The run, once it is known that this machine, on which `neighbours` ranks of it run, can take it.
+    fn prepare(&self, recipe: Recipe, found: &Found, neighbours: usize) -> Result<Run> {
+        // ranks share a machine's memory, and have devices of their own
+        let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
+        self.memory.check_training(found, sharing * Plan::of(&recipe)?.bytes())?;
+        let text = self.text_encoder.files()?;
+        let init_from = self.init_from.as_deref().map(init_from).transpose()?;
+        interrupt::watch("finishing this step and saving")?;
+        let (folder, resume) = (self.run.clone(), self.resume);
+        Ok(Run { recipe, folder, resume, init_from, text, device: found.device.clone() })
     }
 
     fn read_recipe(&self) -> Result<Recipe> {

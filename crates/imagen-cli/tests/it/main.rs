@@ -16,6 +16,7 @@ mod insight;
 mod metrics;
 mod models;
 mod processes;
+mod ranks;
 mod recipe;
 mod refusals;
 mod sample;
