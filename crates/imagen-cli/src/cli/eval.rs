@@ -26,6 +26,7 @@ mod kid;
 mod manifest;
 mod pictures;
 mod precision_recall;
+mod reading;
 mod recovery;
 mod retrieval;
 mod samples;

@@ -18,6 +18,7 @@ mod plan;
 mod recipe;
 mod report;
 mod sample;
+mod shard;
 mod shared;
 mod train;
 

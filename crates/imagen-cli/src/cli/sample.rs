@@ -25,6 +25,7 @@ use imagen::said::{counted, duration};
 use self::previews::Previews;
 use self::sheet::Sheet;
 use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
+use super::shard::Sharded;
 use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -127,6 +128,8 @@ pub(crate) struct Sample {
     /// Print nothing but results and errors
     #[arg(short, long, help_heading = OUTPUT)]
     quiet: bool,
+    #[command(flatten, next_help_heading = OUTPUT)]
+    sharded: Sharded,
 }
 
 /// The value of `--seed`.
@@ -195,10 +198,24 @@ impl Sample {
             return Err(Failure::usage("--no-clean is for folders of DeepFloyd IF, and this model is none"));
         }
         let files = model.files.clone();
-        let session = Session::new(model, request)?;
+        let mut session = Session::new(model, request)?;
         self.memory.check_drawing(found, &session.imagen, &session.request, &self.model.frozen)?;
-        let subjects = subjects(&session.request);
-        let outputs = Outputs::plan(&self.output, &subjects, self.force)?;
+        let mut subjects = subjects(&session.request);
+        let outputs = match self.sharded.get() {
+            None => Outputs::plan(&self.output, &subjects, self.force)?,
+            Some(shard) => {
+                self.check_shared(remembered.is_some())?;
+                let (outputs, missing) = Outputs::share(&self.output, &subjects, self.force, |index| shard.has(index))?;
+                progress.note(format_args!("share {shard}: {} to draw", counted(missing.len(), "picture")));
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                let pictures = &session.request.pictures;
+                session.request.pictures = missing.iter().map(|index| pictures[*index]).collect();
+                subjects = missing.into_iter().map(|index| subjects[index].clone()).collect();
+                outputs
+            }
+        };
         let sheet = self.sheet(&session.request.prompts, self.count)?;
         if !self.quiet {
             notes::unquoted(&self.prompts, &progress);
@@ -209,6 +226,19 @@ impl Sample {
             progress.note(format_args!("seed {seed}"));
         }
         Command { verb: &self, session, subjects, outputs, sheet, progress }.run()
+    }
+
+    /// Refuses what processes that each draw a share could not do together.
+    fn check_shared(&self, remembered: bool) -> Result<()> {
+        if self.grid.is_some() {
+            return Err(Failure::usage("no process has all pictures for --grid: leave out either --grid or --shard"));
+        }
+        let seeded = remembered || matches!(self.seed, Some(Seed::Fixed(_)));
+        if !seeded || self.output == Target::Stdout {
+            let failure = Failure::usage("processes that share the work need one seed, and files to write");
+            return Err(failure.hint("for example --seed 0 --output 'pictures/{index:06}.png'"));
+        }
+        Ok(())
     }
 
     /// The picture to start from.
@@ -313,7 +343,7 @@ impl Command<'_> {
         let path = self.outputs.write(index, picture, &text)?;
         if let Some(path) = path {
             let line = if self.verb.json {
-                let mut object = json!({ "path": path, "index": index });
+                let mut object = json!({ "path": path, "index": subject.index });
                 let record: Value = serde_json::to_value(&record).expect("a record is plain data");
                 object.as_object_mut().expect("just made").extend(record.as_object().expect("a struct").clone());
                 object.to_string()

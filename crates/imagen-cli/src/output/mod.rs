@@ -98,7 +98,7 @@ impl Outputs {
     /// `Usage` where names collide or files exist (unless `force`) or stdout cannot take the pictures; `Runtime` where a
     /// folder cannot be made or written to.
     pub(crate) fn plan(target: &Target, subjects: &[Subject], force: bool) -> Result<Self> {
-        let Target::Files(Names { pattern, chosen, format }) = target else {
+        let Target::Files(names) = target else {
             if subjects.len() != 1 {
                 let message = format!("--output - takes one picture, and this command makes {}", subjects.len());
                 return Err(Failure::usage(message).hint("name files instead, e.g. --output '{index}.png'"));
@@ -109,19 +109,12 @@ impl Outputs {
             }
             return Ok(Self(None));
         };
+        let Names { pattern, chosen, format } = names;
         let mut names: Vec<PathBuf> = subjects.iter().map(|subject| pattern.name(subject)).collect();
         if !chosen {
             number(&mut names, force);
         }
-        let mut owners: HashMap<&Path, usize> = HashMap::new();
-        for (index, name) in names.iter().enumerate() {
-            if let Some(other) = owners.insert(name, index) {
-                let message = format!("pictures {other} and {index} would both be {}", name.display());
-                return Err(
-                    Failure::usage(message).hint("put {index} or {seed} into --output, e.g. '{prompt}-{index}.png'")
-                );
-            }
-        }
+        check_different(&names)?;
         for name in &names {
             match fs::metadata(name) {
                 Ok(it) if it.is_dir() => {
@@ -134,14 +127,31 @@ impl Outputs {
                 _ => {}
             }
         }
-        let mut folders: Vec<&Path> =
-            names.iter().filter(|name| !is_device(name)).map(|name| folder_of(name)).collect();
-        folders.dedup();
-        for folder in folders {
-            make_folder(folder)?;
-            check_writable(folder)?;
-        }
+        make_folders(&names)?;
         Ok(Self(Some((names, *format))))
+    }
+
+    /// Places for those pictures that `ours` picks by number and that are not there yet (with `force`, also for those that are),
+    /// and the numbers of these. Every process that shares the work finds the same names.
+    ///
+    /// # Errors
+    /// As [`Self::plan`]; files that exist are no error.
+    pub(crate) fn share(
+        target: &Target,
+        subjects: &[Subject],
+        force: bool,
+        ours: impl Fn(usize) -> bool,
+    ) -> Result<(Self, Vec<usize>)> {
+        let Target::Files(Names { pattern, format, .. }) = target else {
+            return Err(Failure::usage("--output - takes one picture, and a share is of several"));
+        };
+        let names: Vec<PathBuf> = subjects.iter().map(|subject| pattern.name(subject)).collect();
+        check_different(&names)?;
+        let missing = |index: &usize| ours(*index) && (force || !names[*index].exists());
+        let missing: Vec<usize> = (0..names.len()).filter(missing).collect();
+        let names: Vec<PathBuf> = missing.iter().map(|index| names[*index].clone()).collect();
+        make_folders(&names)?;
+        Ok((Self(Some((names, *format))), missing))
     }
 
     /// Writes a picture with its text, which JPEG and WebP do not hold; the path, or `None` where it went to stdout.
@@ -165,6 +175,31 @@ impl Outputs {
         write_file(name, bytes)?;
         Ok(Some(name))
     }
+}
+
+/// Fails where two pictures would be one file.
+fn check_different(names: &[PathBuf]) -> Result<()> {
+    let mut owners: HashMap<&Path, usize> = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        if let Some(other) = owners.insert(name, index) {
+            let message = format!("pictures {other} and {index} would both be {}", name.display());
+            return Err(
+                Failure::usage(message).hint("put {index} or {seed} into --output, e.g. '{prompt}-{index}.png'")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folders that files lie in, and fails where nothing can be written to them.
+fn make_folders(names: &[PathBuf]) -> Result<()> {
+    let mut folders: Vec<&Path> = names.iter().filter(|name| !is_device(name)).map(|name| folder_of(name)).collect();
+    folders.dedup();
+    for folder in folders {
+        make_folder(folder)?;
+        check_writable(folder)?;
+    }
+    Ok(())
 }
 
 /// Gives names that are taken, by files (unless `force`) or by each other, the next number that is free.

@@ -20,6 +20,7 @@ mod ranks;
 mod recipe;
 mod refusals;
 mod sample;
+mod shares;
 mod tiny;
 mod tools;
 mod train;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use imagen::data::Source;
+use imagen::files::Lock;
 use imagen::text::{self, CacheEvent, EmbeddingCache, TextOptions};
 
+use super::super::shard::Sharded;
 use super::super::shared::{Machine, TextEncoder};
 use super::looked::LAYOUTS;
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -17,9 +19,12 @@ const EXAMPLES: &str = "\
 Examples:
   imagen data encode data/shapes
   imagen data encode data/coco/train2017 --text-encoder models/minilm -o captions.safetensors
+  imagen data encode data/coco/train2017 -o captions.safetensors --shard 2/8
 
 A recipe uses the file with data.captions = \"FILE\". What is in it already stays; only new captions
-are encoded, and after an interruption the same command goes on.";
+are encoded, and after an interruption the same command goes on. With --shard each process encodes its
+share into a file beside it; the one that finds nothing missing joins them, and so does the command
+without --shard.";
 
 /// Compute the text embeddings of every caption, once
 #[derive(Debug, clap::Args)]
@@ -33,6 +38,8 @@ pub(super) struct Encode {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    sharded: Sharded,
     #[command(flatten)]
     text_encoder: TextEncoder,
     #[command(flatten)]
@@ -57,7 +64,8 @@ impl Encode {
         let path = self.output.clone().unwrap_or_else(|| beside(&self.folder));
         let mut progress = Progress::new(self.quiet);
         let (mut seen, mut cut) = (0, 0);
-        let cache = EmbeddingCache::build_or_stop(&path, source.captions(), encoder.as_ref(), &mut |event| {
+        let shard = self.sharded.get();
+        let mut on_event = |event: CacheEvent<'_>| {
             match event {
                 CacheEvent::Encoded { done, of } => {
                     seen = done;
@@ -71,7 +79,20 @@ impl Encode {
                 _ => {}
             }
             interrupt::flow()
-        })?;
+        };
+        let (captions, encoder) = (source.captions(), encoder.as_ref());
+        let (mut cache, mut rest) = (None, 0);
+        if let Some(shard) = shard {
+            cache = EmbeddingCache::build_share(&path, captions, encoder, (shard.at, shard.of), &mut on_event)?;
+        }
+        // several may find that nothing is missing: one joins, the others find it joined
+        let _lock = shard.is_some().then(|| Lock::beside(&path, || {})).transpose()?;
+        if shard.is_some() && cache.is_some() {
+            rest = EmbeddingCache::missing(&path, captions, encoder)?;
+        }
+        if rest == 0 && (shard.is_none() || cache.is_some()) {
+            cache = EmbeddingCache::build_or_stop(&path, captions, encoder, &mut on_event)?;
+        }
         progress.finish();
         let Some(cache) = cache else {
             let failure = Failure::interrupted(format_args!("{seen} captions were encoded and saved"));
@@ -80,6 +101,13 @@ impl Encode {
         if cut > 0 {
             let limit = encoder.max_length();
             progress.note(format_args!("{cut} captions were cut at {limit} tokens; `imagen data check` names them"));
+        }
+        if rest > 0 {
+            return print_line(format_args!(
+                "{} captions of this share are encoded; {rest} of {} are other shares'",
+                cache.len(),
+                captions.len()
+            ));
         }
         progress.note(format_args!("{} captions, {seen} of them new", cache.len()));
         print_line(path.display())

@@ -29,6 +29,7 @@ use super::finding::{Finding, with_interval};
 use super::manifest;
 use super::pictures::Set;
 use crate::cli::draw::{Session, Subject};
+use crate::cli::shard::Sharded;
 use crate::cli::shared::one_of;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
@@ -76,9 +77,8 @@ pub(super) struct Coco {
     /// The last stage that draws
     #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>(), default_value = "sr256")]
     until: StageName,
-    /// Draw only every N-th picture, from the I-th on
-    #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    #[command(flatten)]
+    sharded: Sharded,
     /// What the pictures are compared with: a folder of the set's own, or a file of `imagen eval stats`
     #[arg(long, value_name = "FOLDER|FILE")]
     reference: Option<PathBuf>,
@@ -95,26 +95,6 @@ pub(super) struct Coco {
     features: Features,
     #[command(flatten)]
     drawing: DrawingArgs,
-}
-
-/// `2/4`: the second of four.
-#[derive(Clone, Copy, Debug)]
-struct Shard {
-    of: usize,
-    /// From 0.
-    at: usize,
-}
-
-impl std::str::FromStr for Shard {
-    type Err = String;
-
-    fn from_str(value: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<usize>().ok();
-        match value.split_once('/').and_then(|(at, of)| Some((number(at)?, number(of)?))) {
-            Some((at, of)) if 1 <= at && at <= of => Ok(Self { of, at: at - 1 }),
-            _ => Err("expected I/N with I from 1 to N, e.g. 2/4".into()),
-        }
-    }
 }
 
 /// All that the pictures of a folder depend on.
@@ -213,13 +193,14 @@ impl Coco {
             let Picture { file, subject: Subject { caption, seed }, original } = picture;
             json!({ "file_name": file, "text": caption, "seed": seed, "original": original })
         };
-        manifest::begin(&self.folder, MANIFEST, manifest, pictures.iter().map(row), self.shard.is_some())
+        manifest::begin(&self.folder, MANIFEST, manifest, pictures.iter().map(row), self.sharded.get().is_some())
     }
 
     /// Draws what is missing of this process's share. Returns how many are then missing of all.
     fn draw(&self, session: &Session, pictures: &[Picture], progress: &mut Progress) -> Result<usize> {
         let missing = |picture: &Picture| !self.folder.join(&picture.file).exists();
-        let ours = |at: usize| self.shard.is_none_or(|shard| at % shard.of == shard.at);
+        let shard = self.sharded.get();
+        let ours = |at: usize| shard.is_none_or(|shard| shard.has(at));
         let mine = pictures.iter().enumerate().filter(|(at, _)| ours(*at));
         let files = mine.map(|(_, picture)| (self.folder.join(&picture.file), picture.subject.clone()));
         session.draw_missing(files, progress)?;

@@ -20,6 +20,7 @@ use imagen::train::BUILT_IN;
 use super::drawing::{HowArgs, choose};
 use super::imports;
 use crate::cli::draw::{FrozenArgs, Subject};
+use crate::cli::shard::Sharded;
 use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
@@ -40,7 +41,8 @@ Examples:
   imagen eval drawbench studies/coco --data coco/val2014 --count 200 -n 1
 
 An imported folder tells prompts by number, from 0 in the order of the suite: 0003/ANY-NAME.png,
-or 0003-0.png, 0003-1.png (png, jpg, webp). The first pictures by number are copied.
+or 0003-0.png, 0003-1.png (png, jpg, webp). The first pictures by number are copied. With --shard
+each process draws its share of every set, on machines that share the folder.
 Then: imagen eval human serve STUDY";
 
 /// Draw the prompts of DrawBench, or a suite like it, into a study for raters
@@ -84,6 +86,8 @@ pub(super) struct DrawBench {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    sharded: Sharded,
+    #[command(flatten)]
     how: HowArgs,
 }
 
@@ -116,7 +120,8 @@ impl DrawBench {
     fn run_on(self, device: &Device) -> Result<()> {
         interrupt::watch("stopping; finished pictures are kept, and the same command goes on")?;
         let mut progress = Progress::new(self.quiet);
-        let _lock = own_folder_if_there(&self.study)?;
+        // shares write other pictures of the same study, and its manifest alike
+        let _lock = if self.sharded.get().is_some() { None } else { own_folder_if_there(&self.study)? };
         let (mut study, fresh) = self.open_study(&mut progress)?;
         // what cannot be imported is said before minutes of drawing
         let find = |import: &Named| imports::find(&import.folder, &study.prompts, study.pictures);
@@ -315,8 +320,10 @@ impl DrawBench {
 
     /// Prompt and picture of each file that is not there.
     fn missing(&self, set: &PictureSet) -> Vec<(usize, usize)> {
+        let shard = self.sharded.get();
         let files = set.files.iter().enumerate().flat_map(|(p, files)| (0..files.len()).map(move |k| (p, k)));
-        files.filter(|(p, k)| !self.study.join(&set.files[*p][*k]).exists()).collect()
+        let ours = files.enumerate().filter(|(at, _)| shard.is_none_or(|shard| shard.has(*at))).map(|(_, file)| file);
+        ours.filter(|(p, k)| !self.study.join(&set.files[*p][*k]).exists()).collect()
     }
 
     fn write(&self, study: &Study) -> Result<()> {

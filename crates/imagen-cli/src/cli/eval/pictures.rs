@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use imagen::data::{Example, Source, Split};
 use imagen::eval::{Extractor, Summary};
@@ -15,9 +14,7 @@ use crate::interrupt;
 use crate::progress::Progress;
 
 /// Pictures that are read between two looks at Ctrl-C.
-const CHUNK: usize = 32;
-/// Pictures between two writes of what was summed up, of whole chunks.
-const SAVE_EVERY: u64 = 8 * CHUNK as u64;
+pub(super) const CHUNK: usize = 32;
 
 /// A set that was named on the command line.
 #[derive(Clone, Copy, Debug)]
@@ -58,68 +55,11 @@ impl Set<'_> {
         summarise(&source, &source.examples().iter().collect::<Vec<_>>(), extractor, keep_features, progress)
     }
 
-    /// As [`Self::read`], so that it goes on where it was stopped: what was summed up is written to `file` now and then and
-    /// when reading ends early. The file of another set, extractor or choice of features is begun anew.
-    pub(super) fn read_with(
-        &self,
-        file: &Path,
-        extractor: &Extractor,
-        keep_features: bool,
-        progress: &mut Progress,
-    ) -> Result<Summary> {
-        let source = self.source()?;
-        let examples: Vec<&Example> = source.examples().iter().collect();
-        let set = listing(&source);
-        let fits = |(summary, of): &(Summary, String)| {
-            let count = summary.statistics().count() as usize;
-            *of == set
-                && summary.protocol() == extractor.protocol()
-                && summary.features().is_some() == keep_features
-                && count.is_multiple_of(CHUNK)
-                && count <= examples.len()
-        };
-        let mut summary = match Summary::load_unfinished(file).ok().filter(fits) {
-            Some((summary, _)) => summary,
-            None => Summary::new(extractor.protocol(), keep_features),
-        };
-        let there = summary.statistics().count();
-        if there > 0 {
-            progress.note(format_args!("going on after {there} of {} pictures ({})", examples.len(), file.display()));
-        }
-        let now_and_then = |summary: &Summary| match summary.statistics().count().is_multiple_of(SAVE_EVERY) {
-            true => Ok(summary.save_unfinished(file, &set)?),
-            false => Ok(()),
-        };
-        if let Err(failure) = summarise_on(&mut summary, &source, &examples, extractor, progress, now_and_then) {
-            let count = summary.statistics().count();
-            if count > there {
-                summary.save_unfinished(file, &set)?;
-            }
-            return Err(match count {
-                0 => failure,
-                _ => failure.hint("what was read is kept: the same command goes on from there"),
-            });
-        }
-        Ok(summary)
-    }
-
     /// What names it.
     pub(super) fn label(&self) -> String {
         let part = self.split.map(|split| format!(" ({})", split.name())).unwrap_or_default();
         format!("{}{part}", self.path.display())
     }
-}
-
-/// A digest of what tells a set from others: its place, and names and order of its pictures.
-fn listing(source: &Source) -> String {
-    let place = source.folder().canonicalize().unwrap_or_else(|_| source.folder().to_owned());
-    let mut hash = Sha256::new();
-    hash.update(place.as_os_str().as_encoded_bytes());
-    for example in source.examples() {
-        hash.update([0]);
-        hash.update(&example.name);
-    }
-    format!("{:x}", hash.finalize())
 }
 
 /// The features of these pictures of a set.
@@ -136,7 +76,7 @@ pub(super) fn summarise(
 }
 
 /// Goes on with a summary that holds the first of these pictures; `after` looks at it after every [`CHUNK`] of them.
-fn summarise_on(
+pub(super) fn summarise_on(
     summary: &mut Summary,
     source: &Source,
     examples: &[&Example],

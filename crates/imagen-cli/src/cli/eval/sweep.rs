@@ -32,10 +32,11 @@ use super::drawing::{choose, subjects};
 use super::features::Features;
 use super::pictures::summarise;
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject};
+use crate::cli::shard::Sharded;
 use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{own_folder, write_file};
+use crate::output::{check_writable, make_folder, own_folder, write_file};
 use crate::progress::Progress;
 use grid::{Axes, Model, Point, Resolved};
 use points::{Measured, Points, Protocol, Rate, Score};
@@ -53,7 +54,9 @@ Examples:
     --inception inception.safetensors --clip models/clip-vit-large-patch14
 
 With --inception and --clip the axes are FID and CLIP score, as in the paper's figures.
-Stopped with Ctrl-C, the same command goes on with the point that was not finished. The folder then
+Stopped with Ctrl-C, the same command goes on with the point that was not finished. With --shard each
+process draws its points; the one that finds all of them writes the result, and so does the command
+without --shard. The folder then
 holds report.html, curves.svg, table.csv, table.md, points.jsonl and pictures of each point.";
 
 /// Draw the same captions at every point of a grid of settings, and plot agreement against fidelity
@@ -98,6 +101,8 @@ pub(super) struct Sweep {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    sharded: Sharded,
     #[command(flatten)]
     machine: Machine,
 }
@@ -144,19 +149,28 @@ impl Sweep {
         let clip = self.clip.as_deref().map(|folder| captioned::open(folder, device, &progress)).transpose()?;
         let looks = (extractor.protocol(), clip.as_ref().map(|clip| clip.identity().to_owned()));
         let protocol = self.protocol(&axes, looks, &subjects, references.len(), &models, &sessions);
-        let _lock = own_folder(&self.output)?;
-        let _pictures = own_folder(&self.output.join("pictures"))?;
-        let mut points = Points::open(&self.output, protocol)?;
+        let shard = self.sharded.get();
+        let pictures = self.output.join("pictures");
+        let _locks = match shard {
+            None => Some([own_folder(&self.output)?, own_folder(&pictures)?]),
+            // shares write other points of the same sweep, each into a file of its own
+            Some(_) => {
+                make_folder(&pictures)?;
+                check_writable(&pictures)?;
+                None
+            }
+        };
+        let mut points = Points::open(&self.output, protocol, shard)?;
 
         let every = axes.points(&models, &sessions)?;
-        let missing = every.iter().filter(|point| points.get(point).is_none()).count();
-        if missing > 0 {
+        let ours = |number: usize| shard.is_none_or(|shard| shard.has(number));
+        let missing: Vec<(usize, &Point)> =
+            every.iter().enumerate().filter(|(number, point)| ours(*number) && points.get(point).is_none()).collect();
+        if !missing.is_empty() {
             let small = things.references(&source, &mut progress)?;
             let real = summarise(&source, &references, &extractor, true, &mut progress)?;
             let common = Common { things: &things, chosen, subjects, small, real, extractor, clip };
-            for (number, point) in
-                every.iter().enumerate().filter(|(_, point)| points.get(point).is_none()).collect::<Vec<_>>()
-            {
+            for (number, point) in missing {
                 progress.note(format_args!("point {} of {}: {}", number + 1, every.len(), point.describe()));
                 let at = models.iter().position(|model| model.name == point.model).expect("points come from models");
                 let session = &mut sessions[at];
@@ -165,7 +179,15 @@ impl Sweep {
                 points.add(measured)?;
             }
         }
+        points.look_again()?;
         let measured: Vec<&Measured> = every.iter().filter_map(|point| points.get(point)).collect();
+        if measured.len() < every.len() {
+            return print_line(format_args!(
+                "{} of {} points are there; the others are other shares'",
+                measured.len(),
+                every.len()
+            ));
+        }
         let chart = plot::chart(&measured, &axes, points.protocol());
         for (name, content) in [
             ("table.csv", tables::csv(&measured)?),

@@ -12,12 +12,16 @@ use imagen::cascade::StageName;
 use imagen::eval::{Interval, Layout};
 
 use super::grid::Point;
+use crate::cli::shard::Shard;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::record::ModelRecord;
 use crate::output::write_file;
 
 const PROTOCOL: &str = "sweep.json";
 const POINTS: &str = "points.jsonl";
+/// What the name of a share's points begins with, and ends in: `points.share-2-of-4.jsonl`.
+const SHARE: &str = "points.share-";
+const ENDING: &str = ".jsonl";
 
 /// All that the numbers of a sweep depend on beside its points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,16 +122,22 @@ pub(super) struct Measured {
 
 /// The points of a folder.
 pub(super) struct Points {
-    path: PathBuf,
+    folder: PathBuf,
+    /// The file that this process writes to.
+    own: PathBuf,
     protocol: Protocol,
     measured: Vec<Measured>,
 }
 
 impl Points {
-    /// Those that the folder has; a folder without any is begun.
-    pub(super) fn open(folder: &Path, protocol: Protocol) -> Result<Self> {
-        let (path, about) = (folder.join(POINTS), folder.join(PROTOCOL));
-        let measured = match fs::read(&about) {
+    /// Those that the folder has; a folder without any is begun. A share of a sweep has a file of its own.
+    pub(super) fn open(folder: &Path, protocol: Protocol, shard: Option<Shard>) -> Result<Self> {
+        let own = match shard {
+            None => POINTS.to_owned(),
+            Some(Shard { at, of }) => format!("{SHARE}{}-of-{of}{ENDING}", at + 1),
+        };
+        let (own, about) = (folder.join(own), folder.join(PROTOCOL));
+        match fs::read(&about) {
             Ok(bytes) => {
                 let found: Protocol = serde_json::from_slice(&bytes).map_err(|e| broken(&about, &e))?;
                 if found != protocol {
@@ -139,16 +149,30 @@ impl Points {
                         failure.hint(format_args!("choose another --output; {} says what it is of", about.display()))
                     );
                 }
-                read(&path)?
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let json = serde_json::to_vec_pretty(&protocol).expect("a protocol is plain data");
                 write_file(&about, &json)?;
-                Vec::new()
             }
             Err(e) => return Err(Failure::io("read", &about, &e)),
-        };
-        Ok(Self { path, protocol, measured })
+        }
+        mend(&own)?;
+        let mut points = Self { folder: folder.to_owned(), own, protocol, measured: Vec::new() };
+        points.look_again()?;
+        Ok(points)
+    }
+
+    /// Reads what the folder holds by now, of whichever share.
+    pub(super) fn look_again(&mut self) -> Result<()> {
+        self.measured.clear();
+        let entries = fs::read_dir(&self.folder).map_err(|e| Failure::io("read the folder", &self.folder, &e))?;
+        let mut files: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| is_points(path)).collect();
+        files.sort();
+        for path in files {
+            self.measured.extend(read(&path)?);
+        }
+        Ok(())
     }
 
     pub(super) fn protocol(&self) -> &Protocol {
@@ -164,27 +188,48 @@ impl Points {
     pub(super) fn add(&mut self, measured: Measured) -> Result<()> {
         let line = format!("{}\n", serde_json::to_string(&measured).expect("a point is plain data"));
         let append = || {
-            let mut file = File::options().create(true).append(true).open(&self.path)?;
+            let mut file = File::options().create(true).append(true).open(&self.own)?;
             file.write_all(line.as_bytes())?;
             file.sync_all()
         };
-        append().map_err(|e| Failure::io("write", &self.path, &e))?;
+        append().map_err(|e| Failure::io("write", &self.own, &e))?;
         self.measured.push(measured);
         Ok(())
     }
 }
 
-/// The whole lines of the file; one that a crash cut off is taken away, so that the next begins on a line of its own.
-fn read(path: &Path) -> Result<Vec<Measured>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Failure::io("read", path, &e)),
-    };
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+/// Whether a file has this name: points, or those of a share.
+fn is_points(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    name == POINTS || (name.starts_with(SHARE) && name.ends_with(ENDING))
+}
+
+/// A file's text, and how much of it is whole lines.
+fn text_of(path: &Path) -> Result<(String, usize)> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            // a line that is being written may end within a letter
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            Ok((text, whole))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((String::new(), 0)),
+        Err(e) => Err(Failure::io("read", path, &e)),
+    }
+}
+
+/// Takes away the line that a crash cut off, so that the next begins on a line of its own.
+fn mend(path: &Path) -> Result<()> {
+    let (text, whole) = text_of(path)?;
     if whole < text.len() {
         write_file(path, &text.as_bytes()[..whole])?;
     }
+    Ok(())
+}
+
+/// The whole lines of a file, which another process may be writing to.
+fn read(path: &Path) -> Result<Vec<Measured>> {
+    let (text, whole) = text_of(path)?;
     text[..whole].lines().map(|line| serde_json::from_str(line).map_err(|e| broken(path, &e))).collect()
 }
 
