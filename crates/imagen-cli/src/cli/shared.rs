@@ -50,11 +50,14 @@ impl Threads {
     }
 }
 
+/// Whether this build has a device to choose.
+const GPU: bool = cfg!(any(feature = "wgpu", feature = "cuda", feature = "rocm"));
+
 /// `--device` and `--threads`
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Machine {
     /// Where to compute: cpu, cuda[:N], rocm, metal, vulkan, webgpu, or auto; `imagen doctor` lists what is here
-    #[arg(long, value_name = "DEVICE", help_heading = "Model and machine")]
+    #[arg(long, value_name = "DEVICE", help_heading = "Model and machine", hide_short_help = !GPU)]
     #[arg(value_parser = |name: &str| name.parse::<DeviceName>().map_err(|error| error.to_string()))]
     device: Option<DeviceName>,
     #[command(flatten)]
