@@ -116,7 +116,7 @@ impl Chart {
         )
     }
 
-    /// The chart as an SVG file with title and legend, in the colours of the light style.
+    /// The chart as an SVG file with title, legend and note, in the colours of the light style.
     pub(crate) fn file(&self) -> String {
         let [width, height] = self.size;
         let (mut x, mut y) = (LEFT, 2.75 * LINE);
@@ -143,7 +143,8 @@ impl Chart {
             svg.polyline(&series.class(), &series.name, &[[x, y - 4.0], [x + 0.75 * KEY, y - 4.0]]);
             svg.text("name", [x + KEY, y], Anchor::Start, &series.name);
         }
-        svg.text("name", [LEFT, above - 0.5 * LINE], Anchor::Start, &self.y);
+        let about = if self.note.is_empty() { self.y.clone() } else { format!("{} · {}", self.y, self.note) };
+        svg.text("name", [LEFT, above - 0.5 * LINE], Anchor::Start, &about);
         let place = format!("<svg y=\"{above}\" width=\"{width}\" height=\"{height}\"");
         svg.raw(&self.drawing().replacen("<svg", &place, 1));
         svg.done() + "\n"

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use imagen::models::unet::cost;
 use imagen::said::{self, duration};
-use imagen::train::{MetricsLine, OptimizerName};
+use imagen::train::MetricsLine;
 
 use super::axis::short;
 use super::chart::{self, Chart, Look, PALETTE, Scale, Series};
@@ -109,14 +109,9 @@ impl RunFacts {
             train.warmup,
             if train.cosine_decay { ", then half a cosine" } else { "" }
         );
-        let optimizer = match train.optimizer {
-            OptimizerName::Adam => "Adam",
-            OptimizerName::AdamW => "AdamW",
-            OptimizerName::Adafactor => "Adafactor",
-        };
         let optimizer = match train.clip_norm {
-            Some(norm) => format!("{optimizer}, gradients up to {}", short(norm)),
-            None => optimizer.to_owned(),
+            Some(norm) => format!("{}, gradients up to {}", train.optimizer, short(norm)),
+            None => train.optimizer.to_string(),
         };
         let decay = train.ema_decay.map(|decay| format!("decay {decay}"));
         let half_lives = train.ema_half_lives.iter().map(|n| format!("half-life of {} pictures", grouped(*n)));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
+use crate::names::named;
 use crate::nn::device::DeviceName;
 
 /// Where the pictures come from and what is done to them.
@@ -43,8 +44,7 @@ pub struct DataConfig {
 }
 
 /// The names of the optimizers in a recipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OptimizerName {
     /// Adam.
     #[default]
@@ -54,6 +54,8 @@ pub enum OptimizerName {
     /// Adafactor.
     Adafactor,
 }
+
+named!(OptimizerName, "optimizer", Adam = "adam", AdamW = "adamw", Adafactor = "adafactor");
 
 fn default_max_bad() -> f64 {
     Deal::default().max_bad

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::config::OptimizerName;
 use super::recipe::Recipe;
 use crate::cascade::{Preset, StageName};
 use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Thresholding, TimeSampling};
@@ -181,6 +182,7 @@ fn names(of: &str) -> Vec<(String, String)> {
         "LossWeight" => shown(LossWeight::ALL),
         "Parameterization" => shown(Parameterization::ALL),
         "TimeSampling" => shown(TimeSampling::ALL),
+        "OptimizerName" => shown(OptimizerName::ALL),
         _ => Vec::new(),
     };
     let Some((before, _)) = source_of("enum", of) else { return Vec::new() };

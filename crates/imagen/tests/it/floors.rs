@@ -34,6 +34,7 @@ const FLOORS: [(&str, &[&str]); 16] = [
             "nn",
             "image",
             "ranks",
+            "names",
             "rng",
             "files",
             "input",
