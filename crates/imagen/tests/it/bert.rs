@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::TensorData;
 use imagen::ErrorKind;
 use imagen::models::bert::{Bert, BertConfig};
 use imagen::models::weights::{FileBytes, NamedTensor, Precision, Storage, Weights, write_safetensors};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use imagen::ErrorKind;
 use imagen::eval::retrieval::cosine;
 use imagen::eval::{Clip, clip_score};

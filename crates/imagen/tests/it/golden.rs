@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
 /// Shape and values of everything that a script left behind.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use imagen::ErrorKind;
 use imagen::eval::{
     Extractor, InceptionResize, KidOptions, NEIGHBOURS, Protocol, Statistics, Summary, frechet, frechet_distance, kid,

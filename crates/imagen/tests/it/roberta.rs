@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use imagen::ErrorKind;
 use imagen::models::bert::{Bert, BertConfig};
 use imagen::models::weights::Storage;

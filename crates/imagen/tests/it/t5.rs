@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::TensorData;
 use imagen::ErrorKind;
 use imagen::models::t5::{FeedForwardKind, T5, T5Config};
 use imagen::models::weights::{NamedTensor, Precision, Storage, Weights, write_safetensors};

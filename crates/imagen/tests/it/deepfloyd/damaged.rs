@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use imagen::cascade::deepfloyd::{DeepFloyd, Embeddings, StageFolder};
 use imagen::models::weights::{NamedTensor, Precision, Storage, Weights, write_safetensors};
 use imagen::{Error, ErrorKind};

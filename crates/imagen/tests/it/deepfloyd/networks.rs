@@ -1,6 +1,5 @@
 //! The networks of both stages, and how large those of published configurations are.
 
-use burn::tensor::Device;
 use imagen::models::if_unet::{IfUnet, IfUnetConfig};
 use imagen::models::weights::{Storage, Weights};
 use imagen::nn::ops;

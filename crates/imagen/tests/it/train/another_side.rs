@@ -1,6 +1,5 @@
 //! Weights of one picture side begin the training of another: all of them fit, and learned positions are stretched.
 
-use burn::tensor::Device;
 use imagen::cascade::{NullText, Record, StageConfig, StageFile, write_stage};
 use imagen::models::unet::{Level, Unet, UnetConfig};
 use imagen::nn::{self, Init};

@@ -1,7 +1,7 @@
 //! What stands in for a dropped text is one thing in training and in drawing: without guidance's conditional half, a stage
 //! predicts what it predicts for the null text itself.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use imagen::cascade::{Conditions, NullText, Stage, StageConfig, StageName};
 use imagen::diffusion::{Guidance, LogSnr, Parameterization, Thresholding};
 use imagen::models::unet::{Level, Text, Unet, UnetConfig};
