@@ -5,11 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::failure::Failure;
 
 /// A flag of a peer, and what to do instead.
-const FLAGS: [(&[&str], &str); 12] = [
-    (
-        &["--negative-prompt", "--negative", "--neg"],
-        "there is no negative prompt: say what you want, and let --guidance pull harder or less",
-    ),
+const FLAGS: [(&[&str], &str); 10] = [
     (
         &["--width", "--height", "--size", "--resolution", "-W", "-H"],
         "pictures are square, and the stages say how large: --until base is 64x64, sr256 256x256, sr1024 1024x1024",
@@ -21,7 +17,6 @@ const FLAGS: [(&[&str], &str); 12] = [
     (&["--scheduler", "--sampler-name"], "the rule of the steps is --sampler"),
     (&["--cfg", "--scale", "--cond-scale"], "how strongly the text pulls is --guidance W"),
     (&["--outdir", "--output-dir", "--out"], "where pictures go is --output FOLDER/, or a pattern of names"),
-    (&["--init-image", "--image-path"], "a start picture is --image FILE, for models of DeepFloyd IF"),
     (
         &["--fp16", "--half", "--bf16", "--precision"],
         "stored weights of 16 bits are read as they are; sums are of 32 bits",

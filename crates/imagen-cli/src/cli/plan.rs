@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use imagen::cascade::{Imagen, Need, Request, StageName, StartPicture};
-use imagen::image::Picture;
+use imagen::image::{Picture, decode};
 use imagen::nn::device::Found;
 use imagen::said::{bytes, count, duration};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
 use super::ceiling::convolution_rate;
-use super::draw::{FrozenArgs, MaxMemory};
+use super::draw::{DrawArgs, FrozenArgs, MaxMemory};
 use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::system;
@@ -50,9 +50,17 @@ pub(crate) struct PlanVerb {
     /// Pictures that are drawn at once
     #[arg(long, value_name = "N", default_value = "1")]
     batch: usize,
+    /// The first stage that draws, as for `imagen sample`
+    #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>())]
+    from: Option<StageName>,
+    /// A picture to start from or to enlarge, of which only the size is looked at
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// The last stage that draws, as for `imagen sample`
     #[arg(long, value_name = "STAGE", value_parser = one_of::<StageName>())]
     until: Option<StageName>,
+    #[command(flatten)]
+    how: DrawArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -69,6 +77,8 @@ struct Estimate {
     bytes: u64,
     /// What is repeated, how often, multiply-adds of each, seconds of each.
     work: (&'static str, u64, u64, f64),
+    /// Noise of the first and the last evaluation.
+    noise: Option<[f64; 2]>,
     warnings: Vec<String>,
 }
 
@@ -76,8 +86,13 @@ impl PlanVerb {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = self.what.as_deref().filter(|path| path.extension().is_some_and(|e| e == "toml"));
         if let Some(path) = recipe {
-            if self.until.is_some() {
-                return Err(Failure::usage("--until belongs to a model, and this is a recipe"));
+            if self.how != DrawArgs::default() {
+                return Err(Failure::usage("how to draw belongs to a model, and this is a recipe"));
+            }
+            let given =
+                [("--until", self.until.is_some()), ("--from", self.from.is_some()), ("--image", self.image.is_some())];
+            if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(Failure::usage(format_args!("{flag} belongs to a model, and this is a recipe")));
             }
             if !path.exists() {
                 return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", path.display())));
@@ -100,7 +115,13 @@ impl PlanVerb {
     fn drawing(&self, found: &Found) -> Result<()> {
         let pace = Pace::of(found);
         let model = self.frozen.planned(self.what.as_deref())?;
-        let request = Request { until: self.until, ..one_batch(&model, self.batch) };
+        let options = self.how.over(Default::default(), &model, (self.from, self.until))?;
+        let mut request = Request { options, from: self.from, until: self.until, ..one_batch(&model, self.batch) };
+        if let Some(image) = &self.image {
+            request.start = Some(blank(decode::size(image)?));
+        } else if self.from.is_some_and(|from| from > StageName::Base) {
+            request.start = Some(blank([64, 64]));
+        }
         let estimates: Vec<Estimate> =
             model.needs(&request)?.iter().map(|need| drawing(need, self.batch, pace)).collect();
         self.print(&estimates, found, pace)?;
@@ -153,8 +174,13 @@ impl Pace {
 pub(super) fn one_batch(model: &Imagen, batch: usize) -> Request {
     // super-resolution alone enlarges a picture, whatever it shows
     let alone = model.stages()[0].stage != StageName::Base;
-    let blank = || StartPicture { picture: Picture::filled(64, 64, [0; 3]), mask: None, strength: None };
-    Request { batch: Some(batch), start: alone.then(blank), ..Request::new(vec![String::new()], batch, 0) }
+    let start = alone.then(|| blank([64, 64]));
+    Request { batch: Some(batch), start, ..Request::new(vec![String::new()], batch, 0) }
+}
+
+/// A picture that has only a size.
+fn blank([width, height]: [usize; 2]) -> StartPicture {
+    StartPicture::new(Picture::filled(width, height, [0; 3]))
 }
 
 fn drawing(need: &Need, batch: usize, pace: Pace) -> Estimate {
@@ -171,6 +197,7 @@ fn drawing(need: &Need, batch: usize, pace: Pace) -> Estimate {
             need.multiply_adds,
             need.multiply_adds as f64 / (pace.rate * pace.shares[1]),
         ),
+        noise: need.noise,
         warnings: Vec::new(),
     }
 }
@@ -184,6 +211,7 @@ fn training(recipe: &Recipe, pace: Pace) -> Result<Estimate> {
         memory: rows.chain([("saving".to_owned(), plan.saving)]).collect(),
         bytes: plan.bytes(),
         work: ("steps", plan.steps, plan.step_multiply_adds, seconds),
+        noise: None,
         warnings: plan.warnings,
     })
 }
@@ -196,6 +224,9 @@ impl Estimate {
             text.push_str(&format!("\n  {row:<22} {:>12}", bytes(*size)));
         }
         text.push_str(&format!("\n  {:<22} {:>12}", "most at a time", bytes(self.bytes)));
+        if let Some([first, last]) = self.noise {
+            text.push_str(&format!("\n  noise sigma/alpha from {first:.4} to {last:.4}"));
+        }
         let all = duration(*seconds * *times as f64);
         let (multiply_adds, each) = (count(*multiply_adds), duration(*seconds));
         text.push_str(&format!("\n  {times} {what} of {multiply_adds} multiply-adds: about {each} each, {all} in all"));
@@ -217,6 +248,7 @@ impl Estimate {
             "times": times,
             "multiply_adds": multiply_adds,
             "seconds": seconds,
+            "noise": self.noise,
             "warnings": self.warnings,
         })
     }

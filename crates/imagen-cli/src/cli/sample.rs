@@ -3,8 +3,13 @@
 //! Everything that can be refused is refused before the first step: arguments, model, output names. Then the events of the
 //! cascade are pulled one by one; each finished picture is written at once, and Ctrl-C between two events loses nothing.
 
+mod again;
+mod animation;
+mod begin;
+mod between;
 mod previews;
 mod sheet;
+mod words;
 
 use std::io::{IsTerminal, Read, Write};
 use std::ops::Range;
@@ -16,21 +21,25 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 
 use imagen::cascade::deepfloyd::{Embeddings, Verdict};
-use imagen::cascade::{Event, Request, StageName, StartPicture};
+use imagen::cascade::{Event, Request, StageName};
 use imagen::error::Context;
-use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
+use imagen::image::{DecodeOptions, Picture, PngText, png};
 use imagen::nn::device::Found;
 use imagen::said::{counted, duration};
 
+use self::animation::Animation;
+use self::begin::{Begin, BeginArgs};
+use self::between::BetweenArgs;
 use self::previews::Previews;
 use self::sheet::Sheet;
+use self::words::WordArgs;
 use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
 use super::shard::Sharded;
 use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::Remembered;
-use crate::output::{Outputs, Subject, Target, folder_of, shell};
+use crate::output::record::{Remembered, StartRecord};
+use crate::output::{Outputs, Subject, Target};
 use crate::progress::Progress;
 use crate::trace::Trace;
 
@@ -40,13 +49,13 @@ Examples:
   imagen sample \"a red apple\" --seed 7 --steps 50,20 --guidance 2
   imagen sample \"a cat\" \"a dog\" --count 4 --output \"pets/{prompt}-{index:03}.png\"
   imagen sample \"a red apple\" --until base --output - > apple.png
+  imagen sample \"a green apple\" --image apple.png --strength 0.7
   cat prompts.txt | imagen sample - --json > pictures.jsonl
 
 A value per stage is given in the order in which the stages run: base, sr256, sr1024.
 The same prompt, seed and options draw the same picture; another --batch may change a few values by 1 of 255.";
 
 const DRAW: &str = "What to draw";
-const FROM: &str = "From a picture (DeepFloyd IF)";
 const OUTPUT: &str = "Output";
 
 /// Draw pictures from text
@@ -54,7 +63,7 @@ const OUTPUT: &str = "Output";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Sample {
     /// What to draw; `-` reads one prompt a line from stdin
-    #[arg(value_name = "PROMPT", required_unless_present = "params_from")]
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["params_from", "image"])]
     prompts: Vec<String>,
 
     /// Pictures per prompt; the k-th has the seed plus k
@@ -64,10 +73,15 @@ pub(crate) struct Sample {
     /// Seed of the first picture; random, and printed, by default or with -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
-    /// The last stage that draws: an early one for a quick look, or one that runs on request only
+    /// First stage that draws: a later one than base enlarges the picture of --image
     #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
+    #[arg(hide_possible_values = true)]
+    from: Option<StageName>,
+    /// Last stage that draws, base for a quick look: base, sr256 or sr1024
+    #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
+    #[arg(hide_possible_values = true)]
     until: Option<StageName>,
-    /// Take prompt, seed and options from a picture that imagen drew; what you give here wins
+    /// Take prompt, seed and options from a drawn picture; what you give here wins
     #[arg(long, value_name = "PNG", help_heading = DRAW)]
     params_from: Option<PathBuf>,
 
@@ -91,15 +105,12 @@ pub(crate) struct Sample {
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = MACHINE)]
     embeddings: Option<PathBuf>,
 
-    /// Start from this picture; with a second stage alone, enlarge it
-    #[arg(long, value_name = "FILE", help_heading = FROM)]
-    image: Option<PathBuf>,
-    /// Draw only where this picture is white
-    #[arg(long, value_name = "FILE", help_heading = FROM, requires = "image")]
-    mask: Option<PathBuf>,
-    /// How much of the picture is drawn over, above 0 to 1
-    #[arg(long, value_name = "PART", help_heading = FROM, requires = "image")]
-    strength: Option<f64>,
+    #[command(flatten)]
+    begin: BeginArgs,
+    #[command(flatten)]
+    between: BetweenArgs,
+    #[command(flatten)]
+    words: WordArgs,
 
     /// Name of each picture, with {prompt}, {seed}, {index} or {index:04}; a folder; - is stdout
     ///
@@ -110,6 +121,9 @@ pub(crate) struct Sample {
     /// All pictures together in one PNG as well
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     grid: Option<PathBuf>,
+    /// All pictures one after the other in an animated PNG as well
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = OUTPUT)]
+    animation: Option<PathBuf>,
     /// Overwrite files that exist
     #[arg(short, long, help_heading = OUTPUT)]
     force: bool,
@@ -123,7 +137,7 @@ pub(crate) struct Sample {
     #[arg(long, hide_short_help = true, value_name = "FOLDER", help_heading = OUTPUT)]
     previews: Option<PathBuf>,
     /// Write where the time goes as a Chrome trace, for chrome://tracing or Perfetto
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = OUTPUT)]
     trace: Option<PathBuf>,
     /// Print nothing but results and errors
     #[arg(short, long, help_heading = OUTPUT)]
@@ -182,17 +196,28 @@ impl Sample {
         let model = self.model.open(&found.device, &progress)?;
         let seed = self.seed.or(remembered.as_ref().map(|r| Seed::Fixed(r.seed))).unwrap_or(Seed::Random).get();
         let until = self.until.or_else(|| remembered.as_ref().and_then(|r| r.options.keys().next_back().copied()));
+        let from = self.from.or_else(|| remembered.as_ref().and_then(|r| r.from));
         let options = remembered.as_ref().map(|r| r.options.clone()).unwrap_or_default();
         check_seeds(seed, self.count)?;
         let embeddings = self.embeddings.as_ref().map(|path| Embeddings::open(path, &found.device)).transpose()?;
+        let (start, start_record) = match self.begin.open(remembered.as_ref())? {
+            Some(Begin { start, record }) => (Some(start), Some(record)),
+            None => (None, None),
+        };
+        let last = until.unwrap_or_else(|| model.imagen.default_until());
+        let runs = |stage| stage <= last && from.is_none_or(|from| stage >= from);
         let request = Request {
-            options: self.how.over(options, &model.imagen, until)?,
+            options: self.how.over(options, &model.imagen, (from, until))?,
+            from,
             until,
             batch: self.batch,
-            start: self.start(remembered.as_ref())?,
+            start,
             embeddings,
             raw_captions: self.no_clean,
-            ..Request::new(prompts, self.count, seed)
+            negative: self.words.negative(remembered.as_ref()),
+            weighted: self.words.weights || remembered.as_ref().is_some_and(|remembered| remembered.weighted),
+            stage_prompts: self.words.of_stages(remembered.as_ref(), runs),
+            ..self.between.request(prompts, (self.count, seed), remembered.as_ref())?
         };
         if self.no_clean && model.imagen.deepfloyd().is_none() {
             return Err(Failure::usage("--no-clean is for folders of DeepFloyd IF, and this model is none"));
@@ -216,22 +241,29 @@ impl Sample {
                 outputs
             }
         };
-        let sheet = self.sheet(&session.request.prompts, self.count)?;
+        let sheet = self.sheet(&subjects)?;
+        let animation = self.animation.clone().map(|path| Animation::plan(path, self.force)).transpose()?;
         if !self.quiet {
             notes::unquoted(&self.prompts, &progress);
             notes::guidance(&session.imagen, &session.stages, &progress);
+            notes::negative(&session.request, &session.stages, &progress);
+            if let Some(note) = begin::note(&session.imagen, &session.request) {
+                progress.note(note);
+            }
             notes::prompts(files.as_ref(), &session.imagen, &session.request, &progress)?;
         }
         if self.seed.is_none_or(|seed| matches!(seed, Seed::Random)) && remembered.is_none() {
             progress.note(format_args!("seed {seed}"));
         }
-        Command { verb: &self, session, subjects, outputs, sheet, progress }.run()
+        Command { verb: &self, session, subjects, outputs, start: start_record, sheet, animation, progress }.run()
     }
 
     /// Refuses what processes that each draw a share could not do together.
     fn check_shared(&self, remembered: bool) -> Result<()> {
-        if self.grid.is_some() {
-            return Err(Failure::usage("no process has all pictures for --grid: leave out either --grid or --shard"));
+        let all = [("--grid", self.grid.is_some()), ("--animation", self.animation.is_some())];
+        if let Some((flag, _)) = all.into_iter().find(|(_, given)| *given) {
+            let message = format!("no process has all pictures for {flag}: leave out either {flag} or --shard");
+            return Err(Failure::usage(message));
         }
         let seeded = remembered || matches!(self.seed, Some(Seed::Fixed(_)));
         if !seeded || self.output == Target::Stdout {
@@ -241,17 +273,10 @@ impl Sample {
         Ok(())
     }
 
-    /// The picture to start from.
-    fn start(&self, remembered: Option<&Remembered>) -> Result<Option<StartPicture>> {
-        let open = |path: &PathBuf| decode::open(path, &DecodeOptions::default());
-        let Some(image) = &self.image else { return Ok(None) };
-        let strength = self.strength.or(remembered.and_then(|remembered| remembered.strength));
-        Ok(Some(StartPicture { picture: open(image)?, mask: self.mask.as_ref().map(open).transpose()?, strength }))
-    }
-
     /// What `--grid` asks for.
-    fn sheet(&self, prompts: &[String], count: usize) -> Result<Option<Sheet>> {
-        self.grid.clone().map(|path| Sheet::plan(path, prompts, count, self.force)).transpose()
+    fn sheet(&self, subjects: &[Subject]) -> Result<Option<Sheet>> {
+        let captions = || subjects.iter().map(|subject| subject.prompt.clone()).collect();
+        self.grid.clone().map(|path| Sheet::plan(path, captions(), self.count, self.force)).transpose()
     }
 
     /// The prompts: arguments, lines of stdin, or the remembered one.
@@ -266,6 +291,7 @@ impl Sample {
         }
         match remembered {
             Some(record) if prompts.is_empty() => Ok(vec![record.prompt.clone()]),
+            None if self.prompts.is_empty() => Ok(vec![String::new()]),
             None if prompts.is_empty() => Err(Failure::usage("there is no prompt on stdin")),
             _ => Ok(prompts),
         }
@@ -278,7 +304,10 @@ struct Command<'a> {
     session: Session,
     subjects: Vec<Subject>,
     outputs: Outputs,
+    /// The picture that all began with.
+    start: Option<StartRecord>,
     sheet: Option<Sheet>,
+    animation: Option<Animation>,
     progress: Progress,
 }
 
@@ -297,6 +326,9 @@ impl Command<'_> {
                 }
                 Event::Image { last: true, index, picture, verdict, .. } => {
                     self.deliver(index, &picture, verdict)?;
+                    if let Some(animation) = &mut self.animation {
+                        animation.add(index, picture.clone());
+                    }
                     if let Some(sheet) = &mut self.sheet {
                         sheet.add(index, picture);
                     }
@@ -317,6 +349,7 @@ impl Command<'_> {
             self.progress.note(format_args!("the safety checker passed {passed} and withheld {withheld}"));
         }
         self.progress.note(format_args!("{}", self.summary(count, begun.elapsed())));
+        self.animation.take().map_or(Ok(()), |animation| animation.write(&self.progress))?;
         self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&self.progress))
     }
 
@@ -335,7 +368,10 @@ impl Command<'_> {
     fn deliver(&self, index: usize, picture: &Picture, verdict: Option<Verdict>) -> Result<()> {
         let _span = tracing::info_span!("write picture").entered();
         let subject = &self.subjects[index];
-        let record = self.session.describe((&subject.prompt, subject.seed), picture, verdict);
+        let mut record = self.session.describe((&subject.prompt, subject.seed), picture, verdict);
+        record.start = self.start.clone();
+        record.negative = self.session.request.negative_of(index).map(str::to_owned);
+        record.toward = between::record(&self.session.request, index);
         if let Some(safety) = record.safety.as_ref().filter(|_| verdict.is_some_and(Verdict::withheld)) {
             self.progress.note(format_args!("picture {} is {safety}", index + 1));
         }
@@ -352,51 +388,8 @@ impl Command<'_> {
             };
             self.progress.suspend(|| print_line(line))?;
         }
-        self.progress.note(format_args!("again: {}", self.again(subject, path)));
+        self.progress.note(format_args!("again: {}", self.again(index, path)));
         Ok(())
-    }
-
-    /// The command that draws this picture again, under the same name where somebody chose it.
-    fn again(&self, subject: &Subject, path: Option<&Path>) -> String {
-        let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
-        let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        let file = |path: &PathBuf| path.display().to_string();
-        if let Some(model) = &self.verb.model.model {
-            flag("--model", file(model));
-        }
-        for (name, value) in self.verb.model.frozen.flags() {
-            value.into_iter().for_each(|value| flag(name, value));
-        }
-        flag("--seed", subject.seed.to_string());
-        if let Some(until) = self.session.request.until {
-            flag("--until", until.to_string());
-        }
-        self.session.flags().into_iter().for_each(|(name, value)| flag(name, value));
-        for (name, path) in [("--image", &self.verb.image), ("--mask", &self.verb.mask)] {
-            path.iter().for_each(|path| flag(name, file(path)));
-        }
-        if let Some(strength) = self.session.request.start.as_ref().and_then(|start| start.strength) {
-            flag("--strength", strength.to_string());
-        }
-        let literal = |path: &Path| path.display().to_string().replace('{', "{{").replace('}', "}}");
-        match path {
-            Some(path) if self.verb.output.is_chosen() => {
-                flag("--output", literal(path));
-                words.push("--force".to_owned());
-            }
-            Some(path) if folder_of(path) != Path::new(".") => {
-                flag("--output", format!("{}/", literal(folder_of(path))));
-            }
-            _ => {}
-        }
-        for (name, given) in [("--no-clean", self.verb.no_clean), ("--no-metadata", self.verb.no_metadata)] {
-            words.extend(given.then(|| name.to_owned()));
-        }
-        if subject.prompt.starts_with('-') {
-            words.push("--".to_owned());
-        }
-        words.push(subject.prompt.clone());
-        words.iter().map(|word| shell::quote(word)).collect::<Vec<_>>().join(" ")
     }
 }
 

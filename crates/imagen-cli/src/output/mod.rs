@@ -251,6 +251,20 @@ pub(crate) fn own_folder_if_there(folder: &Path) -> Result<Option<Lock>> {
     if folder.is_dir() { own_folder(folder).map(Some) } else { Ok(None) }
 }
 
+/// Makes the folder of a file that a flag names, and refuses what could not be written or would be lost.
+///
+/// # Errors
+/// `Usage` where the file exists (unless `force`); `Runtime` where its folder cannot be made or written to.
+pub(crate) fn check_new(flag: &str, path: &Path, force: bool) -> Result<()> {
+    if path.is_file() && !force {
+        let failure = Failure::usage(format_args!("{} already exists", path.display()));
+        return Err(failure.hint(format_args!("choose another {flag}, or overwrite it with --force")));
+    }
+    let folder = folder_of(path);
+    make_folder(folder)?;
+    check_writable(folder)
+}
+
 /// Fails where a file cannot be made in this folder.
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     let probe = folder.join(format!(".imagen-{}.tmp", std::process::id()));

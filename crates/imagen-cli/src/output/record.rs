@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use imagen::cascade::{StageName, StageOptions, StageSettings};
-use imagen::diffusion::{AugLevel, Timesteps};
-use imagen::image::PngText;
+use imagen::cascade::{Edges, StageName, StageOptions, StageSettings};
+use imagen::diffusion::{AugLevel, Outside, Timesteps};
+use imagen::image::{Picture, PngText};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,74 @@ pub(crate) struct Record {
     /// How much of a starting picture was drawn over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) strength: Option<f64>,
+    /// The picture that it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<StartRecord>,
+    /// The first stage that ran, where it was not the model's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<StageName>,
+    /// What it is kept away from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) negative: Option<String>,
+    /// Whether `(red:1.3)` in its prompts was a weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) weighted: bool,
+    /// Other prompts of single stages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) prompts: BTreeMap<StageName, String>,
+    /// The picture that it is on the way to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) toward: Option<TowardRecord>,
     /// What a safety checker said, where the model is of a family that ships one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) safety: Option<String>,
+}
+
+/// The picture that a drawing began with. Files are known by what they hold, never by their paths.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StartRecord {
+    /// Its checksum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) picture: Option<String>,
+    /// The mask's checksum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mask: Option<String>,
+    /// Pixels beyond its edges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) extend: Option<Edges>,
+    /// Pixels over which the mask's edges are soft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) feather: Option<usize>,
+    /// How often each step was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resample: Option<usize>,
+    /// What was seen outside the mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outside: Option<Outside>,
+}
+
+/// The picture that another is on the way to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TowardRecord {
+    /// Its prompt, where it has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt: Option<String>,
+    /// Its seed, where it has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// How far, from 0 to 1.
+    pub(crate) part: f64,
+}
+
+/// A checksum of a picture's size and pixels.
+pub(crate) fn digest(picture: &Picture) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    for number in [picture.width(), picture.height(), picture.channels()] {
+        hasher.update(&(number as u64).to_le_bytes());
+    }
+    hasher.update(picture.pixels());
+    format!("crc32:{:08x}", hasher.finalize())
 }
 
 /// Which weights drew it.
@@ -62,8 +127,27 @@ impl Record {
         stages: BTreeMap<StageName, StageSettings>,
         size: [usize; 2],
     ) -> Self {
-        let (caption, strength, safety) = (None, None, None);
-        Self { version: VERSION, program: program(), prompt, seed, model, stages, size, caption, strength, safety }
+        let (version, program) = (VERSION, program());
+        let (caption, strength, start, from, negative, weighted, toward, safety) = Default::default();
+        let (prompts, stages) = (BTreeMap::new(), stages);
+        Self {
+            version,
+            program,
+            prompt,
+            seed,
+            model,
+            stages,
+            size,
+            caption,
+            strength,
+            start,
+            from,
+            negative,
+            weighted,
+            prompts,
+            toward,
+            safety,
+        }
     }
 
     /// Both texts of a PNG.
@@ -79,6 +163,9 @@ impl Record {
     /// The infotext.
     pub(crate) fn infotext(&self) -> String {
         let mut text = format!("{}\n", self.prompt);
+        if let Some(negative) = &self.negative {
+            writeln!(text, "Negative prompt: {negative}").expect("writing to a string");
+        }
         let mut stages = self.stages.iter();
         if let Some((_, base)) = stages.next() {
             let (steps, sampler, guidance) = (base.steps, base.sampler, base.guidance);
@@ -96,6 +183,17 @@ impl Record {
                 .and_then(|()| write!(text, ", {stage} aug level: {aug}"))
                 .expect("writing to a string");
         }
+        for (stage, prompt) in &self.prompts {
+            write!(text, ", {stage} prompt: {}", quoted(prompt)).expect("writing to a string");
+        }
+        if let Some(strength) = self.strength {
+            write!(text, ", Denoising strength: {strength}").expect("writing to a string");
+        }
+        if let Some(TowardRecord { prompt, seed, part }) = &self.toward {
+            let prompt = prompt.as_ref().map_or_else(String::new, |prompt| format!(", Toward: {}", quoted(prompt)));
+            let seed = seed.map_or_else(String::new, |seed| format!(", Variation seed: {seed}"));
+            write!(text, "{prompt}{seed}, Variation seed strength: {part}").expect("writing to a string");
+        }
         if let Some(safety) = &self.safety {
             write!(text, ", Safety: {}", quoted(safety)).expect("writing to a string");
         }
@@ -111,6 +209,12 @@ pub(crate) struct Remembered {
     pub(crate) seed: u64,
     pub(crate) options: BTreeMap<StageName, StageOptions>,
     pub(crate) strength: Option<f64>,
+    pub(crate) start: Option<StartRecord>,
+    pub(crate) from: Option<StageName>,
+    pub(crate) negative: Option<String>,
+    pub(crate) weighted: bool,
+    pub(crate) prompts: BTreeMap<StageName, String>,
+    pub(crate) toward: Option<TowardRecord>,
 }
 
 impl Remembered {
@@ -126,14 +230,17 @@ impl Remembered {
         }
         match read(json)? {
             Version { version: Some(VERSION), .. } => {
-                let Record { prompt, seed, stages, strength, .. } = read(json)?;
+                let Record { prompt, seed, stages, strength, start, from, negative, weighted, prompts, toward, .. } =
+                    read(json)?;
                 let options = stages.into_iter().map(|(stage, settings)| (stage, settings.into())).collect();
-                Ok(Self { prompt, seed, options, strength })
+                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward })
             }
             Version { deepfloyd: Some(1), .. } => {
                 let DeepFloydRecord { prompt, seed, stages, strength } = read(json)?;
                 let options = stages.into_iter().map(|(name, stage)| Ok((name, stage.options()?)));
-                Ok(Self { prompt, seed, options: options.collect::<Result<_, String>>()?, strength })
+                let options = options.collect::<Result<_, String>>()?;
+                let (start, from, negative, weighted, prompts, toward) = Default::default();
+                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward })
             }
             Version { version: Some(version), .. } => {
                 Err(format!("its record has version {version}; this program reads {VERSION}"))

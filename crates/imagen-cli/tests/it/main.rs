@@ -15,6 +15,7 @@ mod human;
 mod insight;
 mod metrics;
 mod models;
+mod pictures;
 mod processes;
 mod ranks;
 mod recipe;

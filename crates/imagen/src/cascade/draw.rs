@@ -16,15 +16,15 @@ use tracing::info_span;
 
 use super::config::StageName;
 use super::deepfloyd::Verdict;
-use super::model::{Denoiser, Imagen, Texts};
+use super::model::{Denoiser, Imagen};
 use super::request::Request;
 use super::settings::StageSettings;
 use super::stage::Steps;
-use crate::diffusion::{StepEvent, noise_of};
+use super::texts::Texts;
+use crate::diffusion::{Key, StepEvent, noise_of};
 use crate::error::{Context, Error, Result};
 use crate::image::{FloatPicture, Picture};
 use crate::nn::ops;
-use crate::rng::Rng;
 
 /// What happens while pictures are drawn.
 #[derive(Clone, Debug)]
@@ -77,7 +77,8 @@ pub struct Drawing<'a> {
 /// Pictures on their way through the stages.
 struct Window {
     pictures: Range<usize>,
-    texts: Texts,
+    /// At each stage.
+    texts: Vec<Texts>,
     /// Index into `Drawing::stages`.
     stage: usize,
     network: Option<Denoiser>,
@@ -153,8 +154,9 @@ impl Drawing<'_> {
             return Ok(None);
         }
         self.next = pictures.end;
-        let texts = self.imagen.encode(&self.request, pictures.clone())?;
-        let low = match self.imagen.first_low(&self.request) {
+        let stages: Vec<StageName> = self.stages.iter().map(|(stage, _)| *stage).collect();
+        let texts = self.imagen.encode(&self.request, &stages, pictures.clone())?;
+        let low = match self.imagen.first_low(&self.request)? {
             Some(low) => vec![low; pictures.len()],
             None => Vec::new(),
         };
@@ -180,11 +182,11 @@ impl Drawing<'_> {
             true => None,
             false => Some(Tensor::cat(window.low[within.clone()].to_vec(), 0)),
         };
-        let size = self.imagen.size(*name, &self.request, low.as_ref());
+        let size = self.imagen.size(*name, &self.request, low.as_ref())?;
         let start = self.imagen.start(*name, &self.request, size, pictures.len())?;
-        let key = |picture| Rng::new(self.request.subject(picture).1).fold(*name as u64);
-        let noise = noise_of(pictures.clone().map(key).collect(), self.imagen.device().clone());
-        let steps = network.steps(settings, &window.texts.of(within), size, low, start, noise)?;
+        let keys: Vec<Key> = self.request.pictures[pictures.clone()].iter().map(|one| one.key(*name)).collect();
+        let noise = noise_of(keys, self.imagen.device().clone());
+        let steps = network.steps(settings, &window.texts[window.stage].of(within), size, low, start, noise)?;
         window.running = Some((pictures, steps));
         Ok(())
     }

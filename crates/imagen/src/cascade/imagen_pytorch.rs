@@ -132,12 +132,12 @@ pub fn read(weights: &Weights, settings: Option<&Map<String, Value>>) -> Result<
             enlargement: if i == 0 { Enlargement::default() } else { settings.enlargement()? },
             on_request: false,
             sampling: StageSettings {
-                timesteps: None,
                 steps: settings.number("timesteps", i, 1000.0)? as usize,
                 guidance,
                 sampler: Sampler::default(),
                 thresholding: settings.thresholding(i)?,
                 aug_level: AugLevel::new(settings.number("lowres_sample_noise_level", 0, 0.2)?)?,
+                ..StageSettings::default()
             },
         };
         config.validate()?;

@@ -11,18 +11,18 @@ use tracing::info_span;
 
 use super::checkpoint::{ModelFiles, StageFile};
 use super::config::StageName;
-use super::deepfloyd::{DeepFloyd, Embeddings, IfStage, IfTexts, Verdict};
+use super::deepfloyd::{DeepFloyd, IfStage, IfTexts, Verdict};
 use super::info::StageInfo;
 use super::own::{OwnModel, missing};
 use super::request::Request;
 use super::settings::StageSettings;
 use super::stage::{self, Stage, Steps};
-use super::start::Start;
+use super::start::{self, Start, StartPicture};
+use super::texts::Texts;
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
 use crate::image::Picture;
-use crate::models::unet::Text;
-use crate::text::TextEncoder;
+use crate::text::{TextEncoder, WeightedText};
 
 /// Pictures that are drawn together where nothing is said.
 const BATCH: usize = 4;
@@ -46,28 +46,6 @@ pub(super) enum Denoiser {
     DeepFloyd(Rc<IfStage>),
 }
 
-/// The encoded texts of some pictures.
-pub(super) enum Texts {
-    Own(Text),
-    /// The embeddings of all prompts, and the prompt of each picture.
-    DeepFloyd(Embeddings, Vec<usize>),
-}
-
-impl Texts {
-    /// The texts of pictures that lie together.
-    pub(super) fn of(&self, pictures: Range<usize>) -> Self {
-        match self {
-            Self::Own(Text { sequence, mask }) => {
-                let (start, length) = (pictures.start, pictures.len());
-                let (sequence, mask) =
-                    (sequence.clone().narrow(0, start, length), mask.clone().narrow(0, start, length));
-                Self::Own(Text { sequence, mask })
-            }
-            Self::DeepFloyd(embeddings, prompts) => Self::DeepFloyd(embeddings.clone(), prompts[pictures].to_vec()),
-        }
-    }
-}
-
 impl Denoiser {
     /// The steps of a batch, of which there is one picture of `size` (height, width) for each text.
     pub(super) fn steps(
@@ -81,12 +59,11 @@ impl Denoiser {
     ) -> Result<Steps> {
         match (self, texts) {
             (Self::Own(stage), Texts::Own(text)) => {
-                let n = text.sequence.dims()[0];
-                Ok(Box::new(stage::steps(stage.clone(), settings, n, Some(text.clone()), low, start, noise)?))
+                let shape = [text.prompts.sequence.dims()[0], size[0], size[1]];
+                Ok(Box::new(stage::steps(stage.clone(), settings, shape, Some(text.clone()), low, start, noise)?))
             }
-            (Self::DeepFloyd(stage), Texts::DeepFloyd(embeddings, prompts)) => {
-                let (prompts, empty) = prompts.iter().map(|prompt| embeddings.pair(*prompt)).unzip();
-                let texts = IfTexts { prompts: Tensor::cat(prompts, 0), empty: Tensor::cat(empty, 0) };
+            (Self::DeepFloyd(stage), Texts::DeepFloyd(embeddings, places)) => {
+                let texts = IfTexts::of(embeddings, places);
                 Ok(Box::new(stage.clone().steps(settings, &texts, size, low, start, noise)?))
             }
             _ => unreachable!("texts and network are of one model"),
@@ -187,15 +164,35 @@ impl Imagen {
                 }
             });
         }
-        if let Some(name) = request.options.keys().find(|name| **name > until) {
-            return Err(Error::usage(format!("there are options for stage {name}, but only stages up to {until} run")));
+        let first = stages[0].stage;
+        let from = request.from.unwrap_or(first);
+        if from > until || !stages.iter().any(|info| info.stage == from) {
+            let names: Vec<&str> = stages.iter().map(|info| info.stage.name()).collect();
+            return Err(Error::usage(format!(
+                "to draw from {from} on until {until}: this model has {}, in this order",
+                names.join(", ")
+            )));
+        }
+        self.check_start(request, from)?;
+        let runs = |stage: StageName| (from..=until).contains(&stage);
+        let named = request.options.keys().map(|name| ("options", name));
+        let mut named = named.chain(request.stage_prompts.keys().map(|name| ("a prompt", name)));
+        if let Some((what, name)) = named.find(|(_, name)| !runs(**name)) {
+            let there = if what == "options" { "there are options" } else { "there is a prompt" };
+            return Err(Error::usage(format!(
+                "{there} for stage {name}, but only stages {}up to {until} run",
+                if from > first { format!("from {from} ") } else { String::new() }
+            )));
         }
         match &self.family {
-            Family::Own(_) if request.start.is_some() || request.embeddings.is_some() => {
-                return Err(Error::usage("a picture to start from and embeddings are for folders of DeepFloyd IF"));
+            Family::Own(_) if request.embeddings.is_some() => {
+                return Err(Error::usage("embeddings are for folders of DeepFloyd IF"));
             }
-            Family::Own(_) => {}
-            Family::DeepFloyd(model) => model.check_start(request)?,
+            Family::DeepFloyd(_) if request.weighted => {
+                return Err(Error::usage("weights of words are not known for folders of DeepFloyd IF"));
+            }
+            _ if request.weighted => request.texts().iter().try_for_each(|text| WeightedText::read(text).map(drop))?,
+            _ => {}
         }
         let resolve = |info: &StageInfo| {
             let suggested = match &self.family {
@@ -210,7 +207,82 @@ impl Imagen {
             };
             Ok((info.stage, settings))
         };
-        stages.iter().filter(|info| info.stage <= until).map(resolve).collect()
+        stages.iter().filter(|info| runs(info.stage)).map(resolve).collect()
+    }
+
+    /// # Errors
+    /// `Usage` where a picture is missing, or this model cannot begin with it in the way that is asked for.
+    fn check_start(&self, request: &Request, from: StageName) -> Result<()> {
+        let enlarges = from != StageName::Base;
+        match &request.start {
+            None if enlarges => Err(Error::usage(format!(
+                "stage {from} enlarges: give a picture to enlarge, without mask and strength"
+            ))),
+            None => Ok(()),
+            Some(start) if enlarges && (start.mask.is_some() || start.strength.is_some()) => Err(Error::usage(
+                format!("stage {from} enlarges: give a picture to enlarge, without mask and strength"),
+            )),
+            Some(start) => {
+                start.check()?;
+                match &self.family {
+                    Family::Own(model) => model.size(from, request, self.first_low_size(request)?).map(drop),
+                    Family::DeepFloyd(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The first stage that a request runs.
+    fn first_stage(&self, request: &Request) -> StageName {
+        request.from.unwrap_or_else(|| self.stages()[0].stage)
+    }
+
+    /// Height and width of what the first stage enlarges, where it does.
+    fn first_low_size(&self, request: &Request) -> Result<Option<[usize; 2]>> {
+        let first = self.first_stage(request);
+        match (&request.start, &self.family) {
+            (Some(start), Family::Own(model)) if first != StageName::Base => {
+                model.low_size(first, &start.picture).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Height and width of the pictures of each stage that a request runs.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn sizes_of(&self, request: &Request) -> Result<Vec<(StageName, [usize; 2])>> {
+        let stages: Vec<StageName> = self.resolve(request)?.into_iter().map(|(stage, _)| stage).collect();
+        let sizes = self.sizes(request, &stages)?;
+        Ok(stages.into_iter().zip(sizes).collect())
+    }
+
+    /// Height and width of the pictures of these stages, which a request runs.
+    pub(super) fn sizes(&self, request: &Request, stages: &[StageName]) -> Result<Vec<[usize; 2]>> {
+        let mut low = self.first_low_size(request)?;
+        stages
+            .iter()
+            .map(|stage| {
+                let size = match &self.family {
+                    Family::Own(model) => model.size(*stage, request, low)?,
+                    Family::DeepFloyd(model) => model.size(*stage, request, low),
+                };
+                low = Some(size);
+                Ok(size)
+            })
+            .collect()
+    }
+
+    /// Evaluations of a stage's network for one batch: of its steps those that run, each as often as it is taken.
+    pub(super) fn evaluations(&self, name: StageName, request: &Request, settings: &StageSettings) -> usize {
+        let (sampler, steps) = (settings.sampler, settings.steps);
+        let begins = self.first_stage(request) == StageName::Base;
+        let Some(start) = request.start.as_ref().filter(|_| begins) else { return sampler.evaluations(steps) };
+        let strength = start.strength.unwrap_or_else(|| self.strength(name, start));
+        let run = sampler.evaluations(start::steps_of(steps, strength));
+        let again = start.mask.as_ref().and(start.resample).unwrap_or(1);
+        run.saturating_sub(1) * again + run.min(1)
     }
 
     /// Judges a picture where the model ships a safety checker; what must be withheld comes back black.
@@ -242,35 +314,36 @@ impl Imagen {
         }
     }
 
-    /// The texts of these pictures of a request.
-    pub(super) fn encode(&self, request: &Request, pictures: Range<usize>) -> Result<Texts> {
+    /// The texts of these pictures of a request at each of these stages.
+    pub(super) fn encode(&self, request: &Request, stages: &[StageName], pictures: Range<usize>) -> Result<Vec<Texts>> {
         match &self.family {
-            Family::Own(model) => Ok(Texts::Own(model.encoder.encode(&request.prompts_of(pictures))?.into())),
+            Family::Own(model) => Texts::encode(model.encoder.as_ref(), request, stages, pictures),
             Family::DeepFloyd(model) => {
                 let embeddings = match &request.embeddings {
                     Some(embeddings) => embeddings.clone(),
                     None => info_span!("encode text").in_scope(|| model.embed(request))?,
                 };
-                Ok(Texts::DeepFloyd(embeddings, pictures.map(|picture| request.pictures[picture].prompt).collect()))
+                Ok(Texts::places(&embeddings, request, stages, pictures))
             }
         }
     }
 
     /// The picture that the first stage enlarges, where it does, `[1, h, w, c]`.
-    pub(super) fn first_low(&self, request: &Request) -> Option<Tensor<4>> {
+    pub(super) fn first_low(&self, request: &Request) -> Result<Option<Tensor<4>>> {
+        let first = self.first_stage(request);
+        let Some(start) = request.start.as_ref().filter(|_| first != StageName::Base) else { return Ok(None) };
         match &self.family {
-            Family::Own(_) => None,
-            Family::DeepFloyd(model) => model.first_low(request),
+            Family::Own(model) => model.first_low(first, &start.picture, &self.device).map(Some),
+            Family::DeepFloyd(model) => model.first_low(&start.picture).map(Some),
         }
     }
 
     /// Height and width of the pictures of a stage.
-    pub(super) fn size(&self, name: StageName, request: &Request, low: Option<&Tensor<4>>) -> [usize; 2] {
+    pub(super) fn size(&self, name: StageName, request: &Request, low: Option<&Tensor<4>>) -> Result<[usize; 2]> {
+        let low = low.map(|low| [low.dims()[1], low.dims()[2]]);
         match &self.family {
-            Family::Own(model) => {
-                [model.files().find(|file| file.config.stage == name).map_or(0, |file| file.config.size); 2]
-            }
-            Family::DeepFloyd(model) => model.size(name, request, low),
+            Family::Own(model) => model.size(name, request, low),
+            Family::DeepFloyd(model) => Ok(model.size(name, request, low)),
         }
     }
 
@@ -282,9 +355,23 @@ impl Imagen {
         size: [usize; 2],
         n: usize,
     ) -> Result<Option<Start>> {
-        match &self.family {
-            Family::Own(_) => Ok(None),
-            Family::DeepFloyd(model) => model.start(name, request, size, n),
+        let Some(start) = request.start.as_ref().filter(|_| self.first_stage(request) == StageName::Base) else {
+            return Ok(None);
+        };
+        let channels = match &self.family {
+            Family::Own(model) => model.channels(),
+            Family::DeepFloyd(model) => model.channels(),
+        };
+        start.at(size, channels, n, self.strength(name, start), &self.device).map(Some)
+    }
+
+    /// How much of a picture a stage draws over where nothing is said.
+    fn strength(&self, name: StageName, start: &StartPicture) -> f64 {
+        match (&self.family, name, &start.mask) {
+            // within a mask everything is new, as in RePaint and imagen-pytorch
+            (Family::Own(_), _, Some(_)) | (_, StageName::Base, Some(_)) => 1.0,
+            (_, StageName::Base, None) => 0.7,
+            _ => 0.8,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::config::StageName;
 
 /// What one part of drawing takes while it works.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Need {
     /// The part: a stage, the text encoder, a safety checker.
     pub what: String,
@@ -15,6 +15,8 @@ pub struct Need {
     pub memory: Vec<(&'static str, u64)>,
     /// How often its network is evaluated for one batch.
     pub evaluations: u64,
+    /// Noise σ/α of the first and the last evaluation, where it is a stage.
+    pub noise: Option<[f64; 2]>,
     /// Multiply-adds of one evaluation, of all pictures of a batch.
     pub multiply_adds: u64,
 }

@@ -4,11 +4,13 @@
 //! checker are there one after the other. `bench/memory.py` holds these numbers against measured peaks.
 
 use super::checkpoint::StageFile;
-use super::config::NetworkKind;
+use super::config::{NetworkKind, StageName};
 use super::model::Imagen;
 use super::need::{Need, PROGRAM_ROW};
 use super::request::Request;
 use super::settings::StageSettings;
+use super::tiles;
+use crate::diffusion::PlannedStep;
 use crate::error::Result;
 use crate::models::unet::LevelCost;
 use crate::models::weights::Storage;
@@ -36,31 +38,62 @@ impl Imagen {
         let resolved = self.resolve(request)?;
         let batch = self.batch(request).min(request.pictures.len().max(1)) as u64;
         if let Some(model) = self.deepfloyd() {
-            return model.needs(request, &resolved, batch, stored);
+            let of = |stage, settings: &StageSettings| self.evaluations(stage, request, settings) as u64;
+            return model.needs(request, &resolved, (batch, &of), stored);
         }
         let (encoder, files) = self.own().expect("there are two families");
         let (mut needs, mut before, mut mapped) = (Vec::new(), 0, 0);
-        for (file, (_, settings)) in files.into_iter().zip(&resolved) {
+        let stages: Vec<StageName> = resolved.iter().map(|(stage, _)| *stage).collect();
+        let sizes = self.sizes(request, &stages)?;
+        let files = files.into_iter().filter(|file| stages.contains(&file.config.stage));
+        for ((file, (stage, settings)), size) in files.zip(&resolved).zip(sizes) {
             mapped += file_bytes(file);
-            needs.push(need(file, settings, batch, [before, mapped, encoder]));
+            let evaluations = self.evaluations(*stage, request, settings) as u64;
+            let branches = branches(file, settings, request);
+            let plan = settings.sampler.spaced(file.config.schedule, settings.steps, settings.spacing)?;
+            let noise = first_and_last(&plan);
+            needs.push(Need { noise, ..need(file, size, [evaluations, batch, branches], [before, mapped, encoder]) });
             before += network_bytes(file).iter().sum::<u64>();
         }
         Ok(needs)
     }
 }
 
-/// One stage: its weights, the maps of one evaluation, and bytes of the stages `before` it, which stay, of files that are
-/// mapped, and of the text encoder's files.
-fn need(file: &StageFile, settings: &StageSettings, batch: u64, [before, mapped, encoder]: [u64; 3]) -> Need {
+/// Noise σ/α of the first and the last evaluation.
+pub(super) fn first_and_last(plan: &[PlannedStep]) -> Option<[f64; 2]> {
+    Some([plan.first()?, plan.last()?].map(|step| step.level.noise_ratio()))
+}
+
+/// How many predictions are made of one picture: with its text, with one that it is on the way to, and without.
+fn branches(file: &StageFile, settings: &StageSettings, request: &Request) -> u64 {
+    let texts = file.config.unet.text_dim > 0;
+    let between = request.pictures.iter().any(|picture| picture.words_toward().is_some());
+    1 + u64::from(texts && settings.guidance != 1.0) + u64::from(texts && between)
+}
+
+/// One stage whose pictures are of this size: its weights, the maps of one evaluation, and bytes of the stages `before` it, which
+/// stay, of files that are mapped, and of the text encoder's files.
+fn need(
+    file: &StageFile,
+    [h, w]: [usize; 2],
+    [evaluations, batch, branches]: [u64; 3],
+    [before, mapped, encoder]: [u64; 3],
+) -> Need {
     let (config, levels) = (&file.config, file.cost());
+    let (side, unit) = (config.size, config.unet.granularity());
+    let (windows, seen) = match config.low_size {
+        Some(_) => (tiles::count([h, w], side, unit) as u64, h.min(side) * w.min(side)),
+        None => (1, h * w),
+    };
+    // levels are described for a square of the stage's own size
+    let sized = |square: u64| (square as f64 * seen as f64 / (side * side) as f64).ceil() as u64;
     let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
-    let most = |field: fn(&LevelCost) -> u64| levels.iter().map(field).max().unwrap_or(0);
-    let guided = config.unet.text_dim > 0 && settings.guidance != 1.0;
-    let at_once = batch * if guided { 2 } else { 1 };
+    let most = |field: fn(&LevelCost) -> u64| sized(levels.iter().map(field).max().unwrap_or(0));
+    let at_once = batch * branches;
     // residual blocks go through a batch in parts, so that what they need in between is that of one picture
     let maps = at_once * most(|level| level.drawing_bytes) + most(|level| level.largest_map_bytes) * 5 / 4;
     let waiting = (WAITING * maps).min(WAITING_LIMIT);
-    let picture = 4 * (config.size * config.size * config.unet.image_channels) as u64;
+    let picture = 4 * (h * w * config.unet.image_channels) as u64;
     let [weights, transformed] = network_bytes(file);
     Need {
         what: config.stage.to_string(),
@@ -77,8 +110,9 @@ fn need(file: &StageFile, settings: &StageSettings, batch: u64, [before, mapped,
             ("text encoder", 2 * encoder),
             PROGRAM_ROW,
         ],
-        evaluations: settings.steps as u64,
-        multiply_adds: at_once * sum(|level| level.multiply_adds),
+        evaluations,
+        noise: None,
+        multiply_adds: at_once * windows * sized(sum(|level| level.multiply_adds)),
     }
 }
 

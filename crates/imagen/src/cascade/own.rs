@@ -4,15 +4,18 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use tracing::info_span;
 
 use super::checkpoint::{ModelFiles, StageFile};
-use super::config::StageName;
+use super::config::{StageConfig, StageName};
 use super::info::StageInfo;
+use super::request::Request;
 use super::settings::StageSettings;
 use super::stage::Stage;
+use super::start::{self, sides};
 use crate::error::{Error, Result};
+use crate::image::{Filter, Picture};
 use crate::text::{self, TextEncoder, TextOptions};
 
 pub(super) struct OwnModel {
@@ -117,6 +120,83 @@ impl OwnModel {
         }
         let stage = info_span!("build network", stage = %name).in_scope(|| file.build(device))?;
         Ok(cell.get_or_init(|| Rc::new(stage)).clone())
+    }
+}
+
+impl OwnModel {
+    /// Channels of its pictures.
+    pub(super) fn channels(&self) -> usize {
+        self.stages[0].0.config.unet.image_channels
+    }
+
+    /// The stages from one on, each with what its pictures are larger than those of the one before `from`.
+    fn scales(&self, from: StageName) -> impl Iterator<Item = (&StageConfig, usize)> {
+        let configs = self.files().map(|file| &file.config).filter(move |config| config.stage >= from);
+        configs.scan(1, |scale, config| {
+            *scale *= config.low_size.map_or(1, |low| config.size / low);
+            Some((config, *scale))
+        })
+    }
+
+    /// Sides of which multiples are sides of every stage's network from `from` on, once they are enlarged.
+    fn unit(&self, from: StageName) -> usize {
+        let fits = |unit: usize| {
+            self.scales(from).all(|(config, scale)| (unit * scale).is_multiple_of(config.unet.granularity()))
+        };
+        (1..).find(|unit| fits(*unit)).expect("powers of two have multiples")
+    }
+
+    /// Height and width of what `from` enlarges of a picture: its own, as near as whole steps of the networks allow, and at least
+    /// the side that the network was trained to enlarge.
+    ///
+    /// # Errors
+    /// `Usage` where the enlarged picture would be larger than any is.
+    pub(super) fn low_size(&self, from: StageName, picture: &Picture) -> Result<[usize; 2]> {
+        let (config, scale) = self.scales(from).next().ok_or_else(|| missing(from, &self.label))?;
+        let (unit, least) = (self.unit(from), config.low_size.unwrap_or(1));
+        let [h, w] = [picture.height(), picture.width()];
+        let [h, w] = match h.min(w) < least {
+            true => sides([h, w], least, unit),
+            false => [h, w].map(|side| ((side + unit / 2) / unit).max(1) * unit),
+        };
+        let most = StageConfig::MAX_SIZE;
+        if h.max(w) * scale > most {
+            let (width, height) = (picture.width(), picture.height());
+            return Err(Error::usage(format!(
+                "a picture of {width}x{height} to enlarge {scale} times: expected sides of at most {} then; cut a part out of it",
+                most
+            )));
+        }
+        Ok([h, w])
+    }
+
+    /// What `from` enlarges of a picture, `[1, h, w, c]`.
+    pub(super) fn first_low(&self, from: StageName, picture: &Picture, device: &Device) -> Result<Tensor<4>> {
+        let [h, w] = self.low_size(from, picture)?;
+        let picture = picture.to_channels(self.channels())?.resize(w, h, Filter::Bicubic)?;
+        Ok(start::tensor(&picture.to_float(), device))
+    }
+
+    /// Height and width of a stage's pictures: so many times what it enlarges, the shape of what the base starts from, or a
+    /// square.
+    ///
+    /// # Errors
+    /// `Usage` where its network knows squares alone.
+    pub(super) fn size(&self, name: StageName, request: &Request, low: Option<[usize; 2]>) -> Result<[usize; 2]> {
+        let config = &self.find(name)?.0.config;
+        let size = match (low, &request.start, config.low_size) {
+            (Some(low), _, Some(of)) => low.map(|side| side * config.size / of),
+            (_, Some(start), None) => {
+                sides([start.picture.height(), start.picture.width()], config.size, self.unit(name))
+            }
+            _ => [config.size; 2],
+        };
+        match config.unet.side() {
+            Some(side) if config.low_size.is_none() && size != [side; 2] => Err(Error::usage(format!(
+                "stage {name} has learned positions of {side}x{side}: start from a square picture"
+            ))),
+            _ => Ok(size),
+        }
     }
 }
 

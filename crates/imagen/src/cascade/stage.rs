@@ -10,11 +10,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use tracing::debug_span;
 
 use super::config::{NullText, StageConfig};
+use super::prompt_text::PromptText;
 use super::settings::StageSettings;
-use super::start::{self, Start};
-use super::upsample::upsample;
+use super::start::{self, Begun, Start};
+use super::tiles;
+use super::upsample::upsample_to;
 use crate::diffusion::{
-    Denoised, Draw, Guidance, LogSnr, Noise, PlannedStep, StepEvent, Thresholding, Trajectory, diffuse, noise_of,
+    Denoised, Draw, Guidance, Interval, LogSnr, Noise, PlannedStep, StepEvent, Thresholding, Trajectory, between,
+    diffuse, noise_of, rescale,
 };
 use crate::error::{Error, Result};
 use crate::models::imagen_pytorch::ImagenPytorchUnet;
@@ -41,14 +44,18 @@ enum Network {
 pub(super) type Steps = Box<dyn Iterator<Item = Result<StepEvent>>>;
 
 /// What a batch of pictures is drawn under.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Conditions {
     /// The encoded prompts.
-    pub text: Option<Text>,
+    pub text: Option<PromptText>,
     /// The resized, noised low-resolution pictures (super-resolution stages).
     pub low_resolution: Option<LowResolution>,
     /// Guidance weight.
     pub guidance: Guidance,
+    /// The levels of noise at which it is guided; all of them by default.
+    pub guidance_interval: Option<Interval>,
+    /// How far a guided prediction is brought back to the spread of the one with text, from 0 to 1.
+    pub guidance_rescale: f64,
     /// What happens to x̂ beyond [-1, 1].
     pub thresholding: Thresholding,
 }
@@ -120,12 +127,22 @@ impl Stage {
         }
     }
 
-    /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ.
+    /// x̂: the guided, thresholded estimate of the clean pictures behind `z [n, h, w, c]` at log-SNR λ. Super-resolution of
+    /// pictures larger than those of the training goes window by window.
     ///
     /// # Errors
     /// The network's.
     pub fn denoise(&self, z: Tensor<4>, log_snr: LogSnr, conditions: &Conditions) -> Result<Tensor<4>> {
-        let prediction = debug_span!("network").in_scope(|| self.guided(z.clone(), log_snr, conditions))?;
+        let prediction = debug_span!("network").in_scope(|| match &conditions.low_resolution {
+            None => self.guided(z.clone(), log_snr, conditions, None),
+            Some(low) => {
+                let window = [self.config.size, self.config.unet.granularity()];
+                tiles::windows(z.clone(), Some(low.picture.clone()), window, |z, picture| {
+                    let low = picture.map(|picture| LowResolution { picture, log_snr: low.log_snr.clone() });
+                    self.guided(z, log_snr, conditions, low)
+                })
+            }
+        })?;
         let _span = debug_span!("threshold").entered();
         let levels = vec![log_snr; z.dims()[0]];
         let x_hat = self.config.parameterization.x_hat(prediction, z, &levels);
@@ -133,25 +150,41 @@ impl Stage {
     }
 
     /// The guided prediction. ε, v and x are affine in one another at a given z, so guidance of any of them is guidance of
-    /// ε (section 2.2); both branches pass through the network in one batch.
-    fn guided(&self, z: Tensor<4>, log_snr: LogSnr, c: &Conditions) -> Result<Tensor<4>> {
+    /// ε (section 2.2); all branches pass through the network in one batch.
+    fn guided(
+        &self,
+        z: Tensor<4>,
+        log_snr: LogSnr,
+        c: &Conditions,
+        low_resolution: Option<LowResolution>,
+    ) -> Result<Tensor<4>> {
         let n = z.dims()[0];
-        let (Some(text), false) = (&c.text, c.guidance.is_none()) else {
-            return self.predict(z, log_snr, c.text.clone(), &vec![false; n], c.low_resolution.clone());
+        let guided = !c.guidance.is_none() && c.guidance_interval.is_none_or(|interval| interval.holds(log_snr));
+        let Some(text) = &c.text else {
+            return self.predict(z, log_snr, None, &vec![false; n], low_resolution);
         };
-        let twice = |t: &Tensor<4>| Tensor::cat(vec![t.clone(), t.clone()], 0);
-        let text = Text {
-            sequence: Tensor::cat(vec![text.sequence.clone(), text.sequence.clone()], 0),
-            mask: Tensor::cat(vec![text.mask.clone(), text.mask.clone()], 0),
+        let mut branches = vec![(&text.prompts, false)];
+        branches.extend(text.toward.as_ref().map(|(toward, _)| (toward, false)));
+        if guided {
+            branches.push(text.negative.as_ref().map_or((&text.prompts, true), |negative| (negative, false)));
+        }
+        let count = branches.len();
+        let times = |t: &Tensor<4>| Tensor::cat(vec![t.clone(); count], 0);
+        let low = low_resolution
+            .map(|low| LowResolution { picture: times(&low.picture), log_snr: vec![low.log_snr; count].concat() });
+        let dropped: Vec<bool> = branches.iter().flat_map(|(_, dropped)| vec![*dropped; n]).collect();
+        let texts = Text::together(branches.into_iter().map(|(text, _)| text));
+        let all = self.predict(times(&z), log_snr, Some(texts), &dropped, low)?;
+        let branch = |k: usize| all.clone().narrow(0, k * n, n);
+        let asked = match &text.toward {
+            None => branch(0),
+            Some((_, parts)) => between(branch(0), branch(1), parts),
         };
-        let dropped = [vec![false; n], vec![true; n]].concat();
-        let low = c.low_resolution.as_ref().map(|low| LowResolution {
-            picture: twice(&low.picture),
-            log_snr: [low.log_snr.clone(), low.log_snr.clone()].concat(),
-        });
-        let both = self.predict(twice(&z), log_snr, Some(text), &dropped, low)?;
-        let conditional = both.clone().narrow(0, 0, n);
-        Ok(c.guidance.combine(conditional, both.narrow(0, n, n)))
+        if !guided {
+            return Ok(asked);
+        }
+        let prediction = c.guidance.combine(asked.clone(), branch(count - 1));
+        Ok(rescale(prediction, asked, c.guidance_rescale))
     }
 
     fn predict(
@@ -189,29 +222,30 @@ pub fn trajectory<S: Borrow<Stage>>(
     text: Option<Text>,
     low_resolution: Option<Tensor<4>>,
 ) -> Result<impl Iterator<Item = Result<StepEvent>> + use<S>> {
-    let keys = seeds.iter().map(|seed| Rng::new(*seed).fold(stage.borrow().config.stage as u64)).collect();
-    let noise = noise_of(keys, stage.borrow().device());
-    steps(stage, settings, seeds.len(), text, low_resolution, None, noise)
+    let config = &stage.borrow().config;
+    let keys: Vec<Rng> = seeds.iter().map(|seed| Rng::new(*seed).fold(config.stage as u64)).collect();
+    let (noise, shape) = (noise_of(keys, stage.borrow().device()), [seeds.len(), config.size, config.size]);
+    steps(stage, settings, shape, text.map(PromptText::from), low_resolution, None, noise)
 }
 
-/// The steps of `n` pictures with all that they are drawn under.
+/// The steps of `n` pictures of `h`×`w` pixels with all that they are drawn under.
 pub(super) fn steps<S: Borrow<Stage>>(
     stage: S,
     settings: &StageSettings,
-    n: usize,
-    text: Option<Text>,
+    [n, h, w]: [usize; 3],
+    text: Option<PromptText>,
     low_resolution: Option<Tensor<4>>,
     start: Option<Start>,
     mut noise: Noise,
 ) -> Result<impl Iterator<Item = Result<StepEvent>> + use<S>> {
     let config = &stage.borrow().config;
-    let shape = [n, config.size, config.size, config.unet.image_channels];
-    let plan = settings.sampler.plan(config.schedule, settings.steps)?;
-    let (plan, z, mask) = start::begin(plan, start, shape, &mut noise)?;
+    let shape = [n, h, w, config.unet.image_channels];
+    let plan = settings.sampler.spaced(config.schedule, settings.steps, settings.spacing)?;
+    let Begun { plan, z, keep } = start::begin(plan, start, shape, &mut noise)?;
     let low_resolution = low_resolution.map(|low| {
         let level = settings.aug_level.log_snr(config.aug_schedule);
         let _span = debug_span!("enlarge and noise the low resolution").entered();
-        let enlarged = upsample(low, config.size, config.enlargement);
+        let enlarged = upsample_to(low, [h, w], config.enlargement);
         let eps = noise(Draw::LowResolution, enlarged.dims());
         let picture = diffuse(enlarged, eps, &vec![level; n]);
         LowResolution { picture, log_snr: vec![level.get(); n] }
@@ -220,9 +254,11 @@ pub(super) fn steps<S: Borrow<Stage>>(
         text,
         low_resolution,
         guidance: Guidance::new(settings.guidance)?,
+        guidance_interval: settings.guidance_interval,
+        guidance_rescale: settings.guidance_rescale,
         thresholding: settings.thresholding,
     };
     let denoise =
         move |z: Tensor<4>, step: &PlannedStep| stage.borrow().denoise(z, step.level, &conditions).map(Denoised::from);
-    Ok(Trajectory::follow(plan, z, mask, noise, denoise))
+    Ok(Trajectory::follow(plan, z, keep, noise, denoise))
 }

@@ -8,19 +8,24 @@ use super::config::Enlargement;
 
 /// `[n, h, w, c]` → `[n, side·h/w.., side, c]`: both sides grow by `side / w`.
 pub fn upsample(x: Tensor<4>, side: usize, enlargement: Enlargement) -> Tensor<4> {
+    let [_, h, w, _] = x.dims();
+    upsample_to(x, [h * side / w, side], enlargement)
+}
+
+/// `[n, h, w, c]` → `[n, height, width, c]`.
+pub(super) fn upsample_to(x: Tensor<4>, [height, width]: [usize; 2], enlargement: Enlargement) -> Tensor<4> {
     let [n, h, w, c] = x.dims();
     let device = x.device();
-    let to = |length: usize| length * side / w;
-    let matrix = |length: usize| {
+    let matrix = |from: usize, to: usize| {
         let values = match enlargement {
-            Enlargement::Bilinear => interpolation(length, to(length)),
-            Enlargement::Nearest => weights(length, to(length), |i| (i * length / to(length)) as f64),
+            Enlargement::Bilinear => interpolation(from, to),
+            Enlargement::Nearest => weights(from, to, |i| (i * from / to) as f64),
         };
-        Tensor::<2>::from_data(TensorData::new(values, [to(length), length]), &device).unsqueeze::<3>()
+        Tensor::<2>::from_data(TensorData::new(values, [to, from]), &device).unsqueeze::<3>()
     };
-    let y = matrix(h).matmul(x.reshape([n, h, w * c])); // [n, h', w*c]
-    let y = matrix(w).matmul(y.reshape([n * to(h), w, c])); // [n*h', w', c]
-    y.reshape([n, to(h), to(w), c])
+    let y = matrix(h, height).matmul(x.reshape([n, h, w * c])); // [n, height, w*c]
+    let y = matrix(w, width).matmul(y.reshape([n * height, w, c])); // [n*height, width, c]
+    y.reshape([n, height, width, c])
 }
 
 /// `[n, h, w, c]` → `[n, height, width, c]` with the corner pixels on each other (`align_corners`), as DeepFloyd IF has it.

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::forward::column;
 use crate::error::{Error, Result};
 
 /// How strongly the text pulls.
@@ -54,6 +55,28 @@ impl Guidance {
         }
         with_text.mul_scalar(self.weight) + without_text.mul_scalar(1.0 - self.weight)
     }
+}
+
+/// A guided prediction `[n, h, w, c]` brought near the spread of the one with text, of each picture: `part` of the way to its
+/// standard deviation (Lin et al., arXiv 2305.08891, section 3.4), so that a strong guidance burns no colours out.
+pub fn rescale(guided: Tensor<4>, with_text: Tensor<4>, part: f64) -> Tensor<4> {
+    if part == 0.0 {
+        return guided;
+    }
+    let deviation = |x: Tensor<4>| {
+        let [n, h, w, c] = x.dims();
+        x.reshape([n, h * w * c]).var(1).sqrt().reshape([n, 1, 1, 1])
+    };
+    let whole = deviation(with_text) / deviation(guided.clone()).clamp_min(f32::MIN_POSITIVE);
+    guided.clone() * whole.mul_scalar(part) + guided.mul_scalar(1.0 - part)
+}
+
+/// Predictions on the way from `a` to `b [n, …]`, of each picture this part: those of a picture that both texts describe, each as
+/// far as its part says (a product of the two distributions' powers).
+pub fn between<const D: usize>(a: Tensor<D>, b: Tensor<D>, parts: &[f64]) -> Tensor<D> {
+    let device = a.device();
+    let rest = column(parts.iter().map(|part| 1.0 - part), &device);
+    a * rest + b * column(parts.iter().copied(), &device)
 }
 
 impl Default for Guidance {
@@ -115,6 +138,13 @@ mod tests {
             let guided = Guidance::new(weight).unwrap().combine(row([2.0, 1.0, 0.0]), row([1.0; 3]));
             assert_eq!(guided.into_data().try_to_vec::<f32>().unwrap(), expected, "weight {weight}");
         }
+    }
+
+    #[test]
+    fn between_two_predictions_each_end_is_its_own() {
+        let [a, b] = [[0.1, -0.7, 1e-30], [9.0, 2.0, -4.0]].map(row);
+        let found = between(a, b, &[0.0, 1.0, 0.5]).into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(found, [0.1, 2.0, -2.0]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::LogSnr;
 use crate::error::{Error, Result};
 use crate::names;
 
-/// The rule from z_t and x̂ to z_s, s < t. Written `ddpm`, `ddpm:0.3`, `ddim`, `ddim:0.5`, `dpm++2m` or
-/// `learned`.
+/// The rule from z_t and x̂ to z_s, s < t. Written `ddpm`, `ddpm:0.3`, `ddim`, `ddim:0.5`, `dpm++2m`, `heun`, `euler`
+/// or `learned`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampler {
     /// The ancestral sampler (Imagen, eq. 6).
@@ -32,6 +32,12 @@ pub enum Sampler {
     /// (Lu et al., arXiv 2211.01095, algorithm 2). Under dynamic thresholding each x̂ was divided by a scale of its own, and
     /// the rule extrapolates from the two as they are, as diffusers does.
     DpmSolverPlusPlus2M,
+    /// EDM's rule of second order without fresh noise (Karras et al., arXiv 2206.00364, algorithm 1): a step as deterministic DDIM
+    /// takes it, then the denoiser is asked where it leads, and the step is taken with the mean of both slopes. Two
+    /// evaluations a step, one for the last.
+    Heun,
+    /// EDM's rule of first order without fresh noise, which is deterministic DDIM under another name.
+    Euler,
     /// `Ddpm` with a γ that the network chooses for each number: γ = (1 + v)/2 of its second output v (Nichol & Dhariwal,
     /// arXiv 2102.09672, eq. 15). Only for networks that have one, as DeepFloyd IF's do.
     Learned,
@@ -61,8 +67,13 @@ pub struct Coefficients {
 
 impl Sampler {
     /// Every sampler that serves any network, with default settings.
-    pub const ALL: [Self; 3] =
-        [Self::Ddpm { gamma: DDPM_GAMMA }, Self::Ddim { eta: DDIM_ETA }, Self::DpmSolverPlusPlus2M];
+    pub const ALL: [Self; 5] = [
+        Self::Ddpm { gamma: DDPM_GAMMA },
+        Self::Ddim { eta: DDIM_ETA },
+        Self::DpmSolverPlusPlus2M,
+        Self::Heun,
+        Self::Euler,
+    ];
 
     /// The update from level t to the cleaner level s; `previous` is the level of the step before, if there was one.
     pub fn coefficients(self, previous: Option<LogSnr>, t: LogSnr, s: LogSnr) -> Coefficients {
@@ -82,7 +93,8 @@ impl Sampler {
                     ..none
                 }
             }
-            Self::Ddim { eta } => {
+            Self::Ddim { .. } | Self::Heun | Self::Euler => {
+                let eta = if let Self::Ddim { eta } = self { eta } else { DDIM_ETA };
                 // σ_s² splits into fresh noise and the ε̂ that is kept.
                 let kept = s.sigma() * (1.0 - eta * eta * added).sqrt();
                 Coefficients {
@@ -110,12 +122,23 @@ impl Sampler {
     }
 }
 
+impl Sampler {
+    /// What [`Self::Heun`] adds at level s, reached from t by the slope at t alone. With σ' = σ/α and the slopes
+    /// (z/α − x̂)/σ', the mean of both differs from the first by (x̂_t − x̂_s)/(2σ'_s), over the way σ'_s − σ'_t.
+    pub(super) fn correction(self, t: LogSnr, s: LogSnr) -> Coefficients {
+        let part = (1.0 - t.noise_ratio() / s.noise_ratio()) / 2.0 * s.alpha();
+        Coefficients { z: 1.0, x_hat: -part, previous: part, noise: 0.0 }
+    }
+}
+
 impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Ddpm { gamma } => names::write(f, "ddpm", gamma, DDPM_GAMMA),
             Self::Ddim { eta } => names::write(f, "ddim", eta, DDIM_ETA),
             Self::DpmSolverPlusPlus2M => f.pad("dpm++2m"),
+            Self::Heun => f.pad("heun"),
+            Self::Euler => f.pad("euler"),
             Self::Learned => f.pad("learned"),
         }
     }

@@ -93,6 +93,11 @@ impl LogSnr {
         1.0 / (1.0 + self.0.exp())
     }
 
+    /// The noise's scale beside the signal's, σ/α = e^(−λ/2): the σ of EDM.
+    pub fn noise_ratio(self) -> f64 {
+        (-self.0 / 2.0).exp()
+    }
+
     /// The signal-to-noise ratio α²/σ² = e^λ.
     pub fn snr(self) -> f64 {
         self.0.exp()

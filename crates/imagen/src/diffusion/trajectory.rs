@@ -1,89 +1,14 @@
-//! Sampling as an iterator: a plan of noise levels with the update between each and the next, and the [`Trajectory`] that
-//! follows it.
+//! Sampling as an iterator: the [`Trajectory`] follows a plan of noise levels, which was made before anything runs.
 //!
-//! A plan is made before anything runs, by a continuous schedule ([`Sampler::plan`]) or by a format with a table of steps;
-//! all of a rule's arithmetic is in it. Predicting, guiding and thresholding are the closure's; the picture is the last
-//! step's x̂.
+//! Predicting, guiding and thresholding are the closure's; the picture is the last step's x̂.
 
 use std::fmt;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Coefficients, LogSnr, NoiseSchedule, Sampler, Time, check_finite, noise};
+use super::{Keep, LogSnr, NoiseSchedule, PlannedStep, Sampler, Update, check_finite, noise};
 use crate::error::{Context, Error, Result};
 use crate::rng::Rng;
-
-/// A level at which the denoiser is asked, and how z goes on from there.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PlannedStep {
-    /// The level of z.
-    pub level: LogSnr,
-    /// α of z = α x + σ ε, as the process has it.
-    pub alpha: f64,
-    /// σ of z = α x + σ ε.
-    pub sigma: f64,
-    /// The number of this step in a process that is a table; absent where time is continuous.
-    pub timestep: Option<usize>,
-    /// To the level of the next step; absent where x̂ is the picture.
-    pub update: Option<Update>,
-}
-
-/// From a level to the next.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Update {
-    /// What z, x̂, the x̂ before, and noise are multiplied by.
-    pub by: Coefficients,
-    /// Logarithms of the smallest and the largest variance, between which the network chooses ([`Sampler::Learned`]); in
-    /// place of `by.noise`.
-    pub log_variances: Option<[f64; 2]>,
-}
-
-impl PlannedStep {
-    /// At a level, without an update.
-    pub fn at(level: LogSnr) -> Self {
-        Self { level, alpha: level.alpha(), sigma: level.sigma(), timestep: None, update: None }
-    }
-
-    /// A picture at this level: α x + σ ε.
-    pub fn noised(&self, x: Tensor<4>, eps: Tensor<4>) -> Tensor<4> {
-        x.mul_scalar(self.alpha) + eps.mul_scalar(self.sigma)
-    }
-}
-
-impl Sampler {
-    /// The plan of `steps` evenly spaced times t = 1, 1 − 1/N, …, 1/N, as in the paper.
-    ///
-    /// # Errors
-    /// [`Usage`](crate::error::ErrorKind::Usage) without steps, and where the rule needs a network's variances.
-    pub fn plan(self, schedule: NoiseSchedule, steps: usize) -> Result<Vec<PlannedStep>> {
-        if steps == 0 {
-            return Err(Error::usage("sampling takes 0 steps, expected at least 1"));
-        }
-        if self == Self::Learned {
-            return Err(Error::usage("the sampler `learned` is for networks that choose variances; this one does not"));
-        }
-        let time = |index: usize| Time::new((steps - index) as f64 / steps as f64).expect("in [0, 1]");
-        let levels: Vec<LogSnr> = (0..steps).map(|index| schedule.log_snr(time(index))).collect();
-        Ok(self
-            .updates(&levels)
-            .into_iter()
-            .zip(levels)
-            .map(|(by, level)| PlannedStep {
-                update: by.map(|by| Update { by, log_variances: None }),
-                ..PlannedStep::at(level)
-            })
-            .collect())
-    }
-
-    /// The coefficients from each level to the next; none after the last.
-    pub fn updates(self, levels: &[LogSnr]) -> Vec<Option<Coefficients>> {
-        let update = |i: usize| {
-            let before = i.checked_sub(1).map(|before| levels[before]);
-            levels.get(i + 1).map(|next| self.coefficients(before, levels[i], *next))
-        };
-        (0..levels.len()).map(update).collect()
-    }
-}
 
 /// What a denoiser makes of z.
 #[derive(Clone, Debug)]
@@ -109,6 +34,10 @@ pub enum Draw {
     LowResolution,
     /// The step of this number, from 0.
     Step(usize),
+    /// What stays of a picture at the step of this number.
+    Kept(usize),
+    /// The way back after the step of this number.
+    Back(usize),
 }
 
 /// Gives normal noise of a shape.
@@ -136,8 +65,8 @@ pub struct Trajectory<F> {
     index: usize,
     z: Tensor<4>,
     previous: Option<Tensor<4>>,
-    /// 1 where z moves, 0 where it stays, `[n, h, w, 1]`; everywhere by default.
-    mask: Option<Tensor<4>>,
+    /// What stays of a picture.
+    keep: Option<Keep>,
     noise: Noise,
     denoise: F,
 }
@@ -155,7 +84,7 @@ impl<'a> Trajectory<Box<dyn FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised> +
     /// `denoise` gives x̂ `[n, h, w, c]`, guided and thresholded, for z at a level.
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::{Device, Tensor, TensorData};
     /// use imagen::diffusion::{NoiseSchedule, Sampler, Trajectory, noise};
     /// use imagen::rng::Rng;
     ///
@@ -196,15 +125,19 @@ impl<'a> Trajectory<Box<dyn FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised> +
 }
 
 impl<F: FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised>> Trajectory<F> {
-    /// The trajectory of a plan from `z` `[n, h, w, c]`, which lies at its first level. `mask` is 1 where z moves and 0
-    /// where it stays what it was, `[n, h, w, 1]`.
-    pub fn follow(plan: Vec<PlannedStep>, z: Tensor<4>, mask: Option<Tensor<4>>, noise: Noise, denoise: F) -> Self {
-        Self { plan, index: 0, z, previous: None, mask, noise, denoise }
+    /// The trajectory of a plan from `z` `[n, h, w, c]`, which lies at its first level; `keep` is what stays of a picture.
+    /// Without levels z is the picture already, and the only step gives it.
+    pub fn follow(plan: Vec<PlannedStep>, z: Tensor<4>, keep: Option<Keep>, noise: Noise, denoise: F) -> Self {
+        Self { plan, index: 0, z, previous: None, keep, noise, denoise }
     }
 
     fn step(&mut self) -> Result<StepEvent> {
         let (index, of) = (self.index, self.plan.len());
         let step = self.plan[index];
+        if let Some(keep) = &self.keep {
+            let (noise, shape) = (&mut self.noise, self.z.dims());
+            self.z = keep.put_into(self.z.clone(), &step, || noise(Draw::Kept(index), shape));
+        }
         let denoised = (self.denoise)(self.z.clone(), &step)
             .and_then(|denoised| check_finite(&denoised.x_hat, "x_hat").map(|()| denoised))
             .and_then(|denoised| self.advance(&step, denoised));
@@ -217,9 +150,16 @@ impl<F: FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised>> Trajectory<F> {
     fn advance(&mut self, step: &PlannedStep, denoised: Denoised) -> Result<Tensor<4>> {
         let _span = tracing::debug_span!("update z").entered();
         let Denoised { x_hat, variance } = denoised;
-        let previous = self.previous.replace(x_hat.clone());
+        let previous = self.previous.clone();
+        // a step that comes again has the same one before it
+        if step.back.is_none() {
+            self.previous = Some(x_hat.clone());
+        }
         let Some(Update { by, log_variances }) = step.update else {
-            self.z = self.masked(x_hat.clone());
+            self.z = match &self.keep {
+                Some(keep) => keep.finish(x_hat.clone()),
+                None => x_hat.clone(),
+            };
             return Ok(x_hat);
         };
         let mut z = self.z.clone().mul_scalar(by.z) + x_hat.clone().mul_scalar(by.x_hat);
@@ -238,16 +178,11 @@ impl<F: FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised>> Trajectory<F> {
         } else if by.noise != 0.0 {
             z = z.clone() + (self.noise)(draw, z.dims()).mul_scalar(by.noise);
         }
-        self.z = self.masked(z);
-        Ok(x_hat)
-    }
-
-    /// The new z where the mask is 1, the old one where it is 0.
-    fn masked(&self, new: Tensor<4>) -> Tensor<4> {
-        match &self.mask {
-            Some(mask) => self.z.clone() * mask.clone().neg().add_scalar(1.0) + new * mask.clone(),
-            None => new,
+        if let Some([of_z, of_noise]) = step.back {
+            z = z.clone().mul_scalar(of_z) + (self.noise)(Draw::Back(self.index), z.dims()).mul_scalar(of_noise);
         }
+        self.z = z;
+        Ok(x_hat)
     }
 }
 
@@ -255,7 +190,12 @@ impl<F: FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised>> Iterator for Traject
     type Item = Result<StepEvent>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.index == self.plan.len() {
+        if self.plan.is_empty() && self.index == 0 {
+            self.index = 1;
+            let (level, z) = (LogSnr::new(LogSnr::LIMIT), self.z.clone());
+            return Some(Ok(StepEvent { index: 0, of: 1, level, x_hat: z.clone(), z }));
+        }
+        if self.index >= self.plan.len() {
             return None;
         }
         let event = self.step();
@@ -266,19 +206,58 @@ impl<F: FnMut(Tensor<4>, &PlannedStep) -> Result<Denoised>> Iterator for Traject
     }
 }
 
+/// Where a picture's noise comes from: one key, or a place between two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key {
+    /// The key.
+    pub from: Rng,
+    /// Another key, and how far the noise is on the way there, from 0 to 1.
+    pub toward: Option<(Rng, f64)>,
+}
+
+impl From<Rng> for Key {
+    fn from(from: Rng) -> Self {
+        Self { from, toward: None }
+    }
+}
+
+impl Key {
+    /// Normal noise of a purpose: between two keys on the arc cos θ a + sin θ b, whose every point is normal noise.
+    fn normal(&self, of: impl Fn(Rng) -> Rng, n: usize) -> Vec<f32> {
+        let from = || of(self.from).normal(n);
+        match self.toward {
+            None | Some((_, 0.0)) => from(),
+            Some((other, 1.0)) => of(other).normal(n),
+            Some((other, part)) => {
+                let (sin, cos) = (part * std::f64::consts::FRAC_PI_2).sin_cos();
+                let between = |(a, b): (f32, f32)| (cos * f64::from(a) + sin * f64::from(b)) as f32;
+                from().into_iter().zip(of(other).normal(n)).map(between).collect()
+            }
+        }
+    }
+}
+
 /// Noise of a batch of pictures, one key for each: the first z, the low resolution and each step have streams of their own, so
 /// that a picture's noise depends on neither its batch nor its neighbours.
-pub fn noise_of(keys: Vec<Rng>, device: Device) -> Noise {
+pub fn noise_of<K: Into<Key>>(keys: Vec<K>, device: Device) -> Noise {
+    let keys: Vec<Key> = keys.into_iter().map(K::into).collect();
     const INITIAL: u64 = 0;
     const STEPS: u64 = 1;
     const LOW_RESOLUTION: u64 = 2;
+    const KEPT: u64 = 3;
+    const BACK: u64 = 4;
     Box::new(move |draw, dims| {
-        let of = |key: &Rng| match draw {
+        assert_eq!(dims[0], keys.len(), "one key per picture");
+        let of = |key: Rng| match draw {
             Draw::Initial => key.fold(INITIAL),
             Draw::LowResolution => key.fold(LOW_RESOLUTION),
             // 0 is left for z itself
             Draw::Step(index) => key.fold(STEPS).fold(index as u64 + 1),
+            Draw::Kept(index) => key.fold(KEPT).fold(index as u64),
+            Draw::Back(index) => key.fold(BACK).fold(index as u64),
         };
-        noise(&keys.iter().map(of).collect::<Vec<_>>(), dims, &device)
+        let size = dims[1..].iter().product();
+        let values: Vec<f32> = keys.iter().flat_map(|key| key.normal(of, size)).collect();
+        Tensor::from_data(TensorData::new(values, dims), &device)
     })
 }

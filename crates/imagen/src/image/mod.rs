@@ -114,6 +114,35 @@ impl Picture {
         Self { width: self.width, height: self.height, channels: CHANNELS, pixels }
     }
 
+    /// The picture with so many channels, 1 to 4: transparency is laid on white where there is none among them, opacity that is
+    /// not there is full, and grey is luma.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for other channels.
+    pub fn to_channels(&self, channels: usize) -> Result<Self> {
+        check_channels(channels)?;
+        if channels == self.channels {
+            return Ok(self.clone());
+        }
+        let (opaque, wanted) = (self.channels % 2 == 1, channels % 2 == 0);
+        let laid = |pixel: &[u8]| match wanted || opaque {
+            true => colour(pixel),
+            false => over(colour(pixel), pixel[pixel.len() - 1], [255; CHANNELS]),
+        };
+        let mut pixels = Vec::with_capacity(self.width * self.height * channels);
+        for pixel in self.pixels.chunks_exact(self.channels) {
+            let colour = laid(pixel);
+            match channels {
+                1 | 2 => pixels.push(if self.channels < CHANNELS { colour[0] } else { grey(colour) }),
+                _ => pixels.extend(colour),
+            }
+            if wanted {
+                pixels.push(if opaque { 255 } else { pixel[pixel.len() - 1] });
+            }
+        }
+        Self::with_channels(self.width, self.height, channels, pixels)
+    }
+
     /// The picture in [-1, 1]: `byte / 127.5 - 1`, `[height, width, channels]`.
     pub fn to_float(&self) -> FloatPicture {
         let values = self.pixels.iter().copied().map(to_unit_range).collect();
@@ -371,6 +400,18 @@ mod tests {
         }
         let float = FloatPicture::new(1, 1, 5, vec![0.0; 5]).unwrap();
         assert_eq!(float.to_picture().unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn channels_come_and_go() {
+        let rgba = Picture::with_channels(2, 1, 4, vec![200, 100, 0, 255, 0, 0, 0, 0]).unwrap();
+        assert_eq!(rgba.to_channels(3).unwrap().pixels(), [200, 100, 0, 255, 255, 255]);
+        assert_eq!(rgba.to_channels(1).unwrap().pixels(), [114, 255]);
+        assert_eq!(rgba.to_channels(2).unwrap().pixels(), [114, 255, 0, 0]);
+        let grey = Picture::filled(1, 1, [7]);
+        assert_eq!(grey.to_channels(3).unwrap().pixels(), [7; 3]);
+        assert_eq!(grey.to_channels(4).unwrap().pixels(), [7, 7, 7, 255]);
+        assert!(grey.to_channels(5).is_err());
     }
 
     #[test]

@@ -39,12 +39,7 @@ pub fn encode(picture: &Picture, text: &PngText) -> Result<Vec<u8>> {
     let width = u32::try_from(picture.width()).map_err(|_| too_wide(picture))?;
     let height = u32::try_from(picture.height()).map_err(|_| too_wide(picture))?;
     let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(match picture.channels() {
-        1 => ::png::ColorType::Grayscale,
-        2 => ::png::ColorType::GrayscaleAlpha,
-        3 => ::png::ColorType::Rgb,
-        _ => ::png::ColorType::Rgba,
-    });
+    encoder.set_color(color_of(picture));
     encoder.set_depth(::png::BitDepth::Eight);
     for (keyword, text) in [(PARAMETERS, &text.parameters), (IMAGEN, &text.imagen)] {
         let Some(text) = text else { continue };
@@ -61,6 +56,43 @@ pub fn encode(picture: &Picture, text: &PngText) -> Result<Vec<u8>> {
     writer.write_image_data(picture.pixels()).map_err(cannot_encode)?;
     writer.finish().map_err(cannot_encode)?;
     Ok(bytes)
+}
+
+/// The bytes of an animated PNG file (APNG) that shows pictures of one shape over and over, each for so many milliseconds.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] without pictures, or where they differ in size or channels.
+pub fn encode_animation(pictures: &[Picture], milliseconds: u16) -> Result<Vec<u8>> {
+    let shape = |picture: &Picture| (picture.width(), picture.height(), picture.channels());
+    let Some(first) = pictures.first() else { return Err(Error::usage("an animation needs at least one picture")) };
+    if let Some(other) = pictures.iter().find(|picture| shape(picture) != shape(first)) {
+        return Err(Error::usage(format!(
+            "an animation needs pictures of one shape; there are {first:?} and {other:?}"
+        )));
+    }
+    let mut bytes = Vec::new();
+    let width = u32::try_from(first.width()).map_err(|_| too_wide(first))?;
+    let height = u32::try_from(first.height()).map_err(|_| too_wide(first))?;
+    let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(color_of(first));
+    encoder.set_depth(::png::BitDepth::Eight);
+    encoder.set_animated(pictures.len() as u32, 0).map_err(cannot_encode)?;
+    encoder.set_frame_delay(milliseconds, 1000).map_err(cannot_encode)?;
+    let mut writer = encoder.write_header().map_err(cannot_encode)?;
+    for picture in pictures {
+        writer.write_image_data(picture.pixels()).map_err(cannot_encode)?;
+    }
+    writer.finish().map_err(cannot_encode)?;
+    Ok(bytes)
+}
+
+fn color_of(picture: &Picture) -> ::png::ColorType {
+    match picture.channels() {
+        1 => ::png::ColorType::Grayscale,
+        2 => ::png::ColorType::GrayscaleAlpha,
+        3 => ::png::ColorType::Rgb,
+        _ => ::png::ColorType::Rgba,
+    }
 }
 
 /// Writes a PNG file, whole or not at all.

@@ -1,8 +1,10 @@
 //! What every text encoder does, and what it makes of captions.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::unet::Text;
 
 /// A batch of captions as a diffusion model sees them.
@@ -44,6 +46,14 @@ pub trait TextEncoder: Send + Sync {
     /// `Model` when the tokenizer fails.
     fn unknown_text<'a>(&self, _caption: &'a str) -> Result<Vec<&'a str>> {
         Ok(Vec::new())
+    }
+
+    /// Where in a caption each token that is read came from, in bytes; of the tokenizer's own marks an empty place.
+    ///
+    /// # Errors
+    /// `Usage` where an encoder does not know; `Model` when the tokenizer fails.
+    fn token_places(&self, _caption: &str) -> Result<Vec<Range<usize>>> {
+        Err(Error::usage("this text encoder does not say where its tokens come from, and so knows no weights of words"))
     }
 
     /// How many tokens of a caption are read, the tokenizer's own marks included. Encoders count without running the network;

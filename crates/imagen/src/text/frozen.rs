@@ -2,6 +2,8 @@
 //!
 //! How the two are read from files is each family's own matter (`bert`, `clip`, `t5`).
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 use tracing::info_span;
 
@@ -56,6 +58,10 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
 
     fn unknown_text<'a>(&self, caption: &'a str) -> Result<Vec<&'a str>> {
         self.tokens.unknown_text(caption)
+    }
+
+    fn token_places(&self, caption: &str) -> Result<Vec<Range<usize>>> {
+        Ok(self.tokens.encode(caption)?.get_offsets().iter().map(|&(start, end)| start..end).collect())
     }
 
     fn token_count(&self, caption: &str) -> Result<usize> {

@@ -18,6 +18,7 @@ mod options;
 mod sentencepiece;
 mod t5;
 mod tokens;
+mod weighted;
 
 use burn::tensor::Device;
 use serde::Deserialize;
@@ -35,6 +36,7 @@ pub use known::{KnownCaptions, Nearness};
 pub use options::{Padding, TextOptions};
 pub use t5::T5Encoder;
 pub(crate) use t5::cut_texts as cut_t5_texts;
+pub use weighted::{WeightedText, encode_weighted};
 
 /// The text encoder that these files hold, on `device`.
 ///

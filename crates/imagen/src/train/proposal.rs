@@ -284,11 +284,11 @@ fn stage(wanted: &Wanted, notes: &mut BTreeMap<&'static str, String>) -> Result<
         on_request: wanted.stage == StageName::Sr1024,
         sampling: StageSettings {
             steps,
-            timesteps: None,
             guidance: if wanted.text_dim > 0 { guidance } else { 1.0 },
             sampler: Sampler::default(),
             thresholding: Thresholding::Static,
             aug_level: level(if low_size.is_some() { 0.05 } else { 0.1 }),
+            ..StageSettings::default()
         },
         ..StageConfig::new(wanted.stage, size, low_size, unet)
     })

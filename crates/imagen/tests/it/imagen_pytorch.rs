@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Tensor;
 use imagen::ErrorKind;
 use imagen::cascade::{Conditions, Stage, StageFile, imagen_pytorch, upsample};
-use imagen::diffusion::{Guidance, LogSnr, NoiseSchedule, Parameterization, Thresholding, Time, diffuse};
+use imagen::diffusion::{
+    Denoised, Draw, Guidance, Keep, LogSnr, Noise, NoiseSchedule, Outside, Parameterization, PlannedStep, Thresholding,
+    Time, Trajectory, diffuse,
+};
 use imagen::models::imagen_pytorch::{ImagenPytorchUnet, describe};
 use imagen::models::unet::{Conditioning, LowResolution, SkipScale, Text};
 use imagen::models::weights::{Storage, Weights};
@@ -111,10 +114,11 @@ fn a_cascade_takes_the_same_steps_under_the_same_noise() {
             }
         });
         let conditions = Conditions {
-            text: Some(text.clone()),
+            text: Some(text.clone().into()),
             low_resolution,
             guidance: Guidance::new(guidance).unwrap(),
             thresholding: config.sampling.thresholding,
+            ..Conditions::default()
         };
         let steps = config.sampling.steps;
         assert_eq!(steps, expected.dims()[0]);
@@ -134,6 +138,61 @@ fn a_cascade_takes_the_same_steps_under_the_same_noise() {
         }
         // what the package hands on: the posterior's mean at t = 0
         picture = Some(z.clamp(-1.0, 1.0));
+    }
+}
+
+/// Of a picture that is partly kept, every estimate of both stages and the finished pictures (`make_inpaint.py`).
+#[test]
+fn a_part_of_a_picture_is_drawn_anew_as_the_package_draws_it_under_the_same_noise() {
+    let golden = Golden::open(&folder());
+    let inpaint = Golden::read(&folder().join("inpaint.safetensors"));
+    let text = Text { sequence: golden.tensor("model.text"), mask: golden.tensor("model.mask") };
+    for (i, guidance) in [3.0, 1.5].into_iter().enumerate() {
+        let stage = stage(i);
+        let config = &stage.config;
+        let all = |part: &str| -> Tensor<5> { inpaint.tensor(&format!("{part}.{i}")) };
+        let each = |of: &Tensor<5>, k: usize| -> Tensor<4> { of.clone().narrow(0, k, 1).squeeze_dim::<4>(0) };
+        let (noises, expected) = (all("noise"), all("x_start"));
+        let low_resolution = (i > 0).then(|| {
+            let level = config.sampling.aug_level.log_snr(config.aug_schedule);
+            let enlarged = upsample(inpaint.tensor("picture.0"), config.size, config.enlargement);
+            LowResolution { picture: diffuse(enlarged, each(&noises, 0), &[level; 2]), log_snr: vec![level.get(); 2] }
+        });
+        let conditions = Conditions {
+            text: Some(text.clone().into()),
+            low_resolution,
+            guidance: Guidance::new(guidance).unwrap(),
+            thresholding: config.sampling.thresholding,
+            ..Conditions::default()
+        };
+        let keep = Keep {
+            picture: inpaint.tensor(&format!("image.{i}")),
+            drawn: inpaint.tensor(&format!("drawn.{i}")),
+            outside: Outside::Noised,
+        };
+        let first = usize::from(i > 0);
+        let z = each(&noises, first);
+        let draws = noises.clone();
+        let noise: Noise = Box::new(move |draw, _| match draw {
+            Draw::Kept(k) => each(&draws, first + 1 + 2 * k),
+            Draw::Step(k) => each(&draws, first + 2 + 2 * k),
+            other => unreachable!("{other:?}"),
+        });
+        let plan = config.sampling.sampler.plan(config.schedule, config.sampling.steps).unwrap();
+        let denoise = |z: Tensor<4>, step: &PlannedStep| stage.denoise(z, step.level, &conditions).map(Denoised::from);
+        let steps: Vec<_> =
+            Trajectory::follow(plan, z, Some(keep.clone()), noise, denoise).map(Result::unwrap).collect();
+        assert_eq!(steps.len(), expected.dims()[0]);
+        for (k, step) in steps.iter().enumerate() {
+            let found = error(&numbers(&step.x_hat), &numbers(&each(&expected, k)));
+            assert!(found < 3e-4, "stage {i}, step {k}: {found:e}");
+        }
+        // the package's last step leaves a trace of noise where it draws; what is kept is the picture
+        let (last, picture) = (&steps[steps.len() - 1].z, inpaint.tensor::<4>(&format!("picture.{i}")));
+        let kept = keep.drawn.clone().neg().add_scalar(1.0);
+        assert!(error(&numbers(&(last.clone() * kept.clone())), &numbers(&(picture.clone() * kept))) < 1e-6);
+        let found = error(&numbers(last), &numbers(&picture));
+        assert!(found < 0.01, "stage {i}, the picture: {found:e}");
     }
 }
 

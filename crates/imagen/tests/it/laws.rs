@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
 use imagen::diffusion::{
-    Denoised, Guidance, LogSnr, LossWeight, NoiseSchedule, Parameterization, PlannedStep, Sampler, StepEvent,
-    Thresholding, Time, TimeSampling, Trajectory, diffuse, noise, noise_of,
+    Denoised, Draw, Guidance, Keep, Key, LogSnr, LossWeight, Noise, NoiseSchedule, Outside, Parameterization,
+    PlannedStep, Sampler, StepEvent, Thresholding, Time, TimeSampling, Trajectory, diffuse, noise, noise_of, repeated,
 };
 use imagen::rng::Rng;
 use imagen::{ErrorKind, Result};
@@ -471,7 +471,7 @@ fn the_picture_is_the_last_prediction() {
                 Trajectory::new(sampler, NoiseSchedule::Linear, steps, z, keys(0..1), denoise).unwrap();
             let last = trajectory.by_ref().last().unwrap().unwrap();
             let lambda = even_times(NoiseSchedule::Linear, steps)[steps - 1];
-            assert_eq!(last.index, steps - 1, "{sampler}, {steps} steps");
+            assert_eq!(last.index, sampler.evaluations(steps) - 1, "{sampler}, {steps} steps");
             assert!((last.level.get() - lambda.get()).abs() < 1e-12, "{sampler}, {steps} steps");
             assert!(values(last.x_hat).iter().all(|x| *x == last.level.get() as f32));
             assert!(trajectory.next().is_none());
@@ -511,17 +511,185 @@ fn a_plan_can_be_followed_from_its_middle() {
     assert!(close(solver, ddim, 1e-6));
 }
 
-#[test]
-fn what_lies_outside_a_mask_never_moves() {
+/// The finished picture where all of `picture` is kept but what `drawn` says.
+fn kept(sampler: Sampler, picture: Tensor<4>, drawn: Option<f64>, outside: Outside, times: usize) -> Tensor<4> {
     let z = first_z(&keys(0..1), 4);
-    let mask = Tensor::<4>::zeros([1, 4, 4, 1], &Device::flex());
+    let keep = drawn.map(|part| Keep { picture, drawn: Tensor::full([1, 4, 4, 1], part, &Device::flex()), outside });
+    let denoise = |z: Tensor<4>, _: &PlannedStep| Ok(Denoised::from(z.mul_scalar(0.5)));
+    let plan = repeated(&sampler.plan(NoiseSchedule::Cosine, 5).unwrap(), times);
+    let noise = noise_of(keys(0..1), Device::flex());
+    Trajectory::follow(plan, z, keep, noise, denoise).last().unwrap().unwrap().z
+}
+
+#[test]
+fn a_mask_of_black_gives_the_picture_one_of_white_none_and_a_grey_one_their_mean() {
+    let picture = noise(&[Rng::new(9)], [1, 4, 4, 3], &Device::flex());
     for sampler in Sampler::ALL {
-        let denoise = |z: Tensor<4>, _: &PlannedStep| Ok(Denoised::from(z.mul_scalar(0.5)));
-        let plan = sampler.plan(NoiseSchedule::Cosine, 5).unwrap();
-        let noise = noise_of(keys(0..1), Device::flex());
-        let last = Trajectory::follow(plan, z.clone(), Some(mask.clone()), noise, denoise).last().unwrap().unwrap();
-        assert_eq!(last.z.into_data(), z.clone().into_data(), "{sampler}");
+        for outside in Outside::ALL {
+            let with = |part| kept(sampler, picture.clone(), Some(part), outside, 1);
+            let without = kept(sampler, picture.clone(), None, outside, 1);
+            assert_eq!(with(0.0).into_data(), picture.clone().into_data(), "{sampler}, {outside}");
+            assert_eq!(with(1.0).into_data(), without.clone().into_data(), "{sampler}, {outside}");
+            let mean = (without + picture.clone()).mul_scalar(0.5);
+            assert!(close(with(0.5), mean, 1e-6), "{sampler}, {outside}: any part drawn is drawn as all is");
+        }
     }
+}
+
+#[test]
+fn a_step_that_is_taken_again_returns_to_its_own_level() {
+    for sampler in Sampler::ALL {
+        for schedule in NoiseSchedule::ALL {
+            let plan = sampler.plan(schedule, 7).unwrap();
+            assert_eq!(repeated(&plan, 1), plan);
+            let (again, begins) = (repeated(&plan, 3), beginnings(&plan));
+            let each = begins[1];
+            assert_eq!((begins.len(), again.len()), (7, 6 * 3 * each + 1));
+            for k in 0..6 {
+                let (here, next) = (&plan[begins[k]], &plan[begins[k + 1]]);
+                let of_step = |time: usize| &again[(3 * k + time) * each..(3 * k + time + 1) * each];
+                assert!((0..3).all(|time| of_step(time)[0].level == here.level));
+                assert!(of_step(2)[each - 1].back.is_none());
+                let [of_z, of_noise] = of_step(0)[each - 1].back.unwrap();
+                // what was α_s x + σ_s ε becomes α_t x + σ_t ε
+                let (alpha, variance) = (of_z * next.alpha, (of_z * next.sigma).powi(2) + of_noise.powi(2));
+                assert!((alpha - here.alpha).abs() < 1e-12, "{sampler}, {schedule}, step {k}");
+                assert!((variance - here.sigma.powi(2)).abs() < 1e-12, "{sampler}, {schedule}, step {k}");
+            }
+        }
+    }
+}
+
+/// The levels, what z/α is before every step, and the picture, as k-diffusion has them (`golden/edm/make.py`).
+#[derive(serde::Deserialize)]
+struct Followed {
+    sigmas: Vec<f64>,
+    x: Vec<Vec<f64>>,
+    picture: Vec<f64>,
+}
+
+#[test]
+fn the_samplers_of_edm_take_the_steps_of_k_diffusion() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/edm/edm.json");
+    let cases: std::collections::BTreeMap<String, Followed> =
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(cases.len(), 6);
+    for (name, Followed { sigmas, x, picture }) in cases {
+        let (sampler, spacing) = name.split_once(' ').unwrap();
+        let (sampler, spacing): (Sampler, Spacing) = (sampler.parse().unwrap(), spacing.parse().unwrap());
+        let plan = sampler.spaced(NoiseSchedule::Cosine, sigmas.len(), spacing).unwrap();
+        let begins = beginnings(&plan);
+        assert_eq!((begins.len(), plan.len()), (sigmas.len(), sampler.evaluations(sigmas.len())), "{name}");
+        for (begin, sigma) in begins.iter().zip(&sigmas) {
+            assert!((plan[*begin].level.noise_ratio() / sigma - 1.0).abs() < 1e-6, "{name}");
+        }
+        // data of +1 and −1: x̂ = tanh(x/σ²)
+        let mut seen = Vec::new();
+        let denoise = |z: Tensor<4>, step: &PlannedStep| {
+            let x = z.div_scalar(step.alpha);
+            seen.push(values(x.clone()));
+            Ok(Denoised::from(x.mul_scalar(step.level.noise_ratio().powi(-2)).tanh()))
+        };
+        let first: Vec<f32> = x[0].iter().map(|x| (x * plan[0].alpha) as f32).collect();
+        let z = Tensor::from_data(burn::tensor::TensorData::new(first, [1, 2, 2, 1]), &Device::flex());
+        let silent: Noise = Box::new(|_, _| unreachable!("these rules draw no noise"));
+        let last = Trajectory::follow(plan, z, None, silent, denoise).last().unwrap().unwrap().z;
+        let near = |found: &[f32], expected: &[f64]| {
+            found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 2e-5 * b.abs().max(1.0))
+        };
+        for (begin, x) in begins.iter().zip(&x) {
+            assert!(near(&seen[*begin], x), "{name}: {:?}, expected {x:?}", seen[*begin]);
+        }
+        assert!(near(&values(last), &picture), "{name}");
+    }
+}
+
+#[test]
+fn euler_is_ddim_and_heun_is_of_second_order() {
+    let data = Normal { mean: 0.3, deviation: 0.5 };
+    let (from, to) = (level(-6.0), level(6.0));
+    let levels =
+        |steps: usize| -> Vec<LogSnr> { (0..=steps).map(|i| level(-6.0 + 12.0 * i as f64 / steps as f64)).collect() };
+    let [euler, ddim] = [Sampler::Euler, Sampler::Ddim { eta: 0.0 }].map(|sampler| sampler.rules(&levels(9)));
+    assert_eq!(euler, ddim);
+    let error = |steps: usize| {
+        let levels = levels(steps);
+        let (mut z, mut previous) = (Affine::IDENTITY, Affine::IDENTITY);
+        for (at, by) in Sampler::Heun.rules(&levels) {
+            let Some(by) = by else { break };
+            let x_hat = data.x_hat(levels[at]).after(z);
+            z = z * by.z + x_hat * by.x_hat + previous * by.previous;
+            previous = x_hat;
+        }
+        z.error(data.transport(from, to))
+    };
+    for steps in [64, 128, 256] {
+        let observed = (error(steps) / error(2 * steps)).log2();
+        assert!((observed - 2.0).abs() < 0.15, "{steps} steps: order {observed}");
+    }
+}
+
+#[test]
+fn a_guided_prediction_gets_the_spread_of_the_one_with_text_as_far_as_is_asked_for() {
+    let deviation = |x: Tensor<4>| {
+        let x = values(x);
+        let mean = x.iter().sum::<f32>() / x.len() as f32;
+        (x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / x.len() as f32).sqrt()
+    };
+    let [asked, guided] = [1.0, 3.0].map(|scale| first_z(&keys(0..1), 8).mul_scalar(scale).add_scalar(0.2));
+    let at = |part| rescale(guided.clone(), asked.clone(), part);
+    assert_eq!(at(0.0).into_data(), guided.clone().into_data());
+    assert!((deviation(at(1.0)) / deviation(asked.clone()) - 1.0).abs() < 1e-5);
+    assert!((deviation(at(0.5)) / deviation(asked.clone()) - 2.0).abs() < 1e-4);
+}
+
+#[test]
+fn a_step_is_taken_again_from_what_lay_before_it() {
+    // the solver of second order draws its line through the level before, not through the step's own last try
+    let plan = repeated(&Sampler::DpmSolverPlusPlus2M.plan(NoiseSchedule::Cosine, 3).unwrap(), 2);
+    let mut said = Vec::new();
+    let denoise = |z: Tensor<4>, _: &PlannedStep| {
+        said.push(z.clone());
+        Ok(Denoised::from(Tensor::full(z.dims(), said.len() as f64, &Device::flex())))
+    };
+    let silent: Noise = Box::new(|_, dims| Tensor::zeros(dims, &Device::flex()));
+    Trajectory::follow(plan.clone(), first_z(&keys(0..1), 4), None, silent, denoise).for_each(drop);
+    assert_eq!(said.len(), 5);
+    let of = |k: usize, previous: f64| {
+        let by = plan[k].update.unwrap().by;
+        said[k].clone().mul_scalar(by.z).add_scalar(by.x_hat * (k + 1) as f64 + by.previous * previous)
+    };
+    // the steps 0, 0, 1, 1, 2: both tries of step 1 look back at the second of step 0, which said 2
+    assert!(close(said[3].clone(), of(2, 2.0).mul_scalar(plan[2].back.unwrap()[0]), 1e-6));
+    assert!(close(said[4].clone(), of(3, 2.0), 1e-6));
+}
+
+#[test]
+fn noise_between_two_keys_is_noise_and_each_end_is_its_own() {
+    let [a, b] = [Rng::new(1), Rng::new(2)];
+    let normal = |key: Key| noise_of(vec![key], Device::flex())(Draw::Step(3), [1, 64, 64, 3]);
+    let way = |part| normal(Key { from: a, toward: Some((b, part)) });
+    let data = |x: Tensor<4>| x.into_data();
+    assert_eq!(data(way(0.0)), data(normal(a.into())));
+    assert_eq!(data(way(1.0)), data(normal(b.into())));
+    for part in [0.1, 0.5, 0.9] {
+        let numbers = values(way(part));
+        let variance = numbers.iter().map(|x| f64::from(x * x)).sum::<f64>() / numbers.len() as f64;
+        // its standard error is √(2/12288) = 0.013
+        assert!((variance - 1.0).abs() < 0.05, "{part}: {variance}");
+    }
+    let near = values((way(0.01) - way(0.0)).abs().max().reshape([1, 1, 1, 1]))[0];
+    assert!(near < 0.1, "the way is continuous: {near}");
+}
+
+#[test]
+fn without_steps_z_is_the_picture() {
+    let z = first_z(&keys(0..1), 4);
+    let never = |_: Tensor<4>, _: &PlannedStep| -> Result<Denoised> { unreachable!("nothing is denoised") };
+    let noise = noise_of(keys(0..1), Device::flex());
+    let all: Vec<_> = Trajectory::follow(Vec::new(), z.clone(), None, noise, never).map(Result::unwrap).collect();
+    assert_eq!((all.len(), all[0].index, all[0].of), (1, 0, 1));
+    assert_eq!(all[0].z.clone().into_data(), z.into_data());
 }
 
 #[test]
@@ -571,6 +739,8 @@ fn every_choice_has_one_name_in_text_and_serde() {
     names(&LossWeight::ALL, &["min-snr:1.5"]);
     names(&Thresholding::ALL, &["dynamic:0.95"]);
     names(&Sampler::ALL, &["ddpm:0.3", "ddim:0.5"]);
+    names(&Spacing::ALL, &["rho:3"]);
+    names(&Outside::ALL, &[]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_rule_from_outside_draws_with_a_stage_as_the_library_s_own_do() {
         let mut noise = noise_of(seeds.map(key).to_vec(), stage.device());
         let z = noise(Draw::Initial, [2, 8, 8, 3]);
         let conditions =
-            Conditions { text: None, low_resolution: None, guidance: Guidance::new(guidance).unwrap(), thresholding };
+            Conditions { guidance: Guidance::new(guidance).unwrap(), thresholding, ..Conditions::default() };
         let denoise = |z: Tensor<4>, step: &PlannedStep| stage.denoise(z, step.level, &conditions).map(Denoised::from);
         let drawing = Trajectory::follow(plan(steps, stage.config.schedule, rule), z, None, noise, denoise);
         values(drawing.last().unwrap().unwrap().z)

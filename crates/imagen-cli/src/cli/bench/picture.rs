@@ -31,7 +31,7 @@ pub(super) fn work(
     found: &Found,
 ) -> Result<Box<dyn Work>> {
     let open = model.open(&found.device, &Progress::new(true))?;
-    let options = how.over(Default::default(), &open.imagen, until)?;
+    let options = how.over(Default::default(), &open.imagen, (None, until))?;
     let request = Request { options, until, batch: Some(batch), ..Request::new(vec![PROMPT.to_owned()], batch, 1) };
     let session = Session::new(open, request)?;
     memory.check_drawing(found, &session.imagen, &session.request, &model.frozen)?;

@@ -38,11 +38,11 @@ pub(in crate::cli) fn prompts(
     }
     let (Some(encoder), Some(files)) = (imagen.encoder(), files) else { return Ok(()) };
     let mut seen = BTreeSet::new();
-    let new = request.prompts.iter().filter(|prompt| seen.insert(*prompt));
-    let distinct: Vec<String> = new.take(PROMPTS).cloned().collect();
+    let new = request.texts().into_iter().filter(|text| seen.insert(text.clone()));
+    let distinct: Vec<String> = new.take(PROMPTS).collect();
     let mut read = Vec::new();
     for prompt in distinct {
-        if reading(encoder, &prompt, progress)? {
+        if reading(encoder, &prompt, progress)? && request.prompts.contains(&prompt) {
             read.push(prompt);
         }
     }
@@ -73,6 +73,16 @@ pub(in crate::cli) fn unquoted(prompts: &[String], progress: &Progress) {
             prompts.len(),
             prompts.join(" ")
         ));
+    }
+}
+
+/// Says where what is kept away from has no effect.
+pub(in crate::cli) fn negative(request: &Request, stages: &[(StageName, StageSettings)], progress: &Progress) {
+    let without: Vec<&str> =
+        stages.iter().filter(|(_, settings)| settings.guidance == 1.0).map(|(stage, _)| stage.name()).collect();
+    if !request.negative.is_empty() && !without.is_empty() {
+        let stages = without.join(" and ");
+        progress.note(format_args!("the negative prompt has no effect at guidance 1, which is that of {stages}"));
     }
 }
 

@@ -116,10 +116,12 @@ impl Session {
         let stages = self.stages.iter().copied().collect();
         let size = [picture.width(), picture.height()];
         let mut record = Record::new(prompt.to_owned(), seed, self.record.clone(), stages, size);
+        record.strength = self.request.start.as_ref().and_then(|start| start.strength);
+        record.weighted = self.request.weighted;
+        (record.from, record.prompts) = (self.request.from, self.request.stage_prompts.clone());
         if self.imagen.deepfloyd().is_some() {
             let raw = self.request.raw_captions;
             record.caption = Some(if raw { plain_caption(prompt) } else { clean_caption(prompt) });
-            record.strength = self.request.start.as_ref().and_then(|start| start.strength);
             record.safety = Some(safety(verdict).to_owned());
         }
         record

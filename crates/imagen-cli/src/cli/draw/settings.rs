@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use imagen::cascade::{Imagen, StageName, StageOptions, StageSettings};
-use imagen::diffusion::{AugLevel, Sampler, Thresholding, Timesteps};
+use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
 
 use super::HOW;
 use super::model::only_deepfloyd;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 type Options = BTreeMap<StageName, StageOptions>;
 
 /// How a model draws; as its stages suggest where nothing is given.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub(in crate::cli) struct DrawArgs {
     /// Denoising steps
     #[arg(long, value_name = "N", help_heading = HOW, aliases = ["num-inference-steps", "sampling-steps"])]
@@ -24,10 +24,19 @@ pub(in crate::cli) struct DrawArgs {
     /// Sampler, with its setting after a colon
     #[arg(long, value_name = "NAME", help_heading = HOW, alias = "sampling-method", help = samplers())]
     sampler: Option<PerStage<Sampler>>,
-    /// What happens to values out of range: none, static, dynamic or dynamic:0.995
+    /// How far the steps are apart: time, log-snr or rho, with EDM's rho after a colon
+    #[arg(long, hide_short_help = true, value_name = "NAME", help_heading = HOW)]
+    spacing: Option<PerStage<Spacing>>,
+    /// Levels of noise sigma/alpha at which the text pulls, such as 0.3-5; one value is for the base
+    #[arg(long, hide_short_help = true, value_name = "LOW-HIGH", help_heading = HOW)]
+    guidance_interval: Option<PerStage<Interval>>,
+    /// How far a guided picture is brought back to the spread of one without guidance, 0 to 1; one value is for the base
+    #[arg(long, hide_short_help = true, value_name = "PART", help_heading = HOW)]
+    guidance_rescale: Option<PerStage<f64>>,
+    /// Values out of range: none, static, dynamic or dynamic:0.995
     #[arg(long, value_name = "NAME", help_heading = HOW)]
     thresholding: Option<PerStage<Thresholding>>,
-    /// Noise on the small picture before it is enlarged, 0 to 1 (super-resolution stages only)
+    /// Noise on the small picture before it is enlarged, 0 to 1
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
     /// DeepFloyd IF: which steps, a list's name or counts, for both stages or one each: smart100/smart50
@@ -45,6 +54,11 @@ fn samplers() -> String {
     format!("Sampler: {}; learned is DeepFloyd IF's own", names.join(", "))
 }
 
+/// Whether a flag has a single value.
+fn is_one<T: Copy>(values: &Option<PerStage<T>>) -> bool {
+    values.as_ref().is_some_and(|values| values.of_base().is_some())
+}
+
 /// The stages of a model, and how many of them run.
 struct Stages<'a> {
     model: &'a [StageName],
@@ -57,22 +71,22 @@ impl DrawArgs {
         self.guidance.is_some()
     }
 
-    /// What the flags say over what is `remembered`, for the stages up to `until`.
+    /// What the flags say over what is `remembered`, for the stages `from` one `until` another.
     pub(in crate::cli) fn over(
         &self,
         mut remembered: Options,
         imagen: &Imagen,
-        until: Option<StageName>,
+        (from, until): (Option<StageName>, Option<StageName>),
     ) -> Result<Options> {
-        let model: Vec<StageName> = imagen.stages().iter().map(|info| info.stage).collect();
+        let model = imagen.stages().into_iter().map(|info| info.stage);
+        let model: Vec<StageName> = model.filter(|stage| from.is_none_or(|from| *stage >= from)).collect();
         let last = until.unwrap_or_else(|| imagen.default_until());
         let running = model.iter().filter(|stage| **stage <= last).count();
         let bases = model.iter().filter(|stage| **stage == StageName::Base).count();
         let all = Stages { model: &model, running };
         let larger = Stages { model: &model[bases..], running: running.saturating_sub(bases) };
         // one guidance is the base's alone: that is where the text decides, and super-resolution needs little
-        let one = self.guidance.as_ref().is_some_and(|values| values.of_base().is_some());
-        let guided = Stages { model: &model, running: if one { running.min(1) } else { running } };
+        let guided = |one: bool| Stages { model: &model, running: if one { running.min(1) } else { running } };
         if self.aug_level.is_some() && larger.model.is_empty() {
             return Err(Failure::usage("--aug-level is for super-resolution stages, and this model has none"));
         }
@@ -81,13 +95,18 @@ impl DrawArgs {
             options.values_mut().for_each(|options| (options.steps, options.timesteps) = (None, None));
         }
         all.set(options, "--steps", self.steps.as_ref(), |o| &mut o.steps)?;
-        guided.set(options, "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        guided(is_one(&self.guidance)).set(options, "--guidance", self.guidance.as_ref(), |o| &mut o.guidance)?;
+        let (interval, part) = (&self.guidance_interval, &self.guidance_rescale);
+        guided(is_one(interval))
+            .set(options, "--guidance-interval", interval.as_ref(), |o| &mut o.guidance_interval)?;
+        guided(is_one(part)).set(options, "--guidance-rescale", part.as_ref(), |o| &mut o.guidance_rescale)?;
+        all.set(options, "--spacing", self.spacing.as_ref(), |o| &mut o.spacing)?;
         all.set(options, "--sampler", self.sampler.as_ref(), |o| &mut o.sampler)?;
         all.set(options, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
         larger.set(options, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
         self.set_deepfloyd(options, imagen, [&all, &larger])?;
         // values for stages that do not run this time are no contradiction, only unused
-        options.retain(|stage, _| *stage <= last);
+        options.retain(|stage, _| *stage <= last && from.is_none_or(|from| *stage >= from));
         Ok(remembered)
     }
 
@@ -139,19 +158,20 @@ impl Stages<'_> {
 /// The flags that say these settings again, as far as a request departs from what the stages suggest.
 pub(super) fn flags(options: &Options, stages: &[(StageName, StageSettings)]) -> Vec<(&'static str, String)> {
     let mut flags = Vec::new();
-    let mut list = |name, given: fn(&StageOptions) -> bool, value: fn(&StageSettings) -> String, larger: bool| {
-        if options.values().any(given) {
-            let stages = stages.iter().filter(|(stage, _)| !larger || *stage != StageName::Base);
-            let mut values: Vec<String> = stages.map(|(_, s)| value(s)).collect();
-            // one guidance is the base's alone
-            if name != "--guidance" && values.iter().all(|v| *v == values[0]) {
-                values.truncate(1);
+    let mut list =
+        |name: &'static str, given: fn(&StageOptions) -> bool, value: fn(&StageSettings) -> String, larger: bool| {
+            if options.values().any(given) {
+                let stages = stages.iter().filter(|(stage, _)| !larger || *stage != StageName::Base);
+                let mut values: Vec<String> = stages.map(|(_, s)| value(s)).collect();
+                // one guidance is the base's alone
+                if !name.starts_with("--guidance") && values.iter().all(|v| *v == values[0]) {
+                    values.truncate(1);
+                }
+                if !values.is_empty() {
+                    flags.push((name, values.join(if name == "--timesteps" { "/" } else { "," })));
+                }
             }
-            if !values.is_empty() {
-                flags.push((name, values.join(if name == "--timesteps" { "/" } else { "," })));
-            }
-        }
-    };
+        };
     if stages.iter().any(|(_, settings)| settings.timesteps.is_some()) {
         let named = |s: &StageSettings| s.timesteps.unwrap_or(Timesteps::Leading(s.steps)).to_string();
         list("--timesteps", |_| true, named, false);
@@ -159,6 +179,13 @@ pub(super) fn flags(options: &Options, stages: &[(StageName, StageSettings)]) ->
         list("--steps", |o| o.steps.is_some() || o.timesteps.is_some(), |s| s.steps.to_string(), false);
     }
     list("--guidance", |o| o.guidance.is_some(), |s| s.guidance.to_string(), false);
+    let interval =
+        |s: &StageSettings| s.guidance_interval.map_or_else(|| "0-inf".into(), |interval| interval.to_string());
+    list("--guidance-interval", |o| o.guidance_interval.is_some(), interval, false);
+    let rescaled = |o: &StageOptions| o.guidance_rescale.is_some_and(|part| part != 0.0);
+    list("--guidance-rescale", rescaled, |s| s.guidance_rescale.to_string(), false);
+    let spaced = |o: &StageOptions| o.spacing.is_some_and(|spacing| spacing != Spacing::default());
+    list("--spacing", spaced, |s| s.spacing.to_string(), false);
     list("--sampler", |o| o.sampler.is_some(), |s| s.sampler.to_string(), false);
     list("--thresholding", |o| o.thresholding.is_some(), |s| s.thresholding.to_string(), false);
     list("--aug-level", |o| o.aug_level.is_some(), |s| s.aug_level.to_string(), true);

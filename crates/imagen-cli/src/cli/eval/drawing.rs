@@ -69,7 +69,7 @@ impl HowArgs {
             (info.stage, StageOptions { guidance, ..StageOptions::default() })
         };
         let suggested = model.imagen.stages().iter().map(of).collect();
-        let options = self.settings.over(suggested, &model.imagen, until)?;
+        let options = self.settings.over(suggested, &model.imagen, (None, until))?;
         Session::new(model, Request { options, until, batch: self.batch, ..Request::default() })
     }
 }

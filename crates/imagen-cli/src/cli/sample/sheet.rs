@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use imagen::image::{Picture, PngText, grid, png};
 
 use crate::failure::{Failure, Result};
-use crate::output::{check_writable, folder_of, labels, make_folder, write_file};
+use crate::output::{check_new, labels, write_file};
 use crate::progress::Progress;
 
 /// Pixels between two pictures.
@@ -24,24 +24,17 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// A sheet for prompts of so many pictures each: a row for each prompt where both are several.
+    /// A sheet for pictures with these captions, as many of each prompt: a row for each prompt where both are several.
     ///
     /// # Errors
     /// `Usage` where the file exists (unless `force`) or `Runtime` where its folder cannot be written to.
-    pub(super) fn plan(path: PathBuf, prompts: &[String], count: usize, force: bool) -> Result<Self> {
+    pub(super) fn plan(path: PathBuf, captions: Vec<String>, count: usize, force: bool) -> Result<Self> {
         if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
             let message = format!("--grid {}: only PNG is written; end the name in .png", path.display());
             return Err(Failure::usage(message));
         }
-        if path.is_file() && !force {
-            let failure = Failure::usage(format_args!("{} already exists", path.display()));
-            return Err(failure.hint("choose another --grid, or overwrite it with --force"));
-        }
-        let folder = folder_of(&path);
-        make_folder(folder)?;
-        check_writable(folder)?;
-        let columns = if prompts.len() > 1 && count > 1 { count } else { columns_of(prompts.len() * count) };
-        let captions = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), count)).collect();
+        check_new("--grid", &path, force)?;
+        let columns = if count < captions.len() && count > 1 { count } else { columns_of(captions.len()) };
         Ok(Self { path, columns, captions, pictures: BTreeMap::new() })
     }
 

@@ -32,8 +32,8 @@ use super::StageName;
 use super::info::StageInfo;
 use super::request::Request;
 use super::settings::StageSettings;
-use super::start::{self, Start, StartPicture};
-use crate::diffusion::{AugLevel, Timesteps};
+use super::start::{self, StartPicture, sides};
+use crate::diffusion::{AugLevel, Spacing, Timesteps};
 use crate::error::{Error, Result};
 use crate::image::Picture;
 use crate::models::weights::Storage;
@@ -181,7 +181,7 @@ impl DeepFloyd {
     /// # Errors
     /// `Model` where the folder's scheduler is missing or not known.
     pub(super) fn suggested(&self, stage: StageName, request: &Request) -> Result<StageSettings> {
-        let start = request.start.as_ref().filter(|_| self.first.is_some());
+        let start = request.start.as_ref().filter(|_| !self.enlarges(request));
         let masked = start.is_some_and(|start| start.mask.is_some());
         let (steps, guidance, noise_level) = match (stage, start.is_some(), masked) {
             (StageName::Base, false, _) => (100, 7.0, 0),
@@ -193,7 +193,7 @@ impl DeepFloyd {
         let process = self.stage_folder(stage).process("scheduler")?;
         let aug_level = AugLevel::new(f64::from(noise_level) / 1000.0).expect("a part of the process");
         let (sampler, thresholding) = (process.sampler(), process.thresholding());
-        Ok(StageSettings { steps, timesteps: None, guidance, sampler, thresholding, aug_level })
+        Ok(StageSettings { steps, guidance, sampler, thresholding, aug_level, ..StageSettings::default() })
     }
 
     /// The settings of a stage with the number of steps that they come to.
@@ -202,6 +202,12 @@ impl DeepFloyd {
     /// `Usage` where the stage cannot be run with them.
     pub(super) fn check_settings(&self, stage: StageName, settings: StageSettings) -> Result<StageSettings> {
         let folder = self.stage_folder(stage);
+        if settings.spacing != Spacing::Time {
+            return Err(Error::usage(
+                "a spacing is for stages whose time is continuous; of folders of DeepFloyd IF a list of timesteps says which \
+                 steps are run",
+            ));
+        }
         let process = folder.process("scheduler")?;
         let steps = process.timesteps(&settings)?;
         process.plan(settings.sampler, &steps)?;
@@ -213,22 +219,10 @@ impl DeepFloyd {
         Ok(StageSettings { steps: steps.len(), timesteps, ..settings })
     }
 
-    /// # Errors
-    /// `Usage` where a request starts from what this model cannot start from.
-    pub(super) fn check_start(&self, request: &Request) -> Result<()> {
-        let alone = self.first.is_none();
-        match &request.start {
-            None if alone => {}
-            Some(start) if alone && (start.mask.is_some() || start.strength.is_some()) => {}
-            _ => return Ok(()),
-        }
-        Err(Error::usage("this model has only the second stage: give a picture to enlarge, without mask and strength"))
-    }
-
     /// The prompts' embeddings; the encoder is there only while it runs.
     pub(super) fn embed(&self, request: &Request) -> Result<Embeddings> {
         let (folder, cache) = (self.encoder_folder(), self.text_cache.as_ref());
-        Embeddings::of_folder(folder, self.text_storage, cache, &request.prompts, !request.raw_captions, &self.device)
+        Embeddings::of_folder(folder, self.text_storage, cache, &request.texts(), !request.raw_captions, &self.device)
     }
 
     /// A stage with its network, read whole.
@@ -236,47 +230,28 @@ impl DeepFloyd {
         self.stage_folder(stage).build(self.storage, &self.device)
     }
 
-    /// What a second stage alone enlarges, `[1, h, w, c]`.
-    pub(super) fn first_low(&self, request: &Request) -> Option<Tensor<4>> {
-        let start = request.start.as_ref().filter(|_| self.first.is_none())?;
-        Some(start::tensor(&start.picture.to_rgb([255; 3]).to_float(), &self.device))
+    /// Channels of its pictures.
+    pub(super) fn channels(&self) -> usize {
+        self.folders().next().map_or(3, |(_, folder)| folder.config.picture_channels())
     }
 
-    /// Height and width of a stage's pictures: the shape of what they start from, else a square.
-    pub(super) fn size(&self, stage: StageName, request: &Request, low: Option<&Tensor<4>>) -> [usize; 2] {
+    /// Whether a request begins with the second stage.
+    fn enlarges(&self, request: &Request) -> bool {
+        self.first.is_none() || request.from == Some(StageName::Sr256)
+    }
+
+    /// What the second stage enlarges where it is the first to run, `[1, h, w, c]`.
+    pub(super) fn first_low(&self, picture: &Picture) -> Result<Tensor<4>> {
+        Ok(start::tensor(&picture.to_channels(self.channels())?.to_float(), &self.device))
+    }
+
+    /// Height and width of a stage's pictures: the shape of what they start from or enlarge, else a square.
+    pub(super) fn size(&self, stage: StageName, request: &Request, low: Option<[usize; 2]>) -> [usize; 2] {
         let side = self.stage_folder(stage).config.sample_size;
-        match (request.start.as_ref().filter(|_| self.first.is_some()), low) {
-            (Some(StartPicture { picture, .. }), _) => sides([picture.height(), picture.width()], side),
-            (None, Some(low)) => sides([low.dims()[1], low.dims()[2]], side),
+        match (&request.start, low) {
+            (Some(StartPicture { picture, .. }), _) => sides([picture.height(), picture.width()], side, 8),
+            (None, Some(low)) => sides(low, side, 8),
             (None, None) => [side; 2],
         }
-    }
-
-    /// Where a batch of a stage starts, if not from noise.
-    pub(super) fn start(
-        &self,
-        stage: StageName,
-        request: &Request,
-        size: [usize; 2],
-        n: usize,
-    ) -> Result<Option<Start>> {
-        let Some(start) = request.start.as_ref().filter(|_| self.first.is_some()) else { return Ok(None) };
-        let suggested = match (stage, &start.mask) {
-            (StageName::Base, Some(_)) => 1.0,
-            (StageName::Base, None) => 0.7,
-            _ => 0.8,
-        };
-        start.at(size, n, start.strength.unwrap_or(suggested), &self.device).map(Some)
-    }
-}
-
-/// Height and width of a picture of this shape whose shorter side is `side`; the longer one is rounded to eights.
-fn sides([h, w]: [usize; 2], side: usize) -> [usize; 2] {
-    let eights = |ratio: f64| ((side as f64 / 8.0 * ratio).round_ties_even() as usize).max(1) * 8;
-    let ratio = w as f64 / h as f64;
-    match ratio {
-        1.0 => [side; 2],
-        ratio if ratio > 1.0 => [side, eights(ratio)],
-        ratio => [eights(1.0 / ratio), side],
     }
 }

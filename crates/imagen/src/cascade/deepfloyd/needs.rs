@@ -4,6 +4,7 @@ use super::DeepFloyd;
 use super::texts::{TOKENS, cleaned, cut, encoder_files, encoder_key};
 use crate::cascade::StageName;
 use crate::cascade::need::{Need, PROGRAM_ROW};
+use crate::cascade::needs::first_and_last;
 use crate::cascade::request::Request;
 use crate::cascade::settings::StageSettings;
 use crate::error::Result;
@@ -24,13 +25,13 @@ fn slack(weights: u64) -> u64 {
 }
 
 impl DeepFloyd {
-    /// What a resolved request takes in batches of so many, the weights of networks and text encoder kept as the model says
+    /// What a resolved request takes in batches of so many, its stages evaluated so often, the weights of networks and text encoder kept as the model says
     /// or as `stored` says.
     pub(in crate::cascade) fn needs(
         &self,
         request: &Request,
         resolved: &[(StageName, StageSettings)],
-        batch: u64,
+        (batch, evaluations): (u64, &dyn Fn(StageName, &StageSettings) -> u64),
         stored: Option<(Storage, Storage)>,
     ) -> Result<Vec<Need>> {
         let (networks, text) = stored.unwrap_or((self.storage, self.text_storage));
@@ -40,10 +41,12 @@ impl DeepFloyd {
         }
         for (i, (stage, settings)) in resolved.iter().enumerate() {
             let folder = self.stage_folder(*stage);
+            let process = folder.process("scheduler")?;
             let kept = folder.weights()?.kept(networks, |_| true);
             let side = folder.config.sample_size;
             let left_behind = if i > 0 { LEFT_BEHIND } else { 0 };
-            let both = if settings.guidance == 1.0 { batch } else { 2 * batch };
+            let between = request.pictures.iter().any(|picture| picture.words_toward().is_some());
+            let both = batch * (1 + u64::from(settings.guidance != 1.0) + u64::from(between));
             // several batches: the checker stays while the network draws on
             let beside = i + 1 == resolved.len() && request.pictures.len() as u64 > batch;
             let checker = self.checker.as_ref().filter(|_| beside).map_or(0, |(files, _)| files.bytes() as u64);
@@ -53,7 +56,8 @@ impl DeepFloyd {
                 stage: Some(*stage),
                 parameters: kept.numbers,
                 memory: rows(kept.bytes, maps.max(kept.reading + slack(kept.bytes)), checker),
-                evaluations: settings.steps as u64,
+                evaluations: evaluations(*stage, settings),
+                noise: first_and_last(&process.plan(settings.sampler, &process.timesteps(settings)?)?),
                 multiply_adds: both * folder.config.multiply_adds(side, TOKENS, &self.device),
             });
         }
@@ -64,6 +68,7 @@ impl DeepFloyd {
                 parameters: 0,
                 memory: rows(files.bytes() as u64, STATES, 0),
                 evaluations: batch,
+                noise: None,
                 multiply_adds: 0,
             });
         }
@@ -77,7 +82,7 @@ impl DeepFloyd {
     pub fn texts_are_cached(&self, request: &Request) -> Result<bool> {
         let Some(cache) = &self.text_cache else { return Ok(false) };
         let key = encoder_key(self.encoder_folder(), self.text_storage)?;
-        let texts = cleaned(&request.prompts, !request.raw_captions);
+        let texts = cleaned(&request.texts(), !request.raw_captions);
         Ok(texts.iter().map(String::as_str).chain([""]).all(|text| cache.has(&key, text)))
     }
 
@@ -88,7 +93,7 @@ impl DeepFloyd {
     pub fn cut_texts(&self, request: &Request) -> Result<Vec<String>> {
         match request.embeddings {
             Some(_) => Ok(Vec::new()),
-            None => cut(self.encoder_folder(), &request.prompts, !request.raw_captions),
+            None => cut(self.encoder_folder(), &request.texts(), !request.raw_captions),
         }
     }
 
@@ -106,6 +111,7 @@ impl DeepFloyd {
             parameters: kept.numbers,
             memory: rows(kept.bytes, kept.reading.max(STATES) + slack(kept.bytes), 0),
             evaluations: 2,
+            noise: None,
             multiply_adds: kept.numbers * TOKENS as u64,
         })
     }

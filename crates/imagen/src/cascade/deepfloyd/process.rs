@@ -123,23 +123,22 @@ impl Process {
         }
         let own = matches!(sampler, Sampler::Learned | Sampler::Ddpm { gamma: 0.0 });
         let levels: Vec<LogSnr> = timesteps.iter().map(|t| self.level(*t)).collect();
-        let by = sampler.updates(&levels);
-        let step = |i: usize| {
+        let step = |(i, by): (usize, Option<Coefficients>)| {
             let t = timesteps[i];
             let update = match own {
                 true => self.update(sampler, t, timesteps.get(i + 1).copied()),
-                false => by[i].map(|by| Update { by, log_variances: None }),
+                false => by.map(|by| Update { by, log_variances: None }),
             };
             PlannedStep { update, ..self.at(t) }
         };
-        Ok((0..timesteps.len()).map(step).collect())
+        Ok(sampler.rules(&levels).into_iter().map(step).collect())
     }
 
     /// Step t, which must be one of the process, without an update.
     pub(super) fn at(&self, t: usize) -> PlannedStep {
         let bar = self.bars[t];
         let (alpha, sigma) = (f64::from(bar.sqrt()), f64::from((1.0 - bar).sqrt()));
-        PlannedStep { level: self.level(t), alpha, sigma, timestep: Some(t), update: None }
+        PlannedStep { level: self.level(t), alpha, sigma, timestep: Some(t), update: None, back: None }
     }
 
     /// ln ᾱ/(1 − ᾱ) of a step.

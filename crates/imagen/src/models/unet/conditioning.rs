@@ -31,6 +31,29 @@ pub struct Text {
     pub mask: Tensor<2>,
 }
 
+impl Text {
+    /// Several batches of texts as one, the shorter sequences padded, the new places masked.
+    ///
+    /// # Panics
+    /// Without texts.
+    pub fn together<'a>(texts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let texts: Vec<&Self> = texts.into_iter().collect();
+        let longest = texts.iter().map(|text| text.sequence.dims()[1]).max().expect("there are texts");
+        let padded = |text: &&Self| {
+            let [n, t, d] = text.sequence.dims();
+            if t == longest {
+                return (text.sequence.clone(), text.mask.clone());
+            }
+            let device = text.sequence.device();
+            let sequence = vec![text.sequence.clone(), Tensor::zeros([n, longest - t, d], &device)];
+            let mask = vec![text.mask.clone(), Tensor::zeros([n, longest - t], &device)];
+            (Tensor::cat(sequence, 1), Tensor::cat(mask, 1))
+        };
+        let (sequences, masks) = texts.iter().map(padded).unzip();
+        Self { sequence: Tensor::cat(sequences, 0), mask: Tensor::cat(masks, 0) }
+    }
+}
+
 /// A low-resolution condition, already resized to the network's size and noised.
 #[derive(Clone, Debug)]
 pub struct LowResolution {

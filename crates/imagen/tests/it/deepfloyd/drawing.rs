@@ -10,7 +10,7 @@ use imagen::cascade::deepfloyd::{
     DeepFloyd, Embeddings, IfTexts, Process, SafetyChecker, StageFolder, Verdict, clean_caption,
 };
 use imagen::cascade::{Event, Imagen, Request, StageName, StageOptions, StageSettings, Start, StartPicture};
-use imagen::diffusion::{AugLevel, Denoised, Noise, PlannedStep, Sampler, StepEvent, Timesteps, Trajectory};
+use imagen::diffusion::{AugLevel, Denoised, Noise, Outside, PlannedStep, Sampler, StepEvent, Timesteps, Trajectory};
 use imagen::image::Picture;
 use imagen::models::weights::Storage;
 
@@ -148,7 +148,7 @@ impl Run {
         let size = [folder.config.sample_size; 2];
         let settings = self.settings(&built.process);
         let timesteps = built.process.timesteps(&settings).unwrap();
-        let steps = built.steps(&settings, &IfTexts { prompts, empty }, size, low, start, noise).unwrap();
+        let steps = built.steps(&settings, &IfTexts { prompts, empty, toward: None }, size, low, start, noise).unwrap();
         let steps: Vec<StepEvent> = steps.map(Result::unwrap).collect();
         (timesteps[timesteps.len() - steps.len()..].to_vec(), steps)
     }
@@ -200,7 +200,7 @@ fn finished_pictures_are_those_of_diffusers() {
     let picture = |name: &str| golden.tensor::<4>(name);
     let start = |of: &str, strength, mask: Option<&str>| {
         let mask = mask.map(|mask| golden.tensor::<4>(mask).repeat_dim(0, 2));
-        Some(Start { pictures: picture(of), strength, mask })
+        Some(Start { pictures: picture(of), strength, mask, outside: Outside::Clean, resample: 1 })
     };
     for (name, stage, run, low, start) in [
         ("draw", "one", Run::new("leading:6", 7.0, 0), None, None),
@@ -321,7 +321,7 @@ fn a_folder_draws_through_both_stages_whatever_the_batch() {
 #[test]
 fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
     let device = crate::device();
-    let start = |picture, mask| Some(StartPicture { picture, mask, strength: None });
+    let start = |picture, mask| Some(StartPicture { mask, ..StartPicture::new(picture) });
     let model = DeepFloyd::open(&golden("one"), Some(&golden("two")), &device).unwrap();
     let kept = Picture::filled(40, 20, [0]);
     let wide = Picture::filled(40, 20, [200, 30, 90]);
@@ -334,7 +334,7 @@ fn a_picture_can_be_the_start_and_the_second_stage_can_stand_alone() {
     }
     let alone = || DeepFloyd::open(&golden("two"), None, &device).unwrap();
     let refused = Imagen::from(alone()).sample(&request(&["a", "b"])).unwrap_err();
-    assert!(refused.to_string().contains("only the second stage: give a picture to enlarge"), "{refused}");
+    assert!(refused.to_string().contains("stage sr256 enlarges: give a picture to enlarge"), "{refused}");
     let small = Picture::filled(8, 8, [9, 99, 199]);
     let (pictures, steps) = draw(alone(), &without_base(Request { start: start(small, None), ..request(&["a", "b"]) }));
     assert_eq!((pictures.len(), steps.len()), (2, 6));

@@ -52,8 +52,13 @@ fn the_unconditional_prediction_is_that_of_the_null_text() {
         let z = normal(1, [2, 8, 8, 3]);
         let predict = |text: Text, guidance: f64| {
             let guidance = Guidance::new(guidance).unwrap();
-            let conditions =
-                Conditions { text: Some(text), low_resolution: None, guidance, thresholding: Thresholding::None };
+            let conditions = Conditions {
+                text: Some(text.into()),
+                low_resolution: None,
+                guidance,
+                thresholding: Thresholding::None,
+                ..Conditions::default()
+            };
             let x_hat = stage.denoise(z.clone(), LogSnr::new(0.5), &conditions).unwrap();
             x_hat.into_data().try_to_vec::<f32>().unwrap()
         };
