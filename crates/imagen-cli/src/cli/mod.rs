@@ -18,6 +18,7 @@ mod plan;
 mod recipe;
 mod report;
 mod sample;
+mod serve;
 mod shard;
 mod shared;
 mod train;
@@ -58,6 +59,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Sample(Box<sample::Sample>),
+    Serve(serve::Serve),
     Train(train::Train),
     Recipe(recipe::RecipeVerb),
     Report(report::Report),
@@ -87,6 +89,7 @@ impl Cli {
         match self.verb {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
+            Some(Verb::Serve(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
             Some(Verb::Recipe(verb)) => verb.run(),
             Some(Verb::Report(verb)) => verb.run(),

@@ -11,7 +11,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 /// The crates whose files are read, beside this one.
-const CRATES: [&str; 4] = ["imagen-kernels", "imagen", "imagen-cli", "imagen-py"];
+const CRATES: [&str; 5] = ["imagen-kernels", "imagen", "imagen-server", "imagen-cli", "imagen-py"];
 
 type Names = Vec<String>;
 

@@ -10,8 +10,8 @@ mod settings;
 
 pub(super) use fit::MaxMemory;
 pub(super) use model::{FrozenArgs, ModelArgs, OpenModel};
-pub(super) use session::{Drawn, Session, Subject};
-pub(super) use settings::DrawArgs;
+pub(super) use session::{Drawn, Session, Subject, describe};
+pub(super) use settings::{DrawArgs, flags};
 
 /// Headings of help.
 pub(super) const HOW: &str = "How to draw it (one value for all stages, or one for each: 50,20)";

@@ -107,24 +107,8 @@ impl Session {
     }
 
     /// What a picture says about itself.
-    pub(in crate::cli) fn describe(
-        &self,
-        (prompt, seed): (&str, u64),
-        picture: &Picture,
-        verdict: Option<Verdict>,
-    ) -> Record {
-        let stages = self.stages.iter().copied().collect();
-        let size = [picture.width(), picture.height()];
-        let mut record = Record::new(prompt.to_owned(), seed, self.record.clone(), stages, size);
-        record.strength = self.request.start.as_ref().and_then(|start| start.strength);
-        record.weighted = self.request.weighted;
-        (record.from, record.prompts) = (self.request.from, self.request.stage_prompts.clone());
-        if self.imagen.deepfloyd().is_some() {
-            let raw = self.request.raw_captions;
-            record.caption = Some(if raw { plain_caption(prompt) } else { clean_caption(prompt) });
-            record.safety = Some(safety(verdict).to_owned());
-        }
-        record
+    pub(in crate::cli) fn describe(&self, subject: (&str, u64), picture: &Picture, verdict: Option<Verdict>) -> Record {
+        describe(&self.imagen, &self.record, &self.request, &self.stages, subject, picture, verdict)
     }
 
     /// Writes a picture with what draws it again.
@@ -137,6 +121,29 @@ impl Session {
     pub(in crate::cli) fn flags(&self) -> Vec<(&'static str, String)> {
         settings::flags(&self.request.options, &self.stages)
     }
+}
+
+/// What a picture of a request says about itself.
+pub(in crate::cli) fn describe(
+    imagen: &Imagen,
+    model: &ModelRecord,
+    request: &Request,
+    stages: &[(StageName, StageSettings)],
+    (prompt, seed): (&str, u64),
+    picture: &Picture,
+    verdict: Option<Verdict>,
+) -> Record {
+    let size = [picture.width(), picture.height()];
+    let mut record = Record::new(prompt.to_owned(), seed, model.clone(), stages.iter().copied().collect(), size);
+    record.strength = request.start.as_ref().and_then(|start| start.strength);
+    record.weighted = request.weighted;
+    (record.from, record.prompts) = (request.from, request.stage_prompts.clone());
+    if imagen.deepfloyd().is_some() {
+        let raw = request.raw_captions;
+        record.caption = Some(if raw { plain_caption(prompt) } else { clean_caption(prompt) });
+        record.safety = Some(safety(verdict).to_owned());
+    }
+    record
 }
 
 /// What a verdict is called in the record.

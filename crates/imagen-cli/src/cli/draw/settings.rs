@@ -156,7 +156,10 @@ impl Stages<'_> {
 }
 
 /// The flags that say these settings again, as far as a request departs from what the stages suggest.
-pub(super) fn flags(options: &Options, stages: &[(StageName, StageSettings)]) -> Vec<(&'static str, String)> {
+pub(in crate::cli) fn flags(
+    options: &BTreeMap<StageName, StageOptions>,
+    stages: &[(StageName, StageSettings)],
+) -> Vec<(&'static str, String)> {
     let mut flags = Vec::new();
     let mut list =
         |name: &'static str, given: fn(&StageOptions) -> bool, value: fn(&StageSettings) -> String, larger: bool| {

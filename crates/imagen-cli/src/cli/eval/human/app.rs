@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
 
 use imagen::eval::human::{Answer, Mode, PlanOptions, Question, RaterPlan, Study, Trial, Vote};
+use imagen_server::Guard;
 
 use super::pages::{self, Place, TrialPage};
 use super::pictures::Pictures;
@@ -26,16 +26,12 @@ use super::store::{Answered, Ballot, Store};
 use crate::failure::Result;
 use crate::report::PALETTE;
 
-/// Names by which a browser on this machine calls it.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// Pages of plans that are kept, some tens of megabytes; other plans are made again.
 const PAGES: usize = 50_000;
 /// How often a rater may answer every page anew.
 const CORRECTIONS: u64 = 10;
 /// Bytes of a form.
 const FORM: usize = 16 << 10;
-/// How long a request may take, its form's arrival included.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Longest name of a rater.
 const LONGEST_NAME: usize = 40;
 /// Nothing but what this server sends.
@@ -88,26 +84,6 @@ impl App {
         let png = self.pictures.get(&self.folder, file, spoilt)?;
         let headers = [(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "private, max-age=3600")];
         Ok((headers, png.to_vec()).into_response())
-    }
-
-    /// The answer to a request under a foreign name, or of a foreign page's form.
-    fn refused(&self, request: &Request) -> Option<Response> {
-        let value = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let host = value(header::HOST);
-        let port = |text: &str| text.chars().all(|c| c.is_ascii_digit());
-        let name =
-            host.map(|host| host.rsplit_once(':').filter(|(_, after)| port(after)).map_or(host, |(name, _)| name));
-        let bare = |name: &str| name.trim_matches(['[', ']']).to_owned();
-        let known = |name: &str| LOOPBACK.contains(&name) || self.hosts.iter().any(|host| bare(host) == bare(name));
-        if !name.is_some_and(known) {
-            let message = "this address is not known by that name; the one who serves it can add it with --allow-host";
-            return Some(refusal(StatusCode::MISDIRECTED_REQUEST, message));
-        }
-        // an origin that is no text is nobody's that is known
-        let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("");
-        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-        let foreign = request.method() == Method::POST && !own;
-        foreign.then(|| refusal(StatusCode::FORBIDDEN, "votes come from the study's own pages only"))
     }
 
     fn plan(&self, rater: &str) -> Result<Arc<Plan>> {
@@ -255,7 +231,16 @@ pub(super) fn rater_name(entered: &str) -> Option<String> {
 
 /// The service.
 pub(super) fn app(state: Arc<App>) -> Router {
-    Router::new()
+    let guard = Guard {
+        hosts: state.hosts.clone(),
+        token: None,
+        forms: true,
+        policy: POLICY,
+        referrer: "same-origin",
+        patient: &[],
+        refuse: |status, _, message| refusal(status, message),
+    };
+    let router = Router::new()
         .route("/", get(start).post(enter))
         .route("/rate/{rater}", get(rate).post(vote))
         .route("/rest/{rater}", get(rest))
@@ -266,26 +251,8 @@ pub(super) fn app(state: Arc<App>) -> Router {
         .route("/script.js", get(async || text("text/javascript", pages::SCRIPT.to_owned())))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such page"))
         .layer(DefaultBodyLimit::max(FORM))
-        .layer(from_fn_with_state(state.clone(), guard))
-        .with_state(state)
-}
-
-/// Answers nobody but pages of this server, under names that are this machine's.
-async fn guard(State(state): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if let Some(refusal) = state.refused(&request) {
-        return refusal;
-    }
-    let answered = tokio::time::timeout(LONGEST, next.run(request)).await;
-    let late = |_| refusal(StatusCode::REQUEST_TIMEOUT, "this took too long; try again");
-    let mut response = answered.unwrap_or_else(late);
-    let headers = response.headers_mut();
-    for (name, value) in
-        [("content-security-policy", POLICY), ("x-content-type-options", "nosniff"), ("referrer-policy", "same-origin")]
-    {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+        .with_state(state);
+    guard.before(router)
 }
 
 async fn start(State(state): State<Arc<App>>) -> Response {

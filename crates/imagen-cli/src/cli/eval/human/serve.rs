@@ -1,18 +1,14 @@
 //! `imagen eval human serve`: the pages on an address of this machine, until Ctrl-C.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use imagen::eval::human::{Mode, PlanOptions, RaterPlan, Study};
+use imagen_server::listen::own_addresses;
 
 use super::app::{App, app, is_gallery};
 use super::store::Store;
@@ -21,14 +17,10 @@ use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::progress::Progress;
 
-/// How often Ctrl-C is looked for.
-const LOOK: Duration = Duration::from_millis(150);
-/// How long open pages may take to end after it.
+/// How long open pages may take to end after Ctrl-C.
 const LEAVE: Duration = Duration::from_secs(3);
 /// Connections at once: each rater's browser opens a few.
 const CONNECTIONS: usize = 256;
-/// How long a connection may be open without a whole request.
-const SILENCE: Duration = Duration::from_secs(20);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,24 +93,6 @@ impl Serve {
     }
 }
 
-/// The names and addresses by which other machines reach this one, as far as they can be found out.
-fn own_addresses() -> Vec<String> {
-    // no packet is sent: the system is asked which of its addresses would be used
-    let towards = |own: &str, other: &str| {
-        let socket = UdpSocket::bind((own, 0)).ok()?;
-        socket.connect((other, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
-    };
-    let v4 = towards("0.0.0.0", "192.0.2.1").map(|ip| ip.to_string());
-    let v6 = towards("::", "2001:db8::1").map(|ip| format!("[{ip}]"));
-    // where Linux and the BSDs keep it; elsewhere the addresses must do
-    let names = ["/proc/sys/kernel/hostname", "/etc/hostname"].into_iter();
-    let mut names = names.filter_map(|path| std::fs::read_to_string(path).ok()).map(|name| name.trim().to_lowercase());
-    let name = names.find(|name| !name.is_empty() && name != "localhost");
-    let local = name.as_ref().filter(|name| !name.contains('.')).map(|name| format!("{name}.local"));
-    [v4, v6, name, local].into_iter().flatten().collect()
-}
-
 async fn listen(address: SocketAddr, outward: &[String], state: Arc<App>) -> Result<()> {
     let failed = |verb: &str, e: std::io::Error| {
         let hint = "choose another --port (0 takes a free one) or --host";
@@ -131,37 +105,6 @@ async fn listen(address: SocketAddr, outward: &[String], state: Arc<App>) -> Res
         _ => outward.iter().try_for_each(|name| print_line(format_args!("http://{name}:{}/", bound.port())))?,
     }
     Progress::new(false).note("open it in a browser; Ctrl-C stops");
-    let (room, service) = (Arc::new(Semaphore::new(CONNECTIONS)), app(state));
-    while !interrupt::requested() {
-        // who comes when all places are taken waits at the door, without memory of ours
-        let Ok(place) = timeout(LOOK, room.clone().acquire_owned()).await else { continue };
-        let place = place.expect("the room is never closed");
-        let Ok(accepted) = timeout(LOOK, listener.accept()).await else { continue };
-        // a connection that broke off before it was taken is no fault of the others
-        let Ok((stream, _)) = accepted else { continue };
-        let service = TowerToHyperService::new(service.clone());
-        tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
-            // what goes wrong on a connection is its browser's to see
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
-        });
-    }
-    // a browser may hold its connection open for as long as it likes
-    let _ = timeout(LEAVE, room.acquire_many(CONNECTIONS as u32)).await;
+    imagen_server::listen::serve(listener, app(state), CONNECTIONS, interrupt::requested).await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_for_others_are_not_the_loopback() {
-        for name in own_addresses() {
-            assert!(!name.starts_with("127.") && name != "localhost" && !name.is_empty(), "{name}");
-            assert_eq!(name, name.to_lowercase());
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use axum::body::{Body, to_bytes};
-use axum::http::Request;
+use axum::http::{HeaderValue, Request};
 use tempfile::TempDir;
 use tower::ServiceExt;
 

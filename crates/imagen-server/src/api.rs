@@ -1,0 +1,10 @@
+//! `/api/v1`: jobs, their events, pictures, and what there is. A job is known by an id that nobody can guess and that is told to
+//! the one who submitted it alone; whoever knows it may look, listen and cancel.
+
+pub(crate) mod about;
+mod extract;
+pub(crate) mod images;
+pub(crate) mod jobs;
+pub(crate) mod streams;
+
+pub(crate) use extract::{Body, Client, IdempotencyKey, Sought, blocking};

@@ -1,0 +1,103 @@
+//! What handlers take out of a request, each checked once.
+
+use std::sync::Arc;
+
+use axum::RequestExt;
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+use crate::studio::Studio;
+
+/// Characters of a client's name and of an idempotency key.
+const NAME: usize = 128;
+
+/// A body of JSON, up to the studio's limit.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Studio>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, studio: &Arc<Studio>) -> Result<Self, Problem> {
+        let most = studio.limits.body_bytes;
+        let bytes = to_bytes(request.with_limited_body().into_body(), most).await.map_err(|_| {
+            let message = format!("the body is longer than the {most} bytes that are read, or ended early");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        })?;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body: {e}")))?;
+        Ok(Self(value))
+    }
+}
+
+/// Who asks: a name that the client chose, by which its jobs are found again. It is no secret and opens nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(pub(crate) String);
+
+impl Client {
+    pub(crate) fn named(name: &str) -> Result<Self, Problem> {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        match name.len() <= NAME && name.chars().all(known) {
+            true => Ok(Self(name.to_owned())),
+            false => Err(Problem::invalid("X-Client", "a client's name is up to 128 letters, digits, -, _ and .")),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::named(header(&parts.headers, "x-client")?.unwrap_or_default())
+    }
+}
+
+/// A key under which a job is taken once, however often it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match header(&parts.headers, "idempotency-key")? {
+            Some(key) if key.len() > NAME => {
+                Err(Problem::invalid("Idempotency-Key", "a key has at most 128 characters"))
+            }
+            key => Ok(Self(key.map(str::to_owned))),
+        }
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let text = headers.get(name).map(|value| value.to_str().map_err(|_| Problem::invalid(name, "expected plain text")));
+    text.transpose()
+}
+
+/// The parameters of an address, with an error of the form of all others.
+#[derive(Debug)]
+pub(crate) struct Sought<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Sought<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(e) => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", e.body_text())),
+        }
+    }
+}
+
+/// Does what waits for the disk away from the thread that listens.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let panicked =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "internal error; this is a bug, please report it");
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}

@@ -1,0 +1,136 @@
+//! The service as a value: [`Server::open`] starts the worker, [`Server::app`] is the router with its guard in front.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use imagen::{Error, ErrorKind};
+
+use crate::api::{about, images, jobs, streams};
+use crate::guard::Guard;
+use crate::lender::Lender;
+use crate::limits::Limits;
+use crate::metrics::count;
+use crate::page;
+use crate::problem::Problem;
+use crate::studio::Studio;
+use crate::worker;
+
+/// Pages load nothing but what this server sends, stand in no other page and send forms nowhere else.
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+/// How a studio is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where jobs and pictures are kept.
+    pub data: PathBuf,
+    /// Names and addresses by which this machine is called, beside those of the loopback.
+    pub hosts: Vec<String>,
+    /// What everybody has to know.
+    pub token: Option<String>,
+    /// How much may be asked for.
+    pub limits: Limits,
+}
+
+/// A studio with its worker.
+#[derive(Debug)]
+pub struct Server {
+    studio: Arc<Studio>,
+    options: Options,
+    worker: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the studio's folder and the models.
+    ///
+    /// # Errors
+    /// Those of the models; `Io` or `Data` where the folder cannot be used; `Usage` where another server uses it.
+    pub fn open(options: Options, lender: Lender) -> imagen::Result<Self> {
+        let studio = Arc::new(Studio::open(&options.data, options.limits)?);
+        let (tell, opened) = channel();
+        let told = move |result| drop(tell.send(result));
+        let worker = worker::start(studio.clone(), lender, told)
+            .map_err(|e| Error::new(ErrorKind::Io, "the worker cannot be started").with_source(e))?;
+        opened.recv().map_err(|_| Error::model("a model could not be opened: internal error"))??;
+        Ok(Self { studio, options, worker })
+    }
+
+    /// The service.
+    pub fn app(&self) -> Router {
+        let router = Router::new()
+            .route("/api/v1/jobs", post(jobs::submit).get(jobs::list))
+            .route("/api/v1/jobs/{id}", get(jobs::look).delete(jobs::cancel))
+            .route("/api/v1/jobs/{id}/again", post(jobs::again))
+            .route("/api/v1/jobs/{id}/events", get(streams::of_job))
+            .route("/api/v1/events", get(streams::of_client))
+            .route("/api/v1/images", get(images::list))
+            .route("/api/v1/images/{id}", get(images::look).patch(images::change).delete(images::delete))
+            .route("/api/v1/images/{id}/restore", post(images::restore))
+            .route("/api/v1/images/{id}/file", get(images::file))
+            .route("/api/v1/images/{id}/small", get(images::small))
+            .route("/api/v1/capabilities", get(about::capabilities))
+            .route("/api/v1/models", get(about::models))
+            .route("/healthz", get(about::healthz))
+            .route("/readyz", get(about::readyz))
+            .route("/metrics", get(about::metrics));
+        let router = page::add(router)
+            .fallback(async || Problem::not_found("address"))
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address takes other methods")
+            })
+            .layer(DefaultBodyLimit::max(self.options.limits.body_bytes))
+            .with_state(self.studio.clone());
+        let guard = Guard {
+            hosts: self.options.hosts.clone(),
+            token: self.options.token.clone(),
+            forms: false,
+            policy: POLICY,
+            referrer: "no-referrer",
+            patient: &[],
+            refuse,
+        };
+        guard.before(router).layer(from_fn_with_state(self.studio.clone(), counted))
+    }
+
+    /// From now on no job is taken, the one that is drawn stops after its step and can be run again, and streams end.
+    pub fn stop(&self) {
+        self.studio.queue.close();
+        // those who listen are to see that it is over
+        self.studio.moved();
+    }
+
+    /// Ends, and waits until the last step is done.
+    pub fn close(self) {
+        self.stop();
+        if self.worker.join().is_err() {
+            tracing::error!("the worker ended with a panic");
+        }
+    }
+}
+
+/// A refusal in the form of all problems; at the door of the page, a page.
+fn refuse(status: StatusCode, code: &'static str, message: &str) -> Response {
+    match status {
+        StatusCode::UNAUTHORIZED => (status, page::door()).into_response(),
+        _ => Problem::new(status, code, message).into_response(),
+    }
+}
+
+/// Counts what is asked and what is refused.
+async fn counted(State(studio): State<Arc<Studio>>, request: Request, next: Next) -> Response {
+    count(&studio.metrics.requests);
+    let response = next.run(request).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        count(&studio.metrics.refusals);
+    }
+    response
+}

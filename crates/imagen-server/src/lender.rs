@@ -1,0 +1,66 @@
+//! What the program lends to the studio: the models that it was started with, and what a picture says about itself. The studio
+//! opens no file of a model itself, so that nothing that a client sends can name one.
+
+use imagen::cascade::deepfloyd::Verdict;
+use imagen::cascade::{Imagen, Request, StageName, StageSettings};
+use imagen::image::{Picture, PngText};
+
+/// Opens one of the configured models, on the thread that will own it.
+pub type Open = Box<dyn Fn(&str) -> imagen::Result<Model> + Send>;
+
+/// Says what a finished picture is.
+pub type Describe = Box<dyn Fn(&Imagen, &Finished<'_>) -> Description>;
+
+/// The models of a studio.
+pub struct Lender {
+    /// What they are called; the first is drawn with where a request names none.
+    pub names: Vec<String>,
+    /// Opens the one of a name.
+    pub open: Open,
+    /// Bytes that drawing may take; nothing is refused where they are not known.
+    pub memory: Option<u64>,
+}
+
+/// A model that is open.
+pub struct Model {
+    /// Draws.
+    pub imagen: Imagen,
+    /// Says what was drawn.
+    pub describe: Describe,
+}
+
+/// A picture that is finished, with what it was drawn by.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished<'a> {
+    /// What was asked for.
+    pub request: &'a Request,
+    /// How each stage ran.
+    pub stages: &'a [(StageName, StageSettings)],
+    /// Which picture of the request.
+    pub index: usize,
+    /// The picture.
+    pub picture: &'a Picture,
+    /// What a safety checker found.
+    pub verdict: Option<Verdict>,
+}
+
+/// What a picture is.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The texts of its PNG.
+    pub text: PngText,
+    /// The command that draws it again.
+    pub command: String,
+}
+
+impl std::fmt::Debug for Lender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lender").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("imagen", &self.imagen).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! How much may be asked for. Every number here is in `/api/v1/capabilities`, so that no client has to find it out.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The most of everything.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limits {
+    /// Characters of a prompt.
+    pub prompt_characters: usize,
+    /// Pictures of a job.
+    pub count: usize,
+    /// Pictures that are drawn together.
+    pub batch: usize,
+    /// Steps of a stage.
+    pub steps: usize,
+    /// The largest guidance weight.
+    pub guidance: f64,
+    /// The largest seed: a number that every reader of JSON keeps exactly.
+    pub seed: u64,
+    /// Jobs that wait, of everybody together.
+    pub queue: usize,
+    /// Jobs of one client that wait.
+    pub queue_per_client: usize,
+    /// Bytes of a request.
+    pub body_bytes: usize,
+    /// Seconds after which a job is ended.
+    pub job_seconds: u64,
+    /// Streams of events at once.
+    pub streams: usize,
+}
+
+impl Limits {
+    /// How long a job may take.
+    pub(crate) fn job_time(&self) -> Duration {
+        Duration::from_secs(self.job_seconds)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            prompt_characters: 2000,
+            count: 64,
+            batch: 16,
+            steps: 1000,
+            guidance: 100.0,
+            seed: (1 << 53) - 1,
+            queue: 100,
+            queue_per_client: 32,
+            body_bytes: 64 << 10,
+            job_seconds: 3600,
+            streams: 512,
+        }
+    }
+}

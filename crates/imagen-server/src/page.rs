@@ -1,0 +1,37 @@
+//! The page: its files as bytes of the program, so that nothing is ever loaded from elsewhere.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+
+use crate::ids;
+
+/// Addresses, kinds and contents.
+static FILES: &[(&str, &str, &[u8])] = &[("/", "text/html; charset=utf-8", include_bytes!("page/index.html"))];
+
+/// Names of the contents, by which a browser asks whether they are still the same.
+static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|(_, _, bytes)| ids::tag_of(bytes)).collect());
+
+/// Adds the page to a service.
+pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Router<S> {
+    for (k, (path, kind, bytes)) in FILES.iter().enumerate() {
+        let answer = async move |headers: HeaderMap| -> Response {
+            let tag = TAGS[k].as_str();
+            let about = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache"), (header::CONTENT_TYPE, kind)];
+            match headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag) {
+                true => (StatusCode::NOT_MODIFIED, about).into_response(),
+                false => (about, *bytes).into_response(),
+            }
+        };
+        router = router.route(path, get(answer));
+    }
+    router
+}
+
+/// Where a token is asked for; the form sends it to `/`, which keeps it in a cookie.
+pub(crate) fn door() -> Html<&'static str> {
+    Html(include_str!("page/door.html"))
+}

@@ -1,0 +1,37 @@
+//! x̂ as a browser shows it: in a pixel cascade the estimate is a picture already, so that a preview costs its encoding alone.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use burn::tensor::Tensor;
+use serde_json::{Value, json};
+
+use imagen::cascade::to_pictures;
+use imagen::image::{Filter, Picture, PngText, export, png};
+
+/// The largest side of a preview; a larger x̂ is shrunk to it.
+const SIDE: usize = 256;
+/// Up to this side a preview loses nothing; beyond it JPEG is a tenth of the bytes.
+const LOSSLESS: usize = 64;
+
+/// The pictures of a batch below each other in one, as base64, with the size of each.
+pub(crate) fn of(x_hat: &Tensor<4>) -> imagen::Result<Value> {
+    let pictures = to_pictures(x_hat)?;
+    let shrunk: Vec<Picture> = pictures.into_iter().map(shrink).collect::<imagen::Result<_>>()?;
+    let (width, height) = (shrunk[0].width(), shrunk[0].height());
+    let pixels = shrunk.iter().flat_map(|picture| picture.pixels()).copied().collect();
+    let column = Picture::with_channels(width, height * shrunk.len(), shrunk[0].channels(), pixels)?;
+    let (kind, bytes) = match width.max(height) <= LOSSLESS {
+        true => ("image/png", png::encode(&column, &PngText::default())?),
+        false => ("image/jpeg", export::jpeg(&column)?),
+    };
+    Ok(json!({ "width": width, "height": height, "type": kind, "data": STANDARD.encode(bytes) }))
+}
+
+fn shrink(picture: Picture) -> imagen::Result<Picture> {
+    let side = picture.width().max(picture.height());
+    if side <= SIDE {
+        return Ok(picture);
+    }
+    let scaled = |length: usize| (length * SIDE / side).max(1);
+    picture.resize(scaled(picture.width()), scaled(picture.height()), Filter::Area)
+}

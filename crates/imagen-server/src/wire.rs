@@ -1,0 +1,401 @@
+//! What goes over the wire: twins of the library's types, so that neither changes the other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use imagen::cascade::{Imagen, Request, StageName, StageOptions, StageSettings, Subject};
+use imagen::diffusion::{AugLevel, Sampler, Thresholding, Timesteps};
+
+use crate::ids;
+use crate::limits::Limits;
+use crate::problem::Problem;
+
+/// What a client asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Order {
+    /// What to draw.
+    pub(crate) prompt: String,
+    /// One of the studio's models; the first by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// Pictures; 1, or as many as there are `seeds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<usize>,
+    /// Seed of the first picture, the others count up from it; random by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// A seed for each picture, in place of `count` and `seed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seeds: Option<Vec<u64>>,
+    /// The last stage that draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<StageName>,
+    /// Departures from what the stages suggest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) stages: BTreeMap<StageName, StageOrder>,
+    /// Pictures that are drawn together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<usize>,
+}
+
+/// How a stage is to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StageOrder {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) steps: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timesteps: Option<Timesteps>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guidance: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sampler: Option<Sampler>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) thresholding: Option<Thresholding>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aug_level: Option<AugLevel>,
+}
+
+impl StageOrder {
+    pub(crate) fn options(&self) -> StageOptions {
+        let Self { steps, timesteps, guidance, sampler, thresholding, aug_level } = *self;
+        StageOptions { steps, timesteps, guidance, sampler, thresholding, aug_level }
+    }
+}
+
+/// A model, as clients see it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ModelView {
+    pub(crate) name: String,
+    pub(crate) stages: Vec<StageView>,
+    pub(crate) default_until: StageName,
+    /// Whether a safety checker judges every picture.
+    pub(crate) checked: bool,
+}
+
+/// A stage of a model, as clients see it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StageView {
+    pub(crate) stage: StageName,
+    /// Side of its pictures, in pixels.
+    pub(crate) size: usize,
+    /// How it runs where nothing is said.
+    pub(crate) defaults: StageSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_guidance: Option<f64>,
+    /// Whether it runs only where a request names it or a later stage.
+    pub(crate) on_request: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trained_steps: Option<u64>,
+    pub(crate) parameters: u64,
+    /// Bytes that it takes for one picture.
+    pub(crate) memory: u64,
+    /// Multiply-adds of one evaluation of its network for one picture.
+    pub(crate) multiply_adds: u64,
+}
+
+impl ModelView {
+    pub(crate) fn of(name: &str, imagen: &Imagen) -> imagen::Result<Self> {
+        let infos = imagen.stages();
+        let last = infos.last().map(|info| info.stage);
+        let one = Request { until: last, batch: Some(1), ..Request::new(vec!["a".into()], 1, 0) };
+        let needs = imagen.needs(&one)?;
+        let stages = infos.into_iter().map(|info| {
+            let need = needs.iter().find(|need| need.stage == Some(info.stage));
+            StageView {
+                stage: info.stage,
+                size: info.size,
+                defaults: info.settings,
+                max_guidance: info.max_guidance,
+                on_request: info.on_request,
+                trained_steps: info.step,
+                parameters: need.map_or(0, |need| need.parameters),
+                memory: need.map_or(0, imagen::cascade::Need::bytes),
+                multiply_adds: need.map_or(0, |need| need.multiply_adds),
+            }
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            stages: stages.collect(),
+            default_until: imagen.default_until(),
+            checked: imagen.deepfloyd().is_some_and(imagen::cascade::deepfloyd::DeepFloyd::has_checker),
+        })
+    }
+
+    /// The stages that run up to this one.
+    pub(crate) fn running(&self, until: StageName) -> impl Iterator<Item = &StageView> {
+        self.stages.iter().filter(move |stage| stage.stage <= until)
+    }
+}
+
+impl Order {
+    /// What is drawn, with everything chosen that the client left open; the order says it then too.
+    pub(crate) fn settle(&mut self, models: &[ModelView], limits: &Limits) -> Result<(), Problem> {
+        self.prompt = self.prompt.trim().to_owned();
+        let characters = self.prompt.chars().count();
+        if self.prompt.contains('\0') {
+            return Err(Problem::invalid(
+                "prompt",
+                "prompt holds a NUL character, which no picture can keep: remove it",
+            ));
+        }
+        at_most("prompt", "characters", characters, limits.prompt_characters)?;
+        let name = self.model.get_or_insert_with(|| models[0].name.clone());
+        let Some(model) = models.iter().find(|model| model.name == *name) else {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(Problem::invalid("model", format!("there is no such model here; there are: {names}")));
+        };
+        let until = *self.until.get_or_insert(model.default_until);
+        if !model.stages.iter().any(|stage| stage.stage == until) {
+            let names: Vec<&str> = model.stages.iter().map(|stage| stage.stage.name()).collect();
+            return Err(Problem::invalid(
+                "until",
+                format!("{} has no stage {until}; it has {}", model.name, names.join(", ")),
+            ));
+        }
+        self.settle_seeds(limits)?;
+        if let Some(batch) = self.batch {
+            within("batch", batch, 1, limits.batch)?;
+        }
+        self.stages.retain(|_, order| *order != StageOrder::default());
+        for (name, order) in &self.stages {
+            let Some(stage) = model.running(until).find(|stage| stage.stage == *name) else {
+                return Err(Problem::invalid(
+                    "stages",
+                    format!("there are settings for {name}, but only stages up to {until} run"),
+                ));
+            };
+            if let Some(steps) = order.steps {
+                within("steps", steps, 1, limits.steps)?;
+            }
+            if order.guidance.is_some_and(|guidance| !(0.0..=limits.guidance).contains(&guidance)) {
+                return Err(Problem::invalid("guidance", format!("guidance: expected 0 to {}", limits.guidance)));
+            }
+            order.options().over(&stage.defaults)?;
+        }
+        Ok(())
+    }
+
+    fn settle_seeds(&mut self, limits: &Limits) -> Result<(), Problem> {
+        let seeds = match self.seeds.take() {
+            Some(_) if self.seed.is_some() || self.count.is_some() => {
+                return Err(Problem::invalid(
+                    "seeds",
+                    "seeds stands in place of seed and count: give one or the other",
+                ));
+            }
+            Some(seeds) => seeds,
+            None => {
+                let count = self.count.unwrap_or(1);
+                within("count", count, 1, limits.count)?;
+                let first = self.seed.unwrap_or_else(ids::random_seed);
+                (0..count as u64).map(|k| first.saturating_add(k)).collect()
+            }
+        };
+        within("seeds", seeds.len(), 1, limits.count)?;
+        if seeds.iter().any(|seed| *seed > limits.seed) {
+            return Err(Problem::invalid("seed", format!("seeds are whole numbers from 0 to {}", limits.seed)));
+        }
+        (self.seed, self.count, self.seeds) = (None, None, Some(seeds));
+        Ok(())
+    }
+
+    /// The seeds of a settled order.
+    pub(crate) fn all_seeds(&self) -> &[u64] {
+        self.seeds.as_deref().unwrap_or_default()
+    }
+
+    /// The library's request.
+    pub(crate) fn request(&self) -> Request {
+        let pictures = self.all_seeds().iter().map(|seed| Subject { prompt: 0, seed: *seed }).collect();
+        Request {
+            prompts: vec![self.prompt.clone()],
+            pictures,
+            options: self.stages.iter().map(|(stage, order)| (*stage, order.options())).collect(),
+            until: self.until,
+            batch: self.batch,
+            ..Request::default()
+        }
+    }
+}
+
+fn within(name: &str, value: usize, least: usize, most: usize) -> Result<(), Problem> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Problem::invalid(name, format!("{name} = {value}: expected {least} to {most}"))),
+    }
+}
+
+fn at_most(name: &str, what: &str, value: usize, most: usize) -> Result<(), Problem> {
+    match value <= most {
+        true => Ok(()),
+        false => Err(Problem::invalid(name, format!("{name} has {value} {what}: at most {most} are read"))),
+    }
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// It waits for its turn.
+    Queued,
+    /// It is being drawn.
+    Running,
+    /// All its pictures are there.
+    Done,
+    /// Something went wrong, and `error` says what.
+    Failed,
+    /// Somebody who knows it ended it.
+    Cancelled,
+    /// The server ended in the middle of it; it can be run again.
+    Interrupted,
+}
+
+impl State {
+    const ALL: [Self; 6] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether nothing more will happen to it.
+    pub(crate) fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// A job, as the one who knows its id sees it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JobView {
+    pub(crate) id: String,
+    pub(crate) state: State,
+    pub(crate) request: Order,
+    /// Milliseconds since 1970.
+    pub(crate) created_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) begun_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// Jobs before it, where it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<usize>,
+    /// Seconds until it is done, as far as can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eta_seconds: Option<f64>,
+    pub(crate) pictures: Vec<PictureView>,
+}
+
+/// A finished picture.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PictureView {
+    pub(crate) id: String,
+    pub(crate) job: String,
+    /// Which of its job, from 0.
+    pub(crate) index: usize,
+    pub(crate) prompt: String,
+    pub(crate) seed: u64,
+    pub(crate) model: String,
+    pub(crate) until: StageName,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    /// What was asked for, so that it can be asked for again.
+    pub(crate) request: Order,
+    /// How each stage ran.
+    pub(crate) stages: serde_json::Value,
+    /// The command that draws it again.
+    pub(crate) command: String,
+    pub(crate) seconds: f64,
+    pub(crate) created_ms: i64,
+    pub(crate) favourite: bool,
+    /// Where it is, below this server.
+    pub(crate) url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+
+    fn models() -> Vec<ModelView> {
+        let stage = |stage, size, on_request| StageView {
+            stage,
+            size,
+            defaults: StageSettings::default(),
+            max_guidance: None,
+            on_request,
+            trained_steps: Some(1),
+            parameters: 1,
+            memory: 1,
+            multiply_adds: 1,
+        };
+        let stages = vec![stage(StageName::Base, 64, false), stage(StageName::Sr256, 256, true)];
+        vec![ModelView { name: "one".into(), stages, default_until: StageName::Base, checked: false }]
+    }
+
+    fn settled(json: &str) -> Result<Order, Problem> {
+        let mut order: Order = serde_json::from_str(json).unwrap();
+        order.settle(&models(), &Limits::default()).map(|()| order)
+    }
+
+    #[test]
+    fn what_is_left_open_is_chosen_and_said() {
+        let order = settled(r#"{"prompt": " a cat "}"#).unwrap();
+        assert_eq!((order.prompt.as_str(), order.model.as_deref()), ("a cat", Some("one")));
+        assert_eq!((order.until, order.all_seeds().len()), (Some(StageName::Base), 1));
+        let order = settled(r#"{"prompt": "a", "count": 3, "seed": 7}"#).unwrap();
+        assert_eq!(order.all_seeds(), [7, 8, 9]);
+        let again: Order = serde_json::from_str(&serde_json::to_string(&order).unwrap()).unwrap();
+        assert_eq!(again, order, "a settled order is an order");
+        let mut settled_again = again.clone();
+        settled_again.settle(&models(), &Limits::default()).unwrap();
+        assert_eq!(settled_again, order);
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_refused_with_its_name() {
+        for (json, param, reason) in [
+            (r#"{"prompt": "a", "model": "../other"}"#, "model", "there are: one"),
+            (r#"{"prompt": "a", "until": "sr1024"}"#, "until", "it has base, sr256"),
+            (r#"{"prompt": "a", "count": 0}"#, "count", "expected 1 to"),
+            (r#"{"prompt": "a", "count": 100000000}"#, "count", "expected 1 to"),
+            (r#"{"prompt": "a", "seeds": []}"#, "seeds", "expected 1 to"),
+            (r#"{"prompt": "a", "seeds": [1], "count": 2}"#, "seeds", "in place of"),
+            (r#"{"prompt": "a", "seed": 18446744073709551615}"#, "seed", "from 0 to"),
+            (r#"{"prompt": "a", "batch": 99999}"#, "batch", "expected 1 to"),
+            (r#"{"prompt": "a\u0000b"}"#, "prompt", "NUL"),
+            (r#"{"prompt": "a", "stages": {"base": {"steps": 99999999}}}"#, "steps", "expected 1 to"),
+            (r#"{"prompt": "a", "stages": {"base": {"guidance": -1.0}}}"#, "guidance", "expected 0 to"),
+            (r#"{"prompt": "a", "stages": {"sr256": {"steps": 3}}}"#, "stages", "only stages up to base run"),
+        ] {
+            let problem = settled(json).unwrap_err();
+            assert_eq!((problem.status, problem.param.as_deref()), (StatusCode::BAD_REQUEST, Some(param)), "{json}");
+            assert!(problem.message.contains(reason), "{json}: {}", problem.message);
+        }
+        let long = format!(r#"{{"prompt": {:?}}}"#, "é".repeat(2001));
+        assert!(settled(&long).unwrap_err().message.contains("2001 characters"));
+    }
+
+    #[test]
+    fn unknown_fields_are_errors() {
+        for json in [r#"{"prompt": "a", "step": 3}"#, r#"{"prompt": "a", "stages": {"base": {"cfg": 3}}}"#, "{}", "[]"]
+        {
+            assert!(serde_json::from_str::<Order>(json).is_err(), "{json}");
+        }
+    }
+}

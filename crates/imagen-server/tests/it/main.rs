@@ -1,0 +1,10 @@
+//! The studio without a socket: the whole service as a value, with tiny models of random weights.
+
+#[allow(dead_code, reason = "the program's tests use more of it")]
+#[path = "../../../imagen-cli/tests/it/tiny.rs"]
+mod tiny;
+
+mod guard;
+mod jobs;
+mod pictures;
+mod served;
