@@ -9,8 +9,29 @@ use axum::routing::get;
 
 use crate::ids;
 
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// Addresses, kinds and contents.
-static FILES: &[(&str, &str, &[u8])] = &[("/", "text/html; charset=utf-8", include_bytes!("page/index.html"))];
+static FILES: &[(&str, &str, &[u8])] = &[
+    ("/", "text/html; charset=utf-8", include_bytes!("page/index.html")),
+    ("/api", "text/html; charset=utf-8", include_bytes!("page/api.html")),
+    ("/assets/reference.js", SCRIPT, include_bytes!("page/reference.js")),
+    ("/assets/icon.svg", "image/svg+xml", include_bytes!("page/icon.svg")),
+    ("/assets/page.css", CSS, include_bytes!("page/page.css")),
+    ("/assets/first.js", SCRIPT, include_bytes!("page/first.js")),
+    ("/assets/main.js", SCRIPT, include_bytes!("page/main.js")),
+    ("/assets/dom.js", SCRIPT, include_bytes!("page/dom.js")),
+    ("/assets/api.js", SCRIPT, include_bytes!("page/api.js")),
+    ("/assets/words.js", SCRIPT, include_bytes!("page/words.js")),
+    ("/assets/png.js", SCRIPT, include_bytes!("page/png.js")),
+    ("/assets/axes.js", SCRIPT, include_bytes!("page/axes.js")),
+    ("/assets/form.js", SCRIPT, include_bytes!("page/form.js")),
+    ("/assets/jobs.js", SCRIPT, include_bytes!("page/jobs.js")),
+    ("/assets/live.js", SCRIPT, include_bytes!("page/live.js")),
+    ("/assets/gallery.js", SCRIPT, include_bytes!("page/gallery.js")),
+    ("/assets/one.js", SCRIPT, include_bytes!("page/one.js")),
+];
 
 /// Names of the contents, by which a browser asks whether they are still the same.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|(_, _, bytes)| ids::tag_of(bytes)).collect());

@@ -1,0 +1,218 @@
+// The page: a prompt and a picture, and behind them the gallery.
+
+import * as api from "./api.js";
+import { sheet } from "./axes.js";
+import { by, dialog, make, toast, typing, voice } from "./dom.js";
+import { form } from "./form.js";
+import { gallery, hung } from "./gallery.js";
+import { over, watch } from "./jobs.js";
+import { live, paint } from "./live.js";
+import { one } from "./one.js";
+import * as png from "./png.js";
+import { number, other, say, sayAll } from "./words.js";
+
+/** Prompts for those who do not know where to begin. */
+const EXAMPLES = ["a red apple", "a grinning cat", "a sunflower", "a blue book", "a rocket", "a slice of pizza"];
+const RECENT = 12;
+
+sayAll();
+
+const theme = by("theme"), root = document.documentElement;
+const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const showTheme = () => { theme.textContent = isDark() ? "☀" : "☾"; theme.setAttribute("aria-label", say("theme")); theme.title = say(isDark() ? "theme_light" : "theme_dark"); };
+theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; localStorage.setItem("imagen.theme", root.dataset.theme); showTheme(); });
+showTheme();
+const language = by("language");
+language.textContent = say("language");
+language.setAttribute("aria-label", say("language_label"));
+language.title = say("language_label");
+language.lang = say("language").toLowerCase();
+language.addEventListener("click", other);
+
+/** The capabilities; a server that is still opening its models is asked again. */
+const ask = async () => {
+  for (;;) {
+    try { return await api.capabilities(); } catch (problem) {
+      toast(say("lost"));
+      await new Promise((done) => setTimeout(done, 1000 * Math.max(1, problem.retryAfter ?? 0)));
+    }
+  }
+};
+const facts = await ask();
+const modelOf = (name) => facts.models.find((model) => model.name === name) ?? facts.models[0];
+
+let view = null, grid = null;
+const stage = make("div"), waiting = make("ul", { class: "waiting-list", "aria-label": say("queued") }), recent = make("ul", { class: "wall small" });
+const recently = make("section", { class: "recent", hidden: true }, make("h2", {}, say("recent")), recent);
+const suggest = make("div", { class: "suggest" }, make("p", {}, say("try")), make("div", { class: "row" },
+  EXAMPLES.map((example) => make("button", { type: "button", onclick: () => { ask_form.prompt.value = example; ask_form.prompt.focus(); ask_form.send(false); } }, example))));
+
+/** Sends an order. */
+const draw = async (order) => {
+  if (!order.prompt) { voice(say("first")); toast(say("first")); ask_form.prompt.focus(); return; }
+  try {
+    location.hash = "#draw";
+    taken(await api.submit(order));
+    voice(say("started", { prompt: order.prompt }));
+  } catch (problem) {
+    toast(problem.retryAfter ? `${problem.message} (${say("retry", { n: problem.retryAfter })})` : problem.message);
+  }
+};
+
+/** A job was taken. What is drawn now stays in view until it is over. */
+const taken = (job) => {
+  const seen = jobs.see(job);
+  if ((!view && !grid) || (view && over(view.seen.job)) || view?.seen === seen) look(seen);
+  queue();
+};
+
+/** Draws a sheet of settings. */
+const compare = (order, axes, runs) => {
+  if (!order.prompt) return draw(order);
+  const cells = axes.reduce((all, axis) => all * axis.values.length, 1), most = facts.limits.queue_per_client;
+  if (cells > most) return toast(say("axes_many", { n: cells, most }));
+  if (!runs) return toast(say("axes_stage"));
+  if (view) jobs.forget(view.seen);
+  view = null;
+  suggest.hidden = true;
+  grid = sheet(order, axes, { open: (picture) => act.open(picture), see: (job) => jobs.see(job), paint });
+  stage.replaceChildren(grid.element);
+  return grid.begin();
+};
+
+const ask_form = form(facts, draw, compare);
+
+const larger = (picture) => {
+  const { stages } = modelOf(picture.model);
+  return stages[stages.findIndex((each) => each.stage === picture.until) + 1] ?? null;
+};
+const act = {
+  form: ask_form, draw, taken, larger,
+  sizes: (picture) => Object.fromEntries(modelOf(picture.model).stages.map((each) => [each.stage, each.size])),
+  fill: (order) => { ask_form.fill(order); location.hash = "#draw"; ask_form.prompt.focus(); },
+};
+
+const latest = async () => {
+  try {
+    const { images } = await api.pictures({ limit: String(RECENT) });
+    const open = (picture) => one(picture, {
+      ...act, changed: latest, gone: latest, back: latest,
+      around: (id, way) => images[images.findIndex((each) => each.id === id) + way],
+    });
+    recent.replaceChildren(...images.map((picture) => hung(picture, open)));
+    recently.hidden = images.length === 0;
+  } catch (problem) { toast(problem.message); }
+};
+act.open = (picture) => one(picture, { ...act, changed: latest, gone: latest, back: latest, around: () => undefined });
+
+/** Shows a job. */
+const look = (seen) => {
+  if (view && view.seen !== seen) jobs.forget(view.seen);
+  grid = null;
+  view = live(seen, modelOf(seen.job.request.model), act);
+  stage.replaceChildren(view.element);
+  suggest.hidden = true;
+};
+
+/** The own jobs that wait. */
+const queue = () => {
+  const all = jobs.waiting().filter((seen) => seen !== view?.seen && !grid?.has(seen.job.id));
+  waiting.replaceChildren(...all.map(({ job }) => make("li", {},
+    make("span", { class: "what" }, job.request.prompt),
+    make("span", { class: "soft num" }, [job.position ? say("position", { n: job.position }) : say("queued"), job.eta_seconds ? say("left", { n: number(Math.ceil(job.eta_seconds)) }) : ""].filter(Boolean).join(" · ")),
+    make("button", { type: "button", class: "plain", "aria-label": `${say("cancel")}: ${job.request.prompt}`, onclick: () => api.cancel(job.id).catch((problem) => toast(problem.message)) }, say("cancel")))));
+  waiting.hidden = all.length === 0;
+};
+
+const jobs = watch((name, what, more) => {
+  if (name === "lost") return toast(say("lost"), null, null, 60);
+  if (name === "back") return toast(say("back"), null, null, 3);
+  if (name === "queue") {
+    by("queue-note").textContent = what.waiting ? say(what.waiting === 1 ? "queue_one" : "queue_other", { n: what.waiting, s: number(Math.ceil(what.seconds)) }) : "";
+    return;
+  }
+  if (grid?.has(what.job.id)) {
+    grid.hear(name, what, more);
+    if (name === "end") latest();
+    return queue();
+  }
+  // what a sheet's jobs say before the sheet knows them
+  if (grid && what.job.state === "queued") return queue();
+  if (name === "begin" || (name === "job" && what.job.state === "running" && view?.seen !== what)) look(what);
+  if (view?.seen === what) {
+    if (name === "step") view.step();
+    if (name === "frame") view.frame(more);
+    if (name === "picture") view.picture(more);
+    if (["job", "begin", "end"].includes(name)) view.state();
+  }
+  if (name === "end") {
+    const { state, pictures } = what.job;
+    voice(state === "done" ? (pictures.length === 1 ? say("ready_one") : say("ready", { n: pictures.length })) : say(state));
+    latest();
+  }
+  queue();
+});
+
+by("draw-page").append(ask_form.element, waiting, stage, suggest, recently);
+const hall = gallery(act);
+by("gallery-page").append(hall.element);
+by("draw-page").setAttribute("aria-label", say("draw_page"));
+by("gallery-page").setAttribute("aria-label", say("gallery"));
+
+/** The page that the address names. */
+const turn = () => {
+  const page = location.hash === "#gallery" ? "gallery" : "draw";
+  for (const name of ["draw", "gallery"]) {
+    by(`${name}-page`).hidden = name !== page;
+    const link = document.querySelector(`nav a[href="#${name}"]`);
+    if (name === page) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  document.title = page === "gallery" ? `${say("gallery")} · Imagen` : "Imagen";
+  if (page === "gallery") hall.load(); else latest();
+};
+addEventListener("hashchange", turn);
+turn();
+if (location.hash !== "#gallery") ask_form.prompt.focus();
+
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
+
+const help = () => {
+  const rows = [["Ctrl Enter", "key_draw"], ["Alt Enter", "key_drafts"], ["Esc", "key_cancel"], ["1 2", "key_pages"], ["/", "key_prompt"], ["← →", "key_gallery"], ["c", "key_flip"], ["?", "key_help"]];
+  const box = dialog(say("help"),
+    make("button", { type: "button", class: "plain icon close", "aria-label": say("close"), onclick: () => box.close() }, "✕"),
+    make("div", { class: "page" }, make("h2", {}, say("keys")),
+      make("dl", {}, rows.flatMap(([keys, text]) => [make("dt", {}, keys.split(" ").flatMap((key) => [make("kbd", {}, key), " "])), make("dd", {}, say(text))])),
+      make("p", { class: "soft" }, say("about")), make("p", { class: "soft num" }, `Imagen ${facts.version}`)));
+};
+by("help-open").addEventListener("click", help);
+
+addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); ask_form.send(event.altKey); return; }
+  if (event.key === "Escape" && view && !over(view.seen.job)) { event.preventDefault(); view.stop(); return; }
+  if (typing(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "?") { event.preventDefault(); help(); }
+  if (event.key === "1") location.hash = "#draw";
+  if (event.key === "2") location.hash = "#gallery";
+  if (event.key === "/") { event.preventDefault(); (location.hash === "#gallery" ? hall.search : ask_form.prompt).focus(); }
+});
+
+// a picture that is dropped anywhere fills the form; it is read here and sent nowhere
+document.body.dataset.drop = say("drop");
+let inside = 0;
+addEventListener("dragenter", (event) => { event.preventDefault(); inside += 1; document.body.classList.add("over"); });
+addEventListener("dragleave", () => { inside -= 1; if (inside <= 0) document.body.classList.remove("over"); });
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", async (event) => {
+  event.preventDefault();
+  inside = 0;
+  document.body.classList.remove("over");
+  const file = event.dataTransfer?.files?.[0];
+  if (!file) return;
+  try {
+    const order = await png.order(file);
+    if (!order) return toast(say("drop_none"));
+    act.fill(order);
+    toast(say("dropped"), null, null, 4);
+  } catch { toast(say("drop_large")); }
+});
