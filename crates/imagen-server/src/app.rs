@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 
 use imagen::{Error, ErrorKind};
 
-use crate::api::{about, images, jobs, streams};
+use crate::api::{about, images, jobs, openai, openapi, sdapi, streams};
 use crate::guard::Guard;
 use crate::lender::Lender;
 use crate::limits::Limits;
@@ -27,6 +27,9 @@ use crate::worker;
 /// Pages load nothing but what this server sends, stand in no other page and send forms nowhere else.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+/// Addresses whose answers wait for pictures.
+const PATIENT: &[&str] = &["/v1/images/", "/sdapi/v1/txt2img"];
 
 /// How a studio is served.
 #[derive(Clone, Debug)]
@@ -53,7 +56,7 @@ impl Server {
     /// Opens the studio's folder and the models.
     ///
     /// # Errors
-    /// Those of the models; `Io` or `Data` where the folder cannot be used; `Usage` where another server uses it.
+    /// What opening a model may say; `Io` or `Data` where the folder cannot be used; `Usage` where another server uses it.
     pub fn open(options: Options, lender: Lender) -> imagen::Result<Self> {
         let studio = Arc::new(Studio::open(&options.data, options.limits)?);
         let (tell, opened) = channel();
@@ -79,6 +82,20 @@ impl Server {
             .route("/api/v1/images/{id}/small", get(images::small))
             .route("/api/v1/capabilities", get(about::capabilities))
             .route("/api/v1/models", get(about::models))
+            .route("/v1/images/generations", post(openai::generate))
+            .route("/v1/models", get(openai::models))
+            .route("/v1/models/{id}", get(openai::one_model))
+            .route("/sdapi/v1/txt2img", post(sdapi::txt2img))
+            .route("/sdapi/v1/img2img", post(sdapi::img2img))
+            .route("/sdapi/v1/progress", get(sdapi::progress))
+            .route("/sdapi/v1/interrupt", post(sdapi::interrupt))
+            .route("/sdapi/v1/skip", post(sdapi::interrupt))
+            .route("/sdapi/v1/options", get(sdapi::options).post(sdapi::set_options))
+            .route("/sdapi/v1/samplers", get(sdapi::samplers))
+            .route("/sdapi/v1/sd-models", get(sdapi::models))
+            .route("/sdapi/v1/png-info", post(sdapi::png_info))
+            .route("/sdapi/v1/{what}", get(sdapi::nothing))
+            .route("/openapi.json", get(openapi::openapi))
             .route("/healthz", get(about::healthz))
             .route("/readyz", get(about::readyz))
             .route("/metrics", get(about::metrics));
@@ -87,7 +104,6 @@ impl Server {
             .method_not_allowed_fallback(async || {
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address takes other methods")
             })
-            .layer(DefaultBodyLimit::max(self.options.limits.body_bytes))
             .with_state(self.studio.clone());
         let guard = Guard {
             hosts: self.options.hosts.clone(),
@@ -95,7 +111,7 @@ impl Server {
             forms: false,
             policy: POLICY,
             referrer: "no-referrer",
-            patient: &[],
+            patient: PATIENT,
             refuse,
         };
         guard.before(router).layer(from_fn_with_state(self.studio.clone(), counted))

@@ -25,6 +25,8 @@ pub struct Limits {
     pub queue_per_client: usize,
     /// Bytes of a request.
     pub body_bytes: usize,
+    /// Bytes of a request that holds a picture.
+    pub picture_body_bytes: usize,
     /// Seconds after which a job is ended.
     pub job_seconds: u64,
     /// Streams of events at once.
@@ -50,6 +52,7 @@ impl Default for Limits {
             queue: 100,
             queue_per_client: 32,
             body_bytes: 64 << 10,
+            picture_body_bytes: 32 << 20,
             job_seconds: 3600,
             streams: 512,
         }

@@ -32,6 +32,10 @@ pub(crate) struct Studio {
     pub(crate) estimate: Mutex<Estimate>,
     /// Streams of events that are open.
     pub(crate) streams: AtomicUsize,
+    /// The last step that was told of.
+    pub(crate) last: Mutex<Option<Value>>,
+    /// The model that clients of `/sdapi/v1` have chosen.
+    pub(crate) checkpoint: Mutex<Option<String>>,
     models: OnceLock<Vec<ModelView>>,
     /// Seconds that the running job still takes.
     remaining: Mutex<f64>,
@@ -47,6 +51,8 @@ impl Studio {
             metrics: Metrics::default(),
             estimate: Mutex::default(),
             streams: AtomicUsize::new(0),
+            last: Mutex::default(),
+            checkpoint: Mutex::default(),
             models: OnceLock::new(),
             remaining: Mutex::new(0.0),
         })

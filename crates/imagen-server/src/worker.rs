@@ -239,6 +239,7 @@ impl Draw<'_> {
             "memory": resident(), "preview": preview,
         });
         self.studio.hub.tell(&self.job.client, &self.job.id, "step", &event);
+        *self.studio.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What handlers take out of a request, each checked once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::RequestExt;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
@@ -14,6 +14,8 @@ use crate::studio::Studio;
 
 /// Characters of a client's name and of an idempotency key.
 const NAME: usize = 128;
+/// How long a body may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// A body of JSON, up to the studio's limit.
 #[derive(Debug)]
@@ -23,15 +25,32 @@ impl<T: DeserializeOwned> FromRequest<Arc<Studio>> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, studio: &Arc<Studio>) -> Result<Self, Problem> {
-        let most = studio.limits.body_bytes;
-        let bytes = to_bytes(request.with_limited_body().into_body(), most).await.map_err(|_| {
+        json(request, studio.limits.body_bytes).await.map(Self)
+    }
+}
+
+/// A body of JSON that holds a picture.
+#[derive(Debug)]
+pub(crate) struct PictureBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Studio>> for PictureBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, studio: &Arc<Studio>) -> Result<Self, Problem> {
+        json(request, studio.limits.picture_body_bytes).await.map(Self)
+    }
+}
+
+/// Reads a body of at most so many bytes, in at most so much time.
+async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, Problem> {
+    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time; try again");
+    let bytes =
+        tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), most)).await.map_err(slow)?.map_err(|_| {
             let message = format!("the body is longer than the {most} bytes that are read, or ended early");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
         })?;
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body: {e}")))?;
-        Ok(Self(value))
-    }
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body: {e}")))
 }
 
 /// Who asks: a name that the client chose, by which its jobs are found again. It is no secret and opens nothing.

@@ -8,7 +8,7 @@ use imagen_server::Limits;
 use crate::served::Served;
 
 /// Every address, with a method that it takes.
-const ROUTES: [(Method, &str); 17] = [
+const ROUTES: [(Method, &str); 25] = [
     (Method::GET, "/"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
@@ -25,6 +25,14 @@ const ROUTES: [(Method, &str); 17] = [
     (Method::PATCH, "/api/v1/images/0123456789abcdef0123456789abcdef"),
     (Method::DELETE, "/api/v1/images/0123456789abcdef0123456789abcdef"),
     (Method::POST, "/api/v1/images/0123456789abcdef0123456789abcdef/restore"),
+    (Method::GET, "/assets/main.js"),
+    (Method::GET, "/api/v1/images/0123456789abcdef0123456789abcdef/file"),
+    (Method::POST, "/v1/images/generations"),
+    (Method::GET, "/v1/models"),
+    (Method::POST, "/sdapi/v1/txt2img"),
+    (Method::POST, "/sdapi/v1/interrupt"),
+    (Method::POST, "/sdapi/v1/png-info"),
+    (Method::GET, "/sdapi/v1/progress"),
     (Method::GET, "/nowhere"),
 ];
 
@@ -152,9 +160,49 @@ fn every_answer_says_what_pages_may_do() {
 }
 
 #[test]
-fn a_page_loads_nothing_from_elsewhere() {
-    let page = Served::new().get("/").text();
-    for foreign in ["http://", "https://", "//cdn", "@import"] {
-        assert!(!page.contains(foreign), "{foreign}");
+fn every_address_of_the_openapi_document_is_there_and_guarded() {
+    let served = Served::new();
+    let document = served.get("/openapi.json").json();
+    let mut addresses = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{id}", "0123456789abcdef0123456789abcdef");
+        for method in methods.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let reply = served.request(method.clone(), &path, &[("host", "evil.example")], "");
+            assert_eq!(reply.status, StatusCode::MISDIRECTED_REQUEST, "{method} {path}");
+            if !path.ends_with("/events") {
+                let reply = served.request(method.clone(), &path, &[], "");
+                assert_ne!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+                assert!(reply.status != StatusCode::NOT_FOUND || reply.text().contains("no such"), "{method} {path}");
+                assert!(!reply.text().contains("no such address"), "{method} {path}");
+            }
+            addresses += 1;
+        }
     }
+    assert_eq!(addresses, 30);
+}
+
+#[test]
+fn a_page_loads_nothing_from_elsewhere_and_all_that_it_names_is_there() {
+    let served = Served::new();
+    let (mut seen, mut open) = (Vec::new(), vec!["/".to_owned(), "/api".to_owned()]);
+    while let Some(path) = open.pop() {
+        let reply = served.get(&path);
+        assert_eq!(reply.status, StatusCode::OK, "{path}");
+        let text = reply.text();
+        let foreign = ["http://", "https://", "//cdn", "@import", "url(", "innerHTML", "eval("];
+        let own = text.replace("http://www.w3.org/2000/svg", "");
+        foreign.iter().for_each(|foreign| assert!(!own.contains(foreign), "{path}: {foreign}"));
+        let again = served.request(Method::GET, &path, &[("if-none-match", reply.header("etag"))], "");
+        assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{path}");
+        let named = text.split(['"', '\'']).filter_map(|part| match part.strip_prefix("./") {
+            Some(module) if module.ends_with(".js") => Some(format!("/assets/{module}")),
+            _ => part.starts_with("/assets/").then(|| part.to_owned()),
+        });
+        open.extend(named.filter(|path| !seen.contains(path)));
+        seen.push(path);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 17, "{seen:?}");
 }

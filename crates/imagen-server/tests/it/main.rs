@@ -6,5 +6,6 @@ mod tiny;
 
 mod guard;
 mod jobs;
+mod peers;
 mod pictures;
 mod served;
