@@ -114,7 +114,7 @@ impl Worker {
 
 /// What the thread does until nobody can ask any more.
 fn serve(files: &ModelFiles, inbox: Receiver<Job>, opened: &Sender<Result<Facts>>) {
-    let imagen = match Imagen::open(files, &Device::flex()) {
+    let imagen = match Imagen::open_with(files, Some(&ModelFiles::BuiltIn(imagen_builtin::FILES)), &Device::flex()) {
         Ok(imagen) => imagen,
         Err(error) => return drop(opened.send(Err(error))),
     };

@@ -85,6 +85,17 @@ impl ModelFiles {
         EncoderFiles::read(format!("{} (text)", self.label()), |name| self.read(&format!("text/{name}")))
     }
 
+    /// Its text encoder, or that of other files where it has none under `text/`.
+    ///
+    /// # Errors
+    /// As [`Self::text_encoder`].
+    pub fn text_encoder_or(&self, other: Option<&Self>) -> Result<EncoderFiles> {
+        match other {
+            Some(other) if self.read("text/config.json")?.is_none() => other.text_encoder(),
+            _ => self.text_encoder(),
+        }
+    }
+
     /// The captions that it was taught, where its folder says so.
     ///
     /// # Errors

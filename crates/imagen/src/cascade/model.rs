@@ -77,6 +77,14 @@ impl Imagen {
     /// # Errors
     /// `Model` where the base is missing, a stage is untrained or damaged, or a stage was trained with another encoder.
     pub fn open(files: &ModelFiles, device: &Device) -> Result<Self> {
+        Self::open_with(files, None, device)
+    }
+
+    /// Opens a model on a device; a folder without a text encoder of its own, such as a run's, takes that of `spare`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(files: &ModelFiles, spare: Option<&ModelFiles>, device: &Device) -> Result<Self> {
         let _span = info_span!("open model").entered();
         let label = files.label();
         if let ModelFiles::Folder(folder) = files {
@@ -88,7 +96,7 @@ impl Imagen {
                 return Ok(DeepFloyd::open(folder, None, device)?.into());
             }
         }
-        Ok(Self { family: Family::Own(OwnModel::open(files, device)?), label, device: device.clone() })
+        Ok(Self { family: Family::Own(OwnModel::open(files, spare, device)?), label, device: device.clone() })
     }
 
     /// What names it in messages.

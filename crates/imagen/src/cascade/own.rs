@@ -29,7 +29,7 @@ pub(super) struct OwnModel {
 impl OwnModel {
     /// # Errors
     /// `Model` where the base is missing, a stage is damaged, or a stage was trained with another encoder.
-    pub(super) fn open(files: &ModelFiles, device: &Device) -> Result<Self> {
+    pub(super) fn open(files: &ModelFiles, spare: Option<&ModelFiles>, device: &Device) -> Result<Self> {
         let label = files.label();
         let mut stages = Vec::new();
         for name in StageName::ALL {
@@ -52,15 +52,15 @@ impl OwnModel {
                 channels(other)
             )));
         }
-        let encoder_files = files.text_encoder()?;
+        let encoder_files = files.text_encoder_or(spare)?;
         let encoder_bytes = encoder_files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let encoder = text::load(encoder_files, &TextOptions::default(), device)?;
         for (file, _) in &stages {
             let name = file.config.stage;
             if file.text_encoder != encoder.identity() {
                 return Err(Error::model(format!(
-                    "{label}: stage {name} was trained with the text encoder {}, but text/ holds {}; put the encoder \
-                     that it was trained with there",
+                    "{label}: stage {name} was trained with the text encoder {}, and the one at hand is {}; put the files of \
+                     the first into {label}/text",
                     file.text_encoder,
                     encoder.identity()
                 )));

@@ -10,6 +10,7 @@ use imagen::models::weights::Storage;
 use imagen::train::BUILT_IN;
 
 use super::MACHINE;
+use crate::builtin;
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
 use crate::output::record::ModelRecord;
@@ -125,7 +126,7 @@ impl FrozenArgs {
         }
         let files = shared::named_model(folder.as_deref())?;
         progress.note(format_args!("opening {}", files.label()));
-        let imagen = Imagen::open(&files, device)?;
+        let imagen = Imagen::open_with(&files, builtin::model().as_ref(), device)?;
         let steps = imagen.stages().iter().filter_map(|info| Some((info.stage, info.step?))).collect();
         let name = folder.as_deref().map_or_else(|| BUILT_IN.into(), shared::model_name);
         Ok(OpenModel { imagen, files: Some(files), record: ModelRecord { name, steps } })

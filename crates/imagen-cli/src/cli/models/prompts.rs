@@ -8,6 +8,7 @@ use imagen::data::Source;
 use imagen::text::{self, TextOptions, known};
 use imagen::train;
 
+use crate::builtin;
 use crate::cli::shared;
 use crate::failure::{Exit, Failure, Result, print_line};
 
@@ -42,7 +43,8 @@ impl Prompts {
     pub(super) fn run(self) -> Result<()> {
         let folder = self.model.as_deref().map(shared::model_folder).transpose()?;
         let files = shared::named_model(folder.as_deref())?;
-        let encoder = || text::load(files.text_encoder()?, &TextOptions::default(), &shared::cpu());
+        let encoder =
+            || text::load(files.text_encoder_or(builtin::model().as_ref())?, &TextOptions::default(), &shared::cpu());
         if let (Some(set), Some(folder)) = (&self.from, &folder) {
             let learned = train::known_captions(&Source::open(set)?, encoder()?.as_ref())?;
             let learned = learned.ok_or_else(|| {
@@ -56,7 +58,9 @@ impl Prompts {
         })?;
         let count = self.count.unwrap_or(usize::MAX);
         let Some(prompt) = self.like else {
-            for caption in known.captions().iter().take(count) {
+            let mut captions: Vec<&String> = known.captions().iter().collect();
+            captions.sort();
+            for caption in captions.into_iter().take(count) {
                 print_line(if self.json { json!({ "caption": caption }).to_string() } else { caption.clone() })?;
             }
             return Ok(());
