@@ -45,6 +45,38 @@ impl Plan {
         Self::with(recipe, Source::open_allowing(&recipe.data.folder, recipe.data.max_bad).ok().as_ref())
     }
 
+    /// What a recipe's run would take with other settings, as `--set` has them: smaller parts of a batch, recomputed blocks,
+    /// smaller batches. What changes nothing of what is learned comes first.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn alternatives(recipe: &Recipe) -> Result<Vec<(Vec<String>, u64)>> {
+        let source = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad).ok();
+        let halves = |of: usize| std::iter::successors(Some(of / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+        let batch = recipe.train.batch;
+        let mut alternatives = Vec::new();
+        let mut add = |recipe: Recipe, set: Vec<String>| -> Result<()> {
+            let bytes = Self::with(&recipe, source.as_ref())?.bytes();
+            alternatives.push((set, bytes));
+            Ok(())
+        };
+        for smaller in std::iter::once(batch).chain(halves(batch)) {
+            let parts = std::iter::once(None).chain(halves(smaller).filter(|part| smaller % part == 0).map(Some));
+            for part in parts {
+                for blocks in [false, true] {
+                    let mut other = recipe.clone();
+                    (other.train.batch, other.train.micro_batch) = (smaller, part);
+                    other.train.checkpoint_blocks |= blocks;
+                    let part = part.map(|part| format!("train.micro_batch={part}"));
+                    let blocks = blocks.then(|| "train.checkpoint_blocks=true".to_owned());
+                    let smaller = (smaller < batch).then(|| format!("train.batch={smaller}"));
+                    add(other, smaller.into_iter().chain(part).chain(blocks).collect())?;
+                }
+            }
+        }
+        Ok(alternatives)
+    }
+
     /// The plan of a recipe for this set.
     pub(super) fn with(recipe: &Recipe, source: Option<&Source>) -> Result<Self> {
         let (stage, config) = (&recipe.stage, &recipe.train);

@@ -4,6 +4,7 @@ use imagen::cascade::{Imagen, Need, Request};
 use imagen::models::weights::Storage;
 use imagen::nn::device::Found;
 use imagen::said::bytes;
+use imagen::train::{Plan, Recipe};
 
 use super::model::FrozenArgs;
 use crate::failure::{Exit, Failure, Result};
@@ -18,14 +19,24 @@ pub(in crate::cli) struct MaxMemory {
 }
 
 impl MaxMemory {
-    /// Refuses training that does not fit, before the system kills the program without a word.
-    pub(in crate::cli) fn check_training(&self, found: &Found, needed: u64) -> Result<()> {
-        self.check(found, "training this", needed).map_err(|failure| {
-            failure.hint(
-                "lower train.micro_batch, set train.checkpoint_blocks = true, or make the network or data.crop smaller; \
-                 `imagen plan` shows where it goes",
-            )
-        })
+    /// Refuses training that does not fit, before the system kills the program without a word, and says what would.
+    pub(in crate::cli) fn check_training(&self, found: &Found, recipe: &Recipe) -> Result<()> {
+        let needed = Plan::of(recipe)?.bytes();
+        let Err(failure) = self.check(found, "training this", needed) else { return Ok(()) };
+        let limit = self.limit(found).unwrap_or(u64::MAX);
+        let alternatives = Plan::alternatives(recipe)?;
+        let with = |set: &[String]| set.iter().map(|set| format!(" --set {set}")).collect::<String>();
+        if let Some((set, fits)) = alternatives.iter().find(|(_, bytes)| *bytes <= limit) {
+            return Err(failure.hint(format_args!("it would fit with{}: about {}", with(set), bytes(*fits))));
+        }
+        let least = alternatives.iter().min_by_key(|(_, bytes)| *bytes).filter(|(_, least)| *least < needed);
+        let (set, least) =
+            least.map_or((String::new(), needed), |(set, bytes)| (format!(", with{}", with(set)), *bytes));
+        Err(failure.hint(format_args!(
+            "the least that this network can be trained in is about {}{set}; make it smaller: `imagen plan` shows where \
+             memory goes",
+            bytes(least)
+        )))
     }
 
     /// Refuses a request that does not fit, and says what would.
@@ -38,7 +49,8 @@ impl MaxMemory {
     ) -> Result<()> {
         let needs = imagen.needs(request)?;
         let Some(largest) = needs.iter().max_by_key(|need| need.bytes()) else { return Ok(()) };
-        let what = format!("drawing this (its {})", largest.what);
+        let part = if largest.stage.is_some() { "stage " } else { "" };
+        let what = format!("drawing ({part}{})", largest.what);
         let Err(failure) = self.check(found, &what, largest.bytes()) else { return Ok(()) };
         let limit = self.limit(found).unwrap_or(u64::MAX);
         let mut least = (u64::MAX, String::new());
@@ -70,7 +82,11 @@ impl MaxMemory {
         let Some(limit) = self.limit(found).filter(|limit| needed > *limit) else { return Ok(()) };
         let (needed, limit) = (bytes(needed), bytes(limit));
         let on = if found.is_cpu() { String::new() } else { format!(" on {}", found.name) };
-        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and there are {limit}{on}")))
+        let limit = match self.max_memory {
+            Some(_) => format!("the limit is {limit}"),
+            None => format!("there are {limit}{on}"),
+        };
+        Err(Failure::new(Exit::Memory, format_args!("{what} takes about {needed}, and {limit}")))
     }
 }
 
