@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use imagen::cascade::{ModelFiles, StageName};
+use imagen::cascade::{ModelFiles, StageFile, StageName};
 use imagen::data::Source;
 use imagen::text::{self, EncoderFiles, TextOptions, known};
 use imagen::train::{self, Brought, Choice, Exported, Other, Recipe};
@@ -37,6 +37,9 @@ pub(crate) struct Export {
     /// `none`; from what the run began with by default
     #[arg(long, value_name = "MODEL")]
     stages_from: Option<PathBuf>,
+    /// Replace a stage of another training
+    #[arg(long)]
+    force: bool,
     /// Print nothing but the files
     #[arg(short, long)]
     quiet: bool,
@@ -58,10 +61,14 @@ impl Export {
         };
         let text = self.text_encoder.files()?;
         if !self.run.join("recipe.toml").is_file() {
-            let failure = Failure::new(Exit::Data, format_args!("{} is no run of `imagen train`", self.run.display()));
+            let failure =
+                Failure::new(Exit::Data, format_args!("{} is not a run of `imagen train`", self.run.display()));
             return Err(failure.hint("name the folder that was given by --run"));
         }
         let _lock = output::own_folder_if_there(&self.model)?;
+        if !self.force {
+            self.check_replaced()?;
+        }
         let exported = train::export(&self.run, &self.model, &choice, &text)?;
         print_line(exported.path.display())?;
         progress.note(describe(&exported, self.best));
@@ -88,6 +95,26 @@ impl Export {
             }
         }
         Ok(())
+    }
+
+    /// Refuses to replace a stage that is of another training than the run.
+    fn check_replaced(&self) -> Result<()> {
+        let name = Recipe::read(&self.run.join("recipe.toml"))?.stage.stage;
+        let model = ModelFiles::Folder(self.model.clone());
+        let (Some(old), Some(new)) = (model.stage(name)?, ModelFiles::Folder(self.run.clone()).stage(name)?) else {
+            return Ok(());
+        };
+        let begun = |file: &StageFile| {
+            let history = file.record.history.iter();
+            history.map(|part| (part.recipe.clone(), part.init_from.clone())).collect::<Vec<_>>()
+        };
+        let (old, new) = (begun(&old), begun(&new));
+        // one is the other at an earlier or a later step
+        if !old.is_empty() && old.iter().zip(&new).all(|(old, new)| old == new) {
+            return Ok(());
+        }
+        let failure = Failure::usage(format_args!("{} has a stage {name} of another training", self.model.display()));
+        Err(failure.hint("choose another folder with --model, or replace the stage with --force"))
     }
 
     /// Writes down what the model was taught, where its set is still there, and what the one had been that it began with.
