@@ -17,11 +17,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use super::source::compose::World;
 use super::source::{Source, Split, allowed};
 use super::transform::{Sample, Transform};
 use crate::error::{Error, Result};
-use crate::image::{CHANNELS, DecodeOptions, Picture};
+use crate::image::{CHANNELS, DecodeOptions, Picture, decode};
 use crate::rng::Rng;
 
 /// Keys under the seed, one for each purpose.
@@ -34,6 +36,8 @@ const MEMBER: u64 = 3;
 const CANONICAL: u64 = 4;
 /// How many of the pictures that stopped a run are named.
 const SHOWN: usize = 3;
+/// Pictures of which the headers are looked at beforehand: a second or two.
+const LOOKED: usize = 50_000;
 
 /// What a [`Loader`] deals: with the pictures and the transform, all that its batches are a function of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -202,6 +206,27 @@ impl Loader {
         let bad = self.0.bad.lock().unwrap_or_else(PoisonError::into_inner);
         let new = bad.reasons.iter().skip(from);
         new.map(|(number, reason)| (examples[*number].name.clone(), reason.clone())).collect()
+    }
+
+    /// Looks at what can be known of pictures without decoding them all: a file that is no picture is found before the first
+    /// batch, and not when its turn comes.
+    ///
+    /// # Errors
+    /// As [`Self::batch_at`].
+    pub fn look(&self) -> Result<()> {
+        let (inner, examples) = (&self.0, self.0.source.examples());
+        let odd = |number: &usize| {
+            let file = inner.source.file(&examples[*number]);
+            // what a header does not say the decoder may still read
+            file.is_some_and(|file| decode::size(&file).is_err())
+        };
+        let odd: Vec<usize> = (0..examples.len().min(LOOKED)).into_par_iter().filter(odd).collect();
+        for number in odd {
+            if let Err(error) = inner.read(number) {
+                inner.note_bad(number, &error)?;
+            }
+        }
+        Ok(())
     }
 
     /// The batch of the examples `position..position + batch_size`.
@@ -426,11 +451,13 @@ impl Inner {
         if count + before <= allowed && count < n {
             return Ok(());
         }
-        let others = if before > 0 { &format!(" (beside {before} other entries)") } else { "" };
+        let what = if before > 0 { "pictures and other entries" } else { "pictures" };
         let few: Vec<&str> = bad.reasons.iter().take(SHOWN).map(|(_, reason)| reason.as_str()).collect();
         Err(Error::data(format!(
-            "{count} of {n} pictures{others} in {} cannot be used, and max_bad = {max_bad} allows {allowed}: {}{}; mend or remove \
-             them (`imagen data check` names all), or raise data.max_bad",
+            "{} of {} {what} in {} cannot be used, and max_bad = {max_bad} allows {allowed}: {}{}; mend or remove them \
+             (`imagen data check` names all), or raise data.max_bad",
+            count + before,
+            n + before,
             self.source.folder().display(),
             few.join("; "),
             if count > SHOWN { "; ..." } else { "" },

@@ -4,7 +4,7 @@
 //! The numbers are those that the committed recipes were found with, moved by a few rules, each of which is said in the
 //! recipe beside its result. How fast a step is the caller measures or estimates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::config::{DataConfig, TrainConfig};
@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::recipe::Recipe;
 use super::reference;
 use crate::cascade::{StageConfig, StageName, StageSettings};
-use crate::data::{Source, Split};
+use crate::data::{Example, Source, Split};
 use crate::diffusion::{AugLevel, NoiseSchedule, Parameterization, Sampler, Thresholding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::{Heads, Layout, Level, SkipScale, TextAttention, TextPooling, UnetConfig};
@@ -43,6 +43,8 @@ pub struct Wanted {
     pub text_dim: usize,
     /// Shorter sides of pictures of the set, some or all of them; empty for a set without end.
     pub sides: Vec<usize>,
+    /// Names of pictures that cannot be read, and how many were looked at.
+    pub unreadable: (BTreeSet<String>, usize),
     /// Bytes that there are, where that is known.
     pub memory: Option<u64>,
 }
@@ -102,6 +104,17 @@ impl Proposal {
                 "Smaller pictures would be enlarged first, and that is what would be learned".into(),
             );
         }
+        let (unreadable, looked) = (wanted.unreadable.0.len(), wanted.unreadable.1);
+        if unreadable > 0 {
+            // of those that were looked at, with room for a few more among the others
+            let share = (150.0 * unreadable as f64 / looked.max(1) as f64).ceil() / 100.0;
+            data.max_bad = share.clamp(data.max_bad, 1.0);
+            let said = format!(
+                "Part of the pictures that may be passed over: {unreadable} of {looked} cannot be read (`imagen data check` names \
+                 them)"
+            );
+            notes.insert("data.max_bad", said);
+        }
         let mut train_config: TrainConfig = of_toml("steps = 1\nbatch = 1\nlr = 1e-3\nwarmup = 0");
         let batch = match (stage.stage, &wanted.from) {
             (StageName::Base, None) => 16,
@@ -125,7 +138,7 @@ impl Proposal {
         (train_config.cosine_decay, train_config.beta2, train_config.clip_norm) = (true, Some(0.99), Some(1.0));
         train_config.seed = 1;
         let (prompts, words) = match conditional {
-            true => (prompts(source), "Captions of the set, for sample grids; put your own here"),
+            true => (prompts(source, &wanted.unreadable.0), "Captions of the set, for sample grids; put your own here"),
             false => (vec![String::new(); 4], "A sample grid has so many pictures; a stage without text reads none"),
         };
         train_config.sample_prompts = prompts;
@@ -333,8 +346,9 @@ fn network(wanted: &Wanted, size: usize) -> UnetConfig {
 }
 
 /// Captions from all over the training pictures, each once, long ones only where there are no others.
-fn prompts(source: &Source) -> Vec<String> {
-    let examples: Vec<_> = source.examples().iter().filter(|example| example.split == Split::Train).collect();
+fn prompts(source: &Source, unreadable: &BTreeSet<String>) -> Vec<String> {
+    let shown = |example: &&Example| example.split == Split::Train && !unreadable.contains(&example.name);
+    let examples: Vec<_> = source.examples().iter().filter(shown).collect();
     let mut prompts: Vec<String> = Vec::new();
     let count = PROMPTS.min(examples.len());
     for k in 0..count {
@@ -369,7 +383,15 @@ mod tests {
     use crate::data::shapes;
 
     fn wanted(stage: StageName) -> Wanted {
-        Wanted { stage, from: None, size: None, text_dim: 384, sides: vec![256; 80], memory: None }
+        Wanted {
+            stage,
+            from: None,
+            size: None,
+            text_dim: 384,
+            sides: vec![256; 80],
+            unreadable: Default::default(),
+            memory: None,
+        }
     }
 
     fn set() -> (tempfile::TempDir, Source) {

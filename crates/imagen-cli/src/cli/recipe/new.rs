@@ -3,6 +3,7 @@
 //! The library proposes ([`Proposal`]); this looks at the pictures, measures how fast a step is here, and says which commands
 //! come next.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
@@ -12,6 +13,7 @@ use imagen::cascade::{NetworkKind, StageConfig, StageName};
 use imagen::data::{Look, Source};
 use imagen::image::DecodeOptions;
 use imagen::nn::device::DeviceName;
+use imagen::said::counted;
 use imagen::text::{self, TextOptions};
 use imagen::train::{BUILT_IN, Plan, Proposal, Recipe, Wanted};
 use imagen_kernels::peak::multiply_add_rate;
@@ -31,7 +33,7 @@ Examples:
   imagen train mine.toml --run runs/mine --init-from built-in";
 
 /// Pictures that are looked at for their sizes.
-const LOOKED: usize = 256;
+const LOOKED: usize = 2048;
 /// A step that is estimated to take longer than this is not measured.
 const MEASURED: f64 = 20.0;
 
@@ -96,9 +98,17 @@ impl New {
             (None, true) => 0,
             (None, false) => text::load(self.text_encoder.files()?, &TextOptions::default(), &shared::cpu())?.dim(),
         };
-        let sides = self.sides(&source)?;
+        let (sides, unreadable) = self.look(&source)?;
+        if !unreadable.0.is_empty() {
+            progress.note(format_args!(
+                "{} of the {} that were looked at cannot be read: `imagen data check {}` names them",
+                counted(unreadable.0.len(), "picture"),
+                unreadable.1,
+                self.data.display()
+            ));
+        }
         let (stage, size, memory) = (self.stage, self.size, self.memory.limit(&DeviceName::default().find()?));
-        let wanted = Wanted { stage, from, size, text_dim, sides, memory };
+        let wanted = Wanted { stage, from, size, text_dim, sides, unreadable, memory };
         let mut proposal = Proposal::new(&self.data, &source, &wanted)?;
         progress.note("measuring a training step");
         let (seconds, how) = step_seconds(&proposal.recipe)?;
@@ -126,21 +136,24 @@ impl New {
         Ok(file.config)
     }
 
-    /// The shorter sides of some pictures, evenly from all over the set.
-    fn sides(&self, source: &Source) -> Result<Vec<usize>> {
+    /// The shorter sides of pictures, evenly from all over the set; the names of those that cannot be read, of how many.
+    fn look(&self, source: &Source) -> Result<(Vec<usize>, (BTreeSet<String>, usize))> {
         if source.world().is_some() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let (examples, options) = (source.examples(), DecodeOptions::default());
         let count = LOOKED.min(examples.len());
-        let look =
-            |k: usize| Look::at(source, &examples[k * examples.len() / count], &options).ok().map(|look| look.side());
-        let sides: Vec<usize> = (0..count).into_par_iter().filter_map(look).collect();
+        let look = |k: usize| {
+            let example = &examples[k * examples.len() / count];
+            Look::at(source, example, &options).map(|look| look.side()).map_err(|_| example.name.clone())
+        };
+        let looked: Vec<Result<usize, String>> = (0..count).into_par_iter().map(look).collect();
+        let sides: Vec<usize> = looked.iter().filter_map(|look| look.as_ref().ok().copied()).collect();
         if sides.is_empty() {
             let message = format_args!("no picture of {} can be read", self.data.display());
             return Err(Failure::new(Exit::Data, message).hint("`imagen data check` says why"));
         }
-        Ok(sides)
+        Ok((sides, (looked.into_iter().filter_map(Result::err).collect(), count)))
     }
 
     /// What stands above the recipe: where it is from, and what to do with it.

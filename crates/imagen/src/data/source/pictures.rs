@@ -174,6 +174,11 @@ impl Source {
         decode::decode(&bytes, options).context(|| self.called(example))
     }
 
+    /// The file of a picture that has one of its own.
+    pub(in crate::data) fn file(&self, example: &Example) -> Option<PathBuf> {
+        matches!(example.stored, Stored::File).then(|| self.root.join(&example.name))
+    }
+
     /// What an error calls a picture.
     pub(in crate::data) fn called(&self, example: &Example) -> String {
         format!("picture {}", self.root.join(&example.name).display())
@@ -187,16 +192,10 @@ impl Source {
         let mut part = self.clone();
         part.examples.retain(|example| example.split == split);
         if part.examples.is_empty() {
-            let (name, remedy) = match split {
-                Split::Train => ("training", "add pictures, or divide the set by folders train/ and validation/"),
-                Split::Validation => (
-                    "validation",
-                    "add pictures, divide the set by folders train/ and validation/, or set \
-                      train.validate_every = 0",
-                ),
-            };
+            let name = if split == Split::Train { "training" } else { "validation" };
             return Err(Error::data(format!(
-                "{} holds no picture of the {name} split; {} are in the other: {remedy}",
+                "{} holds no picture of the {name} split; {} are in the other: add pictures, or divide the set by folders \
+                 train/ and validation/",
                 self.path.display(),
                 self.examples.len()
             )));

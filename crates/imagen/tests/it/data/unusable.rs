@@ -350,6 +350,6 @@ fn pictures_and_texts_are_counted_under_one_rule() {
     };
     assert!(deals(0.1).is_ok(), "two of twenty-one");
     let refused = format!("{:#}", deals(0.05).unwrap_err());
-    assert!(refused.contains("1 of 20 pictures (beside 1 other entries)"), "{refused}");
+    assert!(refused.contains("2 of 21 pictures and other entries"), "{refused}");
     assert!(format!("{:#}", deals(0.0).unwrap_err()).contains("1 of 21 entries"));
 }
