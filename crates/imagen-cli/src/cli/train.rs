@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::PartialLoad;
 use imagen::nn::device::Found;
 use imagen::said;
-use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, InitFrom, Outcome, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::draw::MaxMemory;
 use super::shared::{self, Machine, TextEncoder};
@@ -129,7 +129,7 @@ impl Train {
     fn prepare(&self, recipe: Recipe, found: &Found, neighbours: usize) -> Result<Run> {
         // ranks share a machine's memory, and have devices of their own
         let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
-        self.memory.check_training(found, sharing * Plan::of(&recipe)?.bytes())?;
+        self.memory.check_training(found, &recipe, sharing)?;
         let text = self.text_encoder.files()?;
         let init_from = self.init_from.as_deref().map(init_from).transpose()?;
         interrupt::watch("finishing this step and saving")?;
@@ -209,6 +209,14 @@ impl Watcher {
     fn initialized(&mut self, from: &str, report: &PartialLoad) {
         let PartialLoad { taken, missing, misshapen, unexpected } = report;
         self.progress.note(format_args!("{taken} tensors begin as in {from}"));
+        let random = missing.len() + misshapen.len();
+        if *taken < random {
+            self.progress.note(format_args!(
+                "warning: most of the network ({random} of {} tensors) begins at random: the recipe is for another network \
+                 than {from}; `imagen recipe new --from MODEL` writes one for it",
+                taken + random
+            ));
+        }
         let lists = [
             ("not there, begin at random", missing),
             ("of another shape, begin at random", misshapen),

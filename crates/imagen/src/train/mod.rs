@@ -103,6 +103,12 @@ pub fn train_among(
     Group::new(ranks).run(|group| train_in(run, group, observe))
 }
 
+/// The part of a set that is validated on.
+fn held_out_of(pictures: &Source) -> Result<Source> {
+    let part = pictures.split(Split::Validation);
+    part.map_err(|error| Error::data(format!("{error}; or train without validation: train.validate_every = 0")))
+}
+
 /// What one rank of a group does.
 fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>) -> Result<Outcome> {
     let recipe = &run.recipe;
@@ -118,7 +124,7 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
     // what reads captions before the first step is heard at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let split = || {
-        let held_out = (config.validate_every > 0).then(|| pictures.split(Split::Validation)).transpose()?;
+        let held_out = (config.validate_every > 0).then(|| held_out_of(&pictures)).transpose()?;
         Ok((held_out, pictures.split(Split::Train)?))
     };
     let (held_out, source) = group.agree(split())?;
@@ -136,7 +142,7 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
         Some((validation, probe, log)) => (validation, probe, Some(log)),
         None => (None, None, None),
     };
-    let loader = group.agree(recipe.loader(source))?;
+    let loader = group.agree(recipe.loader(source).and_then(|loader| loader.look().map(|()| loader)))?;
 
     let started = TrainEvent::Started {
         parameters: parameter_count(&state.unet),
@@ -155,11 +161,14 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
             && state.step % config.sample_every == 0
             && !grid::path(&run.folder, state.step).exists();
         let (stopped, missing) = exchange.turn(std::mem::replace(&mut wrote, Ok(())), stop, missing)?;
-        let done = stopped || state.step >= config.steps;
+        let finished = state.step >= config.steps;
+        let done = stopped || finished;
         let due = |every: u64| every > 0 && state.step > from_step && state.step % every == 0;
         let save = done || due(config.checkpoint_every);
-        let draw = missing || due(config.sample_every) || (done && state.step > 0 && config.sample_every > 0);
-        let probing = probe_every > 0 && (due(probe_every) || (done && state.step > from_step));
+        let last_grid = finished && state.step > 0 && config.sample_every > 0;
+        // who stops does not wait for a grid: one that is due is drawn when the run goes on
+        let draw = !stopped && (missing || due(config.sample_every) || last_grid);
+        let probing = probe_every > 0 && (due(probe_every) || (finished && state.step > from_step));
         let validating = due(config.validate_every);
         if save && group.size() > 1 {
             // whatever made them differ, what is saved is what all have

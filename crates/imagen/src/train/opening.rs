@@ -102,6 +102,14 @@ fn open_by_first(
         (true, true) => {
             let Loaded { mut state, recipe: before, warnings } =
                 checkpoints.load(&recipe.stage, &learning, &run.device)?;
+            if state.step > recipe.train.steps {
+                return Err(Error::usage(format!(
+                    "the run has taken {} steps, more than the {} that are asked for: --steps {} goes on",
+                    state.step,
+                    recipe.train.steps,
+                    2 * state.step
+                )));
+            }
             let changed = before.map(|before| recipe.changes_from(&before)).filter(|changes| !changes.is_empty());
             let changed = changed.map(|changes| format!("the recipe has changed: {}", changes.join(", ")));
             for warning in warnings.into_iter().chain(changed) {

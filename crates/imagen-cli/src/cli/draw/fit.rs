@@ -19,12 +19,14 @@ pub(in crate::cli) struct MaxMemory {
 }
 
 impl MaxMemory {
-    /// Refuses training that does not fit, before the system kills the program without a word, and says what would.
-    pub(in crate::cli) fn check_training(&self, found: &Found, recipe: &Recipe) -> Result<()> {
-        let needed = Plan::of(recipe)?.bytes();
+    /// Refuses training that does not fit, before the system kills the program without a word, and says what would;
+    /// so many processes train in it.
+    pub(in crate::cli) fn check_training(&self, found: &Found, recipe: &Recipe, processes: u64) -> Result<()> {
+        let needed = processes * Plan::of(recipe)?.bytes();
         let Err(failure) = self.check(found, "training this", needed) else { return Ok(()) };
         let limit = self.limit(found).unwrap_or(u64::MAX);
-        let alternatives = Plan::alternatives(recipe)?;
+        let mut alternatives = Plan::alternatives(recipe)?;
+        alternatives.iter_mut().for_each(|(_, bytes)| *bytes *= processes);
         let with = |set: &[String]| set.iter().map(|set| format!(" --set {set}")).collect::<String>();
         if let Some((set, fits)) = alternatives.iter().find(|(_, bytes)| *bytes <= limit) {
             return Err(failure.hint(format_args!("it would fit with{}: about {}", with(set), bytes(*fits))));
