@@ -55,7 +55,10 @@ pub fn frechet(a: &Summary, b: &Summary) -> Result<Frechet> {
     };
     let variance = jackknife(&moved(&without_a, &two)?) + jackknife(&moved(&without_b, &one)?);
     let degrees = without_a.len() + without_b.len() - 2;
-    Ok(Frechet { distance, interval: Some(Interval::student(distance, variance.sqrt(), degrees)) })
+    let interval = Interval::student(distance, variance.sqrt(), degrees);
+    // no distance is below 0
+    let interval = Interval { low: interval.low.max(0.0), ..interval };
+    Ok(Frechet { distance, interval: Some(interval) })
 }
 
 /// The distance of two normal distributions with these moments.

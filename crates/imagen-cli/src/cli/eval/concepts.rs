@@ -19,11 +19,12 @@ pub(super) struct Concepts {
 }
 
 impl Concepts {
-    /// The concepts of a set: by `concept` where its pictures have one, otherwise each picture is its own.
+    /// The concepts of a set: by `concept` where a picture has one, else by its canonical caption, else each picture is its own.
     pub(super) fn of(source: &Source) -> Self {
         let (mut numbers, mut names, mut counts) = (HashMap::new(), HashMap::new(), Vec::new());
         for example in source.examples() {
-            let name = example.concept.clone().unwrap_or_else(|| example.name.clone());
+            let caption = || example.captions.first().map(|caption| source.captions()[*caption].clone());
+            let name = example.concept.clone().or_else(caption).unwrap_or_else(|| example.name.clone());
             let number = *numbers.entry(name.clone()).or_insert(counts.len());
             if number == counts.len() {
                 counts.push(0);

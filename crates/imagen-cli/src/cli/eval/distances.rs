@@ -55,8 +55,12 @@ pub(super) fn kernel(a: &Summary, b: &Summary, seed: u64) -> Result<Finding> {
             1 => "every picture with every picture, no seed".to_owned(),
             n => format!("mean of {n} disjoint blocks, seed {seed}"),
         },
-        note: (pictures < ENOUGH_FOR_INTERVAL)
-            .then(|| format!("{pictures} pictures are few: the interval itself is uncertain")),
+        note: (pictures < ENOUGH_FOR_INTERVAL).then(|| {
+            format!(
+                "{pictures} pictures are few: the interval itself is uncertain, and the estimate, which is unbiased, may be \
+                 below 0"
+            )
+        }),
     })
 }
 

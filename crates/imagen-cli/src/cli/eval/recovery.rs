@@ -43,7 +43,7 @@ Picture k has the seed plus k: `imagen sample CAPTION --seed SEED --until base` 
 /// How often the nearest real picture is of the thing that was asked for
 ///
 /// Captions are drawn at random, one picture of each, none is picked. A picture counts as right where its
-/// `concept` in metadata.jsonl is the caption's (skin tones do not count); without concepts each picture is its own.
+/// `concept` in metadata.jsonl is the caption's (skin tones do not count); without concepts, where its canonical caption is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Recovery {

@@ -23,8 +23,8 @@ Examples:
 
 /// Report what raters said: preference rates with intervals, agreement, position bias
 ///
-/// A rate counts an indifferent answer as half for each side, so 50 % is no preference. Intervals (95 %) come from a
-/// bootstrap that draws whole prompts. A table is printed, and an HTML page with bar charts written.
+/// A rate counts an indifferent answer as half for each side, so 50 % is no preference. Intervals (95 %) come from
+/// a bootstrap that draws whole prompts and whole raters: two or three raters leave them wide. A table is printed, and an HTML page with bar charts written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Report {

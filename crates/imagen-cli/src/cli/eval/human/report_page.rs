@@ -101,8 +101,8 @@ fn overall(found: &Findings) -> String {
         true => String::new(),
         false => format!(
             "<section><h2>Preference</h2>\n<p class=\"note\">Bars: answers for each. Dot and whisker: the preference rate, an \
-             indifferent answer counting half for each, with its 95 % interval (bootstrap over prompts). 50 % is no \
-             preference.</p>\n<div class=\"charts\">{charts}</div></section>\n"
+             indifferent answer counting half for each, with its 95 % interval (bootstrap over prompts and raters: two or three raters \
+             leave it wide). 50 % is no preference.</p>\n<div class=\"charts\">{charts}</div></section>\n"
         ),
     }
 }

@@ -43,6 +43,9 @@ pub(super) fn raters(found: &Findings, options: FindingsOptions) -> Vec<String> 
     } else if found.raters.iter().all(|rater| rater.controls == 0) {
         lines.push("no control page was answered, so every rater counts".to_owned());
     }
+    if kept == 0 && !left_out.is_empty() {
+        lines.push("so nothing is left to report; --keep-all shows what was answered all the same".to_owned());
+    }
     for rater in left_out {
         let why = match rater.standing {
             Standing::FailedControls => format!(
