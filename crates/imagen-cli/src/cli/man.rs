@@ -1,7 +1,7 @@
 //! `imagen man [FOLDER]`: manual pages, made from the same definition as the help.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Command;
 use clap_mangen::Man as Page;
@@ -26,6 +26,13 @@ impl Man {
         let Some(folder) = &self.folder else {
             return std::io::stdout().write_all(&render(root)).map_err(|e| Failure::stdout(&e));
         };
+        if root.get_subcommands().any(|verb| Path::new(verb.get_name()) == folder) && !folder.is_dir() {
+            let name = folder.display();
+            let failure = Failure::usage(format_args!("{name} is a verb, and this wants a folder for all pages"));
+            return Err(
+                failure.hint(format_args!("imagen {name} --help, or imagen man ./{name} for a folder of that name"))
+            );
+        }
         output::make_folder(folder)?;
         for command in with_descendants(root) {
             let path = folder.join(format!("{}.1", page_name(&command)));

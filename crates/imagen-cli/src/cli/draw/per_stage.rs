@@ -35,7 +35,9 @@ impl<T: Copy> PerStage<T> {
                 let names: Vec<_> = model.iter().map(|stage| stage.name()).collect();
                 let (stages, list) = (counted(model.len(), "such stage"), names.join(", "));
                 let message = format!("{flag} has {} values, but this model has {stages} ({list})", each.len());
-                Err(Failure::usage(message).hint("give one value for all stages, or one for each, e.g. 50,20"))
+                let example = ["A", "B", "C"][..model.len().clamp(2, 3)].join(",");
+                let hint = format!("give one value for all stages, or one for each: {flag} {example}");
+                Err(Failure::usage(message).hint(hint))
             }
         }
     }

@@ -20,6 +20,7 @@ pub(in crate::cli) struct DrawArgs {
     steps: Option<PerStage<usize>>,
     /// Pull of the text: one value is for the base, 1 is none
     #[arg(long, value_name = "W", help_heading = HOW, aliases = ["cfg-scale", "guidance-scale"])]
+    #[arg(allow_negative_numbers = true)]
     guidance: Option<PerStage<f64>>,
     /// Sampler, with its setting after a colon
     #[arg(long, value_name = "NAME", help_heading = HOW, alias = "sampling-method", help = samplers())]
