@@ -19,7 +19,7 @@ pub(crate) fn watch(notice: &'static str) -> Result<()> {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(Exit::Interrupted as i32);
         }
-        let _ = writeln!(std::io::stderr(), "\n{notice} (again to leave at once)");
+        let _ = writeln!(std::io::stderr(), "\n{notice} (Ctrl-C again to quit at once)");
     })
     .map_err(|e| Failure::new(Exit::Runtime, format_args!("cannot watch for Ctrl-C: {e}")))
 }

@@ -33,7 +33,7 @@ pub(crate) fn pictures<'py>(set: &Bound<'py, PyAny>) -> PyResult<impl Iterator<I
     if let Ok(shape) = set.getattr("shape").and_then(|shape| shape.extract::<Vec<usize>>())
         && shape.len() != 4
     {
-        return Err(value(format!("an array of shape {shape:?} is no set of pictures: expected [n, h, w, c]")));
+        return Err(value(format!("an array of shape {shape:?} is not a set of pictures: expected [n, h, w, c]")));
     }
     let items = set.try_iter().map_err(|_| {
         PyTypeError::new_err(
@@ -54,7 +54,7 @@ fn picture(array: &Bound<'_, PyAny>) -> PyResult<Picture> {
     let (height, width, channels) = match shape[..] {
         [height, width] => (height, width, 1),
         [height, width, channels] => (height, width, channels),
-        _ => return Err(value(format!("an array of shape {shape:?} is no picture: expected [h, w, c]"))),
+        _ => return Err(value(format!("an array of shape {shape:?} is not a picture: expected [h, w, c]"))),
     };
     let pixels = PyBuffer::<u8>::get(array)?.to_vec(array.py())?;
     Picture::with_channels(width, height, channels, pixels).map_err(raise)

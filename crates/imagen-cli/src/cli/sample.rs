@@ -444,6 +444,6 @@ fn read_record(path: &Path) -> Result<Remembered> {
         Failure::new(Exit::Data, format_args!("{}: {why}", path.display()))
             .hint("--params-from reads PNG files that `imagen sample` wrote without --no-metadata")
     };
-    let json = text.imagen.ok_or_else(|| unusable("it holds no settings of imagen"))?;
+    let json = text.imagen.ok_or_else(|| unusable("it has no settings of imagen"))?;
     Remembered::from_json(&json).map_err(|why| unusable(&why))
 }

@@ -79,7 +79,7 @@ impl std::str::FromStr for Target {
             Some("jpg" | "jpeg") => Format::Jpeg,
             Some("webp") => Format::WebP,
             Some(other @ ("gif" | "bmp" | "tif" | "tiff" | "avif" | "jxl")) => {
-                return Err(format!("{other} is not written; end the name in .png, .jpg or .webp"));
+                return Err(format!("{other} is not supported; end the name in .png, .jpg or .webp"));
             }
             _ => Format::Png,
         };
@@ -380,7 +380,7 @@ mod tests {
             let path = outputs.write(0, &picture, &PngText::default()).unwrap().unwrap();
             assert!(fs::read(path).unwrap().starts_with(start), "{name}");
         }
-        assert!("a.gif".parse::<Target>().unwrap_err().contains("gif is not written; end the name in .png"));
+        assert!("a.gif".parse::<Target>().unwrap_err().contains("gif is not supported; end the name in .png"));
         assert_eq!("-".parse(), Ok(Target::Stdout));
     }
 }

@@ -63,7 +63,7 @@ fn the_check_names_each_kind_of_trouble_and_counts_it() {
     for line in [
         "found metadata.jsonl",
         "19 of 21 pictures can be used (19 to train, 0 to validate)",
-        "1 picture with the pixels of another:\n  images/000006.png of images/000005.png",
+        "1 picture identical to another:\n  images/000006.png of images/000005.png",
         "1 caption without a picture:\n  images/absent.png",
     ] {
         assert!(text.stdout.contains(line), "{line}: {}", text.stdout);

@@ -40,7 +40,7 @@ const MAKE: [&str; 11] =
 fn a_study_holds_what_sample_draws_and_goes_on_where_it_was_stopped() {
     let folder = material();
     let said = succeed(folder.path(), &MAKE);
-    assert!(said.contains("3 prompts in 3 categories (suite.csv), 2 pictures each, none picked"), "{said}");
+    assert!(said.contains("3 prompts in 3 categories (suite.csv), 2 pictures each, uncurated"), "{said}");
     assert_eq!(files(&folder.path().join("s")), ["ours", "study.json", "theirs"]);
     let pixels = |path: &str| decode::open(&folder.path().join(path), &DecodeOptions::default()).unwrap();
     succeed(folder.path(), &["sample", "two things", "-mm", "--seed", "3", "-o", "again.png"]);
@@ -85,7 +85,7 @@ fn a_study_holds_what_sample_draws_and_goes_on_where_it_was_stopped() {
         folder.path(),
         &["eval", "drawbench", "s", "-q"],
         &[
-            (&["--model", "ours=m", "--steps", "2"][..], 2, "a set ours that was made otherwise"),
+            (&["--model", "ours=m", "--steps", "2"][..], 2, "a set ours that was made with other options"),
             (&["-n", "3"], 2, "begun with 2 pictures"),
             (&["--seed", "5"], 2, "begun with seed 0"),
             (&["--import", "few=m"], 3, "0 pictures of prompt 0"),

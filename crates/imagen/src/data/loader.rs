@@ -223,7 +223,7 @@ impl Loader {
         let odd: Vec<usize> = (0..examples.len().min(LOOKED)).into_par_iter().filter(odd).collect();
         for number in odd {
             if let Err(error) = inner.read(number) {
-                inner.note_bad(number, &error)?;
+                inner.note_bad(number, &format!("{error:#}"))?;
             }
         }
         Ok(())

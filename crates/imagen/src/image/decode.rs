@@ -72,7 +72,8 @@ pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
 /// # Errors
 /// [`crate::ErrorKind::Io`] if the file cannot be read; [`crate::ErrorKind::Data`] if it is no regular file or no picture.
 pub fn size(path: &Path) -> Result<[usize; 2]> {
-    let broken = || Error::data(format!("picture {}: the content is no picture; expected {FORMATS}", path.display()));
+    let broken =
+        || Error::data(format!("picture {}: the content is not a picture; expected {FORMATS}", path.display()));
     let reader = BufReader::new(input::open(path)?);
     let size = input::guarded(|| ImageReader::new(reader).with_guessed_format().map(ImageReader::into_dimensions));
     match size {
@@ -110,7 +111,7 @@ fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)>
             format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp),
         ) => format,
         Ok(other) => return Err(Error::data(format!("a {} file is not read; expected {FORMATS}", name(other)))),
-        Err(_) => return Err(Error::data(format!("the content is no picture; expected {FORMATS}"))),
+        Err(_) => return Err(Error::data(format!("the content is not a picture; expected {FORMATS}"))),
     };
     let damaged = |e: ImageError| match e {
         ImageError::Limits(_) => too_large(None, options),

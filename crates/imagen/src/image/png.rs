@@ -112,7 +112,7 @@ pub fn write(path: &Path, picture: &Picture, text: &PngText) -> Result<()> {
 pub fn read_text(bytes: &[u8], options: &DecodeOptions) -> Result<PngText> {
     let damaged = |what: &str| Error::data(format!("the PNG file is damaged or incomplete: {what}"));
     if !bytes.starts_with(SIGNATURE) {
-        return Err(Error::data("the content is no PNG file"));
+        return Err(Error::data("the content is not a PNG file"));
     }
     if bytes.len() as u64 > options.max_bytes {
         return Err(Error::data(format!(

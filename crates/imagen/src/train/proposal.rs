@@ -211,15 +211,15 @@ impl Proposal {
         config.validate_every = if self.held_out > 0 { config.checkpoint_every } else { 0 };
         config.validate_pictures = self.held_out.clamp(1, 64);
         let mut words = format!(
-            "Optimizer steps: of about {} each ({how}) they take {}",
+            "Optimizer steps: at about {} each ({how}) they take {}",
             said::duration(seconds),
             said::duration(seconds * steps as f64)
         );
         if let (Some(pictures), Some(enough)) = (self.pictures, enough) {
             let times = |steps: u64| (steps * batch).div_ceil(pictures);
-            words.push_str(&format!(" and show each of {pictures} pictures {} times", times(steps)));
+            words.push_str(&format!(", and each of {pictures} pictures is seen {} times", times(steps)));
             if enough > fits {
-                words.push_str(&format!("; {} steps would show it {} times", two_digits(enough), times(enough)));
+                words.push_str(&format!("; with {} steps it would be {} times", two_digits(enough), times(enough)));
             }
         }
         self.notes.insert("train.steps", words);

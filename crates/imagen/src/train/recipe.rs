@@ -51,6 +51,12 @@ impl Recipe {
     /// # Errors
     /// As [`Self::read`]; `Usage` where an assignment cannot be read or names a key that there is not.
     pub fn read_with<S: AsRef<str>>(path: &Path, assignments: &[S]) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::usage(format!(
+                "{} is a folder, and a recipe is a TOML file: `imagen recipe new --data FOLDER` writes one for a set of pictures",
+                path.display()
+            )));
+        }
         let bytes = input::read(path, MAX_BYTES)?;
         let parse = || Self::parse_with(&input::text(&bytes)?.text, assignments);
         parse().context(|| format!("recipe {}", path.display()))

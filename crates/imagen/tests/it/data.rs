@@ -66,7 +66,7 @@ fn metadata_gives_captions_paraphrases_and_splits() {
     assert_eq!(source.odd().repeated, ["a.png"]);
     let said = source.to_string();
     for expected in
-        ["2 training and 1 validation pictures", "metadata.jsonl", "1 pictures without caption", "unlisted.png"]
+        ["2 training and 1 validation pictures", "metadata.jsonl", "1 picture without a caption", "unlisted.png"]
     {
         assert!(said.contains(expected), "{said}");
     }
@@ -94,7 +94,7 @@ fn an_unusable_folder_is_one_clear_error() {
     let good = line("a.png", ",\"text\":\"x\"");
     let cases: [(&str, &[&str], &str, &str); 8] = [
         ("nothing at all", &[], "", "holds no picture"),
-        ("captions without pictures", &[], &good, "1 captions but no picture"),
+        ("captions without pictures", &[], &good, "1 caption but no picture"),
         ("most pictures missing", &["a.png"], &(good.clone() + &line("b.png", ",\"text\":\"y\"")), "1 of 2 entries"),
         ("no line has text", &["a.png"], &line("a.png", ""), "none of the 1 pictures"),
         ("a broken line", &["a.png"], &(good.clone() + "{nonsense"), "line 2"),

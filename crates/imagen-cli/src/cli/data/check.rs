@@ -162,7 +162,7 @@ impl<'a> Report<'a> {
             (["picture", "without a caption"], odd.uncaptioned.clone()),
             (["picture", "listed more than once"], odd.repeated.clone()),
             (
-                ["picture", "with the pixels of another"],
+                ["picture", "identical to another"],
                 self.copies.iter().map(|(copy, first)| format!("{copy} of {first}")).collect(),
             ),
             (["drawing", "that cannot be read"], self.broken.iter().map(|(_, reason)| reason.clone()).collect()),

@@ -96,7 +96,7 @@ impl Encode {
         progress.finish();
         let Some(cache) = cache else {
             let failure = Failure::interrupted(format_args!("{seen} captions were encoded and saved"));
-            return Err(failure.hint("the same command goes on from there"));
+            return Err(failure.hint("run the same command to go on from there"));
         };
         if cut > 0 {
             let limit = encoder.max_length();

@@ -212,7 +212,7 @@ fn describe(report: &Value) -> String {
 
 fn spread(of: &Value) -> String {
     format!(
-        "{} to {}, median {}, middle four fifths {} to {}",
+        "{} to {}, median {}, 80 % between {} to {}",
         of["min"], of["max"], of["median"], of["tenth"], of["ninetieth"]
     )
 }

@@ -42,6 +42,13 @@ pub(in crate::cli) fn prompts(
     let distinct: Vec<String> = new.take(PROMPTS).collect();
     let mut read = Vec::new();
     for prompt in distinct {
+        if prompt.trim().is_empty() {
+            // to enlarge or vary a picture without a text is no oversight
+            if request.start.is_none() && request.prompts.contains(&prompt) {
+                progress.note("a prompt is empty: what is drawn is the model's choice");
+            }
+            continue;
+        }
         if reading(encoder, &prompt, progress)? && request.prompts.contains(&prompt) {
             read.push(prompt);
         }

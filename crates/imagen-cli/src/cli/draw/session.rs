@@ -103,7 +103,7 @@ impl Session {
         let (files, subjects): (Vec<PathBuf>, Vec<Subject>) = files.filter(|(file, _)| !file.exists()).unzip();
         progress.note(format_args!("{} pictures to draw", subjects.len()));
         let save = |drawn: Drawn| self.save(&files[drawn.index], &drawn, &subjects[drawn.index]);
-        self.draw(&subjects, progress, save).map_err(|failure| failure.hint("the same command goes on"))
+        self.draw(&subjects, progress, save).map_err(|failure| failure.hint("run the same command to go on"))
     }
 
     /// What a picture says about itself.

@@ -119,7 +119,7 @@ impl Captioned {
             .map(|(stage, s)| format!("{stage} {} steps, guidance {}", s.steps, s.guidance))
             .collect();
         let origin = format!(
-            "captions of {}, drawn by {} ({}), one picture each, none picked, seed {} plus k for picture k",
+            "captions of {}, drawn by {} ({}), one picture each, uncurated, seed {} plus k for picture k",
             set.label(),
             session.record.name,
             settings.join("; "),

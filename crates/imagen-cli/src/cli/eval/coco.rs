@@ -281,7 +281,7 @@ impl Manifest {
     fn describe(&self) -> String {
         let stages: Vec<String> = self.stages.iter().map(|(stage, settings)| format!("{stage} ({settings})")).collect();
         format!(
-            "{} of {} captions of {} ({}), one picture each, none picked; model {}: {}; seed {}, plus k for picture k",
+            "{} of {} captions of {} ({}), one picture each, uncurated; model {}: {}; seed {}, plus k for picture k",
             self.count,
             self.captions_there,
             self.captions,

@@ -120,7 +120,7 @@ impl Compose {
 
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
     let mut lines = vec![format!(
-        "composition: {} pictures, one a caption, none picked; right choices among up to ten candidates",
+        "composition: {} pictures, one a caption, uncurated; right choices among up to ten candidates",
         asked.len()
     )];
     lines.extend(table(asked, answers));

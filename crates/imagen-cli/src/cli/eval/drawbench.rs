@@ -1,4 +1,4 @@
-//! `imagen eval drawbench`: the pictures of a study, none picked, and its manifest.
+//! `imagen eval drawbench`: the pictures of a study, uncurated, and its manifest.
 //!
 //! The manifest is written before the first picture, so the same command goes on where it was stopped: what is missing is
 //! drawn. Each prompt has seeds of its own, the same in every set. Sets may be added later.
@@ -287,7 +287,8 @@ impl DrawBench {
         match study.set(name) {
             Some(set) if set.origin == origin => Ok(()),
             Some(_) => {
-                let failure = Failure::usage(format_args!("the study has a set {name} that was made otherwise"));
+                let failure =
+                    Failure::usage(format_args!("the study has a set {name} that was made with other options"));
                 Err(failure.hint("give this one another name, or the options with which that one was begun"))
             }
             None => {
@@ -309,7 +310,7 @@ impl DrawBench {
         for (done, (prompt, k)) in missing.iter().enumerate() {
             if interrupt::requested() {
                 let failure = Failure::stopped(done, missing.len(), "copied");
-                return Err(failure.hint("the same command goes on"));
+                return Err(failure.hint("run the same command to go on"));
             }
             make(*prompt, *k, &self.study.join(&set.files[*prompt][*k]))?;
             progress.step("copy", done as u64 + 1, missing.len() as u64, &set.name);
@@ -334,7 +335,7 @@ impl DrawBench {
     fn describe(&self, study: &Study) -> String {
         let (prompts, categories, n) = (study.prompts.len(), study.categories().len(), study.pictures);
         let mut lines = vec![format!(
-            "{}: {} in {} ({}), {} each, none picked",
+            "{}: {} in {} ({}), {} each, uncurated",
             self.study.display(),
             counted(prompts, "prompt"),
             counted(categories, "category"),

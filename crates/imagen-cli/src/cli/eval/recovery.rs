@@ -210,7 +210,7 @@ impl Report<'_> {
     fn describe(&self) -> String {
         let n = self.drawn.len();
         let mut lines = vec![format!(
-            "recovery: {n} pictures of {} captions ({} concepts), one each, none picked",
+            "recovery: {n} pictures of {} captions ({} concepts), one each, uncurated",
             self.captions(),
             self.concepts()
         )];

@@ -99,10 +99,8 @@ impl Table {
             lines.push(format!("  {what:<19} {pictures:>5}{}", numbers.collect::<String>()));
         }
         lines.push(format!(
-            "  captions of both splits, one picture each, none picked; model {}, base: {}; seed {}, plus k for picture k",
-            self.model,
-            self.settings,
-            self.seed
+            "  captions of both splits, one picture each, uncurated; model {}, base: {}; seed {}, plus k for picture k",
+            self.model, self.settings, self.seed
         ));
         lines.extend(self.note().map(|note| format!("  note: {note}")));
         lines.join("\n")

@@ -92,7 +92,7 @@ impl Shapes {
 }
 
 fn describe(manifest: &Manifest, asked: &[Asked], answers: &[Answer]) -> String {
-    let mut lines = vec![format!("shapes: {} pictures, one a caption, none picked", asked.len())];
+    let mut lines = vec![format!("shapes: {} pictures, one a caption, uncurated", asked.len())];
     lines.extend(table(asked, answers));
     lines.push(format!("  by pixels, {DRAWINGS} drawings a candidate; {}", manifest.drawn_by()));
     lines.join("\n")

@@ -133,7 +133,7 @@ impl Sweep {
             return Err(failure.hint("name them: -m first=FOLDER -m second=FOLDER"));
         }
         let axes = self.axes.resolve(models.len(), self.stage)?;
-        interrupt::watch("stopping; the same command goes on with this point")?;
+        interrupt::watch("stopping; run the same command to go on with this point")?;
         let mut progress = Progress::new(self.quiet);
         let source = Source::open(&self.data)?;
         let things = Concepts::of(&source);
@@ -255,7 +255,7 @@ impl Sweep {
             }
             Ok(())
         });
-        drawn.map_err(|failure| failure.hint("the same command goes on with this point"))?;
+        drawn.map_err(|failure| failure.hint("run the same command to go on with this point"))?;
         let file = format!("pictures/{}.png", point.file_name());
         write_strip(&self.output.join(&file), &shown)?;
         let rate = |top: usize| {

@@ -125,7 +125,7 @@ fn why_none(name: &str) -> String {
         "txt" | "caption" => "no caption of a picture".to_owned(),
         _ if is_packed(name) => "a compressed archive; unpack it, or make a plain .tar shard of it".to_owned(),
         "tar" => "a shard among pictures".to_owned(),
-        _ => "its ending is no picture's".to_owned(),
+        _ => "not a picture's file type".to_owned(),
     }
 }
 

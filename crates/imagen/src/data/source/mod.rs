@@ -81,7 +81,7 @@ impl Source {
                 "tar" => shards::read(path, path.parent().unwrap_or(path), &[file_name(path)]),
                 "json" => coco::read(path, path, &coco::root_of(path)?),
                 _ => Err(Error::data(format!(
-                    "{} is no set of pictures: name a folder, a .tar shard or a COCO captions .json",
+                    "{} is not a set of pictures: name a folder, a .tar shard or a COCO captions .json",
                     path.display()
                 ))),
             };

@@ -12,6 +12,7 @@ use super::split::Split;
 use crate::error::{Context, Error, Result};
 use crate::image::{DecodeOptions, Picture, PngText, decode, png};
 use crate::input;
+use crate::said::counted;
 
 /// Side of an endless set's pictures where no other is asked for.
 const COMPOSED_SIDE: usize = 256;
@@ -212,7 +213,7 @@ impl Source {
         if pictures == 0 {
             let captions = match odd.missing.len() {
                 0 => "no picture".to_owned(),
-                missing => format!("{missing} captions but no picture"),
+                missing => format!("{} but no picture", counted(missing, "caption")),
             };
             let mut why = format!("{path} holds {captions}; expected {} files", decode::FORMATS);
             if let Some((name, reason)) = odd.unusable.first().or(odd.passed.first()) {
@@ -273,14 +274,14 @@ impl fmt::Display for Source {
         let Odd { missing, unusable, guessed, passed: _, uncaptioned, repeated } = &self.odd;
         let unusable: Vec<String> = unusable.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
         for (names, what) in [
-            (missing, "captions without picture"),
-            (&unusable, "texts or shards that cannot be read"),
-            (uncaptioned, "pictures without caption, left out"),
-            (repeated, "pictures listed again, captions joined"),
-            (guessed, "texts that are not UTF-8, read as a guess"),
+            (missing, ["caption", "without a picture"]),
+            (&unusable, ["text or shard", "that cannot be read"]),
+            (uncaptioned, ["picture", "without a caption, left out"]),
+            (repeated, ["picture", "listed again, captions joined"]),
+            (guessed, ["text", "not in UTF-8, read by a guess"]),
         ] {
             if !names.is_empty() {
-                write!(f, "; {} {what}: {}", names.len(), few(names))?;
+                write!(f, "; {} {}: {}", counted(names.len(), what[0]), what[1], few(names))?;
             }
         }
         for (reason, names) in self.odd.passed_by_reason() {

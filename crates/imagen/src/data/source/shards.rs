@@ -69,7 +69,7 @@ pub(super) fn read(path: &Path, root: &Path, names: &[String]) -> Result<Source>
         take(name, members, &mut found);
     }
     found.odd.passed.extend(others.into_iter().map(|(ending, count)| {
-        (format!("{count} files .{ending} in the shards"), "their ending is no picture's, text's or JSON's".to_owned())
+        (format!("{count} files .{ending} in the shards"), "not a picture's, text's or JSON's file type".to_owned())
     }));
     let origin = if let [one] = names { one.clone() } else { format!("{} tar shards", names.len()) };
     let mut source = found.into_source(path, root, Layout::Shards, origin);

@@ -185,7 +185,7 @@ fn a_broken_shard_is_named_with_the_remedy() {
     shard(&path, &[("1.png", &png_of(1)), ("1.txt", &[b'x'; 1_100_000])]);
     refused(&path, "1.txt: 1100000 bytes; at most 1048576");
     shard(&path, &[("1.txt", b"alone")]);
-    refused(&path, "1 captions but no picture");
+    refused(&path, "1 caption but no picture");
     shard(&path, &[("1.png", &png_of(1))]);
     picture(folder.path(), "loose.png");
     refused(folder.path(), "keep them in folders of their own");
@@ -193,7 +193,7 @@ fn a_broken_shard_is_named_with_the_remedy() {
     text(&folder.path().join("packed"), "a.tar.gz", "");
     refused(&folder.path().join("packed"), "archives such as a.tar.gz, which are not read");
     fs::write(folder.path().join("notes.odt"), "").unwrap();
-    refused(&folder.path().join("notes.odt"), "is no set of pictures");
+    refused(&folder.path().join("notes.odt"), "is not a set of pictures");
 }
 
 const COCO: &str = r#"{"info":{"year":2017},

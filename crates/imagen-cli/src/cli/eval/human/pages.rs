@@ -173,7 +173,7 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
         "Which is better?",
         "plain",
         &format!(
-            "<h1>We would like your eye</h1>\n<p class=\"lead\">{task}</p>\n\
+            "<h1>We would like your opinion</h1>\n<p class=\"lead\">{task}</p>\n\
              <p>There is no right answer to most of it: take the first impression that you would stand by. On a few pages \
              the answer is known; they show that somebody is looking.</p>\n\
              <form class=\"start\" method=\"post\" action=\"/\">{refused}<label for=\"rater\">A name of your choice</label>\n\
@@ -200,7 +200,7 @@ pub(super) fn gallery(study: &Study) -> String {
         "Pictures",
         "gallery",
         &format!(
-            "<h1>{}</h1>\n<p class=\"lead\">{}, none picked. The study holds one set, so there is nothing to compare; \
+            "<h1>{}</h1>\n<p class=\"lead\">{}, uncurated. The study holds one set, so there is nothing to compare; \
              <code>imagen eval drawbench</code> adds another.</p>\n<div class=\"shown\">\n{figures}</div>\n",
             escaped(&study.suite),
             counted(study.prompts.len(), "prompt"),

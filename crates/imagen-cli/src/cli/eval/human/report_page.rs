@@ -41,7 +41,7 @@ pub(super) fn page(study: &Study, found: &Findings, options: FindingsOptions, na
     };
     let body = [
         format!(
-            "<header><h1>What raters said</h1>\n<p class=\"run\">{}</p>\n<p>{} ({}), {} of each, none picked</p>\
+            "<header><h1>What raters said</h1>\n<p class=\"run\">{}</p>\n<p>{} ({}), {} of each, uncurated</p>\
              </header>\n",
             escaped(name),
             counted(study.prompts.len(), "prompt"),

@@ -72,7 +72,7 @@ impl Protocol {
         };
         let fidelity = if self.is_fid() { "FID" } else { "no FID, but the kernel distance" };
         format!(
-            "{} captions of {} ({}), one picture each at every point, none picked, the same seeds everywhere ({}, plus k for \
+            "{} captions of {} ({}), one picture each at every point, uncurated, the same seeds everywhere ({}, plus k for \
              picture k). Agreement: {agreement} the nearest of all its pictures by 32x32 pixels, or one of the nearest five, is \
              of the thing that was asked for. Fidelity: {fidelity} to {} {} pictures over the features {} ({}).",
             self.captions,
