@@ -61,7 +61,7 @@ pub(crate) struct StageOrder {
 impl StageOrder {
     pub(crate) fn options(&self) -> StageOptions {
         let Self { steps, timesteps, guidance, sampler, thresholding, aug_level } = *self;
-        StageOptions { steps, timesteps, guidance, sampler, thresholding, aug_level }
+        StageOptions { steps, timesteps, guidance, sampler, thresholding, aug_level, ..StageOptions::default() }
     }
 }
 
@@ -210,7 +210,7 @@ impl Order {
 
     /// The library's request.
     pub(crate) fn request(&self) -> Request {
-        let pictures = self.all_seeds().iter().map(|seed| Subject { prompt: 0, seed: *seed }).collect();
+        let pictures = self.all_seeds().iter().map(|seed| Subject { prompt: 0, seed: *seed, toward: None }).collect();
         Request {
             prompts: vec![self.prompt.clone()],
             pictures,

@@ -188,8 +188,9 @@ fn lender(models: &[PathBuf], found: &Found) -> Lender {
         let (_, path) = named.iter().find(|(known, _)| known == name).expect("a name from the list");
         let args = ModelArgs { model: Some(path.clone()), ..ModelArgs::default() };
         // the studio has words of its own for what fails
-        let opened =
-            args.open(&device, &Progress::new(true)).map_err(|failure| Error::new(ErrorKind::Model, failure.message()))?;
+        let opened = args
+            .open(&device, &Progress::new(true))
+            .map_err(|failure| Error::new(ErrorKind::Model, failure.message()))?;
         Ok(model(opened, path.clone()))
     };
     let memory = system::memory().map(|memory| memory.total).filter(|_| found.is_cpu());

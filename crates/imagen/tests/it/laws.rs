@@ -11,7 +11,8 @@ use std::str::FromStr;
 use burn::tensor::{Device, Tensor};
 use imagen::diffusion::{
     Denoised, Draw, Guidance, Keep, Key, LogSnr, LossWeight, Noise, NoiseSchedule, Outside, Parameterization,
-    PlannedStep, Sampler, StepEvent, Thresholding, Time, TimeSampling, Trajectory, diffuse, noise, noise_of, repeated,
+    PlannedStep, Sampler, Spacing, StepEvent, Thresholding, Time, TimeSampling, Trajectory, beginnings, diffuse, noise,
+    noise_of, repeated, rescale,
 };
 use imagen::rng::Rng;
 use imagen::{ErrorKind, Result};
