@@ -5,8 +5,8 @@
 //! share of the step, rate, and rate as a multiple of the machine's multiply-adds. Convolutions are rated by the
 //! multiplications of the definition; operations that hardly multiply have no rate.
 //!
-//! Arguments: `base` or `sr256` (none = both); `threads=N`; `batch=N`; `forward` leaves out the backward passes; `cpu`
-//! counts the process's time on a core (with `threads=1`, on a machine that others use too).
+//! Arguments: `base`, `sr256` or `world32`, the base of the default model's first 32 pixels (none = all); `threads=N`;
+//! `batch=N`; `bf16` multiplies rounded operands; `forward` leaves out the backward passes; `cpu` counts the process's time on a core (with `threads=1`, on a machine that others use too).
 
 mod clock;
 mod measure;
@@ -17,6 +17,7 @@ use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{Activation, GroupNorm};
+use imagen_kernels::precision::Precision;
 use imagen_kernels::{elementwise, optimizer, set_threads, threads};
 use measure::{Clock, Times};
 
@@ -24,13 +25,14 @@ use measure::{Clock, Times};
 const TOKENS: usize = 16;
 
 fn main() {
-    let (mut names, mut cpu, mut backward, mut batch) = (Vec::new(), false, true, None);
+    let (mut names, mut cpu, mut backward, mut batch, mut precision) = (Vec::new(), false, true, None, Precision::F32);
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             Some(("threads", n)) => set_threads(n.parse().expect("threads=N")),
             Some(("batch", n)) => batch = Some(n.parse().expect("batch=N")),
             _ if argument == "cpu" => cpu = true,
             _ if argument == "forward" => backward = false,
+            _ if argument == "bf16" => precision = Precision::Bf16,
             _ => names.push(argument),
         }
     }
@@ -61,11 +63,21 @@ fn main() {
             level(128, 2, false, true),
         ],
     };
-    for (name, mut net) in [("base", base), ("sr256", sr256)] {
+    let world32 = Net {
+        batch: 32,
+        side: 32,
+        input: 3,
+        channels: 24,
+        embedding: 256,
+        text: 256,
+        groups: 8,
+        levels: vec![level(64, 1, false, false), level(160, 2, false, true), level(352, 3, true, true)],
+    };
+    for (name, mut net) in [("base", base), ("sr256", sr256), ("world32", world32)] {
         if names.is_empty() || names.iter().any(|n| n == name) {
             net.batch = batch.unwrap_or(net.batch);
-            println!("\n{name}, batch {}, {:?}, {} threads", net.batch, clock.isa, threads());
-            net.operations().print(clock, backward);
+            println!("\n{name}, batch {}, {:?}, {precision:?}, {} threads", net.batch, clock.isa, threads());
+            precision.during(|| net.operations().print(clock, backward));
         }
     }
 }

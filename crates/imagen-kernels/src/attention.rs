@@ -216,7 +216,7 @@ impl Attention {
                                 c_row: d,
                                 accumulate: t > 0,
                             };
-                            isa.run(gemm);
+                            gemm.run(isa.into());
                         }
                     }
                 }
@@ -352,7 +352,7 @@ impl Area {
         let b_panel = k * self.isa.panel();
         let gemm = Gemm { m, k, n, a, a_row, a_col: 1, b, b_panel, c, c_row, accumulate };
         // SAFETY: the caller's.
-        unsafe { gemm.run_deep(self.isa) };
+        unsafe { gemm.run_deep(self.isa.into()) };
     }
 }
 
@@ -363,7 +363,7 @@ fn pack_transposed_rows(isa: Isa, x: &[f32], row: usize, t: usize, d: usize, to:
         // SAFETY: rows of `x` (checked by the public functions); the area has room for whole panels.
         unsafe {
             let to = to.add(first * d);
-            isa.run(PackTransposedPanel { x: x.as_ptr(), row, k: d, n: t, first, to });
+            isa.run_single(PackTransposedPanel { x: x.as_ptr(), row, k: d, n: t, first, to });
         }
     }
 }
@@ -375,7 +375,7 @@ fn pack_rows(isa: Isa, x: &[f32], row: usize, t: usize, d: usize, to: *mut f32) 
         // SAFETY: as above.
         unsafe {
             let to = to.add(column * t);
-            isa.run(PackPanel { b: x.as_ptr(), row, k: t, n: d, column, to });
+            isa.run_single(PackPanel { b: x.as_ptr(), row, k: t, n: d, column, to });
         }
     }
 }

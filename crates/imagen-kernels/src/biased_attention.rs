@@ -77,14 +77,14 @@ impl BiasedAttention {
                 // SAFETY: keys first.. of this head; the buffer has room for whole panels.
                 unsafe {
                     let to = packed_keys.as_mut_ptr().add(first * d);
-                    isa.run(PackTransposedPanel { x: kv.as_ptr(), row: 2 * row, k: d, n: tk, first, to });
+                    isa.run_single(PackTransposedPanel { x: kv.as_ptr(), row: 2 * row, k: d, n: tk, first, to });
                 }
             }
             for column in (0..d).step_by(panel) {
                 // SAFETY: features column.. of this head's values; the buffer has room for whole panels.
                 unsafe {
                     let to = packed_values.as_mut_ptr().add(column * tk);
-                    isa.run(PackPanel { b: kv.as_ptr().add(row), row: 2 * row, k: tk, n: d, column, to });
+                    isa.run_single(PackPanel { b: kv.as_ptr().add(row), row: 2 * row, k: tk, n: d, column, to });
                 }
             }
             for t in (0..tq).step_by(QUERIES) {
@@ -106,7 +106,7 @@ impl BiasedAttention {
                         c_row: score_row,
                         accumulate: false,
                     };
-                    product.run_deep(isa);
+                    product.run_deep(isa.into());
                     for r in 0..m {
                         let bias = &bias[(head * tq + t + r) * tk..][..tk];
                         isa.run(Softmax { row: scores.add(r * score_row), bias, keep: &keep, scale });
@@ -122,7 +122,7 @@ impl BiasedAttention {
                         c_row: row,
                         ..product
                     };
-                    product.run_deep(isa);
+                    product.run_deep(isa.into());
                 }
             }
         });

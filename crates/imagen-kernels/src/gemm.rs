@@ -11,11 +11,12 @@ mod ahead;
 mod pack;
 
 pub(crate) use ahead::{Ahead, Region};
-pub(crate) use pack::{PackPanel, PackTransposedPanel, pack, pack_transposed, packed_len};
+pub(crate) use pack::{LayColumns, LayRows, PackPanel, PackTransposedPanel, pack, pack_transposed, packed_len};
 
 use crate::isa::Isa;
-use crate::kernel::Kernel;
-use crate::simd::Simd;
+use crate::kernel::OperandKernel;
+use crate::precision::Arithmetic;
+use crate::simd::{Operands, Simd};
 use ahead::Asking;
 use std::ptr;
 
@@ -48,11 +49,11 @@ impl Gemm {
     /// Runs the product with the depth cut into passes of [`DEPTH`].
     ///
     /// # Safety
-    /// `isa` must be available and the contract of [`Gemm`] must hold.
+    /// The instruction set must be available and the contract of [`Gemm`] must hold.
     #[inline(always)]
-    pub(crate) unsafe fn run_deep(self, isa: Isa) {
+    pub(crate) unsafe fn run_deep(self, on: Arithmetic) {
         // SAFETY: the caller's.
-        unsafe { self.run_deep_onto(isa, ptr::null(), Ahead::NOTHING) }
+        unsafe { self.run_deep_onto(on, ptr::null(), Ahead::NOTHING) }
     }
 
     /// As [`Gemm::run_deep`], on top of a row of n numbers, which may be null and goes not together with `accumulate`; asks
@@ -61,11 +62,11 @@ impl Gemm {
     /// # Safety
     /// As for [`Gemm::run_deep`].
     #[inline(always)]
-    pub(crate) unsafe fn run_deep_onto(self, isa: Isa, bias: *const f32, ahead: Ahead) {
+    pub(crate) unsafe fn run_deep_onto(self, on: Arithmetic, bias: *const f32, ahead: Ahead) {
         debug_assert!(bias.is_null() || !self.accumulate, "a bias is what sums begin with");
         if self.k == 0 && !self.accumulate {
             // SAFETY: no depth: C is the bias, or zero.
-            return unsafe { isa.run(Onto::<false> { product: self, bias, ahead }) };
+            return unsafe { self.run_onto(on, bias, Ahead::NOTHING) };
         }
         let mut p = 0;
         while p < self.k {
@@ -74,47 +75,53 @@ impl Gemm {
                 // SAFETY: inside A and B.
                 a: unsafe { self.a.add(p * self.a_col) },
                 // SAFETY: inside A and B.
-                b: unsafe { self.b.add(p * isa.panel()) },
+                b: unsafe { self.b.add(p * on.panel()) },
                 accumulate: self.accumulate || p > 0,
                 ..self
             };
             let bias = if p == 0 { bias } else { ptr::null() };
             // SAFETY: a slice of the whole product.
-            unsafe { part.run_onto(isa, bias, if p == 0 { ahead } else { Ahead::NOTHING }) };
+            unsafe { part.run_onto(on, bias, if p == 0 { ahead } else { Ahead::NOTHING }) };
             p += DEPTH;
         }
     }
 }
 
 impl Gemm {
+    /// The product, of a depth that needs no passes.
+    ///
+    /// # Safety
+    /// As for [`Gemm::run_deep`].
+    pub(crate) unsafe fn run(self, on: Arithmetic) {
+        // SAFETY: the caller's.
+        unsafe { self.run_onto(on, ptr::null(), Ahead::NOTHING) }
+    }
+
     /// The product on top of a row of n numbers, which may be null; asks for the memory `ahead`.
     ///
     /// # Safety
-    /// `isa` must be available and the contract of [`Gemm`] must hold.
-    pub(crate) unsafe fn run_onto(self, isa: Isa, bias: *const f32, ahead: Ahead) {
+    /// The instruction set must be available and the contract of [`Gemm`] must hold.
+    pub(crate) unsafe fn run_onto(self, on: Arithmetic, bias: *const f32, ahead: Ahead) {
+        // Each of these is compiled by itself; a constant distance between rows needs no address arithmetic in the inner loop.
         // SAFETY: passed on.
         unsafe {
-            if ahead.is_nothing() {
-                isa.run(Onto::<false> { product: self, bias, ahead });
-            } else {
-                isa.run(Onto::<true> { product: self, bias, ahead });
+            match (self.a_row, self.a_col, ahead.is_nothing()) {
+                (ROW, 1, true) => on.multiply(Onto::<false, ROW, 1> { product: self, bias, ahead }),
+                (_, 1, true) => on.multiply(Onto::<false, 0, 1> { product: self, bias, ahead }),
+                (_, 1, false) => on.multiply(Onto::<true, 0, 1> { product: self, bias, ahead }),
+                (1, _, true) => on.multiply(Onto::<false, 1, 0> { product: self, bias, ahead }),
+                (1, _, false) => on.multiply(Onto::<true, 1, 0> { product: self, bias, ahead }),
+                (row, column, _) => {
+                    panic!("A is neither row-major nor column-major, its distances are {row} and {column}")
+                }
             }
         }
     }
 }
 
-impl Kernel for Gemm {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        // SAFETY: passed on.
-        unsafe { Onto::<false> { product: self, bias: ptr::null(), ahead: Ahead::NOTHING }.run::<V>() };
-    }
-}
-
-/// A product on top of a row of n numbers, which may be null, and what to ask for on the way if `ASK`.
-struct Onto<const ASK: bool> {
+/// A product on top of a row of n numbers, which may be null, and what to ask for on the way if `ASK`; rows and columns of A
+/// are `ROW` and `COL` apart where those are not 0.
+struct Onto<const ASK: bool, const ROW: usize, const COL: usize> {
     product: Gemm,
     bias: *const f32,
     ahead: Ahead,
@@ -123,30 +130,43 @@ struct Onto<const ASK: bool> {
 /// Steps of depth in one round of the inner loop.
 const UNROLL: usize = 4;
 
-impl<const ASK: bool> Kernel for Onto<ASK> {
+impl<const ASK: bool, const ROW: usize, const COL: usize> OperandKernel for Onto<ASK, ROW, COL> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
+    unsafe fn run<O: Operands>(self) {
         let Self { product, bias, ahead } = self;
-        assert!(product.a_row == 1 || product.a_col == 1, "A is neither row-major nor column-major");
-        // A constant distance between rows needs no address arithmetic in the inner loop.
         // SAFETY: passed on.
-        unsafe {
-            match (product.a_row, product.a_col) {
-                (ROW, 1) if !ASK => product.all::<V, false, ROW, 1>(bias, ahead),
-                (_, 1) => product.all::<V, ASK, 0, 1>(bias, ahead),
-                _ => product.all::<V, ASK, 1, 0>(bias, ahead),
-            }
-        }
+        unsafe { product.all::<O, ASK, ROW, COL>(bias, ahead) };
     }
 }
 
-/// Calls a block of `$rows` rows, for the numbers of rows that an instruction set has registers for.
+/// The most rows of a block of `vectors` vectors that an instruction set has registers for; rows are at any distance where
+/// `row` is 0.
+const fn most(isa: Isa, row: usize, vectors: usize) -> usize {
+    match (isa, vectors) {
+        // More do not leave registers for the addresses of rows.
+        (Isa::Avx512, 2) if row == 0 => 12,
+        (Isa::Avx512, _) => 14,
+        // A panel of one vector has room for twice the rows.
+        (Isa::Avx2, 2) => 6,
+        (Isa::Neon | Isa::Avx2, _) => 12,
+        (Isa::Portable, 2) => 4,
+        (Isa::Portable, _) => 8,
+    }
+}
+
+/// Calls a block of `$rows` rows; blocks that are too large for the instruction set are not compiled.
 macro_rules! with_rows {
-    ($self:ident, $most:ident, $rows:ident, $v:ty, $ask:ident, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr, $bias:expr, $asking:expr; $($r:literal)*) => {
+    ($self:ident, $rows:ident, $o:ty, $ask:ident, $row:ident, $col:ident, $vectors:literal, $i:expr, $j:expr, $bias:expr, $asking:expr; $($r:literal)*) => {
         match $rows {
-            $($r if $most >= $r => $self.block::<$v, $ask, $row, $col, $vectors, $r>($i, $j, $bias, $asking),)*
+            $($r => {
+                if const { $r <= most(<$o as Operands>::V::ISA, $row, $vectors) } {
+                    $self.block::<$o, $ask, $row, $col, $vectors, $r>($i, $j, $bias, $asking);
+                } else {
+                    unreachable!("a group has no more rows than its block");
+                }
+            })*
             _ => unreachable!("a group has 1..=most rows"),
         }
     };
@@ -169,25 +189,19 @@ macro_rules! each_row {
 impl Gemm {
     /// The whole product; rows and columns of A are `ROW` and `COL` apart where those are not 0.
     #[inline(always)]
-    unsafe fn all<V: Simd, const ASK: bool, const ROW: usize, const COL: usize>(&self, bias: *const f32, ahead: Ahead) {
+    unsafe fn all<O: Operands, const ASK: bool, const ROW: usize, const COL: usize>(
+        &self,
+        bias: *const f32,
+        ahead: Ahead,
+    ) {
         if self.m == 0 {
             return;
         }
-        let panels = self.n.div_ceil(2 * V::LANES);
+        let panels = self.n.div_ceil(2 * O::V::LANES);
         let mut asking = Asking::NOTHING;
         for j in 0..panels {
-            let narrow = self.n - j * 2 * V::LANES <= V::LANES;
-            // A panel of one vector has room for twice the rows.
-            let most = match (V::ISA, narrow) {
-                // Rows at any distance: more do not leave registers for their addresses.
-                (Isa::Avx512, false) if ROW == 0 => 12,
-                (Isa::Avx512, _) => 14,
-                (Isa::Avx2, false) => 6,
-                (Isa::Avx2, true) => 12,
-                (Isa::Neon, _) => 12,
-                (Isa::Portable, false) => 4,
-                (Isa::Portable, true) => 8,
-            };
+            let narrow = self.n - j * 2 * O::V::LANES <= O::V::LANES;
+            let most = most(O::V::ISA, ROW, if narrow { 1 } else { 2 });
             // Rows in nearly equal groups rather than full ones and a small rest.
             let groups = self.m.div_ceil(most);
             let (short, longer) = (self.m / groups, self.m % groups);
@@ -203,9 +217,9 @@ impl Gemm {
                     if narrow {
                         /// Little to multiply: nothing to hide behind.
                         const NEVER: bool = false;
-                        with_rows!(self, most, rows, V, NEVER, ROW, COL, 1, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, rows, O, NEVER, ROW, COL, 1, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     } else {
-                        with_rows!(self, most, rows, V, ASK, ROW, COL, 2, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                        with_rows!(self, rows, O, ASK, ROW, COL, 2, i, j, bias, asking; 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                     }
                 }
                 i += rows;
@@ -215,26 +229,33 @@ impl Gemm {
 
     /// Rows i..i + R, the first N vectors of panel j.
     #[inline(always)]
-    unsafe fn block<V: Simd, const ASK: bool, const ROW: usize, const COL: usize, const N: usize, const R: usize>(
+    unsafe fn block<
+        O: Operands,
+        const ASK: bool,
+        const ROW: usize,
+        const COL: usize,
+        const N: usize,
+        const R: usize,
+    >(
         &self,
         i: usize,
         j: usize,
         bias: *const f32,
         asking: &mut Asking,
     ) {
-        let lanes = V::LANES;
+        let lanes = O::V::LANES;
         let a_row = if ROW == 0 { self.a_row } else { ROW };
         let a_col = if COL == 0 { self.a_col } else { COL };
         // SAFETY: every address is inside the operands by the contract of `Gemm`.
         unsafe {
-            let zero = V::splat(0.0);
+            let zero = O::V::splat(0.0);
             let mut sums = [[zero; N]; R];
             let first = j * 2 * lanes;
             let width = self.n - first;
             if !bias.is_null() {
                 let mut row = [zero; N];
                 for n in 0..N {
-                    row[n] = V::load_up_to(bias.wrapping_add(first + n * lanes), width.saturating_sub(n * lanes));
+                    row[n] = O::V::load_up_to(bias.wrapping_add(first + n * lanes), width.saturating_sub(n * lanes));
                 }
                 sums = [row; R];
             }
@@ -249,12 +270,12 @@ impl Gemm {
                 if ASK {
                     asking.step();
                 }
-                steps::<V, N, R, UNROLL>(a, a_row, a_col, b, &mut sums);
+                steps::<O, N, R, UNROLL>(a, a_row, a_col, b, &mut sums);
                 a = a.map(|a| a.wrapping_add(UNROLL * a_col));
                 b = b.wrapping_add(UNROLL * 2 * lanes);
             }
             for _ in 0..self.k % UNROLL {
-                steps::<V, N, R, 1>(a, a_row, a_col, b, &mut sums);
+                steps::<O, N, R, 1>(a, a_row, a_col, b, &mut sums);
                 a = a.map(|a| a.wrapping_add(a_col));
                 b = b.wrapping_add(2 * lanes);
             }
@@ -262,13 +283,13 @@ impl Gemm {
             if width < N * lanes {
                 each_row!(R, |r| for n in 0..N {
                     let (c, width) = (c.wrapping_add(r * self.c_row + n * lanes), width.saturating_sub(n * lanes));
-                    let old = if self.accumulate { V::load_up_to(c, width) } else { zero };
+                    let old = if self.accumulate { O::V::load_up_to(c, width) } else { zero };
                     (sums[r][n] + old).store_up_to(c, width);
                 });
             } else if self.accumulate {
                 each_row!(R, |r| for n in 0..N {
                     let c = c.add(r * self.c_row + n * lanes);
-                    (sums[r][n] + V::load(c)).store(c);
+                    (sums[r][n] + O::V::load(c)).store(c);
                 });
             } else {
                 each_row!(R, |r| for n in 0..N {
@@ -284,24 +305,24 @@ impl Gemm {
 /// # Safety
 /// The instruction set must be available; A and the panel B must hold S steps.
 #[inline(always)]
-unsafe fn steps<V: Simd, const N: usize, const R: usize, const S: usize>(
+unsafe fn steps<O: Operands, const N: usize, const R: usize, const S: usize>(
     a: [*const f32; 5],
     a_row: usize,
     a_col: usize,
     b: *const f32,
-    sums: &mut [[V; N]; R],
+    sums: &mut [[O::V; N]; R],
 ) {
     for step in 0..S {
         // SAFETY: by the contract.
         unsafe {
-            let mut columns = [V::splat(0.0); N];
-            for n in 0..N {
-                columns[n] = V::load(b.add((step * 2 + n) * V::LANES));
+            let mut columns = [O::load(b.add(step * 2 * O::V::LANES)); N];
+            for n in 1..N {
+                columns[n] = O::load(b.add((step * 2 + n) * O::V::LANES));
             }
             each_row!(R, |r| {
-                let x = V::splat(*a[r / 3].add(r % 3 * a_row + step * a_col));
+                let x = O::splat(a[r / 3].add(r % 3 * a_row + step * a_col));
                 for n in 0..N {
-                    sums[r][n] = x.mul_add(columns[n], sums[r][n]);
+                    sums[r][n] = O::mul_add(x, columns[n], sums[r][n]);
                 }
             });
         }

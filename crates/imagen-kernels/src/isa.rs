@@ -47,6 +47,17 @@ impl Isa {
         }
     }
 
+    /// Whether there are instructions for pairs of bfloat16 beside it on this processor.
+    pub(crate) fn has_pairs(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Isa::Avx512
+            && is_x86_feature_detected!("avx512bf16")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// The instruction set that a call from this thread uses: the forced one, else the fastest available that the variable
     /// `IMAGEN_MAX_ISA` (`avx512`, `avx2`, `neon` or `portable`, read once) allows.
     pub fn current() -> Isa {

@@ -10,8 +10,8 @@ use crate::isa::Isa;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::F32x4;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{F32x8, F32x16};
-use crate::simd::{Portable, Simd};
+use crate::simd::{F32x8, F32x16, Pairs};
+use crate::simd::{Operands, Portable, Rounded, Simd, Single};
 
 /// The arguments of a kernel and its body.
 pub(crate) trait Kernel {
@@ -26,7 +26,76 @@ pub(crate) trait Kernel {
     unsafe fn run<V: Simd>(self) -> Self::Output;
 }
 
+/// A kernel that reads or writes the operands of products, generic over how they lie in memory.
+pub(crate) trait OperandKernel {
+    /// What it returns.
+    type Output;
+
+    /// The body; every implementation must be `#[inline(always)]`, as for [`Kernel`].
+    ///
+    /// # Safety
+    /// As for [`Kernel::run`].
+    unsafe fn run<O: Operands>(self) -> Self::Output;
+}
+
+/// A kernel on operands in f32.
+struct InSingle<K>(K);
+
+impl<K: OperandKernel> Kernel for InSingle<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) -> K::Output {
+        // SAFETY: passed on.
+        unsafe { self.0.run::<Single<V>>() }
+    }
+}
+
+/// A kernel on operands that are rounded to bfloat16 and kept in f32.
+struct InRounded<K>(K);
+
+impl<K: OperandKernel> Kernel for InRounded<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) -> K::Output {
+        // SAFETY: passed on.
+        unsafe { self.0.run::<Rounded<V>>() }
+    }
+}
+
 impl Isa {
+    /// Runs a kernel on operands in f32.
+    ///
+    /// # Safety
+    /// As for [`Isa::run`].
+    pub(crate) unsafe fn run_single<K: OperandKernel>(self, kernel: K) -> K::Output {
+        // SAFETY: passed on.
+        unsafe { self.run(InSingle(kernel)) }
+    }
+
+    /// Runs a kernel on operands that are rounded to bfloat16 and kept in f32.
+    ///
+    /// # Safety
+    /// As for [`Isa::run`].
+    pub(crate) unsafe fn run_rounded<K: OperandKernel>(self, kernel: K) -> K::Output {
+        // SAFETY: passed on.
+        unsafe { self.run(InRounded(kernel)) }
+    }
+
+    /// Runs a kernel on pairs of bfloat16; on another processor than those of [`Isa::has_pairs`] it panics.
+    ///
+    /// # Safety
+    /// The kernel's own contract must hold.
+    pub(crate) unsafe fn run_pairs<K: OperandKernel>(self, kernel: K) -> K::Output {
+        assert!(self.has_pairs(), "{self:?} has no instructions for bfloat16");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instructions are there; the rest is the caller's.
+        return unsafe { run_pairs(kernel) };
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("checked above")
+    }
+
     /// Runs a kernel on this instruction set.
     ///
     /// # Safety
@@ -53,6 +122,13 @@ impl Isa {
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the features are enabled here; the rest is the caller's.
     unsafe { kernel.run::<F32x16>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn run_pairs<K: OperandKernel>(kernel: K) -> K::Output {
+    // SAFETY: as above.
+    unsafe { kernel.run::<Pairs>() }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -11,6 +11,7 @@
 //! | [`resample`], [`elementwise`], [`optimizer`], [`adafactor`], [`quantile`] | the memory-bound rest |
 //! | [`mapped`] | files as memory, here because it needs `unsafe` |
 //! | [`isa`] | which instruction set a call uses (found at run time) |
+//! | [`precision`] | whether products multiply f32 or bfloat16 |
 //! | [`peak`] | the machine's ceiling, to rate kernels by |
 //!
 //! Layouts are channels-last: activations `[n, h, w, c]`, convolution weights `[3, 3, c, k]` (height, width, in,
@@ -42,6 +43,7 @@ pub mod mapped;
 pub mod norm;
 pub mod optimizer;
 pub mod peak;
+pub mod precision;
 pub mod quantile;
 pub mod resample;
 pub mod stored;

@@ -3,9 +3,12 @@
 //! A product reads packed weights. Packing moves each weight three times, which many rows hide and few do not: weights
 //! that stay the same can be kept packed ([`Linear::prepare`]), and for few rows they are packed in the cache, block by block.
 
-use crate::gemm::{Ahead, Gemm, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len};
+use crate::gemm::{
+    Ahead, Gemm, LayRows, PackPanel, PackTransposedPanel, ROW, Region, pack, pack_transposed, packed_len,
+};
 use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
+use crate::precision::{Arithmetic, Precision};
 use crate::rows::{Epilogue, FinishRow, FinishRows, Outer};
 use crate::scratch::Aligned;
 use crate::{expect_len, scratch};
@@ -25,7 +28,7 @@ pub struct Linear {
 
 /// Weights packed for [`Linear::forward_prepared`]; made by [`Linear::prepare`], for any number of rows.
 pub struct Prepared {
-    isa: Isa,
+    on: Arithmetic,
     c: usize,
     k: usize,
     data: Aligned,
@@ -33,8 +36,8 @@ pub struct Prepared {
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { isa, c, k, .. } = self;
-        write!(f, "Prepared {{ {isa:?}, c: {c}, k: {k} }}")
+        let Self { on: Arithmetic { isa, precision }, c, k, .. } = self;
+        write!(f, "Prepared {{ {isa:?}, {precision:?}, c: {c}, k: {k} }}")
     }
 }
 
@@ -58,12 +61,12 @@ impl Linear {
         let Self { rows, c, k } = *self;
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         expect_len("w", w, c * k);
-        let isa = Isa::current();
+        let on @ Arithmetic { isa, .. } = Arithmetic::current();
         if rows <= Self::FEW_ROWS {
             let pack = |depths: Range<usize>, column: usize, to: *mut f32| {
                 let (b, k) = (w[depths.start * k..].as_ptr(), depths.len());
                 // SAFETY: rows of w; a panel of the block.
-                unsafe { isa.run(PackPanel { b, row: self.k, k, n: self.k, column, to }) };
+                unsafe { isa.run_single(PackPanel { b, row: self.k, k, n: self.k, column, to }) };
             };
             let lies = |depths: Range<usize>, columns: Range<usize>| {
                 let from = w.as_ptr().wrapping_add(depths.start * k + columns.start);
@@ -71,9 +74,9 @@ impl Linear {
             };
             return few_rows(isa, x, [rows, c, k], 256, pack, lies, epilogue, false, y);
         }
-        let mut packed = scratch::take(packed_len(isa, c, k));
-        pack(isa, w, c, k, &mut packed);
-        product(isa, x, rows, c, k, &packed, epilogue, false, y);
+        let mut packed = scratch::take(packed_len(on, c, k));
+        pack(on, w, c, k, &mut packed);
+        product(on, x, rows, c, k, &packed, epilogue, false, y);
     }
 
     /// Packs weights `[c, k]` once, for any number of products.
@@ -83,10 +86,10 @@ impl Linear {
     pub fn prepare(&self, w: &[f32]) -> Prepared {
         let Self { c, k, .. } = *self;
         expect_len("w", w, c * k);
-        let isa = Isa::current();
-        let mut data = Aligned::new(packed_len(isa, c, k));
-        pack(isa, w, c, k, &mut data);
-        Prepared { isa, c, k, data }
+        let on = Arithmetic::current();
+        let mut data = Aligned::new(packed_len(on, c, k));
+        pack(on, w, c, k, &mut data);
+        Prepared { on, c, k, data }
     }
 
     /// [`Linear::forward`] with packed weights.
@@ -105,7 +108,7 @@ impl Linear {
         let Self { rows, c, k } = *self;
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         assert!((w.c, w.k) == (c, k), "the weights were packed for {w:?}, the layer is {self:?}");
-        product(w.isa, x, rows, c, k, &w.data, epilogue, false, y);
+        product(w.on, x, rows, c, k, &w.data, epilogue, false, y);
     }
 
     #[track_caller]
@@ -146,12 +149,12 @@ impl Linear {
         expect_len("gy", gy, rows * k);
         expect_len("w", w, c * k);
         expect_len("gx", gx, rows * c);
-        let isa = Isa::current();
+        let on @ Arithmetic { isa, .. } = Arithmetic::current();
         if rows <= Self::FEW_ROWS {
             let pack = |depths: Range<usize>, first: usize, to: *mut f32| {
                 let (x, k) = (w[depths.start..].as_ptr(), depths.len());
                 // SAFETY: columns of w; a panel of the block.
-                unsafe { isa.run(PackTransposedPanel { x, row: self.k, k, n: c, first, to }) };
+                unsafe { isa.run_single(PackTransposedPanel { x, row: self.k, k, n: c, first, to }) };
             };
             let lies = |depths: Range<usize>, columns: Range<usize>| {
                 let from = w.as_ptr().wrapping_add(columns.start * k + depths.start);
@@ -159,9 +162,9 @@ impl Linear {
             };
             return few_rows(isa, gy, [rows, k, c], 64, pack, lies, Epilogue::NONE, accumulate, gx);
         }
-        let mut packed = scratch::take(packed_len(isa, k, c));
-        pack_transposed(isa, w, c, k, &mut packed);
-        product(isa, gy, rows, k, c, &packed, Epilogue::NONE, accumulate, gx);
+        let mut packed = scratch::take(packed_len(on, k, c));
+        pack_transposed(on, w, c, k, &mut packed);
+        product(on, gy, rows, k, c, &packed, Epilogue::NONE, accumulate, gx);
     }
 
     /// `gw = x^T gy`, and the column sums of gy in `gb` `[k]`.
@@ -176,7 +179,7 @@ impl Linear {
         if let Some(gb) = gb.as_deref() {
             expect_len("gb", gb, k);
         }
-        Outer { rows, m: c, n: k, a: x, b: gy }.run(Isa::current(), gw, gb);
+        Outer { rows, m: c, n: k, a: x, b: gy }.run(Arithmetic::current(), gw, gb);
     }
 }
 
@@ -222,7 +225,7 @@ fn few_rows(
             let product = Gemm { m: rows, k, n, a, a_row: ROW, a_col: 1, b, b_panel, c, c_row, accumulate };
             let ahead = Ahead::read([lies(depths.end..depth.min(depths.end + ROW), column..column + n), Region::NONE]);
             // SAFETY: the operands were made above.
-            unsafe { product.run_onto(isa, ptr::null(), ahead) };
+            unsafe { product.run_onto(isa.into(), ptr::null(), ahead) };
         }
         for r in 0..rows {
             let bias = epilogue.bias.map(|b| &b[column..column + n]);
@@ -236,7 +239,7 @@ fn few_rows(
 
 /// `y = epilogue(x packed)` for x `[rows, c]`, y `[rows, k]`; the product is added to what y holds if `accumulate`.
 pub(crate) fn product(
-    isa: Isa,
+    on: Arithmetic,
     x: &[f32],
     rows: usize,
     c: usize,
@@ -247,7 +250,8 @@ pub(crate) fn product(
     y: &mut [f32],
 ) {
     const BLOCK: usize = 48;
-    let panel = isa.panel();
+    let panel = on.panel();
+    let depth = on.depth(c);
     let panels = k.div_ceil(panel);
     let blocks = rows.div_ceil(BLOCK);
     // Few rows: cut the columns too, so that every thread has work.
@@ -262,15 +266,19 @@ pub(crate) fn product(
         // SAFETY: rows first..first + m of x and y, panels j.. of the weights; blocks of y do not overlap.
         unsafe {
             let (mut a, mut a_row) = (x.as_ptr().add(first * c), c);
-            let copy;
-            if c.is_multiple_of(512) {
+            let mut copy;
+            if on.precision == Precision::Bf16 {
+                a_row = LayRows::distance(on, c);
+                copy = scratch::take(m * a_row);
+                on.run(LayRows { x: a, rows: m, row: c, n: c, to: copy.as_mut_ptr(), to_row: a_row });
+                a = copy.as_ptr();
+            } else if c.is_multiple_of(512) {
                 // Rows of a power-of-two length fall into few cache sets: copy them to rows that do not.
                 a_row = c + 16;
-                let mut rows = scratch::take(m * a_row);
+                copy = scratch::take(m * a_row);
                 for r in 0..m {
-                    rows[r * a_row..][..c].copy_from_slice(&x[(first + r) * c..][..c]);
+                    copy[r * a_row..][..c].copy_from_slice(&x[(first + r) * c..][..c]);
                 }
-                copy = rows;
                 a = copy.as_ptr();
             }
             let bias = epilogue.bias.filter(|_| !accumulate);
@@ -284,21 +292,21 @@ pub(crate) fn product(
             };
             Gemm {
                 m,
-                k: c,
+                k: depth,
                 n,
                 a,
                 a_row,
                 a_col: 1,
-                b: packed.as_ptr().add(j * c * panel),
-                b_panel: c * panel,
+                b: packed.as_ptr().add(j * depth * panel),
+                b_panel: depth * panel,
                 c: y.get().add(first * k + column),
                 c_row: k,
                 accumulate,
             }
-            .run_deep_onto(isa, bias.map_or(ptr::null(), |bias| bias[column..].as_ptr()), ahead);
+            .run_deep_onto(on, bias.map_or(ptr::null(), |bias| bias[column..].as_ptr()), ahead);
             let epilogue = Epilogue { bias: epilogue.bias.filter(|_| accumulate), ..epilogue };
             if !epilogue.is_none() {
-                isa.run(FinishRows { y: y.get(), first, rows: m, k, column, n, epilogue });
+                on.isa.run(FinishRows { y: y.get(), first, rows: m, k, column, n, epilogue });
             }
         }
     });

@@ -1,10 +1,11 @@
 //! Work on matrices of rows that several kernels share: column sums, the epilogue `(y + bias + residual) * scale`,
 //! and products that sum over rows (weight gradients).
 
-use crate::gemm::{Ahead, DEPTH, Gemm, PackPanel, Region, packed_len};
+use crate::gemm::{Ahead, DEPTH, Gemm, LayColumns, PackPanel, Region, packed_len};
 use crate::isa::Isa;
 use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
+use crate::precision::{Arithmetic, Precision};
 use crate::scratch;
 use crate::simd::Simd;
 use std::ptr;
@@ -196,43 +197,12 @@ pub(crate) fn add_parts(isa: Isa, parts: &[f32], row: usize, count: usize, sum: 
     });
 }
 
-/// Copies rows of `k` numbers, `row` apart, to rows `to_row` apart.
-///
-/// Contract: x and `to` are valid as stated.
-struct CopyRows {
-    x: *const f32,
-    rows: usize,
-    row: usize,
-    k: usize,
-    to: *mut f32,
-    to_row: usize,
-}
-
-impl Kernel for CopyRows {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
-        for r in 0..self.rows {
-            let mut q = 0;
-            while q < self.k {
-                // SAFETY: q.. is inside both rows.
-                unsafe {
-                    let (from, to) = (self.x.add(r * self.row + q), self.to.add(r * self.to_row + q));
-                    V::load_up_to(from, self.k - q).store_up_to(to, self.k - q);
-                }
-                q += V::LANES;
-            }
-        }
-    }
-}
-
 /// `to (m x n) = A^T B` for so few columns that parts of the rows can have sums of their own, which are added in order.
 ///
 /// `left(first, count, room)` gives A's rows `first..first + count`, next to each other: where they lie, or in `room` for
 /// at most [`DEPTH`] of them; `following(first, count)` says what it will read for them. The sums of B's columns go to `sums`.
 pub(crate) fn outer_in_parts(
-    isa: Isa,
+    on: Arithmetic,
     [rows, m, n]: [usize; 3],
     b: &[f32],
     to: &mut [f32],
@@ -249,7 +219,8 @@ pub(crate) fn outer_in_parts(
         sums.into_iter().for_each(|sums| sums.fill(0.0));
         return to[..m * n].fill(0.0);
     }
-    let panel = isa.panel();
+    let Arithmetic { isa, precision } = on;
+    let panel = on.panel();
     let most = (MOST / (m * n).max(1)).clamp(1, 16);
     let part = rows.div_ceil((rows / 512).clamp(1, most)).next_multiple_of(DEPTH);
     let parts = rows.div_ceil(part);
@@ -262,27 +233,47 @@ pub(crate) fn outer_in_parts(
         let (i, column) = (i / spans, i % spans * SPAN);
         let width = SPAN.min(n - column);
         let mut room = scratch::take(DEPTH * m);
-        let mut packed = scratch::take(packed_len(isa, DEPTH, width));
+        let mut packed = scratch::take(packed_len(on, DEPTH, width));
+        let laid_row = m.next_multiple_of(LANES);
+        let mut laid = scratch::take(if precision == Precision::Bf16 { on.depth(DEPTH) * laid_row } else { 0 });
         for first in (i * part..rows.min((i + 1) * part)).step_by(DEPTH) {
             let k = DEPTH.min(rows - first);
-            let a = left(first, k, &mut room);
+            let rows_of_a = left(first, k, &mut room);
             // SAFETY: rows first..first + k of both, room for a packed block; each part has its own sums, each unit columns.
             unsafe {
+                let units = on.depth(k);
                 for j in (0..width).step_by(panel) {
-                    let (b, to) = (b.as_ptr().add(first * n), packed.as_mut_ptr().add(j * k));
-                    isa.run(PackPanel { b, row: n, k, n: column + width, column: column + j, to });
+                    let (b, to) = (b.as_ptr().add(first * n), packed.as_mut_ptr().add(j * units));
+                    on.run(PackPanel { b, row: n, k, n: column + width, column: column + j, to });
                 }
+                let (a, a_col) = match precision {
+                    Precision::F32 => (rows_of_a, m),
+                    Precision::Bf16 => {
+                        let (x, to) = (rows_of_a, laid.as_mut_ptr());
+                        on.run(LayColumns { x, rows: k, row: m, n: m, to, to_row: laid_row });
+                        (laid.as_ptr(), laid_row)
+                    }
+                };
                 let (next, ahead) = (first + k, DEPTH.min(rows - first - k));
                 let next_b = Region::rows(b.as_ptr().wrapping_add(next * n + column), n, ahead, width);
                 let ahead = Ahead::read([following(next, ahead), next_b]);
-                let (b, c) = (packed.as_ptr(), to_part.get().add(i * size + column));
-                let (b_panel, accumulate) = (k * panel, first > i * part);
-                for j in (0..width).step_by(panel) {
-                    let (x, count, k) = (b.add(j * k), k, panel.min(width - j));
-                    isa.run(SumRows { x, rows: count, row: panel, k, sums: c.add(m * n + j), accumulate });
+                let c = to_part.get().add(i * size + column);
+                let accumulate = first > i * part;
+                match precision {
+                    Precision::F32 => {
+                        for j in (0..width).step_by(panel) {
+                            let (x, count, k) = (packed.as_ptr().add(j * k), k, panel.min(width - j));
+                            isa.run(SumRows { x, rows: count, row: panel, k, sums: c.add(m * n + j), accumulate });
+                        }
+                    }
+                    Precision::Bf16 => {
+                        let x = b.as_ptr().add(first * n + column);
+                        isa.run(SumRows { x, rows: k, row: n, k: width, sums: c.add(m * n), accumulate });
+                    }
                 }
-                let product = Gemm { m, k, n: width, a, a_row: 1, a_col: m, b, b_panel, c, c_row: n, accumulate };
-                product.run_onto(isa, ptr::null(), ahead);
+                let (b, b_panel, k) = (packed.as_ptr(), units * panel, units);
+                let product = Gemm { m, k, n: width, a, a_row: 1, a_col, b, b_panel, c, c_row: n, accumulate };
+                product.run_onto(on, ptr::null(), ahead);
             }
         }
     });
@@ -292,7 +283,10 @@ pub(crate) fn outer_in_parts(
     }
 }
 
-/// Numbers of B that one pass of [`Outer`] packs, unless its depth would fall below [`DEPTH`].
+/// Most lanes of a vector.
+const LANES: usize = 16;
+
+/// Units of B that one pass of [`Outer`] packs, unless its depth would fall below [`DEPTH`].
 const OUTER_PACKED: usize = 1 << 16;
 
 /// Rows of C of one unit of work of [`Outer`].
@@ -311,7 +305,7 @@ pub(crate) struct Outer<'a> {
 }
 
 impl Outer<'_> {
-    pub(crate) fn run(self, isa: Isa, c: &mut [f32], sums: Option<&mut [f32]>) {
+    pub(crate) fn run(self, on: Arithmetic, c: &mut [f32], sums: Option<&mut [f32]>) {
         let Self { rows, m, n, .. } = self;
         assert!(self.a.len() >= rows * m && self.b.len() >= rows * n && c.len() >= m * n, "operands of Outer");
         /// Most numbers of C of which every part of many rows may have its own.
@@ -321,16 +315,17 @@ impl Outer<'_> {
             let left = |first: usize, _: usize, _: &mut [f32]| unsafe { self.a.as_ptr().add(first * m) };
             let following =
                 |first: usize, count: usize| Region::stretch(self.a.as_ptr().wrapping_add(first * m), count * m);
-            return outer_in_parts(isa, [rows, m, n], self.b, c, left, following, sums);
+            return outer_in_parts(on, [rows, m, n], self.b, c, left, following, sums);
         }
         if let Some(sums) = sums {
-            column_sums(isa, self.b, rows, n, sums);
+            column_sums(on.isa, self.b, rows, n, sums);
         }
-        let panel = isa.panel();
+        let (panel, step) = (on.panel(), on.step());
         let panels = n.div_ceil(panel);
         // What is packed at a time stays in the second-level cache.
-        let most = (OUTER_PACKED / (panels * panel).max(1) / DEPTH * DEPTH).clamp(DEPTH, OUTER_ROWS).min(rows);
-        let mut packed = scratch::take(panels * panel * most);
+        let most = (OUTER_PACKED / (panels * panel).max(1) / DEPTH * DEPTH).clamp(DEPTH, OUTER_ROWS) * step;
+        let most = most.min(rows);
+        let mut packed = scratch::take(panels * panel * on.depth(most));
         // Blocks of rows of C, by shape alone.
         let blocks = m.div_ceil(OUTER_BLOCK);
         let mut first = 0;
@@ -344,8 +339,8 @@ impl Outer<'_> {
                 // SAFETY: rows p..p + k of panel j; parts do not overlap.
                 unsafe {
                     let b = self.b.as_ptr().add((first + p) * n);
-                    let to = to.get().add((j * rows + p) * panel);
-                    isa.run(PackPanel { b, row: n, k, n, column: j * panel, to });
+                    let to = to.get().add((j * on.depth(rows) + on.depth(p)) * panel);
+                    on.run(PackPanel { b, row: n, k, n, column: j * panel, to });
                 }
             });
             let c = Shared::new(c);
@@ -354,33 +349,28 @@ impl Outer<'_> {
                 let m = OUTER_BLOCK.min(m - r);
                 // Some columns of A, a piece of the depth at a time, next to each other: as they lie, a step of depth
                 // is a cache line away, or a power of two.
-                let mut columns = scratch::take(DEPTH * OUTER_BLOCK);
-                for p in (0..rows).step_by(DEPTH) {
-                    let k = DEPTH.min(rows - p);
+                let to_row = OUTER_BLOCK.next_multiple_of(LANES);
+                let mut columns = scratch::take(DEPTH * to_row);
+                for p in (0..rows).step_by(DEPTH * step) {
+                    let k = (DEPTH * step).min(rows - p);
                     // SAFETY: rows p..p + k and columns r..r + m of A; blocks of C do not overlap.
                     unsafe {
                         let x = self.a.as_ptr().add((first + p) * self.m + r);
-                        isa.run(CopyRows {
-                            x,
-                            rows: k,
-                            row: self.m,
-                            k: m,
-                            to: columns.as_mut_ptr(),
-                            to_row: OUTER_BLOCK,
-                        });
-                        isa.run(Gemm {
+                        on.run(LayColumns { x, rows: k, row: self.m, n: m, to: columns.as_mut_ptr(), to_row });
+                        let product = Gemm {
                             m,
-                            k,
+                            k: on.depth(k),
                             n,
                             a: columns.as_ptr(),
                             a_row: 1,
-                            a_col: OUTER_BLOCK,
-                            b: packed.as_ptr().add(p * panel),
-                            b_panel: rows * panel,
+                            a_col: to_row,
+                            b: packed.as_ptr().add(on.depth(p) * panel),
+                            b_panel: on.depth(rows) * panel,
                             c: c.get().add(r * n),
                             c_row: n,
                             accumulate: first + p > 0,
-                        });
+                        };
+                        product.run(on);
                     }
                 }
             });

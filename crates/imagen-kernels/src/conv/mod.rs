@@ -4,7 +4,7 @@
 //!
 //! | shape | algorithm |
 //! |---|---|
-//! | stride 1 | `winograd`: F(4x4, 3x3), a quarter of the multiplications; F(2x2, 3x3) on maps of at most 2x2 |
+//! | stride 1 | `winograd`: F(4x4, 3x3), a quarter of the multiplications; F(2x2, 3x3) on maps of at most 2x2, in bfloat16 4x4 |
 //! | stride 1, few outputs | `shifted`: one product with all nine taps as columns, then a sum of shifted results |
 //! | the rest | `patches`: neighbourhoods are copied into rows, then one product |
 //!
@@ -25,20 +25,20 @@ mod winograd;
 
 use crate::expect_len;
 use crate::gemm;
-use crate::isa::Isa;
+use crate::precision::{Arithmetic, Precision};
 use crate::rows::{Epilogue, column_sums};
 use crate::scratch::{self, Scratch};
 use patches::{Neighbourhood, Product, Target};
 pub use shape::Conv3x3;
 pub use stored::StoredConv;
 pub use window::{Conv2d, PreparedConv2d};
-use winograd::{F2, F4, Source, Weights};
+use winograd::{F2, F4, RoundedF4, Source, Weights};
 
 /// Weights in the form that one convolution's algorithm reads; made by [`Conv3x3::prepare`], independent of n, h
 /// and w.
 pub struct Prepared {
     algorithm: Algorithm,
-    isa: Isa,
+    on: Arithmetic,
     c: usize,
     k: usize,
     stride: usize,
@@ -47,8 +47,8 @@ pub struct Prepared {
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { algorithm, isa, c, k, stride, .. } = self;
-        write!(f, "Prepared {{ {algorithm:?}, {isa:?}, c: {c}, k: {k}, stride: {stride} }}")
+        let Self { algorithm, on: Arithmetic { isa, precision }, c, k, stride, .. } = self;
+        write!(f, "Prepared {{ {algorithm:?}, {isa:?}, {precision:?}, c: {c}, k: {k}, stride: {stride} }}")
     }
 }
 
@@ -90,7 +90,7 @@ impl Conv3x3 {
     ) {
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         expect_len("w", w, 9 * self.c * self.k);
-        self.run_once(Isa::current(), x, Weights::Plain(w), epilogue, y);
+        self.run_once(Arithmetic::current(), x, Weights::Plain(w), epilogue, y);
     }
 
     /// The weights transformed once, for many calls of [`Conv3x3::forward_prepared`] with any n, h and w.
@@ -116,15 +116,11 @@ impl Conv3x3 {
     }
 
     fn prepare_from(&self, algorithm: Algorithm, weights: Weights<'_>, memory: fn(usize) -> Scratch) -> Prepared {
-        assert!(
-            self.stride == 1 || algorithm == Algorithm::Direct,
-            "{algorithm:?} needs stride 1, not {}",
-            self.stride
-        );
-        let isa = Isa::current();
-        let mut data = memory(self.prepared_len(isa, algorithm));
-        self.prepare_into(isa, algorithm, weights, &mut data);
-        Prepared { algorithm, isa, c: self.c, k: self.k, stride: self.stride, data }
+        self.check_algorithm(algorithm);
+        let on = Arithmetic::current();
+        let mut data = memory(self.prepared_len(on, algorithm));
+        self.prepare_into(on, algorithm, weights, &mut data);
+        Prepared { algorithm, on, c: self.c, k: self.k, stride: self.stride, data }
     }
 
     /// As [`Conv3x3::forward`], with weights from [`Conv3x3::prepare`].
@@ -145,7 +141,7 @@ impl Conv3x3 {
             (w.c, w.k, w.stride) == (self.c, self.k, self.stride),
             "the weights were prepared for {w:?}, the convolution is {self:?}"
         );
-        self.run(w.isa, w.algorithm, x, &w.data, epilogue, y);
+        self.run(w.on, w.algorithm, x, &w.data, epilogue, y);
     }
 
     /// The gradient of x, `[n, h, w, c]`, from that of y.
@@ -155,11 +151,11 @@ impl Conv3x3 {
         expect_len("gy", gy, n * self.out_h() * self.out_w() * k);
         expect_len("w", w, 9 * c * k);
         expect_len("gx", gx, n * h * width * c);
-        let isa = Isa::current();
+        let on = Arithmetic::current();
         if stride == 2 {
-            return patches::grad_input_stride2(isa, self, gy, w, gx);
+            return patches::grad_input_stride2(on, self, gy, w, gx);
         }
-        Conv3x3 { c: k, k: c, ..*self }.run_once(isa, gy, Weights::Flipped(w), Epilogue::NONE, gx);
+        Conv3x3 { c: k, k: c, ..*self }.run_once(on, gy, Weights::Flipped(w), Epilogue::NONE, gx);
     }
 
     /// The weights as [`Conv3x3::grad_input`] reads them, transformed once, for a few calls of
@@ -185,31 +181,47 @@ impl Conv3x3 {
 
     /// The gradient of w, `[3, 3, c, k]`, and of the bias, `[k]`, from that of y.
     pub fn grad_weight(&self, x: &[f32], gy: &[f32], gw: &mut [f32], gb: Option<&mut [f32]>) {
-        let Self { n, h, w, c, k, .. } = *self;
         self.check_stride();
+        self.grad_weight_as(self.algorithm(), x, gy, gw, gb);
+    }
+
+    /// As [`Conv3x3::grad_weight`], by an algorithm of the caller's choice.
+    ///
+    /// # Panics
+    /// Also if the algorithm is for stride 1 and this convolution has another.
+    pub fn grad_weight_as(&self, algorithm: Algorithm, x: &[f32], gy: &[f32], gw: &mut [f32], gb: Option<&mut [f32]>) {
+        let Self { n, h, w, c, k, .. } = *self;
+        self.check_algorithm(algorithm);
         let pixels = n * self.out_h() * self.out_w();
         expect_len("x", x, n * h * w * c);
         expect_len("gy", gy, pixels * k);
         expect_len("gw", gw, 9 * c * k);
-        let isa = Isa::current();
+        let on = Arithmetic::current();
         if let Some(gb) = gb.as_deref() {
             expect_len("gb", gb, k);
         }
-        match self.algorithm() {
-            Algorithm::Winograd4 => return winograd::grad_weight::<F4>(isa, self, x, gy, gw, gb),
-            Algorithm::Winograd2 => return winograd::grad_weight::<F2>(isa, self, x, gy, gw, gb),
-            Algorithm::Shifted => shifted::grad_weight(isa, self, x, gy, gw),
-            Algorithm::Direct => patches::grad_weight(isa, self, x, gy, gw),
+        match (algorithm, on.precision) {
+            (Algorithm::Winograd4, Precision::F32) => return winograd::grad_weight::<F4>(on, self, x, gy, gw, gb),
+            (Algorithm::Winograd4, _) => return winograd::grad_weight::<RoundedF4>(on, self, x, gy, gw, gb),
+            (Algorithm::Winograd2, _) => return winograd::grad_weight::<F2>(on, self, x, gy, gw, gb),
+            (Algorithm::Shifted, _) => shifted::grad_weight(on.isa, self, x, gy, gw),
+            (Algorithm::Direct, _) => patches::grad_weight(on, self, x, gy, gw),
         }
         if let Some(gb) = gb {
-            column_sums(isa, gy, pixels, k, gb);
+            column_sums(on.isa, gy, pixels, k, gb);
         }
     }
 
     fn algorithm(&self) -> Algorithm {
         let Self { h, w, c, k, stride, .. } = *self;
+        // Products in bfloat16 take half the time, transforms as long as ever: of small maps, with few tiles for each transformed
+        // weight, F(2x2) has the fewer of them.
+        let small = match Precision::current() {
+            Precision::F32 => 2,
+            Precision::Bf16 => 4,
+        };
         match () {
-            () if stride == 1 && c >= FEW && k >= FEW && h.max(w) <= 2 => Algorithm::Winograd2,
+            () if stride == 1 && c >= FEW && k >= FEW && h.max(w) <= small => Algorithm::Winograd2,
             () if stride == 1 && c >= FEW && k >= FEW => Algorithm::Winograd4,
             () if stride == 1 && c >= FEW && 9 * k <= 64 => Algorithm::Shifted,
             () => Algorithm::Direct,
@@ -220,7 +232,8 @@ impl Conv3x3 {
     fn prepared_algorithm(&self) -> Algorithm {
         let fastest = self.algorithm();
         let Self { n, h, w, c, k, .. } = *self;
-        if fastest != Algorithm::Winograd4 || 36 * c * k < UNCACHED {
+        let small = fastest == Algorithm::Winograd2 && Precision::current() == Precision::Bf16;
+        if (fastest != Algorithm::Winograd4 && !small) || 36 * c * k < UNCACHED {
             return fastest;
         }
         let cost = |algorithm: &Algorithm| {
@@ -232,60 +245,92 @@ impl Conv3x3 {
             products * (n * h.div_ceil(side) * w.div_ceil(side) + READ)
         };
         let choices = [Algorithm::Direct, Algorithm::Winograd2, Algorithm::Winograd4];
-        choices.into_iter().min_by_key(cost).unwrap_or(fastest)
+        choices[..if small { 2 } else { 3 }].iter().copied().min_by_key(cost).unwrap_or(fastest)
     }
 
-    fn prepared_len(&self, isa: Isa, algorithm: Algorithm) -> usize {
+    fn prepared_len(&self, on: Arithmetic, algorithm: Algorithm) -> usize {
         let Self { c, k, .. } = *self;
         match algorithm {
-            Algorithm::Winograd4 => winograd::weights_len::<F4>(isa, c, k),
-            Algorithm::Winograd2 => winograd::weights_len::<F2>(isa, c, k),
-            Algorithm::Shifted => gemm::packed_len(isa, c, 9 * k),
-            Algorithm::Direct => gemm::packed_len(isa, 9 * c, k),
+            Algorithm::Winograd4 => winograd::weights_len::<F4>(on, c, k),
+            Algorithm::Winograd2 => winograd::weights_len::<F2>(on, c, k),
+            Algorithm::Shifted => gemm::packed_len(on.isa.into(), c, 9 * k),
+            Algorithm::Direct => gemm::packed_len(on, 9 * c, k),
         }
     }
 
-    fn prepare_into(&self, isa: Isa, algorithm: Algorithm, weights: Weights<'_>, to: &mut [f32]) {
+    fn prepare_into(&self, on: Arithmetic, algorithm: Algorithm, weights: Weights<'_>, to: &mut [f32]) {
         let Self { c, k, .. } = *self;
         match (algorithm, weights) {
-            (Algorithm::Winograd4, _) => winograd::transform_weights::<F4>(isa, weights, c, k, to),
-            (Algorithm::Winograd2, _) => winograd::transform_weights::<F2>(isa, weights, c, k, to),
-            (Algorithm::Shifted, Weights::Plain(w)) => shifted::prepare(isa, w, c, k, to),
-            (Algorithm::Direct, Weights::Plain(w)) => gemm::pack(isa, w, 9 * c, k, to),
+            (Algorithm::Winograd4, _) if on.precision == Precision::F32 => {
+                winograd::transform_weights::<F4>(on, weights, c, k, to);
+            }
+            (Algorithm::Winograd4, _) => winograd::transform_weights::<RoundedF4>(on, weights, c, k, to),
+            (Algorithm::Winograd2, _) => winograd::transform_weights::<F2>(on, weights, c, k, to),
+            (Algorithm::Shifted, Weights::Plain(w)) => shifted::prepare(on.isa, w, c, k, to),
+            (Algorithm::Direct, Weights::Plain(w)) => gemm::pack(on, w, 9 * c, k, to),
             (_, Weights::Flipped(w)) => {
                 let mut flipped = scratch::take(9 * c * k);
                 patches::flip(w, c, k, &mut flipped);
-                self.prepare_into(isa, algorithm, Weights::Plain(&flipped), to);
+                self.prepare_into(on, algorithm, Weights::Plain(&flipped), to);
             }
             (_, Weights::Stored(_)) => unreachable!("stored weights go through `StoredConv`"),
         }
     }
 
     /// A convolution whose weights are used this once.
-    fn run_once(&self, isa: Isa, x: &[f32], weights: Weights<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
+    fn run_once(&self, on: Arithmetic, x: &[f32], weights: Weights<'_>, epilogue: Epilogue<'_>, y: &mut [f32]) {
         let algorithm = self.algorithm();
+        if matches!(algorithm, Algorithm::Winograd4 | Algorithm::Winograd2) {
+            return self.winograd(on, algorithm, x, Source::Weights(weights), epilogue, y);
+        }
+        let mut prepared = scratch::take(self.prepared_len(on, algorithm));
+        self.prepare_into(on, algorithm, weights, &mut prepared);
+        self.run(on, algorithm, x, &prepared, epilogue, y);
+    }
+
+    fn winograd(
+        &self,
+        on: Arithmetic,
+        algorithm: Algorithm,
+        x: &[f32],
+        source: Source<'_>,
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
+        match (algorithm, on.precision) {
+            (Algorithm::Winograd2, _) => winograd::forward::<F2>(on, self, x, source, epilogue, y),
+            (_, Precision::F32) => winograd::forward::<F4>(on, self, x, source, epilogue, y),
+            (_, Precision::Bf16) => winograd::forward::<RoundedF4>(on, self, x, source, epilogue, y),
+        }
+    }
+
+    fn run(
+        &self,
+        on: Arithmetic,
+        algorithm: Algorithm,
+        x: &[f32],
+        weights: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
         match algorithm {
-            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, Source::Weights(weights), epilogue, y),
-            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, Source::Weights(weights), epilogue, y),
-            _ => {
-                let mut prepared = scratch::take(self.prepared_len(isa, algorithm));
-                self.prepare_into(isa, algorithm, weights, &mut prepared);
-                self.run(isa, algorithm, x, &prepared, epilogue, y);
+            Algorithm::Winograd4 | Algorithm::Winograd2 => {
+                self.winograd(on, algorithm, x, Source::Prepared(weights), epilogue, y);
+            }
+            Algorithm::Shifted => shifted::forward(on.isa, self, x, weights, epilogue, y),
+            Algorithm::Direct => {
+                let grid = (self.out_h(), self.out_w());
+                let near = Neighbourhood::of_input(self, grid);
+                Product { near, x, weights, k: self.k, target: Target::whole(self.n, grid), epilogue }.run(on, y);
             }
         }
     }
 
-    fn run(&self, isa: Isa, algorithm: Algorithm, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
-        match algorithm {
-            Algorithm::Winograd4 => winograd::forward::<F4>(isa, self, x, Source::Prepared(weights), epilogue, y),
-            Algorithm::Winograd2 => winograd::forward::<F2>(isa, self, x, Source::Prepared(weights), epilogue, y),
-            Algorithm::Shifted => shifted::forward(isa, self, x, weights, epilogue, y),
-            Algorithm::Direct => {
-                let grid = (self.out_h(), self.out_w());
-                let near = Neighbourhood::of_input(self, grid);
-                Product { near, x, weights, k: self.k, target: Target::whole(self.n, grid), epilogue }.run(isa, y);
-            }
-        }
+    #[track_caller]
+    fn check_algorithm(&self, algorithm: Algorithm) {
+        self.check_stride();
+        let stride = self.stride;
+        assert!(stride == 1 || algorithm == Algorithm::Direct, "{algorithm:?} needs stride 1, not {stride}");
     }
 
     #[track_caller]

@@ -5,10 +5,11 @@
 //! stride 2.
 
 use super::Conv3x3;
-use crate::gemm::{Ahead, DEPTH, Gemm, PackTransposedPanel, Region, pack, packed_len};
+use crate::gemm::{Ahead, DEPTH, Gemm, LayColumns, LayRows, PackTransposedPanel, Region, pack, packed_len};
 use crate::isa::Isa;
 use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
+use crate::precision::{Arithmetic, Precision};
 use crate::rows::{Epilogue, FinishRow, FinishRows, outer_in_parts};
 use crate::scratch;
 use crate::simd::Simd;
@@ -212,7 +213,7 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     /// All of them.
-    pub(super) fn run(&self, isa: Isa, y: &mut [f32]) {
+    pub(super) fn run(&self, on: Arithmetic, y: &mut [f32]) {
         let grid = self.target.grid;
         let pixels = self.target.n * grid.0 * grid.1;
         // Smaller blocks when there are few pixels, so that every thread has work; cut by shape alone.
@@ -221,7 +222,7 @@ impl Product<'_> {
         for_each(pixels.div_ceil(block), |i| {
             let first = i * block;
             // SAFETY: targets of different pixels do not overlap.
-            unsafe { self.block(isa, first, block.min(pixels - first), y) };
+            unsafe { self.block(on, first, block.min(pixels - first), y) };
         });
     }
 
@@ -229,30 +230,39 @@ impl Product<'_> {
     ///
     /// # Safety
     /// `y` must be writable at their targets.
-    unsafe fn block(&self, isa: Isa, first: usize, m: usize, y: Shared) {
+    unsafe fn block(&self, on: Arithmetic, first: usize, m: usize, y: Shared) {
         let Self { near, x, weights, k, target, epilogue } = *self;
         let depth = near.len();
         let in_order = target.is_whole();
+        let isa = on.isa;
         let mut area = scratch::take(m * (depth + if in_order { 0 } else { k }));
         let (rows, results) = area.split_at_mut(m * depth);
         // SAFETY: the area holds m rows of both; the rest is the caller's.
         unsafe {
             isa.run(Fill { near, x: x.as_ptr(), first, count: m, to: rows.as_mut_ptr() });
             let c = if in_order { y.get().add(first * k) } else { results.as_mut_ptr() };
+            let (mut a, mut a_row) = (rows.as_ptr(), depth);
+            let mut laid;
+            if on.precision == Precision::Bf16 {
+                a_row = LayRows::distance(on, depth);
+                laid = scratch::take(m * a_row);
+                on.run(LayRows { x: a, rows: m, row: depth, n: depth, to: laid.as_mut_ptr(), to_row: a_row });
+                a = laid.as_ptr();
+            }
             Gemm {
                 m,
-                k: depth,
+                k: on.depth(depth),
                 n: k,
-                a: rows.as_ptr(),
-                a_row: depth,
+                a,
+                a_row,
                 a_col: 1,
                 b: weights.as_ptr(),
-                b_panel: depth * isa.panel(),
+                b_panel: on.depth(depth) * isa.panel(),
                 c,
                 c_row: k,
                 accumulate: false,
             }
-            .run_deep_onto(isa, epilogue.bias.map_or(ptr::null(), <[f32]>::as_ptr), Ahead::NOTHING);
+            .run_deep_onto(on, epilogue.bias.map_or(ptr::null(), <[f32]>::as_ptr), Ahead::NOTHING);
             let epilogue = Epilogue { bias: None, ..epilogue };
             if !in_order {
                 let (from, to) = (results.as_ptr(), y.get());
@@ -266,7 +276,7 @@ impl Product<'_> {
 
 /// The gradient of the weights: for each tap, the transposed rows that it sees times gy. A unit of work is a tap and some
 /// outputs; it copies what it needs for itself, by blocks of pixels. Few weights take [`products`].
-pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
+pub(super) fn grad_weight(on: Arithmetic, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &mut [f32]) {
     /// Bytes of copied rows at a time.
     const CACHE: usize = 1 << 18;
     /// Most numbers of the gradient of which every part of the pixels may have its own.
@@ -280,12 +290,13 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
         return gw.fill(0.0);
     }
     if 9 * c * k <= FEW {
-        return products(isa, Neighbourhood::of_input(conv, grid), x, gy, k, gw);
+        return products(on, Neighbourhood::of_input(conv, grid), x, gy, k, gw);
     }
-    let panel = isa.panel();
-    let mut packed = scratch::take(packed_len(isa, pixels, k));
-    pack(isa, gy, pixels, k, &mut packed);
+    let (isa, panel) = (on.isa, on.panel());
+    let mut packed = scratch::take(packed_len(on, pixels, k));
+    pack(on, gy, pixels, k, &mut packed);
     let block = (CACHE / (4 * c) / DEPTH).max(1) * DEPTH;
+    let laid_row = c.next_multiple_of(16);
     let spans = k.div_ceil(SPAN);
     let to = Shared::new(gw);
     for_each(9 * spans, |i| {
@@ -294,40 +305,47 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
         let (top, left) = (r as isize - 1, s as isize - 1);
         let near = Neighbourhood { top, left, rows: 1, columns: 1, ..Neighbourhood::of_input(conv, grid) };
         let mut rows = scratch::take(block.min(pixels) * c);
+        let bf16 = on.precision == Precision::Bf16;
+        let mut laid = scratch::take(if bf16 { on.depth(block) * laid_row } else { 0 });
         for first in (0..pixels).step_by(block) {
             let count = block.min(pixels - first);
             // SAFETY: the scratch holds `block` rows; units have a tap or outputs of their own.
             unsafe {
                 isa.run(Fill { near, x: x.as_ptr(), first, count, to: rows.as_mut_ptr() });
+                let (mut a, mut a_col) = (rows.as_ptr(), c);
+                if bf16 {
+                    on.run(LayColumns { x: a, rows: count, row: c, n: c, to: laid.as_mut_ptr(), to_row: laid_row });
+                    (a, a_col) = (laid.as_ptr(), laid_row);
+                }
                 Gemm {
                     m: c,
-                    k: count,
+                    k: on.depth(count),
                     n: SPAN.min(k - first_output),
-                    a: rows.as_ptr(),
+                    a,
                     a_row: 1,
-                    a_col: c,
-                    b: packed.as_ptr().add(first_output * pixels + first * panel),
-                    b_panel: pixels * panel,
+                    a_col,
+                    b: packed.as_ptr().add(first_output * on.depth(pixels) + on.depth(first) * panel),
+                    b_panel: on.depth(pixels) * panel,
                     c: to.get().add(tap * c * k + first_output),
                     c_row: k,
                     accumulate: first > 0,
                 }
-                .run_deep(isa);
+                .run_deep(on);
             }
         }
     });
 }
 
 /// Transposed neighbourhoods in `x` times the rows of `y` `[pixels, n]`, `to` `[near.len(), n]`, for short rows.
-pub(super) fn products(isa: Isa, near: Neighbourhood, x: &[f32], y: &[f32], n: usize, to: &mut [f32]) {
+pub(super) fn products(on: Arithmetic, near: Neighbourhood, x: &[f32], y: &[f32], n: usize, to: &mut [f32]) {
     let (width, pixels) = (near.len(), y.len() / n.max(1));
     let left = |first: usize, count: usize, rows: &mut [f32]| {
         let (x, to) = (x.as_ptr(), rows.as_mut_ptr());
         // SAFETY: pixels of the batch; the rows have room for them.
-        unsafe { isa.run(Fill { near, x, first, count, to }) };
+        unsafe { on.isa.run(Fill { near, x, first, count, to }) };
         to.cast_const()
     };
-    outer_in_parts(isa, [pixels, width, n], y, to, left, |_, _| Region::NONE, None);
+    outer_in_parts(on, [pixels, width, n], y, to, left, |_, _| Region::NONE, None);
 }
 
 /// Neighbourhoods `first..first + count` into rows, on all threads.
@@ -349,27 +367,29 @@ pub(super) fn fill(isa: Isa, near: Neighbourhood, x: &[f32], first: usize, count
 /// Input row i is seen by output rows o with `i = 2 o - 1 + r`. An even i has one, `o = i / 2` through r = 1; an odd
 /// i has two, `o = (i - 1) / 2` through r = 2 and the next through r = 0. Columns likewise: four classes of pixels,
 /// each a small convolution of gy. A unit of work is a few rows of all four, which lie between each other.
-pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32], gx: &mut [f32]) {
+pub(super) fn grad_input_stride2(on: Arithmetic, conv: &Conv3x3, gy: &[f32], w: &[f32], gx: &mut [f32]) {
     const CLASSES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
     let Conv3x3 { n, h, w: width, c, k, .. } = *conv;
     let taps = |odd: usize| if odd == 1 { &[2, 0][..] } else { &[1][..] };
-    let panel = isa.panel();
-    let mut packed = scratch::take(packed_len(isa, 9 * k, c));
+    // Taps follow each other in whole units.
+    let on = if k.is_multiple_of(on.step()) { on } else { on.isa.into() };
+    let panel = on.panel();
+    let mut packed = scratch::take(packed_len(on, 9 * k, c));
     let mut start = 0;
     let classes = CLASSES.map(|(top, left)| {
         let (rows, columns) = (taps(top), taps(left));
         let depth = rows.len() * columns.len() * k;
         // The taps' weights, transposed, one below the other.
         let first = start;
-        start += packed_len(isa, depth, c);
+        start += packed_len(on, depth, c);
         let to = Shared::new(&mut packed[first..start]);
         for_each(c.div_ceil(panel), |j| {
             for (i, (r, s)) in rows.iter().flat_map(|r| columns.iter().map(move |s| (r, s))).enumerate() {
                 // SAFETY: tap (r, s) of w is c rows of k; panels do not overlap, taps follow each other in them.
                 unsafe {
                     let x = w.as_ptr().add((r * 3 + s) * c * k);
-                    let to = to.get().add((j * depth + i * k) * panel);
-                    isa.run(PackTransposedPanel { x, row: k, k, n: c, first: j * panel, to });
+                    let to = to.get().add((j * on.depth(depth) + i * on.depth(k)) * panel);
+                    on.run(PackTransposedPanel { x, row: k, k, n: c, first: j * panel, to });
                 }
             }
         });
@@ -405,7 +425,7 @@ pub(super) fn grad_input_stride2(isa: Isa, conv: &Conv3x3, gy: &[f32], w: &[f32]
             for first in pixels.clone().step_by(BLOCK) {
                 let first_of_all = picture * rows * columns + first;
                 // SAFETY: targets of different pixels and classes do not overlap.
-                unsafe { class.block(isa, first_of_all, BLOCK.min(pixels.end - first), gx) };
+                unsafe { class.block(on, first_of_all, BLOCK.min(pixels.end - first), gx) };
             }
         }
     });

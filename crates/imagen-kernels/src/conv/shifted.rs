@@ -23,7 +23,7 @@ pub(super) fn prepare(isa: Isa, w: &[f32], c: usize, k: usize, to: &mut [f32]) {
         let (tap, channel) = (i / c, i % c);
         matrix[(channel * 9 + tap) * k..][..k].copy_from_slice(row);
     }
-    gemm::pack(isa, &matrix, c, 9 * k, to);
+    gemm::pack(isa.into(), &matrix, c, 9 * k, to);
 }
 
 pub(super) fn forward(isa: Isa, conv: &Conv3x3, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
@@ -52,7 +52,7 @@ pub(super) fn forward(isa: Isa, conv: &Conv3x3, x: &[f32], weights: &[f32], epil
                 c_row: width,
                 accumulate: false,
             }
-            .run_deep(isa);
+            .run_deep(isa.into());
         }
         // SAFETY: the taps of rows above..below; rows top..bottom of the picture in y, which no other unit writes.
         unsafe {
@@ -132,7 +132,7 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv3x3, x: &[f32], gy: &[f32], gw: &
     let Conv3x3 { h, w, c, k, .. } = *conv;
     let near = Neighbourhood::of_input(&Conv3x3 { c: k, ..*conv }, (h, w));
     let mut sums = scratch::take(near.len() * c);
-    patches::products(isa, near, gy, x, c, &mut sums);
+    patches::products(isa.into(), near, gy, x, c, &mut sums);
     for (i, row) in gw.chunks_exact_mut(k.max(1)).enumerate() {
         let (tap, channel) = (i / c, i % c);
         for (output, to) in row.iter_mut().enumerate() {

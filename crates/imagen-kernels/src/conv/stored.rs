@@ -57,8 +57,8 @@ impl StoredConv {
         let isa = taps.isa();
         let source = Source::Weights(Taps::Stored(taps));
         match conv.algorithm() {
-            Algorithm::Winograd4 => winograd::forward::<F4>(isa, &conv, x, source, epilogue, y),
-            Algorithm::Winograd2 => winograd::forward::<F2>(isa, &conv, x, source, epilogue, y),
+            Algorithm::Winograd4 => winograd::forward::<F4>(isa.into(), &conv, x, source, epilogue, y),
+            Algorithm::Winograd2 => winograd::forward::<F2>(isa.into(), &conv, x, source, epilogue, y),
             Algorithm::Shifted | Algorithm::Direct => self.direct(isa, &conv, x, epilogue, y),
         }
     }

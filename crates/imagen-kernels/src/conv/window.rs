@@ -68,12 +68,12 @@ impl Conv2d {
         expect_len("w", w, rows * columns * c * k);
         let isa = Isa::current();
         let data = if self.is_winograd() {
-            let mut data = Aligned::new(winograd::weights_len::<F4>(isa, c, k));
-            winograd::transform_weights::<F4>(isa, Weights::Plain(w), c, k, &mut data);
+            let mut data = Aligned::new(winograd::weights_len::<F4>(isa.into(), c, k));
+            winograd::transform_weights::<F4>(isa.into(), Weights::Plain(w), c, k, &mut data);
             data
         } else {
-            let mut data = Aligned::new(packed_len(isa, rows * columns * c, k));
-            gemm::pack(isa, w, rows * columns * c, k, &mut data);
+            let mut data = Aligned::new(packed_len(isa.into(), rows * columns * c, k));
+            gemm::pack(isa.into(), w, rows * columns * c, k, &mut data);
             data
         };
         PreparedConv2d { isa, of: self.of_any_pictures(), data }
@@ -94,14 +94,14 @@ impl Conv2d {
         epilogue.check(n * oh * ow, k);
         if self.is_winograd() {
             let tiling = Tiling::padded::<F4>(n, (h, width), padding[0]);
-            return winograd::forward_on::<F4>(w.isa, tiling, (c, k), x, Source::Prepared(&w.data), epilogue, y);
+            return winograd::forward_on::<F4>(w.isa.into(), tiling, (c, k), x, Source::Prepared(&w.data), epilogue, y);
         }
         if ([rows, columns], stride, padding) == ([1, 1], 1, [0, 0]) {
-            return linear::product(w.isa, x, n * h * width, c, k, &w.data, epilogue, false, y);
+            return linear::product(w.isa.into(), x, n * h * width, c, k, &w.data, epilogue, false, y);
         }
         let [top, left] = padding.map(|zeros| -(zeros as isize));
         let near = Neighbourhood { h, w: width, c, grid, step: stride, top, left, rows, columns };
-        Product { near, x, weights: &w.data, k, target: Target::whole(n, grid), epilogue }.run(w.isa, y);
+        Product { near, x, weights: &w.data, k, target: Target::whole(n, grid), epilogue }.run(w.isa.into(), y);
     }
 
     fn is_winograd(&self) -> bool {

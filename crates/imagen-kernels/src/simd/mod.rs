@@ -4,14 +4,20 @@
 //! the instruction set is available; so holding a value proves it, and arithmetic on values is safe. Functions of
 //! several lanes (exp, erf) are in `math`.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod operands;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16::Pairs;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::F32x4;
+pub(crate) use operands::{Operands, Rounded, Single};
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{F32x8, F32x16};
@@ -103,6 +109,9 @@ pub(crate) trait Simd:
     /// 1 / x within two units in the last place, for 1 <= x <= 1e38; cheaper than a division.
     fn reciprocal(self) -> Self;
 
+    /// The nearest numbers of bfloat16, the even one of two; what is not a number stays so.
+    fn to_bf16(self) -> Self;
+
     /// Nearest integers; for magnitudes below 2^22.
     fn round(self) -> Self;
 
@@ -181,4 +190,44 @@ pub(crate) fn prefetch_write(p: *const f32) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Kernel;
+
+    /// The lanes of a vector that begins with a number, rounded.
+    struct Rounded(f32);
+
+    impl Kernel for Rounded {
+        type Output = f32;
+
+        #[inline(always)]
+        unsafe fn run<V: Simd>(self) -> f32 {
+            let mut lanes = [0.0; 16];
+            // SAFETY: room for the lanes of any vector.
+            unsafe { V::splat(self.0).to_bf16().store(lanes.as_mut_ptr()) };
+            lanes[0]
+        }
+    }
+
+    #[test]
+    fn rounding_goes_to_the_nearest_and_the_even() {
+        for isa in Isa::available() {
+            // SAFETY: the instruction set is available.
+            let rounded = |x: f32| unsafe { isa.run(Rounded(x)) };
+            for exact in [0.0, -0.0, 1.0, -3.5, 2f32.powi(-126), f32::INFINITY, f32::NEG_INFINITY] {
+                assert_eq!(rounded(exact).to_bits(), exact.to_bits(), "{isa:?}");
+            }
+            // half way between 1 and its successor, and between that and the next
+            assert_eq!(rounded(1.0 + 1.0 / 256.0), 1.0, "{isa:?}");
+            assert_eq!(rounded(1.0 + 3.0 / 256.0), 1.0 + 4.0 / 256.0, "{isa:?}");
+            assert_eq!(rounded(1.0 + 1.01 / 256.0), 1.0 + 2.0 / 256.0, "{isa:?}");
+            assert_eq!(rounded(f32::MAX), f32::INFINITY, "{isa:?}");
+            for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7F80_0001), f32::from_bits(u32::MAX)] {
+                assert!(rounded(nan).is_nan(), "{isa:?}");
+            }
+        }
+    }
 }

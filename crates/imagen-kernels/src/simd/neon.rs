@@ -130,6 +130,18 @@ impl Simd for F32x4 {
     }
 
     #[inline(always)]
+    fn to_bf16(self) -> Self {
+        // SAFETY: see `mul_add`.
+        Self(unsafe {
+            let bits = vreinterpretq_u32_f32(self.0);
+            let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            let up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF)));
+            let nearest = vreinterpretq_f32_u32(vandq_u32(up, vdupq_n_u32(0xFFFF_0000)));
+            vbslq_f32(vceqq_f32(self.0, self.0), nearest, self.0)
+        })
+    }
+
+    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see `mul_add`.
         Self(unsafe { vrndnq_f32(self.0) })

@@ -142,6 +142,15 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn to_bf16(self) -> Self {
+        self.map(|x| {
+            let bits = x.to_bits();
+            let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+            f32::from_bits(if x.is_nan() { bits } else { nearest })
+        })
+    }
+
+    #[inline(always)]
     fn round(self) -> Self {
         // Adding 1.5 * 2^23 leaves no bits for a fraction.
         self.map(|x| (x + 12_582_912.0) - 12_582_912.0)

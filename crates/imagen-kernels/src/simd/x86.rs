@@ -7,7 +7,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 /// Sixteen lanes; exists only where AVX-512F is available.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x16(__m512);
+pub(crate) struct F32x16(pub(super) __m512);
 
 /// Eight lanes; exists only where AVX2, FMA and F16C are available.
 #[derive(Clone, Copy)]
@@ -131,6 +131,18 @@ impl Simd for F32x16 {
     }
 
     #[inline(always)]
+    fn to_bf16(self) -> Self {
+        // SAFETY: see `mul_add`.
+        Self(unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+            let nearest = _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x1_0000)));
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0), nearest, self.0)
+        })
+    }
+
+    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see `mul_add`.
         Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
@@ -238,6 +250,18 @@ impl Simd for F32x8 {
         // SAFETY: see `mul_add`.
         let estimate = Self(unsafe { _mm256_rcp_ps(self.0) });
         estimate * self.neg_mul_add(estimate, self.all(2.0))
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> Self {
+        // SAFETY: see `mul_add`.
+        Self(unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+            let nearest = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x1_0000)));
+            _mm256_blendv_ps(nearest, self.0, _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0))
+        })
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use imagen_kernels::conv::{Algorithm, Conv2d, Conv3x3, StoredConv};
 use imagen_kernels::stored::{Weights, quantize_rows};
 
 /// Calls `f(x index, w index, y index)` for every multiplication of the convolution.
-fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
+pub(crate) fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
     let Conv3x3 { n, h, w, c, k, stride } = *conv;
     let (oh, ow) = (conv.out_h(), conv.out_w());
     for picture in 0..n {
@@ -28,7 +28,7 @@ fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
 }
 
 /// Shapes that reach every algorithm, both schedules and every edge.
-fn shapes() -> Vec<Conv3x3> {
+pub(crate) fn shapes() -> Vec<Conv3x3> {
     let of = |n, h, w, c, k, stride| Conv3x3 { n, h, w, c, k, stride };
     let mut shapes = vec![
         of(0, 8, 8, 16, 16, 1),

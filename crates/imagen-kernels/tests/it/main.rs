@@ -3,6 +3,7 @@
 
 mod adafactor;
 mod attention;
+mod bf16;
 mod biased_attention;
 mod conv;
 mod elementwise;

@@ -6,17 +6,17 @@
 //! panels*: V and Z of many tiles are made first; then a thread makes dU for some inputs and some outputs, and at once its
 //! share of dw.
 //!
-//! The gradient of the bias falls out: both transforms have the interpolation point 1 at index 1, where A dY A^T is
-//! the sum of the tile's dY.
+//! The gradient of the bias falls out in f32: both transforms have the interpolation point 1 at index 1, where A dY A^T is
+//! the sum of the tile's dY. From operands in bfloat16 it is not taken, but from dY itself.
 
 use super::super::Conv3x3;
 use super::tiles::{CACHE, InputTiles, Layout, SKEW, Tiling, UpstreamTiles};
 use super::transform::Transform;
 use super::weights::WeightGradient;
 use crate::gemm::{DEPTH, Gemm};
-use crate::isa::Isa;
 use crate::pool::{Shared, for_each};
-use crate::rows::{SumRows, add_parts};
+use crate::precision::{Arithmetic, Precision};
+use crate::rows::{SumRows, add_parts, column_sums};
 use crate::scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -37,7 +37,7 @@ const OWN: usize = 5 << 18;
 
 /// `gw[3, 3, c, k]` and `gb[k]` from x and gy.
 pub(in crate::conv) fn grad_weight<T: Transform>(
-    isa: Isa,
+    on: Arithmetic,
     conv: &Conv3x3,
     x: &[f32],
     gy: &[f32],
@@ -52,26 +52,33 @@ pub(in crate::conv) fn grad_weight<T: Transform>(
     }
     let mut zeros = scratch::take(c.max(k));
     zeros.fill(0.0);
-    let call = Call { isa, c, k, tiling, x, gy, zeros: &zeros, z_row: k.next_multiple_of(isa.panel()) };
+    let gb = match (on.precision, gb) {
+        (Precision::Bf16, Some(gb)) => {
+            column_sums(on.isa, gy, gy.len() / k, k, gb);
+            None
+        }
+        (_, gb) => gb,
+    };
+    let call = Call { on, c, k, tiling, x, gy, zeros: &zeros, z_row: k.next_multiple_of(on.panel()) };
     if 4 * T::POINTS * c * call.z_row <= OWN { call.by_tiles::<T>(gw, gb) } else { call.by_panels::<T>(gw, gb) }
 }
 
 struct Call<'a> {
-    isa: Isa,
+    on: Arithmetic,
     c: usize,
     k: usize,
     tiling: Tiling,
     x: &'a [f32],
     gy: &'a [f32],
     zeros: &'a [f32],
-    /// Numbers of Z per tile, all panels together.
+    /// Units of Z per tile, all panels together.
     z_row: usize,
 }
 
 impl Call<'_> {
     /// Bytes of V and Z per tile.
     fn tile_bytes<T: Transform>(&self) -> usize {
-        4 * T::POINTS * (self.c + SKEW + self.z_row)
+        4 * T::POINTS * (self.c + SKEW + self.z_row) / self.on.step()
     }
 
     /// V and Z of some tiles; `v` and `z` point to the first, Z's panels are `z_panel` apart.
@@ -87,15 +94,15 @@ impl Call<'_> {
         z_panel: usize,
         z_plane: usize,
     ) {
-        let Self { isa, c, k, ref tiling, x, gy, zeros, .. } = *self;
+        let Self { on, c, k, ref tiling, x, gy, zeros, .. } = *self;
         let of = PhantomData;
         // SAFETY: the caller's.
         unsafe {
             let tiles = tiles.clone();
-            isa.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, of });
+            on.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, over_tiles: true, of });
         }
         // SAFETY: the caller's.
-        unsafe { isa.run(UpstreamTiles::<T> { tiling, k, gy, zeros, tiles, z, panel: z_panel, plane: z_plane, of }) };
+        unsafe { on.run(UpstreamTiles::<T> { tiling, k, gy, zeros, tiles, z, panel: z_panel, plane: z_plane, of }) };
     }
 
     /// Adds the tiles' sums of gy, Z at the point (1, 1), to `gb`.
@@ -103,13 +110,13 @@ impl Call<'_> {
     /// # Safety
     /// `z` must hold `count` tiles, `gb` all panels.
     unsafe fn sum_panels<T: Transform>(&self, z: *const f32, z_plane: usize, count: usize, gb: *mut f32) {
-        let panel = self.isa.panel();
+        let panel = self.on.panel();
         for column in (0..self.z_row).step_by(panel) {
             // SAFETY: panel `column / panel` of the plane; the caller's.
             unsafe {
                 let x = z.add((T::IN + 1) * z_plane + column * count);
                 let sums = gb.add(column);
-                self.isa.run(SumRows { x, rows: count, row: panel, k: panel, sums, accumulate: true });
+                self.on.isa.run(SumRows { x, rows: count, row: panel, k: panel, sums, accumulate: true });
             }
         }
     }
@@ -135,8 +142,8 @@ impl Call<'_> {
             unsafe {
                 Gemm {
                     m: CHUNK.min(channels.end - first),
-                    k: count,
-                    n: n.next_multiple_of(self.isa.lanes()),
+                    k: self.on.depth(count),
+                    n: n.next_multiple_of(self.on.lanes()),
                     a: v.add(first / CHUNK * layout.chunk_stride + xi * layout.plane),
                     a_row: 1,
                     a_col: layout.row,
@@ -146,21 +153,23 @@ impl Call<'_> {
                     c_row: to_row,
                     accumulate,
                 }
-                .run_deep(self.isa);
+                .run_deep(self.on);
             }
         }
     }
 
     fn by_tiles<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
-        let Self { isa, c, k, ref tiling, z_row, .. } = *self;
-        let block = (2 * CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH).min(tiling.count);
+        let Self { on, c, k, ref tiling, z_row, .. } = *self;
+        let step = on.step();
+        let block =
+            (2 * CACHE / self.tile_bytes::<T>()).clamp(8, DEPTH * step).min(tiling.count).next_multiple_of(step);
         // Parts for every thread as soon as there is something to share out; cut by shape alone.
         let parts = match tiling.count / block {
             0..=1 => 1,
             blocks => (blocks / 2).clamp(4, 16),
         };
         let part = tiling.count.div_ceil(parts);
-        let (layout, z_plane) = (Layout::new::<T>(c, block, CHUNK), block * z_row + SKEW);
+        let (layout, z_plane) = (Layout::over_tiles::<T>(on, block, CHUNK), on.depth(block) * z_row + SKEW);
         let (u_row, u_plane) = (z_row, c * z_row + SKEW);
         // Each part's gw, then its gb.
         let part_len = 9 * c * k + z_row;
@@ -180,7 +189,7 @@ impl Call<'_> {
             for first in (start..end).step_by(block) {
                 let tiles = first..(first + block).min(end);
                 let count = tiles.len();
-                let z_panel = count * isa.panel();
+                let z_panel = on.depth(count) * on.panel();
                 // SAFETY: V and Z hold `block` tiles in every plane, dU c rows.
                 unsafe {
                     self.transform::<T>(tiles, v.as_mut_ptr(), layout, z.as_mut_ptr(), z_panel, z_plane);
@@ -189,12 +198,14 @@ impl Call<'_> {
                         let du = du.as_mut_ptr().add(xi * u_plane);
                         self.product::<T>(v.as_ptr(), layout, xi, 0..c, (z, z_panel, count), k, (du, u_row), true);
                     }
-                    self.sum_panels::<T>(z.as_ptr(), z_plane, count, gb.as_mut_ptr());
+                    if on.precision == Precision::F32 {
+                        self.sum_panels::<T>(z.as_ptr(), z_plane, count, gb.as_mut_ptr());
+                    }
                 }
             }
             // SAFETY: part i of the sums.
             unsafe {
-                isa.run(WeightGradient::<T> {
+                on.isa.run(WeightGradient::<T> {
                     channels: c,
                     n: k,
                     du: du.as_ptr(),
@@ -208,17 +219,17 @@ impl Call<'_> {
                 });
             }
         });
-        add_parts(isa, &sums, part_len, parts, gw);
+        add_parts(on.isa, &sums, part_len, parts, gw);
         if let Some(gb) = gb {
-            add_parts(isa, &sums[9 * c * k..], part_len, parts, gb);
+            add_parts(on.isa, &sums[9 * c * k..], part_len, parts, gb);
         }
     }
 
     fn by_panels<T: Transform>(&self, gw: &mut [f32], gb: Option<&mut [f32]>) {
-        let Self { isa, c, k, ref tiling, z_row, .. } = *self;
-        let panel = isa.panel();
+        let Self { on, c, k, ref tiling, z_row, .. } = *self;
+        let panel = on.panel();
         let most = (ROUND / self.tile_bytes::<T>() / STEP * STEP).max(STEP).min(tiling.count);
-        let (layout, z_plane) = (Layout::new::<T>(c, most, CHUNK), most * z_row + SKEW);
+        let (layout, z_plane) = (Layout::over_tiles::<T>(on, most, CHUNK), on.depth(most) * z_row + SKEW);
         let mut v = scratch::take(layout.len(c));
         let mut z = scratch::take(T::POINTS * z_plane);
         let (v, z, to) = (Shared::new(&mut v), Shared::new(&mut z), Shared::new(gw));
@@ -229,13 +240,13 @@ impl Call<'_> {
         let mut start = 0;
         while start < tiling.count {
             let count = most.min(tiling.count - start);
-            let chunk = count.div_ceil(16);
+            let chunk = count.div_ceil(16).next_multiple_of(on.step());
             for_each(count.div_ceil(chunk), |i| {
                 let (first, last) = (i * chunk, ((i + 1) * chunk).min(count));
                 // SAFETY: rows first..last of every plane of V and of every panel of Z; chunks do not overlap.
                 unsafe {
-                    let (v, z) = (v.get().add(first * layout.row), z.get().add(first * panel));
-                    self.transform::<T>(start + first..start + last, v, layout, z, count * panel, z_plane);
+                    let (v, z) = (v.get().add(on.depth(first) * layout.row), z.get().add(on.depth(first) * panel));
+                    self.transform::<T>(start + first..start + last, v, layout, z, on.depth(count) * panel, z_plane);
                 }
             });
             for_each(c.div_ceil(ROWS) * groups, |i| {
@@ -245,12 +256,12 @@ impl Call<'_> {
                 // SAFETY: rows row.. and columns column.. of dU and gw; units do not overlap.
                 unsafe {
                     for xi in 0..T::POINTS {
-                        let z = z.get().add(xi * z_plane + column * count).cast_const();
+                        let z = z.get().add(xi * z_plane + column * on.depth(count)).cast_const();
                         let du = du.as_mut_ptr().add(xi * u_plane);
-                        let (z, to) = ((z, count * panel, count), (du, COLUMNS));
+                        let (z, to) = ((z, on.depth(count) * panel, count), (du, COLUMNS));
                         self.product::<T>(v.get(), layout, xi, row..row + rows, z, columns, to, false);
                     }
-                    isa.run(WeightGradient::<T> {
+                    on.isa.run(WeightGradient::<T> {
                         channels: rows,
                         n: columns,
                         du: du.as_ptr(),
@@ -264,8 +275,10 @@ impl Call<'_> {
                     });
                 }
             });
-            // SAFETY: Z holds `count` tiles.
-            unsafe { self.sum_panels::<T>(z.get(), z_plane, count, sums.as_mut_ptr()) };
+            if gb.is_some() {
+                // SAFETY: Z holds `count` tiles.
+                unsafe { self.sum_panels::<T>(z.get(), z_plane, count, sums.as_mut_ptr()) };
+            }
             start += count;
         }
         if let Some(gb) = gb {

@@ -17,19 +17,20 @@
 #![allow(clippy::needless_range_loop)]
 
 mod gradient;
+mod sink;
 mod tiles;
 mod transform;
 mod weights;
 
 pub(super) use gradient::grad_weight;
 pub(super) use tiles::Tiling;
-pub(super) use transform::{F2, F4};
+pub(super) use transform::{F2, F4, RoundedF4};
 pub(super) use weights::Weights;
 
 use super::Conv3x3;
 use crate::gemm::{Gemm, ROW};
-use crate::isa::Isa;
 use crate::pool::{Shared, for_each, threads};
+use crate::precision::Arithmetic;
 use crate::rows::Epilogue;
 use crate::scratch;
 use std::marker::PhantomData;
@@ -41,11 +42,11 @@ use weights::WeightTransform;
 const ROUND: usize = 24 << 20;
 /// Tiles of one unit of work in the schedule by panels.
 const BLOCK: usize = 112;
-/// Numbers of U that are kept in memory for the blocks of one call.
+/// Units of U that are kept in memory for the blocks of one call.
 const KEPT: usize = 24 << 20;
 /// Output channels of one unit of work: some panels on every instruction set.
 const COLUMNS: usize = 32;
-/// Input channels whose U is made at a time.
+/// Units of input channels whose U is made at a time.
 const CHANNELS: usize = ROW;
 
 /// Where U comes from.
@@ -62,20 +63,26 @@ fn few(c: usize, k: usize) -> bool {
     c + k <= 256
 }
 
-fn prepared_plane(isa: Isa, c: usize, k: usize) -> usize {
-    c * k.next_multiple_of(isa.panel()) + SKEW
+fn prepared_plane(on: Arithmetic, c: usize, k: usize) -> usize {
+    on.depth(c) * k.next_multiple_of(on.panel()) + SKEW
 }
 
-/// Numbers that prepared weights take.
-pub(super) fn weights_len<T: Transform>(isa: Isa, c: usize, k: usize) -> usize {
-    T::POINTS * prepared_plane(isa, c, k)
+/// Units that prepared weights take.
+pub(super) fn weights_len<T: Transform>(on: Arithmetic, c: usize, k: usize) -> usize {
+    T::POINTS * prepared_plane(on, c, k)
 }
 
 /// U = G w G^T, packed: `[xi][k / NR][c][NR]`.
-pub(super) fn transform_weights<T: Transform>(isa: Isa, weights: Weights<'_>, c: usize, k: usize, to: &mut [f32]) {
+pub(super) fn transform_weights<T: Transform>(
+    on: Arithmetic,
+    weights: Weights<'_>,
+    c: usize,
+    k: usize,
+    to: &mut [f32],
+) {
     const CHUNK: usize = 32;
-    assert!(to.len() >= weights_len::<T>(isa, c, k), "room for transformed weights");
-    let (panel, plane) = (isa.panel(), prepared_plane(isa, c, k));
+    assert!(to.len() >= weights_len::<T>(on, c, k), "room for transformed weights");
+    let (panel, plane) = (on.panel(), prepared_plane(on, c, k));
     let chunks = c.div_ceil(CHUNK);
     let to = Shared::new(to);
     for_each(k.div_ceil(panel) * chunks, |i| {
@@ -83,27 +90,27 @@ pub(super) fn transform_weights<T: Transform>(isa: Isa, weights: Weights<'_>, c:
         let channels = first..(first + CHUNK).min(c);
         // SAFETY: channels of one panel of every plane; units do not overlap.
         unsafe {
-            let to = to.get().add(column * c + first * panel);
-            isa.run(WeightTransform::<T>::new(weights, (c, k), channels, column, to, plane));
+            let to = to.get().add(column * on.depth(c) + on.depth(first) * panel);
+            on.run(WeightTransform::<T>::new(weights, (c, k), channels, column, to, plane));
         }
     });
 }
 
 /// `y = epilogue(conv(x))`.
 pub(super) fn forward<T: Transform>(
-    isa: Isa,
+    on: Arithmetic,
     conv: &Conv3x3,
     x: &[f32],
     source: Source<'_>,
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
-    forward_on::<T>(isa, Tiling::new::<T>(conv), (conv.c, conv.k), x, source, epilogue, y);
+    forward_on::<T>(on, Tiling::new::<T>(conv), (conv.c, conv.k), x, source, epilogue, y);
 }
 
 /// The forward pass with any tiling.
 pub(super) fn forward_on<T: Transform>(
-    isa: Isa,
+    on: Arithmetic,
     tiling: Tiling,
     (c, k): (usize, usize),
     x: &[f32],
@@ -117,18 +124,18 @@ pub(super) fn forward_on<T: Transform>(
     let mut zeros = scratch::take(c);
     zeros.fill(0.0);
     match source {
-        Source::Prepared(u) => assert!(u.len() >= weights_len::<T>(isa, c, k), "transformed weights"),
+        Source::Prepared(u) => assert!(u.len() >= weights_len::<T>(on, c, k), "transformed weights"),
         Source::Weights(Weights::Plain(w) | Weights::Flipped(w)) => assert_eq!(w.len(), 9 * c * k, "weights"),
         Source::Weights(Weights::Stored(w)) => {
-            assert_eq!((w.features(), w.isa()), ((9 * c, k), isa), "stored weights");
+            assert_eq!((w.features(), w.isa()), ((9 * c, k), on.isa), "stored weights");
         }
     }
-    let call = Call { isa, c, k, tiling, x, zeros: &zeros, epilogue };
+    let call = Call { on, c, k, tiling, x, zeros: &zeros, epilogue };
     let many = !few(c, k);
     match source {
-        Source::Weights(weights) if !many || (call.tiling.count > BLOCK && weights_len::<T>(isa, c, k) <= KEPT) => {
-            let mut u = scratch::take(weights_len::<T>(isa, c, k));
-            transform_weights::<T>(isa, weights, c, k, &mut u);
+        Source::Weights(weights) if !many || (call.tiling.count > BLOCK && weights_len::<T>(on, c, k) <= KEPT) => {
+            let mut u = scratch::take(weights_len::<T>(on, c, k));
+            transform_weights::<T>(on, weights, c, k, &mut u);
             let prepared = Source::Prepared(&u);
             if many { call.by_panels::<T>(prepared, y) } else { call.by_tiles::<T>(&u, y) }
         }
@@ -139,7 +146,7 @@ pub(super) fn forward_on<T: Transform>(
 
 /// What both schedules share.
 struct Call<'a> {
-    isa: Isa,
+    on: Arithmetic,
     c: usize,
     k: usize,
     tiling: Tiling,
@@ -150,14 +157,14 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn by_tiles<T: Transform>(&self, u: &[f32], y: &mut [f32]) {
-        let Self { isa, c, k, ref tiling, x, zeros, epilogue } = *self;
-        let m_row = k.next_multiple_of(isa.panel());
+        let Self { on, c, k, ref tiling, x, zeros, epilogue } = *self;
+        let m_row = k.next_multiple_of(on.panel());
         // As many tiles as the cache holds, but enough blocks for all threads; cut by shape alone.
-        let most = CACHE / (4 * T::POINTS * (c + SKEW + m_row));
+        let most = CACHE / (4 * T::POINTS * (on.depth(c) + SKEW + m_row));
         let block = most.min(tiling.count.div_ceil(16)).next_multiple_of(14);
-        let layout = Layout::new::<T>(c, block, usize::MAX);
+        let layout = Layout::over_channels::<T>(on, c, block, usize::MAX);
         let m_plane = block * m_row + SKEW;
-        let u_plane = prepared_plane(isa, c, k);
+        let u_plane = prepared_plane(on, c, k);
         let to = Shared::new(y);
         for_each(tiling.count.div_ceil(block), |i| {
             let tiles = i * block..((i + 1) * block).min(tiling.count);
@@ -165,7 +172,7 @@ impl Call<'_> {
             let mut m = scratch::take(T::POINTS * m_plane);
             // SAFETY: V and M have room for `block` tiles in every plane; outputs of different tiles do not overlap.
             unsafe {
-                isa.run(InputTiles::<T> {
+                on.run(InputTiles::<T> {
                     tiling,
                     c,
                     x,
@@ -173,25 +180,26 @@ impl Call<'_> {
                     tiles: tiles.clone(),
                     v: v.as_mut_ptr(),
                     layout,
+                    over_tiles: false,
                     of: PhantomData,
                 });
                 for xi in 0..T::POINTS {
                     Gemm {
                         m: tiles.len(),
-                        k: c,
-                        n: k.next_multiple_of(isa.lanes()),
+                        k: on.depth(c),
+                        n: k.next_multiple_of(on.lanes()),
                         a: v.as_ptr().add(xi * layout.plane),
                         a_row: layout.row,
                         a_col: 1,
                         b: u.as_ptr().add(xi * u_plane),
-                        b_panel: c * isa.panel(),
+                        b_panel: on.depth(c) * on.panel(),
                         c: m.as_mut_ptr().add(xi * m_plane),
                         c_row: m_row,
                         accumulate: false,
                     }
-                    .run_deep(isa);
+                    .run_deep(on);
                 }
-                isa.run(OutputTiles::<T> {
+                on.isa.run(OutputTiles::<T> {
                     tiling,
                     k,
                     first: 0,
@@ -209,10 +217,11 @@ impl Call<'_> {
     }
 
     fn by_panels<T: Transform>(&self, source: Source<'_>, y: &mut [f32]) {
-        let Self { isa, c, k, ref tiling, epilogue, .. } = *self;
-        let panel = isa.panel();
-        let most = (ROUND / (4 * T::POINTS * c)).max(BLOCK).min(tiling.count);
-        let layout = Layout::new::<T>(c, most, CHANNELS);
+        let Self { on, c, k, ref tiling, epilogue, .. } = *self;
+        let panel = on.panel();
+        let most = (ROUND / (4 * T::POINTS * on.depth(c))).max(BLOCK).min(tiling.count);
+        let together = CHANNELS * on.step();
+        let layout = Layout::over_channels::<T>(on, c, most, together);
         let groups = k.div_ceil(COLUMNS);
         // Equal blocks of tiles; smaller ones if that gives every thread work. An output does not depend on its block.
         let enough = (2 * threads()).div_ceil(groups).min(most / 14).max(1);
@@ -232,12 +241,13 @@ impl Call<'_> {
                 let tiles = start + first..start + (first + block).min(count);
                 let mut m = scratch::take(T::POINTS * m_plane);
                 let mut part = scratch::take(T::POINTS * part_plane);
-                for (chunk, channel) in (0..c).step_by(CHANNELS).enumerate() {
-                    let channels = channel..(channel + CHANNELS).min(c);
+                for (chunk, channel) in (0..c).step_by(together).enumerate() {
+                    let channels = channel..(channel + together).min(c);
                     // U of these channels and columns: where it starts, and how far panels and planes are apart.
                     let (u, u_panel, u_plane) = match source {
                         Source::Prepared(u) => {
-                            (u[column * c + channel * panel..].as_ptr(), c * panel, prepared_plane(isa, c, k))
+                            let first = column * on.depth(c) + on.depth(channel) * panel;
+                            (u[first..].as_ptr(), on.depth(c) * panel, prepared_plane(on, c, k))
                         }
                         Source::Weights(weights) => {
                             for column in (column..column + columns).step_by(panel) {
@@ -245,7 +255,7 @@ impl Call<'_> {
                                 let (to, channels) = (to.as_mut_ptr(), channels.clone());
                                 // SAFETY: a panel of CHANNELS rows in every plane.
                                 unsafe {
-                                    isa.run(WeightTransform::<T>::new(
+                                    on.run(WeightTransform::<T>::new(
                                         weights,
                                         (c, k),
                                         channels,
@@ -261,10 +271,10 @@ impl Call<'_> {
                     for xi in 0..T::POINTS {
                         // SAFETY: rows first.. of a plane of V, the part of U, a plane of M with `block` rows.
                         unsafe {
-                            isa.run(Gemm {
+                            let product = Gemm {
                                 m: tiles.len(),
-                                k: channels.len(),
-                                n: columns.next_multiple_of(isa.lanes()),
+                                k: on.depth(channels.len()),
+                                n: columns.next_multiple_of(on.lanes()),
                                 a: v.as_ptr().add(chunk * layout.chunk_stride + xi * layout.plane + first * layout.row),
                                 a_row: layout.row,
                                 a_col: 1,
@@ -273,13 +283,14 @@ impl Call<'_> {
                                 c: m.as_mut_ptr().add(xi * m_plane),
                                 c_row: COLUMNS,
                                 accumulate: channel > 0,
-                            });
+                            };
+                            product.run(on);
                         }
                     }
                 }
                 // SAFETY: M is complete; the outputs of different tiles and columns do not overlap.
                 unsafe {
-                    isa.run(OutputTiles::<T> {
+                    on.isa.run(OutputTiles::<T> {
                         tiling,
                         k,
                         first: column,
@@ -300,7 +311,7 @@ impl Call<'_> {
 
     /// V of `count` tiles from `start`, on all threads.
     fn input_tiles<T: Transform>(&self, start: usize, count: usize, v: &mut [f32], layout: Layout) {
-        let Self { isa, c, ref tiling, x, zeros, .. } = *self;
+        let Self { on, c, ref tiling, x, zeros, .. } = *self;
         let chunk = count.div_ceil(16);
         let v = Shared::new(v);
         for_each(count.div_ceil(chunk), |i| {
@@ -309,7 +320,7 @@ impl Call<'_> {
             // SAFETY: rows first.. of every plane of V; chunks do not overlap.
             unsafe {
                 let v = v.get().add(first * layout.row);
-                isa.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, of: PhantomData });
+                on.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, over_tiles: false, of: PhantomData });
             }
         });
     }

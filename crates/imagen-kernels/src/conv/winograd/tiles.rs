@@ -3,12 +3,17 @@
 //! A plane holds one point of every tile: M as `[tile][channel]`; V likewise but in chunks of channels, each with all
 //! its planes, so that what a product reads is contiguous; Z (the gradients of outputs) in panels
 //! `[channel / NR][tile][NR]`, since it is the right-hand operand of its product.
+//!
+//! V and Z are operands: two neighbouring depths share a unit in bfloat16, channels of V in the forward pass, tiles of both
+//! where the gradient of the weights sums over tiles.
 
 use super::super::Conv3x3;
-use super::transform::Transform;
-use crate::kernel::Kernel;
+use super::sink::{Keep, Rows, Sink, Units};
+use super::transform::{Transform, fits};
+use crate::kernel::{Kernel, OperandKernel};
+use crate::precision::Arithmetic;
 use crate::rows::Epilogue;
-use crate::simd::{Simd, prefetch, prefetch_write};
+use crate::simd::{Operands, Simd, prefetch, prefetch_write};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -19,6 +24,9 @@ pub(super) const CACHE: usize = 1 << 19;
 /// Distance between rows and planes of V, M and U beyond their size, so that those of a power-of-two shape do not fall
 /// into the same cache sets.
 pub(super) const SKEW: usize = 16;
+
+/// Where each of the pixels of a tile starts.
+type Pixels = [*const f32; 36];
 
 /// The results of a convolution of a batch of pictures `[n, h, w]`, cut into tiles.
 pub(in crate::conv) struct Tiling {
@@ -67,7 +75,7 @@ impl Tiling {
         x: *const f32,
         c: usize,
         zeros: *const f32,
-    ) -> [*const f32; 36] {
+    ) -> Pixels {
         let mut pixels = [zeros; 36];
         for i in 0..size {
             let y = (y0 + i as isize) as usize;
@@ -87,7 +95,7 @@ impl Tiling {
 ///
 /// Contract: x holds the batch with c channels; `zeros` holds c numbers; `v` is writable at
 /// `q / chunk * chunk_stride + xi * plane + tile * row + q % chunk` for channels q < c in whole vectors, tiles counted
-/// from the first; `chunk` is a multiple of 16.
+/// from the first, and units of channels or of tiles in place of either; `chunk` is a multiple of 16.
 pub(super) struct InputTiles<'a, T> {
     pub(super) tiling: &'a Tiling,
     pub(super) c: usize,
@@ -96,6 +104,8 @@ pub(super) struct InputTiles<'a, T> {
     pub(super) tiles: Range<usize>,
     pub(super) v: *mut f32,
     pub(super) layout: Layout,
+    /// Whether products sum over tiles, and not over channels.
+    pub(super) over_tiles: bool,
     pub(super) of: PhantomData<T>,
 }
 
@@ -109,16 +119,23 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// V of c channels and `tiles` tiles in chunks of at most `most` channels.
-    pub(super) fn new<T: Transform>(c: usize, tiles: usize, most: usize) -> Self {
+    /// V of c channels and `tiles` tiles in chunks of at most `most` channels, for products that sum over channels.
+    pub(super) fn over_channels<T: Transform>(on: Arithmetic, c: usize, tiles: usize, most: usize) -> Self {
         let chunk = c.next_multiple_of(SKEW).min(most);
         // Rows of a power-of-two length would fall into few cache sets.
-        let row = if chunk.is_multiple_of(128) { chunk + SKEW } else { chunk };
+        let units = on.depth(chunk);
+        let row = if units.is_multiple_of(128) { units + SKEW } else { units };
         let plane = tiles * row + SKEW;
         Self { row, plane, chunk, chunk_stride: T::POINTS * plane }
     }
 
-    /// Numbers of all of V.
+    /// V of `tiles` tiles in chunks of so many channels, for products that sum over tiles.
+    pub(super) fn over_tiles<T: Transform>(on: Arithmetic, tiles: usize, chunk: usize) -> Self {
+        let plane = on.depth(tiles) * chunk + SKEW;
+        Self { row: chunk, plane, chunk, chunk_stride: T::POINTS * plane }
+    }
+
+    /// Units of all of V.
     pub(super) fn len(&self, c: usize) -> usize {
         c.div_ceil(self.chunk) * self.chunk_stride
     }
@@ -127,7 +144,7 @@ impl Layout {
 impl<T: Transform> InputTiles<'_, T> {
     /// Channels q.. of a tile; `n` of them, at most a vector.
     #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&[*const f32; 36]; 2], q: usize, n: usize, v: *mut f32) {
+    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&Pixels; 2], q: usize, n: usize, to: &mut impl Sink<V>) {
         if q.is_multiple_of(LINE) {
             for (i, j) in (0..T::IN).flat_map(|i| (T::IN - T::OUT..T::IN).map(move |j| (i, j))) {
                 prefetch(next[i * 6 + j].wrapping_add(q));
@@ -150,18 +167,30 @@ impl<T: Transform> InputTiles<'_, T> {
             for i in 0..T::IN {
                 let points = T::input(half[i]);
                 for j in 0..T::IN {
-                    points[j].store(v.add((i * T::IN + j) * self.layout.plane));
+                    to.put(i * T::IN + j, points[j]);
                 }
+            }
+        }
+    }
+
+    /// Channels q.. of a tile.
+    #[inline(always)]
+    unsafe fn vector<V: Simd>(&self, pixels: [&Pixels; 2], q: usize, to: &mut impl Sink<V>) {
+        // SAFETY: the caller's; the constant number of the bulk is compiled in.
+        unsafe {
+            if q + V::LANES <= self.c {
+                self.channels::<V>(pixels, q, V::LANES, to);
+            } else {
+                self.channels::<V>(pixels, q, self.c - q, to);
             }
         }
     }
 }
 
-impl<T: Transform> Kernel for InputTiles<'_, T> {
-    type Output = ();
-
+impl<T: Transform> InputTiles<'_, T> {
+    /// All of them.
     #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
+    unsafe fn all<O: Operands>(self) {
         let c = self.c;
         // SAFETY: by the contract.
         let pixels = |tile: usize| unsafe {
@@ -170,25 +199,51 @@ impl<T: Transform> Kernel for InputTiles<'_, T> {
             let corner = (picture, y0 as isize - padding, x0 as isize - padding);
             self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr())
         };
+        let Layout { row, plane, chunk, chunk_stride } = self.layout;
         let mut next = pixels(self.tiles.start);
-        for tile in self.tiles.clone() {
-            let now = next;
-            next = pixels(tile + 1);
-            // SAFETY: by the contract.
-            unsafe {
-                let Layout { row, chunk, chunk_stride, .. } = self.layout;
-                let v = self.v.add((tile - self.tiles.start) * row);
-                let mut q = 0;
-                while q < c {
-                    let v = v.add(q / chunk * chunk_stride + q % chunk);
-                    if q + V::LANES <= c {
-                        self.channels::<V>([&now, &next], q, V::LANES, v);
-                    } else {
-                        self.channels::<V>([&now, &next], q, c - q, v);
+        if O::STEP == 1 || !self.over_tiles {
+            for tile in self.tiles.clone() {
+                let now = next;
+                next = pixels(tile + 1);
+                // SAFETY: by the contract.
+                unsafe {
+                    let v = self.v.add((tile - self.tiles.start) * row);
+                    for q in (0..c).step_by(O::V::LANES) {
+                        let to = v.add(q / chunk * chunk_stride + q % chunk / O::STEP);
+                        self.vector::<O::V>([&now, &next], q, &mut Rows::<O>::new(to, plane));
                     }
-                    q += V::LANES;
                 }
             }
+        } else {
+            for tile in self.tiles.clone().step_by(2) {
+                let now = next;
+                let second = if tile + 1 < self.tiles.end { pixels(tile + 1) } else { [self.zeros.as_ptr(); 36] };
+                next = pixels(tile + 2);
+                // SAFETY: by the contract.
+                unsafe {
+                    let v = self.v.add((tile - self.tiles.start) / 2 * row);
+                    for q in (0..c).step_by(O::V::LANES) {
+                        let mut first = Keep::new();
+                        self.vector::<O::V>([&now, &second], q, &mut first);
+                        let to = v.add(q / chunk * chunk_stride + q % chunk);
+                        self.vector::<O::V>([&second, &next], q, &mut Units::<O>::new(&first, to, plane));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transform> OperandKernel for InputTiles<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<O: Operands>(self) {
+        if const { fits::<T, O>() } {
+            // SAFETY: by the contract.
+            unsafe { self.all::<O>() };
+        } else {
+            unreachable!("a transform for other operands");
         }
     }
 }
@@ -291,7 +346,7 @@ impl<T: Transform> Kernel for OutputTiles<'_, T> {
 /// Z = A dY A^T for some tiles.
 ///
 /// Contract: `gy` holds the batch with k channels; `zeros` holds k numbers; `z` is writable at
-/// `xi * plane + panel * panel_stride + tile * NR`, tiles counted from the first.
+/// `xi * plane + panel * panel_stride + tile * NR`, units of tiles counted from the first.
 pub(super) struct UpstreamTiles<'a, T> {
     pub(super) tiling: &'a Tiling,
     pub(super) k: usize,
@@ -307,7 +362,7 @@ pub(super) struct UpstreamTiles<'a, T> {
 impl<T: Transform> UpstreamTiles<'_, T> {
     /// Channels q.. of a tile; `n` of them, at most a vector, perhaps none.
     #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&[*const f32; 36]; 2], q: usize, n: usize, z: *mut f32) {
+    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&Pixels; 2], q: usize, n: usize, to: &mut impl Sink<V>) {
         if q.is_multiple_of(LINE) {
             for (i, j) in (0..T::OUT).flat_map(|i| (0..T::OUT).map(move |j| (i, j))) {
                 prefetch(next[i * 6 + j].wrapping_add(q));
@@ -327,23 +382,35 @@ impl<T: Transform> UpstreamTiles<'_, T> {
                     half[i][j] = points[i];
                 }
             }
-            let z = z.add(q / (2 * V::LANES) * self.panel + q % (2 * V::LANES));
             for i in 0..T::IN {
                 let points = T::output_adjoint(half[i]);
                 for j in 0..T::IN {
-                    points[j].store(z.add((i * T::IN + j) * self.plane));
+                    to.put(i * T::IN + j, points[j]);
                 }
+            }
+        }
+    }
+
+    /// Channels q.. of a tile, perhaps none.
+    #[inline(always)]
+    unsafe fn vector<V: Simd>(&self, pixels: [&Pixels; 2], q: usize, to: &mut impl Sink<V>) {
+        // SAFETY: the caller's; the constant number of the bulk is compiled in.
+        unsafe {
+            if q + V::LANES <= self.k {
+                self.channels::<V>(pixels, q, V::LANES, to);
+            } else {
+                self.channels::<V>(pixels, q, self.k.saturating_sub(q), to);
             }
         }
     }
 }
 
-impl<T: Transform> Kernel for UpstreamTiles<'_, T> {
-    type Output = ();
-
+impl<T: Transform> UpstreamTiles<'_, T> {
+    /// All of them.
     #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
+    unsafe fn all<O: Operands>(self) {
         let k = self.k;
+        let panel = 2 * O::V::LANES;
         // SAFETY: by the contract.
         let pixels = |tile: usize| unsafe {
             let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
@@ -351,23 +418,43 @@ impl<T: Transform> Kernel for UpstreamTiles<'_, T> {
             self.tiling.pixels(corner, T::OUT, self.gy.as_ptr(), k, self.zeros.as_ptr())
         };
         let mut next = pixels(self.tiles.start);
-        for tile in self.tiles.clone() {
+        for tile in self.tiles.clone().step_by(O::STEP) {
             let now = next;
-            next = pixels(tile + 1);
+            next = pixels(tile + O::STEP);
+            let second = match O::STEP {
+                1 => now,
+                _ if tile + 1 < self.tiles.end => pixels(tile + 1),
+                _ => [self.zeros.as_ptr(); 36],
+            };
             // SAFETY: by the contract.
             unsafe {
-                let z = self.z.add((tile - self.tiles.start) * 2 * V::LANES);
-                let mut q = 0;
-                while q + V::LANES <= k {
-                    self.channels::<V>([&now, &next], q, V::LANES, z);
-                    q += V::LANES;
-                }
-                // The rest of the last panel.
-                while !q.is_multiple_of(2 * V::LANES) || q < k {
-                    self.channels::<V>([&now, &next], q, k.saturating_sub(q), z);
-                    q += V::LANES;
+                let z = self.z.add((tile - self.tiles.start) / O::STEP * panel);
+                // Whole panels.
+                for q in (0..k.next_multiple_of(panel)).step_by(O::V::LANES) {
+                    let to = z.add(q / panel * self.panel + q % panel);
+                    if O::STEP == 1 {
+                        self.vector::<O::V>([&now, &next], q, &mut Rows::<O>::new(to, self.plane));
+                    } else {
+                        let mut first = Keep::new();
+                        self.vector::<O::V>([&now, &second], q, &mut first);
+                        self.vector::<O::V>([&second, &next], q, &mut Units::<O>::new(&first, to, self.plane));
+                    }
                 }
             }
+        }
+    }
+}
+
+impl<T: Transform> OperandKernel for UpstreamTiles<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<O: Operands>(self) {
+        if const { fits::<T, O>() } {
+            // SAFETY: by the contract.
+            unsafe { self.all::<O>() };
+        } else {
+            unreachable!("a transform for other operands");
         }
     }
 }

@@ -3,9 +3,10 @@
 //! The weights of a gradient's convolution are flipped and transposed; that happens here, block by block, while they
 //! are read, so that no flipped copy is ever stored.
 
-use super::transform::Transform;
-use crate::kernel::Kernel;
-use crate::simd::{Simd, prefetch};
+use super::sink::{Keep, Rows, Sink, Units};
+use super::transform::{Transform, fits};
+use crate::kernel::{Kernel, OperandKernel};
+use crate::simd::{Operands, Simd, Single, prefetch};
 use crate::stored::{Bf16, F16, F32, Format, Int8, Stored, StoredLinear};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -37,8 +38,8 @@ fn ask<V: Simd>(from: *const f32) {
 
 /// U for some input channels and one panel of outputs.
 ///
-/// Contract: `weights` are of c inputs and k outputs; `to` is writable at `xi * plane + channel * NR` for NR numbers,
-/// channels counted from the first.
+/// Contract: `weights` are of c inputs and k outputs; `to` is writable at `xi * plane + channel * NR` for NR units,
+/// units of channels counted from the first.
 pub(super) struct WeightTransform<'a, T> {
     weights: Weights<'a>,
     c: usize,
@@ -64,7 +65,7 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
 
     /// One input channel, a vector of outputs; its taps are `tap` numbers apart.
     #[inline(always)]
-    unsafe fn channel<V: Simd>(&self, w: *const f32, tap: usize, to: *mut f32) {
+    unsafe fn channel<V: Simd>(&self, w: *const f32, tap: usize, to: &mut impl Sink<V>) {
         // SAFETY: a vector of nine taps; a vector in every plane.
         unsafe {
             let mut half = [[V::splat(0.0); 3]; 6];
@@ -81,7 +82,41 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
             for i in 0..T::IN {
                 let points = T::weight(half[i]);
                 for j in 0..T::IN {
-                    points[j].store(to.add((i * T::IN + j) * self.plane));
+                    to.put(i * T::IN + j, points[j]);
+                }
+            }
+        }
+    }
+
+    /// `count` input channels from number `first` on, a vector of outputs `half` into the panel: the taps of one lie
+    /// `channel` numbers behind those of the other, and `tap` numbers apart.
+    #[inline(always)]
+    unsafe fn several<O: Operands>(
+        &self,
+        first: usize,
+        count: usize,
+        half: usize,
+        (w, channel, tap): (*const f32, usize, usize),
+    ) {
+        for i in (0..count).step_by(O::STEP) {
+            let unit = (first - self.channels.start + i) / O::STEP;
+            // SAFETY: the taps of the channels; a vector in every plane.
+            unsafe {
+                let (w, to) = (w.add(i * channel), self.to.add(unit * 2 * O::V::LANES + half));
+                if O::STEP == 1 {
+                    self.channel::<O::V>(w, tap, &mut Rows::<O>::new(to, self.plane));
+                } else {
+                    let mut one = Keep::new();
+                    self.channel::<O::V>(w, tap, &mut one);
+                    let mut both = Units::<O>::new(&one, to, self.plane);
+                    if i + 1 < count {
+                        self.channel::<O::V>(w.add(channel), tap, &mut both);
+                    } else {
+                        let zero = O::V::splat(0.0);
+                        for xi in 0..T::POINTS {
+                            both.put(xi, zero);
+                        }
+                    }
                 }
             }
         }
@@ -115,7 +150,8 @@ impl<'a, T: Transform> WeightTransform<'a, T> {
 impl<T: Transform> WeightTransform<'_, T> {
     /// Weights as they lie.
     #[inline(always)]
-    unsafe fn plain<V: Simd>(&self, w: &[f32]) {
+    unsafe fn plain<O: Operands>(&self, w: &[f32]) {
+        let lanes = O::V::LANES;
         let width = self.k.saturating_sub(self.column);
         let mut taps = [0.0; 9 * TOGETHER * 2 * LANES];
         let start = |channel: usize, t: usize| w.as_ptr().wrapping_add((t * self.c + channel) * self.k + self.column);
@@ -126,24 +162,21 @@ impl<T: Transform> WeightTransform<'_, T> {
                 for t in 0..9 {
                     let (next, after) = if t < 8 { (first, t + 1) } else { (first + TOGETHER, 0) };
                     for i in 0..count {
-                        ask::<V>(start(next + i, after));
-                        let (from, to) =
-                            (start(first + i, t), taps.as_mut_ptr().add((t * TOGETHER + i) * 2 * V::LANES));
-                        if width >= 2 * V::LANES {
-                            V::load(from).store(to);
-                            V::load(from.add(V::LANES)).store(to.add(V::LANES));
+                        ask::<O::V>(start(next + i, after));
+                        let (from, to) = (start(first + i, t), taps.as_mut_ptr().add((t * TOGETHER + i) * 2 * lanes));
+                        if width >= 2 * lanes {
+                            O::V::load(from).store(to);
+                            O::V::load(from.add(lanes)).store(to.add(lanes));
                         } else {
-                            V::load_up_to(from, width).store(to);
-                            V::load_up_to(from.wrapping_add(V::LANES), width.saturating_sub(V::LANES))
-                                .store(to.add(V::LANES));
+                            O::V::load_up_to(from, width).store(to);
+                            O::V::load_up_to(from.wrapping_add(lanes), width.saturating_sub(lanes))
+                                .store(to.add(lanes));
                         }
                     }
                 }
-                for i in 0..count {
-                    for half in [0, V::LANES] {
-                        let to = self.to.add((first - self.channels.start + i) * 2 * V::LANES + half);
-                        self.channel::<V>(taps.as_ptr().add(i * 2 * V::LANES + half), TOGETHER * 2 * V::LANES, to);
-                    }
+                for half in [0, lanes] {
+                    let taps = (taps.as_ptr().add(half), 2 * lanes, TOGETHER * 2 * lanes);
+                    self.several::<O>(first, count, half, taps);
                 }
             }
         }
@@ -162,7 +195,7 @@ impl<T: Transform> WeightTransform<'_, T> {
         // SAFETY: the panel of columns column.., which has 9 c rows of two vectors; a panel in every plane.
         unsafe {
             let panel = w.panels().cast::<T2::Bits>().add(self.column * 9 * self.c);
-            for (i, channel) in self.channels.clone().enumerate() {
+            for channel in self.channels.clone() {
                 for t in 0..9 {
                     let from = panel.add((t * self.c + channel) * 2 * V::LANES);
                     for half in [0, V::LANES] {
@@ -174,8 +207,25 @@ impl<T: Transform> WeightTransform<'_, T> {
                     }
                 }
                 for half in [0, V::LANES] {
-                    let to = self.to.add(i * 2 * V::LANES + half);
-                    self.channel::<V>(taps.as_ptr().add(half), 2 * V::LANES, to);
+                    self.several::<Single<V>>(channel, 1, half, (taps.as_ptr().add(half), 0, 2 * V::LANES));
+                }
+            }
+        }
+    }
+
+    /// Stored weights, which are multiplied in f32.
+    #[inline(always)]
+    unsafe fn of_format<O: Operands>(&self, w: &StoredLinear) {
+        // SAFETY: passed on.
+        unsafe {
+            if const { O::ROUNDED } {
+                unreachable!("stored weights are multiplied in f32");
+            } else {
+                match w.format() {
+                    Format::F32 => self.stored::<O::V, F32>(w),
+                    Format::F16 => self.stored::<O::V, F16>(w),
+                    Format::Bf16 => self.stored::<O::V, Bf16>(w),
+                    Format::Int8 => self.stored::<O::V, Int8>(w),
                 }
             }
         }
@@ -183,47 +233,44 @@ impl<T: Transform> WeightTransform<'_, T> {
 
     /// Weights to be flipped and transposed.
     #[inline(always)]
-    unsafe fn flipped<V: Simd>(&self, w: &[f32]) {
+    unsafe fn flipped<O: Operands>(&self, w: &[f32]) {
         let mut taps = [0.0; 9 * TOGETHER * LANES];
-        let block = V::LANES * V::LANES;
-        for half in [0, V::LANES] {
+        let lanes = O::V::LANES;
+        let block = lanes * lanes;
+        for half in [0, lanes] {
             let q = self.column + half;
             let n = self.k.saturating_sub(q);
             for first in self.channels.clone().step_by(TOGETHER) {
                 let last = self.channels.end.min(first + TOGETHER);
                 for tap in 0..9 {
-                    for (b, first) in (first..last).step_by(V::LANES).enumerate() {
-                        let to = &mut taps[(tap * TOGETHER / V::LANES + b) * block..];
+                    for (b, first) in (first..last).step_by(lanes).enumerate() {
+                        let to = &mut taps[(tap * TOGETHER / lanes + b) * block..];
                         // SAFETY: the block's inputs and outputs exist.
-                        unsafe { self.turn::<V>(w, tap, first, V::LANES.min(last - first), q, n, to) };
+                        unsafe { self.turn::<O::V>(w, tap, first, lanes.min(last - first), q, n, to) };
                     }
                 }
-                for i in 0..last - first {
-                    let to = (first - self.channels.start + i) * 2 * V::LANES + half;
-                    // SAFETY: a panel in every plane.
-                    unsafe { self.channel::<V>(taps.as_ptr().add(i * V::LANES), TOGETHER * V::LANES, self.to.add(to)) };
-                }
+                // SAFETY: a panel in every plane.
+                unsafe { self.several::<O>(first, last - first, half, (taps.as_ptr(), lanes, TOGETHER * lanes)) };
             }
         }
     }
 }
 
-impl<T: Transform> Kernel for WeightTransform<'_, T> {
+impl<T: Transform> OperandKernel for WeightTransform<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Simd>(self) {
+    unsafe fn run<O: Operands>(self) {
         // SAFETY: by the contract.
         unsafe {
-            match self.weights {
-                Weights::Plain(w) => self.plain::<V>(w),
-                Weights::Flipped(w) => self.flipped::<V>(w),
-                Weights::Stored(w) => match w.format() {
-                    Format::F32 => self.stored::<V, F32>(w),
-                    Format::F16 => self.stored::<V, F16>(w),
-                    Format::Bf16 => self.stored::<V, Bf16>(w),
-                    Format::Int8 => self.stored::<V, Int8>(w),
-                },
+            if const { fits::<T, O>() } {
+                match self.weights {
+                    Weights::Plain(w) => self.plain::<O>(w),
+                    Weights::Flipped(w) => self.flipped::<O>(w),
+                    Weights::Stored(w) => self.of_format::<O>(w),
+                }
+            } else {
+                unreachable!("a transform for other operands");
             }
         }
     }
