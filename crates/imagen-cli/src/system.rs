@@ -20,6 +20,7 @@ pub(crate) fn processor() -> Option<String> {
 pub(crate) fn instruction_sets() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     let known = [
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx2", is_x86_feature_detected!("avx2")),
         ("fma", is_x86_feature_detected!("fma")),

@@ -18,6 +18,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Map, Value, json};
 
 use imagen::cascade::{StageConfig, StageName};
+use imagen::nn::Precision;
 use imagen::nn::device::{DeviceName, Found};
 use imagen::said;
 use imagen_kernels::isa::Isa;
@@ -135,10 +136,13 @@ pub(super) fn training_step_seconds(config: &StageConfig, side: usize, batch: us
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         let machine = self.machine;
-        machine.compute(|found| self.run_on(found))
+        // pictures have it in their settings, perhaps one for each stage
+        let drawn = self.model.model.is_some();
+        let precision = if drawn { Precision::F32 } else { self.how.one_precision()? };
+        machine.compute(|found| precision.during(|| self.run_on(found, (!drawn).then_some(precision))))
     }
 
-    fn run_on(self, found: &Found) -> Result<()> {
+    fn run_on(self, found: &Found, precision: Option<Precision>) -> Result<()> {
         let mut work = self.work(found)?;
         if let Some(path) = &self.dump {
             work.dump(path)?;
@@ -162,7 +166,7 @@ impl Bench {
             }
         }
         trace.map_or(Ok(()), |trace| trace.write())?;
-        let Some(report) = Report::of(work.as_ref(), &rounds, &ceiling, found) else { return Ok(()) };
+        let Some(report) = Report::of(work.as_ref(), precision, &rounds, &ceiling, found) else { return Ok(()) };
         print_line(if self.json || self.turns { report.to_json().to_string() } else { report.describe() })
     }
 
@@ -214,6 +218,8 @@ fn median(numbers: &mut [f64]) -> f64 {
 /// What was measured.
 struct Report {
     title: String,
+    /// Of what is not a model, which has several stages.
+    precision: Option<Precision>,
     details: Map<String, Value>,
     multiply_adds: u64,
     /// Milliseconds of each round in turn.
@@ -232,13 +238,20 @@ struct Report {
 
 impl Report {
     /// The report of these rounds, if there are any.
-    fn of(work: &dyn Work, rounds: &[Round], ceiling: &Ceiling, found: &Found) -> Option<Self> {
+    fn of(
+        work: &dyn Work,
+        precision: Option<Precision>,
+        rounds: &[Round],
+        ceiling: &Ceiling,
+        found: &Found,
+    ) -> Option<Self> {
         let mut times: Vec<f64> = rounds.iter().map(|round| round.seconds).collect();
         let milliseconds = times.iter().map(|seconds| seconds * 1e3).collect();
         times.sort_by(f64::total_cmp);
         let (least, middle) = (*times.first()?, median(&mut times));
         Some(Self {
             title: work.title(),
+            precision,
             details: work.details(),
             multiply_adds: work.multiply_adds(),
             rounds: milliseconds,
@@ -254,10 +267,13 @@ impl Report {
     }
 
     fn describe(&self) -> String {
-        let on = match &self.model {
+        let mut on = match &self.model {
             Some(model) => format!("{}, {model}", self.device),
             None => format!("{} threads, {}", imagen_kernels::threads(), instruction_set()),
         };
+        if let Some(precision) = self.precision.filter(|precision| *precision != Precision::F32) {
+            on = format!("{on}, {precision}");
+        }
         let mut lines = vec![format!("{}; {on}", self.title)];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<12} {text}"));
         if let Some(parameters) = self.details.get("parameters").and_then(Value::as_u64) {
@@ -282,6 +298,7 @@ impl Report {
             "device_model": self.model,
             "threads": imagen_kernels::threads(),
             "instruction_set": instruction_set(),
+            "precision": self.precision,
             "multiply_adds": self.multiply_adds,
             "rounds_ms": self.rounds,
             "median_ms": self.median,

@@ -10,6 +10,7 @@ use std::fmt::Write;
 use imagen::cascade::{Edges, StageName, StageOptions, StageSettings};
 use imagen::diffusion::{AugLevel, Outside, Timesteps};
 use imagen::image::{Picture, PngText};
+use imagen::nn::Precision;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +171,9 @@ impl Record {
         if let Some((_, base)) = stages.next() {
             let (steps, sampler, guidance) = (base.steps, base.sampler, base.guidance);
             write!(text, "Steps: {steps}, Sampler: {sampler}, CFG scale: {guidance}, ").expect("writing to a string");
+            if base.precision != Precision::F32 {
+                write!(text, "Precision: {}, ", base.precision).expect("writing to a string");
+            }
             if let Some(list) = base.timesteps {
                 write!(text, "Timesteps: {}, ", quoted(&list.to_string())).expect("writing to a string");
             }

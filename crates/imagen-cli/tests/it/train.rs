@@ -59,6 +59,28 @@ fn a_resumed_run_equals_one_that_was_not_stopped() {
 }
 
 #[test]
+fn a_run_in_bfloat16_is_resumed_to_the_bit_by_any_number_of_threads() {
+    let folder = folder();
+    let train = |name: &str, more: &[&str]| {
+        let result = train(folder.path(), name, &[&["-q", "--set", "train.precision=bf16"], more].concat());
+        assert_eq!(result.code, 0, "{}", result.stderr);
+        fs::read(folder.path().join(name).join("base.safetensors")).unwrap()
+    };
+    let straight = train("straight", &["-t1"]);
+    train("halves", &["-t2", "--steps", "2"]);
+    assert!(straight == train("halves", &["-t2", "--resume"]), "the weights differ");
+    // a run that knew nothing of precisions goes on in the other one, and says so
+    assert_eq!(self::train(folder.path(), "old", &["-q", "--steps", "2"]).code, 0);
+    let recipe = fs::read_to_string(folder.path().join("old/recipe.toml")).unwrap();
+    assert!(!recipe.contains("precision"), "what is not said is not written: {recipe}");
+    let resumed = self::train(folder.path(), "old", &["--resume", "--set", "train.precision=bf16"]);
+    assert!(resumed.code == 0 && resumed.stderr.contains("train.precision"), "{}", resumed.stderr);
+    assert!(fs::read(folder.path().join("old/base.safetensors")).unwrap() != straight);
+    let wrong = self::train(folder.path(), "wrong", &["--set", "train.precision=f16"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("bf16"), "{}", wrong.stderr);
+}
+
+#[test]
 fn a_new_run_begins_with_the_weights_of_another_where_they_fit() {
     let folder = folder();
     assert_eq!(train(folder.path(), "first", &["-q", "--steps", "2"]).code, 0);

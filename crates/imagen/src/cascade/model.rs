@@ -57,17 +57,19 @@ impl Denoiser {
         start: Option<Start>,
         noise: Noise,
     ) -> Result<Steps> {
-        match (self, texts) {
+        let precision = settings.precision;
+        let mut steps: Steps = match (self, texts) {
             (Self::Own(stage), Texts::Own(text)) => {
                 let shape = [text.prompts.sequence.dims()[0], size[0], size[1]];
-                Ok(Box::new(stage::steps(stage.clone(), settings, shape, Some(text.clone()), low, start, noise)?))
+                Box::new(stage::steps(stage.clone(), settings, shape, Some(text.clone()), low, start, noise)?)
             }
             (Self::DeepFloyd(stage), Texts::DeepFloyd(embeddings, places)) => {
                 let texts = IfTexts::of(embeddings, places);
-                Ok(Box::new(stage.clone().steps(settings, &texts, size, low, start, noise)?))
+                Box::new(stage.clone().steps(settings, &texts, size, low, start, noise)?)
             }
             _ => unreachable!("texts and network are of one model"),
-        }
+        };
+        Ok(Box::new(std::iter::from_fn(move || precision.during(|| steps.next()))))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::diffusion::PlannedStep;
 use crate::error::Result;
 use crate::models::unet::LevelCost;
 use crate::models::weights::Storage;
+use crate::nn::Precision;
 
 /// Buffers that wait to be used again, for each map that exists at once, and the limit of their bytes.
 const WAITING: u64 = 2;
@@ -52,8 +53,10 @@ impl Imagen {
             let branches = branches(file, settings, request);
             let plan = settings.sampler.spaced(file.config.schedule, settings.steps, settings.spacing)?;
             let noise = first_and_last(&plan);
-            needs.push(Need { noise, ..need(file, size, [evaluations, batch, branches], [before, mapped, encoder]) });
-            before += network_bytes(file).iter().sum::<u64>();
+            let network = network_bytes(file, settings.precision);
+            let need = need(file, network, size, [evaluations, batch, branches], [before, mapped, encoder]);
+            needs.push(Need { noise, ..need });
+            before += network.iter().sum::<u64>();
         }
         Ok(needs)
     }
@@ -75,6 +78,7 @@ fn branches(file: &StageFile, settings: &StageSettings, request: &Request) -> u6
 /// stay, of files that are mapped, and of the text encoder's files.
 fn need(
     file: &StageFile,
+    [weights, transformed]: [u64; 2],
     [h, w]: [usize; 2],
     [evaluations, batch, branches]: [u64; 3],
     [before, mapped, encoder]: [u64; 3],
@@ -94,7 +98,6 @@ fn need(
     let maps = at_once * most(|level| level.drawing_bytes) + most(|level| level.largest_map_bytes) * 5 / 4;
     let waiting = (WAITING * maps).min(WAITING_LIMIT);
     let picture = 4 * (h * w * config.unet.image_channels) as u64;
-    let [weights, transformed] = network_bytes(file);
     Need {
         what: config.stage.to_string(),
         stage: Some(config.stage),
@@ -124,10 +127,10 @@ fn file_bytes(file: &StageFile) -> u64 {
 
 /// Weights of a stage, and those of its convolutions once more as they are transformed (36 numbers for 9, of most). A
 /// converted stage keeps its own as the file has them.
-fn network_bytes(file: &StageFile) -> [u64; 2] {
+fn network_bytes(file: &StageFile, precision: Precision) -> [u64; 2] {
     if file.config.network == NetworkKind::ImagenPytorch {
         return [file.bytes() as u64, 0];
     }
     let weights = 4 * file.cost().iter().map(|level| level.parameters).sum::<u64>();
-    [weights, weights * 5 / 2]
+    [weights, precision.transformed_bytes(weights * 5 / 2)]
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diffusion::{AugLevel, Guidance, Interval, Sampler, Spacing, Thresholding, Timesteps};
 use crate::error::{Error, Result};
+use crate::nn::Precision;
 
 /// How a stage is run; in a stage's description, how it likes to be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct StageSettings {
     pub thresholding: Thresholding,
     /// Noise conditioning augmentation of the low-resolution picture (super-resolution stages).
     pub aug_level: AugLevel,
+    /// What the network's convolutions and linear layers multiply.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 impl StageSettings {
@@ -78,6 +82,7 @@ impl Default for StageSettings {
             sampler: Sampler::DpmSolverPlusPlus2M,
             thresholding: Thresholding::default(),
             aug_level: AugLevel::new(0.1).expect("0.1 is an augmentation level"),
+            precision: Precision::F32,
         }
     }
 }
@@ -103,6 +108,8 @@ pub struct StageOptions {
     pub thresholding: Option<Thresholding>,
     /// Noise conditioning augmentation of the low-resolution picture.
     pub aug_level: Option<AugLevel>,
+    /// What the network's convolutions and linear layers multiply.
+    pub precision: Option<Precision>,
 }
 
 impl StageOptions {
@@ -126,6 +133,7 @@ impl StageOptions {
             sampler: self.sampler.unwrap_or(suggested.sampler),
             thresholding: self.thresholding.unwrap_or(suggested.thresholding),
             aug_level: self.aug_level.unwrap_or(suggested.aug_level),
+            precision: self.precision.unwrap_or(suggested.precision),
         };
         resolved.check()?;
         Ok(resolved)
@@ -145,6 +153,7 @@ impl From<StageSettings> for StageOptions {
             sampler: Some(settings.sampler),
             thresholding: Some(settings.thresholding),
             aug_level: Some(settings.aug_level),
+            precision: Some(settings.precision),
         }
     }
 }

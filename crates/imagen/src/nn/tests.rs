@@ -8,7 +8,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use super::device::DeviceName;
 use super::ops::{self, Activation, AdamStep};
-use super::{Init, Linear, export, import, parameter_count, reference};
+use super::{Init, Linear, Precision, export, import, parameter_count, reference};
 use crate::error::{Error, ErrorKind};
 use crate::rng::Rng;
 
@@ -115,6 +115,32 @@ fn same<const D: usize>(operation: &str, run: impl Fn(&mut Inputs, &mut Sizes, b
         check("output of inference", &numbers(evaluate(device(), true).0), &expected, 1e-5);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_is_recorded_in_a_precision_goes_back_in_it() {
+    let device = Device::flex().autodiff();
+    let (rng, c) = (Rng::new(31), 24);
+    let x = normal(rng.fold(1), [2, 9, 9, c], &device);
+    let run = |recorded: Precision, back: Precision| {
+        let draw = |i, n| normal(rng.fold(i), [n], &device);
+        let w = normal(rng.fold(2), [3, 3, c, c], &device).require_grad();
+        let m = normal(rng.fold(3), [c, c], &device).require_grad();
+        let y = recorded.during(|| {
+            let y = ops::conv3x3(x.clone(), w.clone(), draw(4, c), None, 1, 1.0);
+            ops::linear(y, m.clone(), draw(5, c), None, 1.0)
+        });
+        let gradients = back.during(|| y.clone().powi_scalar(2).sum().backward());
+        [numbers(y), numbers(w.grad(&gradients).unwrap()), numbers(m.grad(&gradients).unwrap())]
+    };
+    let exact = run(Precision::F32, Precision::F32);
+    let rounded = run(Precision::Bf16, Precision::Bf16);
+    assert_eq!(run(Precision::F32, Precision::Bf16), exact);
+    assert_eq!(run(Precision::Bf16, Precision::F32), rounded);
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        let away = distance(rounded, exact);
+        assert!((1e-4..4e-2).contains(&away), "{away:.1e} away");
+    }
 }
 
 /// A tensor where there is one.

@@ -17,7 +17,7 @@ use crate::data::{Batch, Pixels};
 use crate::diffusion::{AugLevel, LogSnr, Loss, Objective, Time, augment};
 use crate::error::{Error, Result};
 use crate::models::unet::{Conditioning, LowResolution, Text, Unet};
-use crate::nn::{self, ops};
+use crate::nn::{self, Precision, ops};
 use crate::rng::Rng;
 
 /// Streams of the run's seed; each is folded with the step. The loader's streams of the same seed lie below them.
@@ -103,10 +103,12 @@ impl<'a> BatchLoss<'a> {
     /// One pass forward and back for each part.
     fn passes(&self, state: &TrainState, dealt: Dealt<'_>) -> Result<Passes> {
         let device = state.device().clone().autodiff();
+        let precision = self.recipe.train.precision;
         let (mut tree, mut losses, mut pictures) = (GradientTree::default(), Vec::new(), Vec::new());
         for (part, share) in self.parts(dealt) {
             let place = part.start / self.part_size(dealt.of);
-            let (Loss { mean, per_picture }, times) = self.loss(&state.unet, dealt, part, state.step, &device)?;
+            let (Loss { mean, per_picture }, times) =
+                self.loss(&state.unet, dealt, part, state.step, precision, &device)?;
             let value = f64::from(mean.clone().into_scalar::<f32>());
             if !value.is_finite() {
                 return Ok(Passes::NotFinite(blame(&state.unet).unwrap_or_else(|| format!("the loss is {value}"))));
@@ -118,11 +120,11 @@ impl<'a> BatchLoss<'a> {
         Ok(Passes::Gradients { tree, losses, pictures })
     }
 
-    /// Mean loss of one batch, nothing recorded.
+    /// Mean loss of one batch in f32, nothing recorded.
     pub(super) fn value(&self, unet: &Unet, batch: &Batch, step: u64, device: &Device) -> Result<f64> {
         let (mut total, dealt) = (0.0, Dealt::whole(batch));
         for (part, share) in self.parts(dealt) {
-            let (loss, _) = self.loss(unet, dealt, part, step, device)?;
+            let (loss, _) = self.loss(unet, dealt, part, step, Precision::F32, device)?;
             total += share * f64::from(loss.mean.into_scalar::<f32>());
         }
         Ok(total)
@@ -151,6 +153,7 @@ impl<'a> BatchLoss<'a> {
         dealt: Dealt<'_>,
         part: Range<usize>,
         step: u64,
+        precision: Precision,
         device: &Device,
     ) -> Result<(Loss, Vec<Time>)> {
         let key = self.key.fold(stream::DIFFUSION).fold(step);
@@ -161,7 +164,8 @@ impl<'a> BatchLoss<'a> {
             text: self.text(unet, dealt, part.clone(), step, device)?,
             low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
-        let forward = || unet.forward(noised.z(), &conditioning);
+        // the network alone: captions may be encoded on the way here, and are kept
+        let forward = || precision.during(|| unet.forward(noised.z(), &conditioning));
         let prediction = if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
         let times = noised.times().to_vec();
         Ok((noised.loss(prediction), times))

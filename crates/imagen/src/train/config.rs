@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
 use crate::names::named;
+use crate::nn::Precision;
 use crate::nn::device::DeviceName;
 
 /// Where the pictures come from and what is done to them.
@@ -79,6 +80,9 @@ pub struct TrainConfig {
     /// Keep fewer maps for the backward pass and make them again (gradient checkpointing): less memory, more time.
     #[serde(default)]
     pub checkpoint_blocks: bool,
+    /// What convolutions and linear layers multiply, forward and back; validations are in f32 always.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps of linear warm-up from 0.

@@ -123,7 +123,7 @@ impl Plan {
             step: vec![
                 ("gradients", gradients * weights),
                 // for all parts once: convolutions' of both passes, 36 numbers for 9 of most
-                ("weights, transformed", if in_parts { 8 * weights } else { 0 }),
+                ("weights, transformed", if in_parts { config.precision.transformed_bytes(8 * weights) } else { 0 }),
                 ("kept maps", at_once * (sum(|level| level.activation_bytes) - spared)),
                 ("working maps", WORKING_MAPS * at_once * largest_map),
             ],

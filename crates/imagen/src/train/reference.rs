@@ -15,7 +15,7 @@ use crate::cascade::{Preset, StageName};
 use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Thresholding, TimeSampling};
 
 /// Where the types of a recipe are defined.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     include_str!("recipe.rs"),
     include_str!("config.rs"),
     include_str!("preset.rs"),
@@ -29,6 +29,7 @@ const SOURCES: [&str; 13] = [
     include_str!("../diffusion/sampler.rs"),
     include_str!("../diffusion/thresholding.rs"),
     include_str!("../diffusion/loss.rs"),
+    include_str!("../nn/precision.rs"),
 ];
 
 /// The tables of a recipe and their types; the keys of a preset stand before the stage's own.
@@ -75,7 +76,7 @@ warmup = 0
 "#;
 
 /// Defaults that a written recipe leaves out.
-const UNWRITTEN: [(&str, &str); 9] = [
+const UNWRITTEN: [(&str, &str); 11] = [
     ("stage.width_multiplier", "1.0"),
     ("stage.network", "\"own\""),
     ("stage.max_aug_level", "1.0"),
@@ -85,6 +86,8 @@ const UNWRITTEN: [(&str, &str); 9] = [
     ("stage.unet.null_text", "0"),
     ("stage.unet.levels.position", "0"),
     ("stage.unet.levels.text_map", "0"),
+    ("stage.sampling.precision", "\"f32\""),
+    ("train.precision", "\"f32\""),
 ];
 
 /// A key of a recipe.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use imagen::cascade::{Imagen, StageName, StageOptions, StageSettings};
 use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
+use imagen::nn::Precision;
 
 use super::HOW;
 use super::model::only_deepfloyd;
@@ -40,6 +41,9 @@ pub(in crate::cli) struct DrawArgs {
     /// Noise on the small picture before it is enlarged, 0 to 1
     #[arg(long, value_name = "LEVEL", help_heading = HOW)]
     aug_level: Option<PerStage<AugLevel>>,
+    /// What is multiplied: f32, or bf16, faster with AVX512-BF16 and a little less exact
+    #[arg(long, hide_short_help = true, value_name = "NAME", help_heading = HOW)]
+    precision: Option<PerStage<Precision>>,
     /// DeepFloyd IF: which steps, a list's name or counts, for both stages or one each: smart100/smart50
     #[arg(long, hide_short_help = true, value_name = "LIST", help_heading = HOW, conflicts_with = "steps")]
     timesteps: Option<String>,
@@ -70,6 +74,13 @@ impl DrawArgs {
     /// Whether a guidance was given.
     pub(in crate::cli) fn has_guidance(&self) -> bool {
         self.guidance.is_some()
+    }
+
+    /// The one precision of a network that is run by itself.
+    pub(in crate::cli) fn one_precision(&self) -> Result<Precision> {
+        let Some(values) = &self.precision else { return Ok(Precision::F32) };
+        let one = values.of_base();
+        one.ok_or_else(|| Failure::usage("--precision has several values, and a single network is run: give one"))
     }
 
     /// What the flags say over what is `remembered`, for the stages `from` one `until` another.
@@ -105,6 +116,7 @@ impl DrawArgs {
         all.set(options, "--sampler", self.sampler.as_ref(), |o| &mut o.sampler)?;
         all.set(options, "--thresholding", self.thresholding.as_ref(), |o| &mut o.thresholding)?;
         larger.set(options, "--aug-level", self.aug_level.as_ref(), |o| &mut o.aug_level)?;
+        all.set(options, "--precision", self.precision.as_ref(), |o| &mut o.precision)?;
         self.set_deepfloyd(options, imagen, [&all, &larger])?;
         // values for stages that do not run this time are no contradiction, only unused
         options.retain(|stage, _| *stage <= last && from.is_none_or(|from| *stage >= from));
@@ -193,5 +205,6 @@ pub(in crate::cli) fn flags(
     list("--sampler", |o| o.sampler.is_some(), |s| s.sampler.to_string(), false);
     list("--thresholding", |o| o.thresholding.is_some(), |s| s.thresholding.to_string(), false);
     list("--aug-level", |o| o.aug_level.is_some(), |s| s.aug_level.to_string(), true);
+    list("--precision", |o| o.precision.is_some(), |s| s.precision.to_string(), false);
     flags
 }

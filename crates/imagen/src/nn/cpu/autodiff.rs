@@ -14,6 +14,7 @@ use burn::tensor::{DType, Shape};
 use imagen_kernels::adafactor::Adafactor as AdafactorStep;
 use imagen_kernels::norm::Activation;
 use imagen_kernels::optimizer::Adam;
+use imagen_kernels::precision::Precision;
 use imagen_kernels::{elementwise, resample};
 use tracing::trace_span;
 
@@ -36,6 +37,8 @@ struct Node;
 struct Closure<const N: usize> {
     /// Of the operation.
     name: &'static str,
+    /// Of its products, there and back.
+    precision: Precision,
     run: Arc<BackwardFn<N>>,
 }
 
@@ -70,7 +73,8 @@ impl<const N: usize> Backward<Flex, N> for Node {
         WAITING.with_borrow_mut(|waiting| waiting.remove(&ops.node.id));
         let _span = trace_span!("back", through = ops.state.name, dy = ?dy.layout().shape().to_vec()).entered();
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        for (parent, gradient) in ops.parents.into_iter().zip((ops.state.run)(wanted, dy)) {
+        let gradients = ops.state.precision.during(|| (ops.state.run)(wanted, dy));
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             match (parent, gradient) {
                 (Some(parent), Some(gradient)) => {
                     // The tensor library would add two gradients on one thread and let a buffer go. A leaf keeps its own.
@@ -104,7 +108,7 @@ fn record<C: CheckpointStrategy, const N: usize>(
     match Node.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (y, backward) = forward(primitives.map(|t| t.map(contiguous)));
-            prep.finish(Closure { name, run: backward }, y)
+            prep.finish(Closure { name, precision: Precision::current(), run: backward }, y)
         }
         OpsKind::UnTracked(prep) => prep.finish(untracked(primitives)),
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use burn::tensor::Bytes;
 use imagen_kernels::conv::{self, Conv3x3};
 use imagen_kernels::linear::{self, Linear};
+use imagen_kernels::precision::Precision;
 use tracing::trace_span;
 
 use super::tensors::{T, slice};
@@ -20,6 +21,7 @@ pub(super) struct Kept<S, P> {
     offset: usize,
     /// Of the layer, with one picture or row: the weights serve any number.
     shape: S,
+    precision: Precision,
     prepared: Arc<P>,
 }
 
@@ -33,14 +35,17 @@ static MATRICES: Keeper<Linear, linear::Prepared> = Mutex::new(Vec::new());
 pub(super) fn kept<S: PartialEq, P>(keeper: &Keeper<S, P>, shape: S, w: &T, prepare: impl FnOnce() -> P) -> Arc<P> {
     let (buffer, offset) = (w.data_arc(), w.layout().start_offset());
     let mut all = keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let same = |e: &&Kept<S, P>| e.buffer.as_ptr() == Arc::as_ptr(&buffer) && e.offset == offset && e.shape == shape;
+    let precision = Precision::current();
+    let same = |e: &&Kept<S, P>| {
+        e.buffer.as_ptr() == Arc::as_ptr(&buffer) && (e.offset, e.precision) == (offset, precision) && e.shape == shape
+    };
     if let Some(entry) = all.iter().find(same) {
         return entry.prepared.clone();
     }
     let _span = trace_span!("transform weights", shape = ?w.layout().shape().to_vec()).entered();
     let prepared = Arc::new(prepare());
     all.retain(|e| e.buffer.strong_count() > 0);
-    all.push(Kept { buffer: Arc::downgrade(&buffer), offset, shape, prepared: prepared.clone() });
+    all.push(Kept { buffer: Arc::downgrade(&buffer), offset, shape, precision, prepared: prepared.clone() });
     prepared
 }
 
