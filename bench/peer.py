@@ -6,10 +6,12 @@ there is no padding, in-place activations without gradients, native pixel shuffl
 from `imagen bench --dump`, and so do the results that this side must agree with.
 
 Lines in and out are JSON: {"load": FILE, "kind": "forward" | "train" | operation} -> {"ready", "difference"};
-{"turn": SECONDS} -> {"ms"}; {"end": true} -> {"peak_memory_bytes"}.
+{"turn": SECONDS} -> {"ms"}; {"end": true} -> {"peak_memory_bytes"}. {"compare": [FILE, FILE], "kind"} -> {"difference"} of
+the results of two dumps.
 
-With `--device` all of it happens on a GPU, in f32 without TF32, and times end when the GPU is done. The mode `bf16` is for that
-alone: compiled, channels-last, under autocast, with weights and their averages in f32.
+A mode `bf16_…` computes in bfloat16 as a user has it: under `torch.autocast`, with weights and their averages in f32;
+operations, which autocast may not know, on operands in bfloat16. With `--device` all of it happens on a GPU, otherwise in f32
+without TF32, and times end when the GPU is done.
 """
 
 import argparse
@@ -27,11 +29,15 @@ from torch.nn import functional as F
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../crates/imagen/tests/golden/unet"))
 import unet  # noqa: E402
+from works import MODES  # noqa: E402
 
 
 DEVICE = torch.device("cpu")
-# what is computed in fewer bits
-cast = contextlib.nullcontext
+
+
+def autocast(bf16):
+    """What is computed in fewer bits."""
+    return torch.autocast(DEVICE.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
 def finished():
@@ -171,19 +177,19 @@ def inputs(dump, memory_format):
     return found
 
 
-def forward(dump, memory_format, compiled):
+def forward(dump, memory_format, compiled, bf16):
     net, given = network(dump, memory_format).requires_grad_(False), inputs(dump, memory_format)
     run = torch.compile(net) if compiled else net
 
     def step():
-        with torch.no_grad() if compiled else torch.inference_mode(), cast():
+        with torch.no_grad() if compiled else torch.inference_mode(), autocast(bf16):
             return run(**given)
 
     step()
     return step, difference(step().float().permute(0, 2, 3, 1), dump["output"])
 
 
-def train(dump, memory_format, compiled):
+def train(dump, memory_format, compiled, bf16):
     net, given = network(dump, memory_format), inputs(dump, memory_format)
     target = nchw(dump["target"], memory_format)
     parameters = list(net.parameters())
@@ -193,7 +199,7 @@ def train(dump, memory_format, compiled):
 
     def step():
         adam.zero_grad(set_to_none=True)
-        with cast():
+        with autocast(bf16):
             loss = F.mse_loss(run(**given).float(), target)
         loss.backward()
         adam.step()
@@ -204,10 +210,10 @@ def train(dump, memory_format, compiled):
     return step, difference(torch.tensor([step() for _ in range(3)]), dump["losses"].cpu())
 
 
-def convolution(kind, dump, memory_format):
-    x, gy = (nchw(dump[name], memory_format) for name in ("x", "gy"))
-    weight = dump["w"].permute(3, 2, 0, 1).contiguous(memory_format=memory_format)
-    bias = dump["b"]
+def convolution(kind, dump, memory_format, dtype):
+    x, gy = (nchw(dump[name], memory_format).to(dtype) for name in ("x", "gy"))
+    weight = dump["w"].permute(3, 2, 0, 1).contiguous(memory_format=memory_format).to(dtype)
+    bias = dump["b"].to(dtype)
 
     def backward(wanted):
         shape = [bias.numel()]
@@ -223,12 +229,12 @@ def convolution(kind, dump, memory_format):
         with torch.inference_mode():
             return step()
 
-    return without_gradients, difference(without_gradients().permute(axes), dump[expected])
+    return without_gradients, difference(without_gradients().float().permute(axes), dump[expected])
 
 
-def attention(kind, dump, heads):
+def attention(kind, dump, heads, dtype):
     def split(x):
-        return x.unflatten(2, (heads, -1)).transpose(1, 2).contiguous()
+        return x.unflatten(2, (heads, -1)).transpose(1, 2).contiguous().to(dtype)
 
     key, value = (split(x) for x in dump["w"].chunk(2, dim=-1))
     query, gy = split(dump["x"]), split(dump["gy"])
@@ -238,7 +244,7 @@ def attention(kind, dump, heads):
             with torch.inference_mode():
                 return F.scaled_dot_product_attention(query, key, value)
 
-        return step, difference(step().transpose(1, 2).flatten(2), dump["y"])
+        return step, difference(step().float().transpose(1, 2).flatten(2), dump["y"])
     given = [x.requires_grad_() for x in (query, key, value)]
 
     def step():
@@ -247,20 +253,30 @@ def attention(kind, dump, heads):
         F.scaled_dot_product_attention(query, key, value).backward(gy)
 
     step()
-    gradients = [x.grad.transpose(1, 2).flatten(2) for x in given]
+    gradients = [x.grad.float().transpose(1, 2).flatten(2) for x in given]
     return step, max(difference(gradients[0], dump["gx"]), difference(torch.cat(gradients[1:], dim=-1), dump["gw"]))
 
 
 def load(request, mode):
     dump, kind = Dump(request["load"]), request["kind"]
+    bf16, mode = mode.startswith("bf16_"), mode.removeprefix("bf16_")
     memory_format = torch.contiguous_format if mode == "eager" else torch.channels_last
+    dtype = torch.bfloat16 if bf16 else torch.float32
     if kind == "forward":
-        return forward(dump, memory_format, mode in ("compile", "bf16"))
+        return forward(dump, memory_format, mode == "compile", bf16)
     if kind == "train":
-        return train(dump, memory_format, mode in ("compile", "bf16"))
+        return train(dump, memory_format, mode == "compile", bf16)
     if kind.startswith("attention"):
-        return attention(kind, dump, request["heads"])
-    return convolution(kind, dump, memory_format)
+        return attention(kind, dump, request["heads"], dtype)
+    return convolution(kind, dump, memory_format, dtype)
+
+
+def compare(request):
+    """How far apart the results of two dumps are; of several the farthest."""
+    first, second = map(Dump, request["compare"])
+    names = {"forward": ["output"], "train": ["losses"], "conv3x3-grad-input": ["gx"], "conv3x3-grad-weight": ["gw"],
+             "attention-train": ["gx", "gw"]}.get(request["kind"], ["y"])
+    return max(difference(second[name], first[name]) for name in names)
 
 
 def turn(step, seconds):
@@ -275,14 +291,12 @@ def turn(step, seconds):
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--mode", choices=["eager", "channels_last", "compile", "bf16"], required=True)
+    arguments.add_argument("--mode", choices=MODES, required=True)
     arguments.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps")
     arguments.add_argument("--threads", type=int, required=True)
     arguments = arguments.parse_args()
-    global DEVICE, cast
+    global DEVICE
     DEVICE = torch.device(arguments.device)
-    if arguments.mode == "bf16":
-        cast = lambda: torch.autocast(DEVICE.type, dtype=torch.bfloat16)  # noqa: E731
     torch.set_num_threads(arguments.threads)
     torch.set_num_interop_threads(1)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -297,6 +311,8 @@ def main():
                 answer = dict(ready=True, difference=distance)
             except Exception as problem:  # noqa: BLE001 - torch.compile fails in many ways; the table says so
                 answer = dict(problem=f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}")
+        elif "compare" in request:
+            answer = dict(difference=compare(request))
         elif "turn" in request:
             answer = dict(ms=turn(step, request["turn"]))
         else:

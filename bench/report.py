@@ -36,6 +36,7 @@ def heading(options):
                    f"({TRAINING_LONGER * options.seconds:g} s for training steps), medians"),
         ("threads", str(options.threads)),
         ("load before", f"{os.getloadavg()[0]:.1f} runnable processes in the last minute"),
+        ("others", "the machine did something else meanwhile" if options.busy else "at most 3 % of the cores before it"),
     ]
     lines = [
         "# Results",
@@ -55,7 +56,7 @@ def found_device(options):
     """What the program and PyTorch say of the device."""
     code = f"import torch; d = torch.device({options.torch_device!r}); print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d)"
     theirs = subprocess.run([options.python, "-c", code], text=True, capture_output=True).stdout.strip() or "not there"
-    return f"{options.device} here, {options.torch_device} ({theirs}) for PyTorch, f32 but in the mode bf16"
+    return f"{options.device} here, {options.torch_device} ({theirs}) for PyTorch, f32 but in the modes bf16_…"
 
 
 def command(options):
@@ -81,30 +82,50 @@ def tables(found):
     return [(scaling if group == "scaling" else table)(group, rows) for group, rows in groups.items()]
 
 
+def ratio(value):
+    return "–" if value is None else f"{value:.2f}×"
+
+
 def table(group, rows):
-    """Ratios first; times only beside their peer's."""
+    """Ratios first: of the best on each side, then of each precision; times only beside their peer's."""
     with_memory = any(row["memory"] for row in rows)
-    head = [group, "PyTorch / here", "PyTorch, ms (best mode)", "here, ms (least–most)", "GFLOP/s here", "× ceiling"]
-    head += ["peak memory: here / PyTorch"] if with_memory else []
-    lines = [row_of(head + ["results apart"]), row_of(["---"] * (len(head) + 1))]
+    head = [group, "best PyTorch / best here", "f32", "bf16", "PyTorch, ms (best mode), f32; bf16", "here, ms (least–most), f32; bf16",
+            "GFLOP/s here, f32", "× ceiling"]
+    head += ["peak memory: here / PyTorch, of the best"] if with_memory else []
+    head += ["results apart, f32", "error in bf16: PyTorch; here"]
+    lines = [row_of(head), row_of(["---"] * len(head))]
     for row in rows:
-        low, high = row["spread"]
+
+        def theirs(name):
+            return f"{row['peer_ms'][name]:.1f} ({row['best'][name]})" if row["best"][name] else "–"
+
+        def ours(name):
+            if name not in row["ours_ms"]:
+                return "–"
+            low, high = row["spread"][name]
+            return f"{row['ours_ms'][name]:.1f} ({low:.1f}–{high:.1f})"
+
         cells = [
             row["work"].name,
-            f"**{row['ratio']:.2f}×**",
-            f"{row['peer_ms']:.1f} ({row['best']})",
-            f"{row['ours_ms']:.1f} ({low:.1f}–{high:.1f})",
+            f"**{ratio(row['best_ratio'])}**",
+            ratio(row["ratio"]["f32"]),
+            ratio(row["ratio"]["bf16"]),
+            f"{theirs('f32')}; {theirs('bf16')}",
+            f"{ours('f32')}; {ours('bf16')}",
             f"{row['report']['gflops']:.0f}",
             f"{row['report']['share_of_ceiling']:.2f}",
         ]
         if with_memory:
-            theirs, ours = row["memory"]
-            cells.append(f"**{ours / theirs:.2f}** ({ours / MEBIBYTE:.0f} / {theirs / MEBIBYTE:.0f} MiB)")
-        lines.append(row_of(cells + [f"{row['difference']:.0e}"]))
+            peer, here = row["memory"]
+            cells.append(f"**{here / peer:.2f}** ({here / MEBIBYTE:.0f} / {peer / MEBIBYTE:.0f} MiB)")
+        of_peer, of_ours = row["bf16_difference"]
+        cells += [f"{row['difference']:.0e}", "; ".join("–" if e is None else f"{e:.1e}" for e in (of_peer, of_ours))]
+        lines.append(row_of(cells))
     ceiling = max(row["report"]["ceiling_gflops"] for row in rows)
     on_device = rows[0]["report"].get("device", "cpu") != "cpu"
-    what = "matrix products in f32" if on_device else "fused multiply-adds"
-    notes = [f"Ceiling of {what} in the same rounds: {ceiling:.0f} GFLOP/s."]
+    what = "matrix products" if on_device else "fused multiply-adds"
+    notes = [f"Ceiling of {what} in f32 in the same rounds: {ceiling:.0f} GFLOP/s."]
+    notes.append(f"Other processes took at most {max(row['others'] for row in rows):.0%} of the machine meanwhile.")
     problems = {f"{mode}: {t}" for row in rows for mode, t in row["modes"].items() if isinstance(t, str)}
     notes += [f"Not counted: {problem}." for problem in sorted(problems)]
     return "\n".join([*lines, "", *notes])
@@ -114,7 +135,7 @@ def scaling(group, rows):
     """Time per pixel of all pictures, relative to the row of one 128² picture."""
 
     def per_pixel(row):
-        return row["ours_ms"] / (row["work"].shape["batch"] * row["work"].shape["side"] ** 2)
+        return row["ours_ms"]["f32"] / (row["work"].shape["batch"] * row["work"].shape["side"] ** 2)
 
     one = next((row for row in rows if row["work"].shape == dict(batch=1, side=128)), rows[0])
     lines = [
@@ -124,10 +145,10 @@ def scaling(group, rows):
     for row in rows:
         lines.append(row_of([
             row["work"].name,
-            f"{row['ratio']:.2f}×",
+            ratio(row["ratio"]["f32"]),
             f"**{per_pixel(row) / per_pixel(one):.2f}**",
-            f"{row['peer_ms']:.1f} ({row['best']})",
-            f"{row['ours_ms']:.1f}",
+            f"{row['peer_ms']['f32']:.1f} ({row['best']['f32']})",
+            f"{row['ours_ms']['f32']:.1f}",
             f"{row['difference']:.0e}",
         ]))
     return "\n".join([*lines, "", f"Time per pixel is relative to {one['work'].name}; 1.00 everywhere would be exactly linear."])

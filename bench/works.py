@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 BASE = "recipes/fluent-emoji/base.toml"
 SR256 = "recipes/fluent-emoji/sr256.toml"
+# PyTorch's modes: in f32, and the same in the bfloat16 of autocast
+F32 = ("eager", "channels_last", "compile")
+BF16 = tuple(f"bf16_{mode}" for mode in F32)
+MODES = F32 + BF16
 # a training takes step after step: its rounds are so many times longer, so that they hold several
 TRAINING_LONGER = 10
 
@@ -22,10 +26,12 @@ class Work:
     name: str
     arguments: list
     kind: str = "forward"
-    modes: tuple = ("eager", "channels_last", "compile")
+    modes: tuple = MODES
     heads: int = 0
-    # relative distance of results; Winograd's rounding adds up over the layers
+    # relative distance of results in f32; Winograd's rounding adds up over the layers
     bound: float = 1e-4
+    # and in bfloat16
+    bf16_bound: float = 1e-1
     # takes gigabytes and a minute: not for --quick
     large: bool = False
     # numbers for the table of scaling
@@ -57,7 +63,7 @@ def forward_passes():
     yield network("forward", "base of the default model, 8 × 64²", BASE, 8)
     yield network("forward", "sr256 of the default model, 1 × 256²", SR256, 1)
     # compiling hundreds of layers takes longer than everything else here, and gigabytes for one more copy
-    large = dict(large=True, modes=("eager", "channels_last"))
+    large = dict(large=True, modes=tuple(mode for mode in MODES if not mode.endswith("compile")))
     yield network("forward", "the paper's 64→256, 1 × 256²", "paper-sr256", 1, 77, **large)
     yield network("forward", "IF-I-M's shape, 2 × 64²", "if-i-m", 2, 77, **large)
 
@@ -73,7 +79,7 @@ def training_steps():
 
 def operations():
     """The shapes of two pictures at the widths of real networks; torch.compile leaves these to the same library."""
-    modes = ("eager", "channels_last")
+    modes = ("eager", "channels_last", "bf16_eager", "bf16_channels_last")
     for c, side in [(64, 64), (128, 64), (256, 32), (512, 16), (1024, 8), (128, 256), (32, 256)]:
         yield Work("operation", f"3×3 convolution, {c} at {side}²", ["--op", f"conv3x3:2x{side}x{side}x{c}x{c}"],
                    kind="conv3x3", modes=modes)
@@ -84,7 +90,7 @@ def operations():
     for kind, name in [("attention", "attention"), ("attention-train", "attention forward + backward")]:
         for keys in (1024, 77):
             yield Work("operation", f"{name}, 1024 queries, {keys} keys, 8 × 64", ["--op", f"{kind}:2x8x1024x{keys}x64"],
-                       kind=kind, modes=("eager",), heads=8)
+                       kind=kind, modes=("eager", "bf16_eager"), heads=8)
 
 
 def scaling():
