@@ -57,7 +57,7 @@ fn a_rule_from_outside_draws_normal_data_with_their_mean_and_deviation() {
     };
     let mut noise = noise_of((0..16).map(|k| Rng::new(5).fold(k)).collect(), device);
     let z = noise(Draw::Initial, [16, 32, 32, 1]);
-    let steps = Trajectory::follow(plan(200, NoiseSchedule::Cosine, sde_dpm_solver), z, None, noise, denoise);
+    let steps = Trajectory::follow(plan(400, NoiseSchedule::Cosine, sde_dpm_solver), z, None, noise, denoise);
     let drawn = values(steps.last().unwrap().unwrap().z);
     let count = drawn.len() as f64;
     let found = drawn.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
@@ -71,7 +71,6 @@ fn stage() -> imagen::cascade::Stage {
     let unet = UnetConfig {
         channels: 8,
         embedding: 16,
-        text_width: 0,
         levels: vec![Level::plain(8), Level::plain(8)],
         groups: 2,
         ..UnetConfig::base64(0)
