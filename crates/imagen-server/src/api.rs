@@ -10,6 +10,7 @@ pub(crate) mod openapi;
 mod peers;
 pub(crate) mod sdapi;
 pub(crate) mod streams;
+pub(crate) mod trainings;
 mod wait;
 
 pub(crate) use extract::{Body, Client, IdempotencyKey, PictureBody, Sought, blocking};

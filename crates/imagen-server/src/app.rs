@@ -14,13 +14,14 @@ use axum::routing::{get, post};
 
 use imagen::{Error, ErrorKind};
 
-use crate::api::{about, images, jobs, openai, openapi, sdapi, streams};
+use crate::api::{about, images, jobs, openai, openapi, sdapi, streams, trainings};
 use crate::guard::Guard;
 use crate::lender::Lender;
 use crate::limits::Limits;
 use crate::metrics::count;
 use crate::page;
 use crate::problem::Problem;
+use crate::runs::Runs;
 use crate::studio::Studio;
 use crate::worker;
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// What everybody has to know.
     pub token: Option<String>,
+    /// A folder whose run folders may be looked at.
+    pub runs: Option<PathBuf>,
     /// How much may be asked for.
     pub limits: Limits,
 }
@@ -58,7 +61,7 @@ impl Server {
     /// # Errors
     /// What opening a model may say; `Io` or `Data` where the folder cannot be used; `Usage` where another server uses it.
     pub fn open(options: Options, lender: Lender) -> imagen::Result<Self> {
-        let studio = Arc::new(Studio::open(&options.data, options.limits)?);
+        let studio = Arc::new(Studio::open(&options.data, options.limits, options.runs.clone().map(Runs::new))?);
         let (tell, opened) = channel();
         let told = move |result| drop(tell.send(result));
         let worker = worker::start(studio.clone(), lender, told)
@@ -82,6 +85,9 @@ impl Server {
             .route("/api/v1/images/{id}/small", get(images::small))
             .route("/api/v1/capabilities", get(about::capabilities))
             .route("/api/v1/models", get(about::models))
+            .route("/api/v1/runs", get(trainings::list))
+            .route("/api/v1/runs/{name}", get(trainings::look))
+            .route("/api/v1/runs/{name}/grids/{step}", get(trainings::grid))
             .route("/v1/images/generations", post(openai::generate))
             .route("/v1/models", get(openai::models))
             .route("/v1/models/{id}", get(openai::one_model))

@@ -18,6 +18,7 @@ mod page;
 mod preview;
 mod problem;
 mod queue;
+mod runs;
 mod store;
 mod studio;
 mod wire;

@@ -30,6 +30,7 @@ static FILES: &[(&str, &str, &[u8])] = &[
     ("/assets/jobs.js", SCRIPT, include_bytes!("page/jobs.js")),
     ("/assets/live.js", SCRIPT, include_bytes!("page/live.js")),
     ("/assets/gallery.js", SCRIPT, include_bytes!("page/gallery.js")),
+    ("/assets/runs.js", SCRIPT, include_bytes!("page/runs.js")),
     ("/assets/one.js", SCRIPT, include_bytes!("page/one.js")),
 ];
 

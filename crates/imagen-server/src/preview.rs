@@ -8,15 +8,18 @@ use serde_json::{Value, json};
 use imagen::cascade::to_pictures;
 use imagen::image::{Filter, Picture, PngText, export, png};
 
-/// The largest side of a preview; a larger x̂ is shrunk to it.
+/// The largest side of a preview of one picture, and of several; a larger x̂ is shrunk to it.
 const SIDE: usize = 256;
+const SIDE_OF_SEVERAL: usize = 128;
 /// Up to this side a preview loses nothing; beyond it JPEG is a tenth of the bytes.
 const LOSSLESS: usize = 64;
 
 /// The pictures of a batch below each other in one, as base64, with the size of each.
 pub(crate) fn of(x_hat: &Tensor<4>) -> imagen::Result<Value> {
     let pictures = to_pictures(x_hat)?;
-    let shrunk: Vec<Picture> = pictures.into_iter().map(shrink).collect::<imagen::Result<_>>()?;
+    let most = if pictures.len() == 1 { SIDE } else { SIDE_OF_SEVERAL };
+    let shrunk: Vec<Picture> =
+        pictures.into_iter().map(|picture| shrink(picture, most)).collect::<imagen::Result<_>>()?;
     let (width, height) = (shrunk[0].width(), shrunk[0].height());
     let pixels = shrunk.iter().flat_map(|picture| picture.pixels()).copied().collect();
     let column = Picture::with_channels(width, height * shrunk.len(), shrunk[0].channels(), pixels)?;
@@ -27,11 +30,11 @@ pub(crate) fn of(x_hat: &Tensor<4>) -> imagen::Result<Value> {
     Ok(json!({ "width": width, "height": height, "type": kind, "data": STANDARD.encode(bytes) }))
 }
 
-fn shrink(picture: Picture) -> imagen::Result<Picture> {
+fn shrink(picture: Picture, most: usize) -> imagen::Result<Picture> {
     let side = picture.width().max(picture.height());
-    if side <= SIDE {
+    if side <= most {
         return Ok(picture);
     }
-    let scaled = |length: usize| (length * SIDE / side).max(1);
+    let scaled = |length: usize| (length * most / side).max(1);
     picture.resize(scaled(picture.width()), scaled(picture.height()), Filter::Area)
 }

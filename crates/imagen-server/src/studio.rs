@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::metrics::{Metrics, count};
 use crate::problem::Problem;
 use crate::queue::{Cancelled, Full, Job, Queue};
+use crate::runs::Runs;
 use crate::store::Store;
 use crate::wire::{JobView, ModelView, Order, State};
 
@@ -28,6 +29,8 @@ pub(crate) struct Studio {
     pub(crate) queue: Queue,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
+    /// Trainings that may be looked at.
+    pub(crate) runs: Option<Runs>,
     pub(crate) metrics: Metrics,
     pub(crate) estimate: Mutex<Estimate>,
     /// Streams of events that are open.
@@ -42,12 +45,13 @@ pub(crate) struct Studio {
 }
 
 impl Studio {
-    pub(crate) fn open(folder: &Path, limits: Limits) -> imagen::Result<Self> {
+    pub(crate) fn open(folder: &Path, limits: Limits, runs: Option<Runs>) -> imagen::Result<Self> {
         Ok(Self {
             store: Store::open(folder)?,
             queue: Queue::default(),
             hub: Hub::new(),
             limits,
+            runs,
             metrics: Metrics::default(),
             estimate: Mutex::default(),
             streams: AtomicUsize::new(0),

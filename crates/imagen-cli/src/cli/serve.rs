@@ -54,6 +54,9 @@ pub(crate) struct Serve {
     /// The folder of pictures and jobs; below the user's data by default
     #[arg(long, value_name = "FOLDER", help_heading = WHERE)]
     data: Option<PathBuf>,
+    /// A folder of training runs, to be watched on the page
+    #[arg(long, value_name = "FOLDER", help_heading = WHERE)]
+    runs: Option<PathBuf>,
     /// The address to listen at; anything but the loopback asks for a token
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = WHERE)]
     host: IpAddr,
@@ -93,7 +96,7 @@ impl Serve {
         hosts.extend(outward.iter().cloned());
         let data = self.data.clone().map_or_else(data_folder, Ok)?;
         let limits = Limits { job_seconds: self.job_time, ..Limits::default() };
-        let options = Options { data: data.clone(), hosts, token: token.clone(), limits };
+        let options = Options { data: data.clone(), hosts, token: token.clone(), runs: self.runs.clone(), limits };
         // the address is taken before models are opened, which may take long
         let address = SocketAddr::new(self.host, self.port);
         let listener = std::net::TcpListener::bind(address).map_err(|e| unavailable(address, &e))?;

@@ -22,6 +22,7 @@ pub(crate) async fn capabilities(State(studio): State<Arc<Studio>>) -> Result<Re
         "models": studio.models()?,
         "settings": settings(&studio),
         "limits": studio.limits,
+        "runs": studio.runs.is_some(),
         "undo_seconds": UNDO.as_secs(),
     });
     Ok(as_json(answer.to_string()).into_response())

@@ -45,6 +45,9 @@ const ROWS: &[Row] = &[
     ("get", "/api/v1/images/{id}/small", "A small JPEG.", None, "200", "image/jpeg"),
     ("get", "/api/v1/capabilities", "Models, what can be set, and all limits.", None, "200", "Capabilities"),
     ("get", "/api/v1/models", "The models.", None, "200", "Models"),
+    ("get", "/api/v1/runs", "Trainings (--runs), the one that changed last first.", None, "200", "Object"),
+    ("get", "/api/v1/runs/{name}", "A training with its curves.", None, "200", "Object"),
+    ("get", "/api/v1/runs/{name}/grids/{step}", "A grid of samples.", None, "200", "image/png"),
     (
         "post",
         "/v1/images/generations",

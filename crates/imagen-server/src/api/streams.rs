@@ -36,7 +36,8 @@ impl About {
         match (self, &message.job) {
             (_, None) => true,
             (Self::Job(id), Some(job)) => id == job,
-            (Self::Client(client), Some(_)) => *client == message.client,
+            // who says no name is everybody who says none
+            (Self::Client(client), Some(_)) => !client.is_empty() && *client == message.client,
         }
     }
 }

@@ -82,8 +82,10 @@ impl Drop for Waited {
             return;
         }
         let (studio, id) = (self.studio.clone(), std::mem::take(&mut self.id));
-        // the database may keep one waiting
-        std::mem::drop(tokio::task::spawn_blocking(move || studio.cancel(&id)));
+        // the database may keep one waiting; a server that is gone has nothing to end
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            std::mem::drop(runtime.spawn_blocking(move || studio.cancel(&id)));
+        }
     }
 }
 

@@ -34,6 +34,9 @@ export const favourite = (id, yes) => ask("PATCH", `/api/v1/images/${id}`, { fav
 export const remove = (id) => ask("DELETE", `/api/v1/images/${id}`);
 export const restore = (id) => ask("POST", `/api/v1/images/${id}/restore`);
 
+export const runs = () => ask("GET", "/api/v1/runs");
+export const run = (name) => ask("GET", `/api/v1/runs/${encodeURIComponent(name)}`);
+
 /** All that happens to this browser's jobs; `hear` gets names and data. A stream that breaks begins again by itself. */
 export const listen = (hear) => {
   const source = new EventSource(`/api/v1/events?client=${client}`);

@@ -9,6 +9,7 @@ import { over, watch } from "./jobs.js";
 import { live, paint } from "./live.js";
 import { one } from "./one.js";
 import * as png from "./png.js";
+import { trainings } from "./runs.js";
 import { number, other, say, sayAll } from "./words.js";
 
 /** Prompts for those who do not know where to begin. */
@@ -156,28 +157,34 @@ const jobs = watch((name, what, more) => {
 by("draw-page").append(ask_form.element, waiting, stage, suggest, recently);
 const hall = gallery(act);
 by("gallery-page").append(hall.element);
+const school = trainings();
+by("train-page").append(school.element);
+by("train-page").setAttribute("aria-label", say("train_page"));
+document.querySelector('nav a[href="#train"]').hidden = !facts.runs;
 by("draw-page").setAttribute("aria-label", say("draw_page"));
 by("gallery-page").setAttribute("aria-label", say("gallery"));
 
 /** The page that the address names. */
 const turn = () => {
-  const page = location.hash === "#gallery" ? "gallery" : "draw";
-  for (const name of ["draw", "gallery"]) {
+  const wanted = location.hash.slice(1), page = wanted === "gallery" || (wanted === "train" && facts.runs) ? wanted : "draw";
+  for (const name of ["draw", "gallery", "train"]) {
     by(`${name}-page`).hidden = name !== page;
     const link = document.querySelector(`nav a[href="#${name}"]`);
     if (name === page) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  document.title = page === "gallery" ? `${say("gallery")} · Imagen` : "Imagen";
-  if (page === "gallery") hall.load(); else latest();
+  document.title = page === "draw" ? "Imagen" : `${say(page === "train" ? "train_page" : page)} · Imagen`;
+  school.watch(page === "train");
+  if (page === "gallery") hall.load();
+  if (page === "draw") latest();
 };
 addEventListener("hashchange", turn);
 turn();
-if (location.hash !== "#gallery") ask_form.prompt.focus();
+if (!by("draw-page").hidden) ask_form.prompt.focus();
 
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
 
 const help = () => {
-  const rows = [["Ctrl Enter", "key_draw"], ["Alt Enter", "key_drafts"], ["Esc", "key_cancel"], ["1 2", "key_pages"], ["/", "key_prompt"], ["← →", "key_gallery"], ["c", "key_flip"], ["?", "key_help"]];
+  const rows = [["Ctrl Enter", "key_draw"], ["Alt Enter", "key_drafts"], ["Esc", "key_cancel"], ["1 2 3", "key_pages"], ["/", "key_prompt"], ["← →", "key_gallery"], ["c", "key_flip"], ["?", "key_help"]];
   const box = dialog(say("help"),
     make("button", { type: "button", class: "plain icon close", "aria-label": say("close"), onclick: () => box.close() }, "✕"),
     make("div", { class: "page" }, make("h2", {}, say("keys")),
@@ -194,6 +201,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "?") { event.preventDefault(); help(); }
   if (event.key === "1") location.hash = "#draw";
   if (event.key === "2") location.hash = "#gallery";
+  if (event.key === "3" && facts.runs) location.hash = "#train";
   if (event.key === "/") { event.preventDefault(); (location.hash === "#gallery" ? hall.search : ask_form.prompt).focus(); }
 });
 

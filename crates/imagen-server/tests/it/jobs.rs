@@ -79,6 +79,7 @@ fn an_id_is_needed_to_see_or_end_a_job_and_is_told_to_its_client_alone() {
     let of = |client: &str| served.request(Method::GET, "/api/v1/jobs", &[("x-client", client)], "").json();
     assert_eq!(of("me")["jobs"][0]["id"], id.as_str());
     let others = of("you");
+    assert!(!of("").to_string().contains(&id));
     assert!(others["jobs"].as_array().unwrap().is_empty() && !others.to_string().contains(&id), "{others}");
     for guess in ["0", "../../data/studio.sqlite", "%2e%2e%2f", &"0".repeat(32), &id.to_uppercase()] {
         let path = format!("/api/v1/jobs/{}", guess.replace('/', "%2F"));
@@ -181,6 +182,8 @@ fn an_order_sent_twice_under_one_key_is_one_job() {
     };
     assert_eq!(send("one"), send("one"));
     assert_ne!(send("one"), send("two"));
+    let nobody = served.request(Method::POST, "/api/v1/jobs", &[("idempotency-key", "one")], r#"{"prompt": "a"}"#);
+    assert_eq!(nobody.status, StatusCode::BAD_REQUEST);
 }
 
 #[test]

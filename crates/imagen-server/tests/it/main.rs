@@ -8,4 +8,5 @@ mod guard;
 mod jobs;
 mod peers;
 mod pictures;
+mod runs;
 mod served;

@@ -79,7 +79,8 @@ fn lender(folder: &Path) -> Lender {
 
 fn begin(folder: &TempDir, limits: Limits, token: Option<&str>) -> (Server, Router) {
     let data = folder.path().join("data");
-    let options = Options { data, hosts: vec!["studio.example".into()], token: token.map(str::to_owned), limits };
+    let (hosts, token) = (vec!["studio.example".to_owned()], token.map(str::to_owned));
+    let options = Options { data, hosts, token, runs: Some(folder.path().join("runs")), limits };
     let server = Server::open(options, lender(folder.path())).unwrap();
     let app = server.app();
     (server, app)

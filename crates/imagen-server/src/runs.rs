@@ -1,0 +1,186 @@
+//! Trainings, looked at while they go on: the run folders of one folder. Everything is read, nothing is written; a run is known by
+//! its name in the folder's own list, so that no path is made of what a client sends.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use imagen::cascade::StageName;
+use imagen::train::{MetricsLine, Recipe, read_metrics};
+
+/// Points of a curve; more lines are averaged.
+const POINTS: usize = 400;
+/// A run that wrote something in this time goes on.
+const ALIVE: Duration = Duration::from_secs(90);
+/// Runs that are listed.
+const RUNS: usize = 200;
+/// Bytes of a grid.
+const GRID: u64 = 64 << 20;
+
+/// Where the runs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs(PathBuf);
+
+/// A run in a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunView {
+    name: String,
+    stage: StageName,
+    size: usize,
+    /// Steps taken, and those that the recipe asks for.
+    step: u64,
+    steps: u64,
+    /// Milliseconds since 1970 of the last line.
+    changed_ms: u64,
+    /// Whether it goes on.
+    alive: bool,
+    pictures_per_second: Option<f64>,
+    /// Seconds until it is done, where it goes on.
+    eta_seconds: Option<f64>,
+}
+
+impl Runs {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    /// The folders that hold runs, by name.
+    fn folders(&self) -> Vec<(String, PathBuf)> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let runs = named.filter(|entry| entry.path().join("recipe.toml").is_file());
+        let mut folders: Vec<_> =
+            runs.filter_map(|run| Some((run.file_name().into_string().ok()?, run.path()))).collect();
+        folders.sort();
+        folders.truncate(RUNS);
+        folders
+    }
+
+    fn folder(&self, name: &str) -> Option<PathBuf> {
+        self.folders().into_iter().find(|(known, _)| known == name).map(|(_, folder)| folder)
+    }
+
+    /// Every run that can be read, the one that changed last first.
+    pub(crate) fn list(&self) -> Vec<RunView> {
+        let mut views: Vec<RunView> = self
+            .folders()
+            .into_iter()
+            .filter_map(|(name, folder)| view(name, &folder).ok().map(|(view, _)| view))
+            .collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.changed_ms));
+        views
+    }
+
+    /// A run with its curves and the steps of its grids; nothing where there is none of that name.
+    pub(crate) fn look(&self, name: &str) -> imagen::Result<Option<Value>> {
+        let Some(folder) = self.folder(name) else { return Ok(None) };
+        let (view, lines) = view(name.to_owned(), &folder)?;
+        let mut run = json!(view);
+        run["curves"] = curves(&lines);
+        run["grids"] = json!(grids(&folder));
+        Ok(Some(run))
+    }
+
+    /// The PNG of a grid.
+    pub(crate) fn grid(&self, name: &str, step: u64) -> imagen::Result<Option<Vec<u8>>> {
+        let Some(folder) = self.folder(name).filter(|folder| grids(folder).contains(&step)) else { return Ok(None) };
+        imagen::input::read(&folder.join("samples").join(format!("{step:07}.png")), GRID).map(Some)
+    }
+}
+
+fn view(name: String, folder: &Path) -> imagen::Result<(RunView, Vec<MetricsLine>)> {
+    let recipe = Recipe::read(&folder.join("recipe.toml"))?;
+    let lines = read_metrics(folder)?;
+    let changed =
+        ["metrics.jsonl", "recipe.toml"].iter().find_map(|file| folder.join(file).metadata().ok()?.modified().ok());
+    let changed = changed.unwrap_or(SystemTime::UNIX_EPOCH);
+    let step = lines.last().map_or(0, MetricsLine::step);
+    let alive = changed.elapsed().is_ok_and(|age| age < ALIVE) && step < recipe.train.steps;
+    let speeds = lines.iter().rev().filter_map(|line| match line {
+        MetricsLine::Train(interval) if interval.seconds > 0.0 => {
+            Some((interval.pictures_per_second, interval.steps as f64 / interval.seconds))
+        }
+        _ => None,
+    });
+    let last = speeds.take(1).last();
+    let left = recipe.train.steps.saturating_sub(step) as f64;
+    let view = RunView {
+        name,
+        stage: recipe.stage.stage,
+        size: recipe.stage.size,
+        step,
+        steps: recipe.train.steps,
+        changed_ms: changed.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64),
+        alive,
+        pictures_per_second: last.and_then(|(speed, _)| speed),
+        eta_seconds: last.filter(|(_, rate)| alive && *rate > 0.0).map(|(_, rate)| left / rate),
+    };
+    Ok((view, lines))
+}
+
+/// Points `[step, value]` by name.
+fn curves(lines: &[MetricsLine]) -> Value {
+    let mut curves: Vec<(&str, Vec<(u64, f64)>)> =
+        ["loss", "validation", "right_caption", "shuffled_captions", "no_caption", "gradient_norm"]
+            .map(|name| (name, Vec::new()))
+            .into();
+    let mut add = |name: &str, step: u64, value: Option<f64>| {
+        let curve = curves.iter_mut().find(|(known, _)| *known == name).expect("a name from the list");
+        curve.1.extend(value.map(|value| (step, value)));
+    };
+    for line in lines {
+        match line {
+            MetricsLine::Train(interval) => {
+                add("loss", interval.step, interval.loss);
+                add("gradient_norm", interval.step, interval.gradient_norm);
+            }
+            MetricsLine::Validation(validated) => add("validation", validated.step, validated.loss),
+            MetricsLine::Probe(probe) => {
+                add("right_caption", probe.step, Some(probe.right_caption));
+                add("shuffled_captions", probe.step, Some(probe.shuffled_captions));
+                add("no_caption", probe.step, Some(probe.no_caption));
+            }
+        }
+    }
+    curves
+        .into_iter()
+        .map(|(name, points)| (name.to_owned(), json!(thinned(&points))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// At most so many points: means of those that lie together, at the step of the last.
+fn thinned(points: &[(u64, f64)]) -> Vec<(u64, f64)> {
+    let together = points.len().div_ceil(POINTS).max(1);
+    let mean = |part: &[(u64, f64)]| {
+        let sum: f64 = part.iter().map(|(_, value)| value).sum();
+        (part[part.len() - 1].0, sum / part.len() as f64)
+    };
+    points.chunks(together).map(mean).collect()
+}
+
+/// The steps of which there is a grid.
+fn grids(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder.join("samples")).into_iter().flatten().flatten();
+    let step =
+        |name: std::ffi::OsString| name.to_str()?.strip_suffix(".png").filter(|name| name.len() == 7)?.parse().ok();
+    let mut steps: Vec<u64> = entries.filter_map(|entry| step(entry.file_name())).collect();
+    steps.sort_unstable();
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_is_thinned_to_means_and_ends_where_it_ends() {
+        let points: Vec<(u64, f64)> = (1..=4000).map(|step| (step, step as f64)).collect();
+        let thin = thinned(&points);
+        assert_eq!((thin.len(), thin[0], thin[399]), (400, (10, 5.5), (4000, 3995.5)));
+        assert_eq!(thinned(&points[..3]), points[..3]);
+        assert!(thinned(&[]).is_empty());
+    }
+}
