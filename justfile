@@ -13,6 +13,12 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# The studio as somebody uses it, and under load; needs Node and Chromium.
+studio:
+    npm ci --silent --prefix crates/imagen-server/tests/browser
+    node crates/imagen-server/tests/browser/studio.mjs
+    node crates/imagen-server/tests/load/load.mjs --requests 2000 --streams 100 --kills 5
+
 # A device against the CPU: operations, goldens, pictures, training; see the script for others than `webgpu`.
 gpu-check device="webgpu":
     tools/gpu-check {{device}}

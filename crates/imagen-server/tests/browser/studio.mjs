@@ -6,7 +6,7 @@
 // Every page is looked over by axe, every request is held to this server, and what a console says is a failure.
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,14 +20,21 @@ const PATIENCE = 90_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const data = mkdtempSync(join(tmpdir(), "studio-"));
-const server = options.address ? null : spawn(options.program, ["serve", "--port", "0", "--data", data], { stdio: ["ignore", "pipe", "ignore"] });
+// a training that goes on: lines as `imagen train` writes them, under one of this project's recipes
+const run = join(data, "runs", "shapes");
+mkdirSync(join(run, "samples"), { recursive: true });
+copyFileSync(new URL("../../../../recipes/shapes/base.toml", import.meta.url), join(run, "recipe.toml"));
+const lines = Array.from({ length: 60 }, (_, k) => ({ kind: "train", step: 10 * (k + 1), steps: 10, skipped: 0, loss: 1 / (k + 2), loss_by_t: [0.1, 0.1, 0.1, 0.1], gradient_norm: 1, lr: 0.001, pictures: 320, seconds: 2, pictures_per_second: 160 }));
+lines.push({ kind: "validation", step: 600, loss: 0.02 }, ...[300, 600].map((step) => ({ kind: "probe", step, pictures: 32, right_caption: 0.02, shuffled_captions: 0.3, no_caption: 0.1 })));
+writeFileSync(join(run, "metrics.jsonl"), lines.map((line) => JSON.stringify(line) + "\n").join(""));
+
+const server = options.address ? null : spawn(options.program, ["serve", "--port", "0", "--data", data, "--runs", join(data, "runs")], { stdio: ["ignore", "pipe", "ignore"] });
 const address = options.address || await new Promise((found, failed) => {
   server.stdout.once("data", (line) => found(line.toString().trim().replace(/\/$/, "")));
   server.once("exit", (code) => failed(new Error(`the server ended with ${code}`)));
 });
 const browser = await puppeteer.launch({ executablePath: options.browser, args: ["--no-sandbox", "--disable-gpu"], protocolTimeout: PATIENCE });
 const context = await browser.createBrowserContext();
-await context.overridePermissions(address, ["clipboard-read", "clipboard-write"]);
 
 const faults = [];
 const open = async (viewport, path = "/") => {
@@ -208,7 +215,8 @@ try {
   await press(page, "Favourite", "dialog");
   await page.waitForSelector("dialog .star[aria-pressed=true]");
   await page.click("dialog .command button");
-  await page.waitForFunction(async () => (await navigator.clipboard.readText()).startsWith("imagen sample"));
+  // a headless browser may have no clipboard: the text is chosen then
+  await page.waitForFunction(() => /Copied/.test(document.querySelector("#toasts").textContent) || getSelection().toString().startsWith("imagen sample"));
   await press(page, "Compare", "dialog");
   await page.waitForSelector("dialog .wall .tile");
   await page.click("dialog .wall .tile");
@@ -228,6 +236,25 @@ try {
   await press(page, "Undo", "#toasts");
   await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 11);
   say("a deleted picture comes back");
+
+  for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
+  await page.evaluate(() => { location.hash = "#train"; });
+  await count(page, ".chart svg", 2);
+  await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
+  assert.match(await page.$eval(".runs li", (item) => item.textContent), /shapes.*training.*600/);
+  await page.focus(".over-time input");
+  await page.keyboard.press("ArrowLeft");
+  assert.match(await page.$eval(".over-time p", (note) => note.textContent), /step 300/);
+  await look(page, "trainings");
+  await shot(page, "trainings");
+  say("a training is watched");
+
+  await page.goto(`${address}/api`);
+  await count(page, ".reference section", 30);
+  await look(page, "reference");
+  await page.goto(`${address}/#gallery`);
+  await count(page, "#gallery-page .wall .tile", 11);
+  say("the reference of the API");
 
   await page.click("#theme");
   assert.equal(await page.$eval("html", (html) => html.dataset.theme), "dark");
