@@ -118,7 +118,7 @@ def farthest(one, other):
 
 
 def begin(folder, steps, every):
-    subprocess.run([IMAGEN, "data", "shapes", "data", "--count", "400", "--size", "16", "-q"], cwd=folder, check=True)
+    subprocess.run([IMAGEN, "data", "shapes", "data", "--count", "400", "--size", "16"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     (folder / "recipe.toml").write_text(RECIPE.replace("STEPS", str(steps)).replace("EVERY", str(every)))
 
 
@@ -154,8 +154,8 @@ def ranks_below(pid):
 
 
 def kill(folder, kills):
-    steps = 40 * kills
-    begin(folder, steps, 10)
+    steps = 10 * kills + 100
+    begin(folder, steps, 5)
     state = folder / "run/state.safetensors"
     ends, silent = [], 0
     for number in range(kills):
@@ -164,11 +164,13 @@ def kill(folder, kills):
         job = subprocess.Popen(
             command(ranks, "run", *resume), cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        # at first until something is saved, then at any moment, the start and the writing of a state included
-        wait = 60 if before < 0 else random.uniform(0.3, 6)
-        deadline = time.monotonic() + wait
-        while time.monotonic() < deadline and job.poll() is None and (before >= 0 or step_of(state) < 0):
-            time.sleep(0.05)
+        # at any moment, the start included; each other time once something new was saved, and a little later
+        deadline = time.monotonic() + (60 if number % 2 == 0 else random.uniform(0.3, 6))
+        while time.monotonic() < deadline and job.poll() is None:
+            time.sleep(0.02)
+            if number % 2 == 0 and step_of(state) > before:
+                time.sleep(random.uniform(0, 0.5))
+                break
         processes = ranks_below(job.pid)
         if job.poll() is not None or not processes:
             assert step_of(state) >= steps or not processes, job.stderr.read().decode()

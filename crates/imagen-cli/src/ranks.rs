@@ -39,6 +39,18 @@ fn over_mpi(place: Place) -> Result<Job> {
     Err(if place.rank == 0 { failure } else { failure.said() })
 }
 
+/// A failure that all ranks have in common, printed by the first of them, now: once ranks begin to end, whoever started them
+/// may end the others before they have spoken.
+pub(crate) fn said(ranks: &dyn Ranks, failure: Failure) -> Failure {
+    if ranks.size() == 1 {
+        return failure;
+    }
+    if ranks.rank() == 0 {
+        let _ = failure.report();
+    }
+    failure.said()
+}
+
 /// A failure as it goes from rank to rank.
 #[derive(Serialize, Deserialize)]
 struct Said {
@@ -53,12 +65,12 @@ pub(crate) fn agree<T>(ranks: &dyn Ranks, own: Result<T>) -> Result<T> {
     if ranks.size() == 1 {
         return own;
     }
-    let said = own.as_ref().err().map(|failure| {
+    let own_said = own.as_ref().err().map(|failure| {
         let (exit, hint) = (failure.exit() as u8, failure.hinted().map(str::to_owned));
         Said { exit, message: failure.message().to_owned(), hint }
     });
     let group = Group::new(ranks);
-    let heard = group.run(|group| group.hear(Ok(serde_json::to_vec(&said).expect("texts are plain data"))))?;
+    let heard = group.run(|group| group.hear(Ok(serde_json::to_vec(&own_said).expect("texts are plain data"))))?;
     let heard = heard.iter().map(|said| serde_json::from_slice::<Option<Said>>(said).ok().flatten());
     let heard: Vec<Option<Said>> = heard.collect();
     let Some(first) = heard.iter().position(Option::is_some) else { return own };
@@ -66,7 +78,7 @@ pub(crate) fn agree<T>(ranks: &dyn Ranks, own: Result<T>) -> Result<T> {
     let failure =
         Failure::new(Exit::numbered(exit), if first == 0 { message } else { format!("rank {first}: {message}") });
     let failure = hint.into_iter().fold(failure, |failure, hint| failure.hint(hint));
-    Err(if ranks.rank() == 0 { failure } else { failure.said() })
+    Err(said(ranks, failure))
 }
 
 #[cfg(test)]

@@ -102,10 +102,8 @@ impl Train {
             interrupt::flow()
         });
         watcher.progress.finish();
-        let speaks = ranks.rank() == 0;
-        let failed = |failure: Failure| if speaks { failure } else { failure.said() };
-        match outcome.map_err(|error| failed(error.into()))? {
-            Outcome::Finished if !speaks => Ok(()),
+        match outcome.map_err(|error| ranks::said(ranks, error.into()))? {
+            Outcome::Finished if ranks.rank() > 0 => Ok(()),
             Outcome::Finished => {
                 print_line(self.run.join(format!("{stage}.safetensors")).display())?;
                 let run = shell::quote(&self.run.display().to_string());
@@ -120,7 +118,7 @@ impl Train {
             }
             Outcome::Stopped { step } => {
                 let failure = Failure::interrupted(format_args!("stopped and saved after step {step}"));
-                Err(failed(failure.hint(format_args!("go on with: {}", self.resume_command()))))
+                Err(ranks::said(ranks, failure.hint(format_args!("go on with: {}", self.resume_command()))))
             }
         }
     }
