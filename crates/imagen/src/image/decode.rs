@@ -11,6 +11,7 @@
 //! so behind a wall: the file is then at fault.
 
 mod chunks;
+mod exif;
 mod jpeg;
 
 use std::borrow::Cow;
@@ -18,7 +19,9 @@ use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use ::image::{
+    ColorType, DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 
 pub(super) use self::chunks::{Chunk, SIGNATURE, chunks, push};
 use super::{CHANNELS, Picture, check_channels, grey};
@@ -117,34 +120,37 @@ fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)>
         ImageError::Limits(_) => too_large(None, options),
         e => Error::data(format!("the {} file is damaged or incomplete", name(format))).with_source(e),
     };
-    let (bytes, kept) = picture_alone(bytes, format, options)?;
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(options.max_side);
-    limits.max_image_height = Some(options.max_side);
-    limits.max_alloc = Some(options.max_bytes);
-    let mut reader = ImageReader::with_format(Cursor::new(&bytes[..]), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(Error::data(format!("the {} file has no pixels", name(format))));
-    }
-    // A damaged EXIF block says nothing about the pixels: the picture is then upright.
-    let orientation = match webp_notes(&bytes) {
-        Some(notes) if format == ImageFormat::WebP => Orientation::from_exif_chunk(notes),
-        _ => decoder.orientation().ok(),
+    let (mut image, orientation) = match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes, options)?,
+        _ => {
+            let bytes = picture_alone(bytes, format, options)?;
+            let mut limits = Limits::no_limits();
+            limits.max_image_width = Some(options.max_side);
+            limits.max_image_height = Some(options.max_side);
+            limits.max_alloc = Some(options.max_bytes);
+            let mut reader = ImageReader::with_format(Cursor::new(&bytes[..]), format);
+            reader.limits(limits);
+            let mut decoder = reader.into_decoder().map_err(damaged)?;
+            let (width, height) = decoder.dimensions();
+            if width == 0 || height == 0 {
+                return Err(Error::data(format!("the {} file has no pixels", name(format))));
+            }
+            // A damaged EXIF block says nothing about the pixels: the picture is then upright.
+            let notes = decoder.exif_metadata().ok().flatten();
+            let orientation = match webp_notes(&bytes) {
+                Some(notes) if format == ImageFormat::WebP => exif::orientation(notes),
+                _ => notes.as_deref().and_then(exif::orientation),
+            };
+            let planes = match format {
+                // of these the decoders keep a canvas beside the pixels
+                ImageFormat::WebP | ImageFormat::Gif => 4 * u64::from(width) * u64::from(height),
+                _ => 0,
+            };
+            allow([width as usize, height as usize], decoder.color_type(), planes, orientation, options)?;
+            (DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation)
+        }
     };
-    let color = decoder.color_type();
-    let planes = match format {
-        // of these the decoders keep a canvas or planes beside the pixels
-        ImageFormat::WebP | ImageFormat::Gif => 4 * u64::from(width) * u64::from(height),
-        _ => kept,
-    };
-    let turned = orientation.is_some_and(|orientation| orientation != Orientation::NoTransforms);
-    if width.max(height) > options.max_side || held(&decoder, planes, turned, options.channels) > options.max_bytes {
-        return Err(too_large(Some((width, height)), options));
-    }
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let color = image.color();
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
@@ -154,6 +160,21 @@ fn unguarded(bytes: &[u8], options: &DecodeOptions) -> Result<(Picture, Stored)>
         bits: usize::from(color.bits_per_pixel() / u16::from(color.channel_count())),
     };
     Ok((converted(image, options)?, stored))
+}
+
+fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> Result<(DynamicImage, Option<Orientation>)> {
+    let mut orientation = None;
+    let ([width, height], channels, pixels) = jpeg::decode(bytes, |ahead| {
+        orientation = ahead.exif.and_then(exif::orientation);
+        let color = if ahead.channels == 1 { ColorType::L8 } else { ColorType::Rgb8 };
+        allow(ahead.size, color, ahead.kept, orientation, options)
+    })?;
+    let (width, height) = (width as u32, height as u32);
+    let image = match channels {
+        1 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
+        _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+    };
+    Ok((image.ok_or_else(|| Error::data("the JPEG file has too few pixels"))?, orientation))
 }
 
 /// The photograph's notes of a WebP file, which the decoder does not look for behind the pictures of an animation.
@@ -170,30 +191,16 @@ fn webp_notes(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The part of a file that its picture is made of, and what the decoder will keep beside the pixels.
-fn picture_alone<'a>(bytes: &'a [u8], format: ImageFormat, options: &DecodeOptions) -> Result<(Cow<'a, [u8]>, u64)> {
-    match format {
-        ImageFormat::Png => {
-            let (alone, sound) = chunks::essential(bytes)?;
-            if !sound {
-                check_pixels(&alone, options)?;
-            }
-            Ok((Cow::Owned(alone), 0))
-        }
-        ImageFormat::Jpeg => {
-            let jpeg::Outline { end, ended, kept } = jpeg::outline(bytes, |width, height, kept| {
-                let side = width.max(height) as u64;
-                let large = side > u64::from(options.max_side) || kept > options.max_bytes;
-                if large { Err(too_large(Some((width as u32, height as u32)), options)) } else { Ok(()) }
-            })?;
-            let alone = match ended {
-                true => Cow::Borrowed(&bytes[..end]),
-                false => Cow::Owned([&bytes[..end], &[0xFF, 0xD9]].concat()),
-            };
-            Ok((alone, kept))
-        }
-        _ => Ok((Cow::Borrowed(bytes), 0)),
+/// The part of a file that its picture is made of.
+fn picture_alone<'a>(bytes: &'a [u8], format: ImageFormat, options: &DecodeOptions) -> Result<Cow<'a, [u8]>> {
+    if format != ImageFormat::Png {
+        return Ok(Cow::Borrowed(bytes));
     }
+    let (alone, sound) = chunks::essential(bytes)?;
+    if !sound {
+        check_pixels(&alone, options)?;
+    }
+    Ok(Cow::Owned(alone))
 }
 
 /// Holds the pixels of a PNG file against the checksum that they have of their own, where that of the file is wrong.
@@ -210,14 +217,30 @@ fn check_pixels(png: &[u8], options: &DecodeOptions) -> Result<()> {
     reader.finish().map_err(damaged)
 }
 
+/// Refuses a picture whose sides or memory are beyond the options, before either is taken. `planes` is what a decoder keeps
+/// beside the pixels.
+fn allow(
+    size: [usize; 2],
+    color: ColorType,
+    planes: u64,
+    orientation: Option<Orientation>,
+    options: &DecodeOptions,
+) -> Result<()> {
+    let [width, height] = size.map(|side| side as u64);
+    let turned = orientation.is_some_and(|orientation| orientation != Orientation::NoTransforms);
+    let held = held(width.saturating_mul(height), color, planes, turned, options.channels);
+    if width.max(height) > u64::from(options.max_side) || held > options.max_bytes {
+        return Err(too_large(Some(size), options));
+    }
+    Ok(())
+}
+
 /// The most bytes that decoding and converting hold at once: what the decoder keeps and fills, what turning it copies, and
 /// each step to the channels that are asked for.
-fn held(decoder: &impl ImageDecoder, planes: u64, turned: bool, channels: usize) -> u64 {
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    let (decoded, color) = (decoder.total_bytes(), decoder.color_type());
+fn held(pixels: u64, color: ColorType, planes: u64, turned: bool, channels: usize) -> u64 {
+    let decoded = pixels.saturating_mul(u64::from(color.bytes_per_pixel()));
     let of = |channels: usize| pixels.saturating_mul(channels as u64);
-    let eight_bits = u64::from(color.bits_per_pixel()) == 8 * u64::from(color.channel_count());
+    let eight_bits = color.bytes_per_pixel() == color.channel_count();
     let is = |channels: usize| eight_bits && usize::from(color.channel_count()) == channels;
     // what is turned or converted is held beside what it was
     let step = |from: u64, to: usize| if is(to) { from } else { from.saturating_add(of(to)) };
@@ -251,8 +274,8 @@ fn converted(image: DynamicImage, options: &DecodeOptions) -> Result<Picture> {
     Picture::with_channels(width, height, channels, pixels)
 }
 
-fn too_large(size: Option<(u32, u32)>, options: &DecodeOptions) -> Error {
-    let size = size.map_or("is".to_string(), |(width, height)| format!("of {width}x{height} is"));
+fn too_large(size: Option<[usize; 2]>, options: &DecodeOptions) -> Error {
+    let size = size.map_or("is".to_string(), |[width, height]| format!("of {width}x{height} is"));
     Error::data(format!(
         "the picture {size} too large; at most {} pixels a side are read, and {} bytes held at \
          once",

@@ -549,11 +549,63 @@ fn gif_and_bmp_are_read() {
 }
 
 #[test]
-fn a_jpeg_whose_first_colour_is_coarser_than_another_is_refused() {
+fn jpeg_files_are_what_pillow_sees_level_by_level() {
+    let bytes = golden("jpeg.safetensors");
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let names: Vec<&str> = golden.names().into_iter().filter_map(|name| name.strip_suffix(".file")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let file = golden.tensor(&format!("{name}.file")).unwrap();
+        let pixels = golden.tensor(&format!("{name}.pixels")).unwrap();
+        let channels = if pixels.shape().len() == 2 { 1 } else { 3 };
+        let options = DecodeOptions { channels, ..options() };
+        let (picture, stored) = decode::decode_stored(file.data(), &options).unwrap();
+        assert_eq!([picture.height(), picture.width()], pixels.shape()[..2], "{name}");
+        assert_eq!(stored.channels, channels, "{name}");
+        let differ = picture.pixels().iter().zip(pixels.data()).filter(|(a, b)| a != b).count();
+        assert_eq!(differ, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_jpeg_whose_colours_are_not_whole_pixels_apart_is_refused() {
     let mut jpeg = photograph(16, 16);
     let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
-    // the sampling of the second of three colours
-    jpeg[frame + 14] = 0x44;
+    // the samplings of the first and the second of three colours
+    (jpeg[frame + 11], jpeg[frame + 14]) = (0x31, 0x21);
     let message = format!("{:#}", decode::decode(&jpeg, &options()).unwrap_err());
-    assert!(message.contains("first colour is not the finest"), "{message}");
+    assert!(message.contains("not whole pixels apart"), "{message}");
+}
+
+#[test]
+fn rounds_that_never_come_are_missed() {
+    // a photograph in rounds, without its last one
+    let whole = golden("progressive.jpg");
+    let scans: Vec<usize> = (0..whole.len() - 1).filter(|&at| whole[at..at + 2] == [0xFF, 0xDA]).collect();
+    for &scan in &scans[1..] {
+        let before = (0..scan).rev().find(|&at| whole[at] == 0xFF && whole[at + 1] == 0xC4);
+        let part = [&whole[..before.unwrap_or(scan)], b"\xFF\xD9"].concat();
+        let message = format!("{:#}", decode::decode(&part, &options()).unwrap_err());
+        assert!(message.contains("ends in the middle of the picture"), "{message}");
+    }
+    // the end mark itself is nothing to wait for
+    assert_eq!(
+        decode::decode(&whole[..whole.len() - 2], &options()).unwrap(),
+        decode::decode(&whole, &options()).unwrap()
+    );
+}
+
+#[test]
+fn the_first_of_several_notes_says_which_way_up() {
+    let jpeg = encoded(&landmark(64, 32).into(), ImageFormat::Jpeg);
+    let notes = |kind: [u8; 2], value: [u8; 4]| {
+        let exif = [b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12", &kind[..], b"\0\0\0\x01", &value, &[0; 4]].concat();
+        [&[0xFF, 0xE1, 0, exif.len() as u8 + 2], &exif[..]].concat()
+    };
+    let [short, long] = [notes([0, 3], [0, 6, 0, 0]), notes([0, 4], [0, 0, 0, 6])];
+    let upside_down = notes([0, 3], [0, 3, 0, 0]);
+    for notes in [[&short[..], &upside_down].concat(), long] {
+        let picture = decode::decode(&[&jpeg[..2], &notes, &jpeg[2..]].concat(), &options()).unwrap();
+        assert_eq!((picture.width(), picture.height()), (32, 64));
+    }
 }

@@ -1,27 +1,45 @@
-//! Whether a JPEG file holds its whole picture: its markers are walked from one to the next, and its scans are counted block by
-//! block (ITU T.81, annexes B, F and G).
+//! JPEG files: markers, frames and scans (ITU T.81, annex B), with every row of the picture there or an error.
 //!
-//! The decoder fills what is missing with grey and says nothing, whether or not an end mark follows; bytes that look like a
-//! mark may also stand in what phones and galleries append. So the entropy-coded data are read here once, without computing a
-//! pixel. Deliberately not here: colours, transforms, arithmetic coding.
+//! The decoders at hand fill what is missing with grey and say nothing, and their colours are up to four levels from those
+//! of libjpeg, in which the reference networks and everybody's pictures were seen. So this one reads each scan to its last
+//! block, says in which row a file breaks, and computes what libjpeg computes by default, level by level (`jpeg/pixels`).
+//! Deliberately not here: arithmetic coding, 12 bits, lossless and hierarchical files, smoothing of half-sent pictures.
 
+mod bits;
+mod pixels;
+
+use self::bits::{Bits, Broken, Codes, read_codes};
+use self::pixels::{Colours, Plane, pixels, write_block};
 use crate::error::{Error, Result};
 
 /// More scans than any encoder makes; a file may ask for millions of blocks in few bytes a scan.
 const MAX_SCANS: usize = 128;
 
-/// What is known of a JPEG file before it is decoded.
-#[derive(Debug)]
-pub(super) struct Outline {
-    /// Where the picture ends in the file.
-    pub(super) end: usize,
-    /// Whether an end mark is there.
-    pub(super) ended: bool,
-    /// Bytes that the decoder keeps beside the pixels: all coefficients, where the picture comes in several scans.
+/// What is known of a file before memory is taken for its pixels.
+pub(super) struct Ahead<'a> {
+    pub(super) size: [usize; 2],
+    /// Bytes of a pixel: 1 grey, 3 colour.
+    pub(super) channels: usize,
+    /// Bytes that are kept beside the pixels: the samples of each colour, and all coefficients where the picture comes in rounds.
     pub(super) kept: u64,
+    /// The photograph's notes.
+    pub(super) exif: Option<&'a [u8]>,
 }
 
-/// What a frame header says.
+/// What the segments before a scan say.
+#[derive(Default)]
+struct Tables<'a> {
+    codes: Codes,
+    quantisation: [Option<[u16; 64]>; 4],
+    /// Units between two restart markers; 0 for none.
+    restart: usize,
+    jfif: bool,
+    /// The kind of colours that Adobe's segment names.
+    adobe: Option<u8>,
+    exif: Option<&'a [u8]>,
+}
+
+/// A frame header, and what of the picture is there.
 struct Frame {
     progressive: bool,
     size: [usize; 2],
@@ -30,91 +48,81 @@ struct Frame {
 
 struct Component {
     id: u8,
+    table: usize,
     /// Blocks of a unit, across and down.
     sampling: [usize; 2],
     /// Blocks of a row, and rows, of a scan of this component alone.
     blocks: [usize; 2],
+    /// Blocks of a row, and rows, that a scan of all components sends.
+    padded: [usize; 2],
     scanned: bool,
-    /// Which coefficients of each block are other than 0; of progressive pictures.
-    set: Vec<u64>,
+    /// The steps of its coefficients, as they were at its first scan.
+    quantisation: [u16; 64],
+    /// The last bit that is known of each coefficient, or none; of progressive pictures.
+    known: [Option<u8>; 64],
+    /// Coefficients of all blocks; of progressive pictures.
+    coefficients: Vec<[i16; 64]>,
+    samples: Vec<u8>,
 }
 
-/// A Huffman code.
-struct Code {
-    /// Length and symbol of each code of at most [`Code::SHORT`] bits, by the bits that follow; 0 for longer ones.
-    short: Vec<(u8, u8)>,
-    /// For each length the first code beyond its codes, and the place of its first symbol less its first code.
-    beyond: [u32; 17],
-    place: [i32; 17],
-    symbols: Vec<u8>,
-}
-
-/// Why a scan could not be read to its end.
-enum Broken {
-    /// The data end.
-    Ended,
-    /// A code that does not exist.
-    NoCode,
-}
-
-/// Walks a file. `allow` sees width, height and the bytes that the decoder will keep, before any of it is counted.
+/// Decodes a file: its size, bytes a pixel, pixels. `allow` sees what is ahead before memory is taken for it.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Data`] if the picture is not all there, or of a form that is not read; what `allow` says.
-pub(super) fn outline(bytes: &[u8], allow: impl Fn(usize, usize, u64) -> Result<()>) -> Result<Outline> {
+pub(super) fn decode<'a>(
+    bytes: &'a [u8],
+    mut allow: impl FnMut(Ahead<'a>) -> Result<()>,
+) -> Result<([usize; 2], usize, Vec<u8>)> {
     let cut = || Error::data("the JPEG file ends before its picture begins; fetch it again");
     let mut at = 2;
-    let (mut frame, mut kept, mut restart, mut scans) = (None::<Frame>, 0, 0, 0);
-    let mut codes: [[Option<Code>; 4]; 2] = Default::default();
+    let (mut frame, mut tables, mut scans) = (None::<Frame>, Tables::default(), 0);
     loop {
         let Some(marker) = next_marker(bytes, &mut at) else {
             // Of a picture that comes in rounds more might follow.
             return Err(frame.as_ref().map_or_else(cut, |frame| incomplete(frame, None)));
         };
         match marker {
-            0xD9 => {
-                let frame = frame.as_ref().ok_or_else(cut)?;
-                if !frame.components.iter().all(|c| c.scanned) {
-                    return Err(incomplete(frame, None));
-                }
-                return Ok(Outline { end: at, ended: true, kept });
-            }
+            0xD9 => return Err(frame.as_ref().map_or_else(cut, |frame| incomplete(frame, None))),
             0x01 | 0xD0..=0xD8 => continue,
             _ => {}
         }
         let length = bytes.get(at..at + 2).map_or(0, |l| usize::from(u16::from_be_bytes([l[0], l[1]])));
         let Some(body) = length.checked_sub(2).and_then(|length| bytes.get(at + 2..at + 2 + length)) else {
-            // A segment that reaches beyond the file: what came before it may be the whole picture.
+            // A segment that reaches beyond the file: nothing follows.
             at = bytes.len();
             continue;
         };
         at += length;
         match marker {
-            0xC0..=0xC2 if frame.is_none() => {
-                let read = Frame::read(marker == 0xC2, body)?;
-                kept = read.kept();
-                allow(read.size[0], read.size[1], kept)?;
-                frame = Some(read);
-            }
+            0xC0..=0xC2 if frame.is_none() => frame = Some(Frame::read(marker == 0xC2, body)?),
             0xC9..=0xCF => {
                 return Err(Error::data("a JPEG file in arithmetic coding is not read; save it with Huffman codes"));
             }
             0xC3 | 0xC5..=0xC7 => {
                 return Err(Error::data("a lossless or hierarchical JPEG file is not read; save it as a plain one"));
             }
-            0xC4 => read_codes(body, &mut codes)?,
-            0xDD => restart = body.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b))),
+            0xC4 => read_codes(body, &mut tables.codes)?,
+            0xDB => tables.read_quantisation(body)?,
+            0xDD => tables.restart = body.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b))),
+            0xE0 => tables.jfif |= body.len() >= 14 && body.starts_with(b"JFIF\0"),
+            0xE1 if tables.exif.is_none() => tables.exif = body.strip_prefix(b"Exif\0\0"),
+            0xEE if body.len() >= 12 && body.starts_with(b"Adobe") => tables.adobe = Some(body[11]),
             0xDA => {
                 let frame = frame.as_mut().ok_or_else(cut)?;
+                let colours = frame.colours(&tables)?;
+                let channels = if colours == Colours::Grey { 1 } else { 3 };
+                if scans == 0 {
+                    allow(Ahead { size: frame.size, channels, kept: frame.kept(), exif: tables.exif })?;
+                    frame.allocate();
+                }
                 scans += 1;
                 if scans > MAX_SCANS {
                     return Err(Error::data(format!("a JPEG file of more than {MAX_SCANS} scans is not read")));
                 }
-                at = frame.scan(body, bytes, at, &codes, restart)?;
-                if !frame.progressive && frame.components.iter().all(|c| c.scanned) {
-                    // It is all there. Some cameras leave the end mark out and append what they like.
-                    let ended = bytes[at.min(bytes.len())..].starts_with(&[0xFF, 0xD9]);
-                    return Ok(Outline { end: if ended { at + 2 } else { at.min(bytes.len()) }, ended, kept });
+                at = frame.scan(body, bytes, at, &tables)?;
+                if frame.complete() {
+                    // It is all there. Some cameras leave the end mark out, and append what they like.
+                    return Ok((frame.size, channels, pixels(&frame.planes(), colours, frame.size)));
                 }
             }
             _ => {}
@@ -142,8 +150,33 @@ fn damaged(what: &str) -> Error {
 
 /// That some of a picture is missing from a row on, where that is known.
 fn incomplete(frame: &Frame, row: Option<usize>) -> Error {
-    let from = row.map(|row| format!(" in row {row} of {}", frame.size[1])).unwrap_or_default();
+    let begun = frame.components.iter().all(|c| c.scanned);
+    let from = match row {
+        Some(row) => format!(" in row {row} of {}", frame.size[1]),
+        None if begun => ", before its last rounds".to_string(),
+        None => String::new(),
+    };
     Error::data(format!("the JPEG file ends in the middle of the picture{from}; fetch it again"))
+}
+
+impl Tables<'_> {
+    fn read_quantisation(&mut self, mut body: &[u8]) -> Result<()> {
+        while let Some((&kind, rest)) = body.split_first() {
+            let wide = kind >> 4 > 0;
+            let length = if wide { 128 } else { 64 };
+            let steps = rest.get(..length).ok_or_else(|| damaged("a table of steps is cut"))?;
+            let mut table = [0; 64];
+            for (k, &place) in pixels::PLACES[..64].iter().enumerate() {
+                table[usize::from(place)] = match wide {
+                    true => u16::from_be_bytes([steps[2 * k], steps[2 * k + 1]]),
+                    false => u16::from(steps[k]),
+                };
+            }
+            self.quantisation[usize::from(kind) % 4] = Some(table);
+            body = &rest[length..];
+        }
+        Ok(())
+    }
 }
 
 impl Frame {
@@ -166,17 +199,41 @@ impl Frame {
             return Err(damaged("its frame has samplings that do not exist"));
         }
         let most = [0, 1].map(|axis| components.iter().map(|c| sampling(c)[axis]).max().unwrap_or(1));
-        // The decoder mixes up the colours of these, and no encoder makes them by itself.
-        if sampling(components[0]) != most {
-            return Err(Error::data("a JPEG file whose first colour is not the finest is not read; save it anew"));
+        if components.iter().any(|c| [0, 1].iter().any(|&axis| most[axis] % sampling(c)[axis] != 0)) {
+            return Err(Error::data("a JPEG file whose colours are not whole pixels apart is not read; save it anew"));
         }
         let sides = [width, height];
         let component = |c: &[u8; 3]| {
             let sampling = sampling(c);
-            let blocks = [0, 1].map(|axis| (sides[axis] * sampling[axis]).div_ceil(most[axis]).div_ceil(8));
-            Component { id: c[0], sampling, blocks, scanned: false, set: Vec::new() }
+            Component {
+                id: c[0],
+                table: usize::from(c[2]) % 4,
+                sampling,
+                blocks: [0, 1].map(|axis| (sides[axis] * sampling[axis]).div_ceil(most[axis]).div_ceil(8)),
+                padded: [0, 1].map(|axis| sides[axis].div_ceil(8 * most[axis]) * sampling[axis]),
+                scanned: false,
+                quantisation: [0; 64],
+                known: [None; 64],
+                coefficients: Vec::new(),
+                samples: Vec::new(),
+            }
         };
         Ok(Self { progressive, size: sides, components: components.into_iter().map(component).collect() })
+    }
+
+    /// What the colours stand for, as libjpeg guesses it.
+    fn colours(&self, tables: &Tables<'_>) -> Result<Colours> {
+        let ids: Vec<u8> = self.components.iter().map(|c| c.id).collect();
+        Ok(match (ids.len(), tables.adobe) {
+            (1, _) => Colours::Grey,
+            (3, _) if tables.jfif => Colours::YCbCr,
+            (3, Some(0)) => Colours::Rgb,
+            (3, None) if ids == *b"RGB" => Colours::Rgb,
+            (3, _) => Colours::YCbCr,
+            (4, None | Some(0)) => Colours::Cmyk,
+            (4, _) => Colours::Ycck,
+            _ => return Err(Error::data("a JPEG file of two colours is not read; expected one, three or four")),
+        })
     }
 
     fn most(&self) -> [usize; 2] {
@@ -189,25 +246,30 @@ impl Frame {
         [0, 1].map(|axis| self.size[axis].div_ceil(8 * most[axis]))
     }
 
-    /// Bytes of the coefficients, two each, and of what is known of them here, an eighth of a byte each.
+    /// Bytes of samples and coefficients.
     fn kept(&self) -> u64 {
-        if !self.progressive {
-            return 0;
+        let blocks: usize = self.components.iter().map(|c| c.padded[0] * c.padded[1]).sum();
+        blocks as u64 * if self.progressive { 3 * 64 } else { 64 }
+    }
+
+    fn allocate(&mut self) {
+        for component in &mut self.components {
+            let blocks = component.padded[0] * component.padded[1];
+            match self.progressive {
+                true => component.coefficients = vec![[0; 64]; blocks],
+                false => component.samples = vec![0; 64 * blocks],
+            }
         }
-        let units = self.units();
-        let blocks: usize = self.components.iter().map(|c| units[0] * c.sampling[0] * units[1] * c.sampling[1]).sum();
-        blocks as u64 * (64 * 2 + 8)
+    }
+
+    /// Whether every bit of every coefficient was sent.
+    fn complete(&self) -> bool {
+        let sent = |c: &Component| c.known.iter().all(|&last| last == Some(0));
+        self.components.iter().all(|c| if self.progressive { sent(c) } else { c.scanned })
     }
 
     /// Reads a scan from `at` on, and gives the place behind it.
-    fn scan(
-        &mut self,
-        header: &[u8],
-        bytes: &[u8],
-        at: usize,
-        codes: &[[Option<Code>; 4]; 2],
-        restart: usize,
-    ) -> Result<usize> {
+    fn scan(&mut self, header: &[u8], bytes: &[u8], at: usize, tables: &Tables<'_>) -> Result<usize> {
         let count = usize::from(header.first().copied().unwrap_or(0));
         let (Some(chosen), Some(&[start, end, approximation])) =
             (header.get(1..1 + 2 * count), header.get(1 + 2 * count..).and_then(<[u8]>::first_chunk::<3>))
@@ -218,36 +280,56 @@ impl Frame {
             .as_chunks::<2>()
             .0
             .iter()
-            .map(|[id, tables]| Some((self.components.iter().position(|c| c.id == *id)?, *tables)))
+            .map(|[id, codes]| Some((self.components.iter().position(|c| c.id == *id)?, *codes)))
             .collect();
         let chosen = chosen.filter(|chosen| !chosen.is_empty());
         let chosen = chosen.ok_or_else(|| damaged("a scan is of colours that its frame does not have"))?;
-        let band = if self.progressive { (usize::from(start), usize::from(end.min(63))) } else { (0, 63) };
-        let refining = self.progressive && approximation >> 4 > 0;
+        let round = if self.progressive { Round::read(start, end, approximation)? } else { Round::WHOLE };
         let alone = chosen.len() == 1;
+        if self.progressive && round.start > 0 && !alone {
+            return Err(damaged("a round mixes colours"));
+        }
+        for &(number, _) in &chosen {
+            let component = &mut self.components[number];
+            if !component.scanned {
+                let steps = tables.quantisation[component.table];
+                component.quantisation = steps.ok_or_else(|| damaged("a table of steps is missing"))?;
+            }
+            component.known[round.start..=round.end].fill(Some(round.low));
+        }
         let units = if alone { self.components[chosen[0].0].blocks } else { self.units() };
         let most = self.most();
         let rows = 8 * if alone { most[1].div_ceil(self.components[chosen[0].0].sampling[1]) } else { most[1] };
-        let mut bits = Bits { bytes, at, buffer: 0, count: 0 };
+        let mut bits = Bits::new(bytes, at);
+        let mut means = [0; 4];
         let mut run = 0;
+        let mut block = [0; 64];
         for unit in 0..units[0] * units[1] {
-            if restart > 0 && unit > 0 && unit % restart == 0 {
+            if tables.restart > 0 && unit > 0 && unit % tables.restart == 0 {
                 if !bits.restart() {
                     return Err(incomplete(self, Some(unit / units[0] * rows)));
                 }
-                run = 0;
+                (means, run) = ([0; 4], 0);
             }
             let mut walked = Ok(());
-            for &(number, tables) in &chosen {
+            for &(number, codes) in &chosen {
                 let component = &mut self.components[number];
                 let [across, down] = if alone { [1, 1] } else { component.sampling };
                 for inner in 0..across * down {
-                    let tables =
-                        [codes[0][usize::from(tables >> 4) % 4].as_ref(), codes[1][usize::from(tables) % 4].as_ref()];
-                    let block = if alone { unit } else { inner };
-                    walked = walked.and_then(|()| match self.progressive {
-                        false => bits.block(tables),
-                        true => bits.round(tables, band, refining, component, block, &mut run),
+                    let x = unit % units[0] * across + inner % across;
+                    let y = unit / units[0] * down + inner / across;
+                    let place = y * component.padded[0] + x;
+                    let codes = tables.codes.of(codes);
+                    walked = walked.and_then(|()| match component.coefficients.get_mut(place) {
+                        Some(block) => bits.round(codes, &round, &mut means[number], block, &mut run),
+                        None => {
+                            block.fill(0);
+                            bits.block(codes, &mut means[number], &mut block)?;
+                            let stride = 8 * component.padded[0];
+                            let samples = &mut component.samples[8 * y * stride + 8 * x..];
+                            write_block(&block, &component.quantisation, samples, stride);
+                            Ok(())
+                        }
                     });
                 }
             }
@@ -261,200 +343,55 @@ impl Frame {
             }
         }
         for (number, _) in chosen {
-            self.components[number].scanned |= band.0 == 0;
+            self.components[number].scanned |= round.start == 0;
         }
-        Ok(bits.at)
+        Ok(bits.at())
+    }
+
+    /// Takes the samples of each component out.
+    fn planes(&mut self) -> Vec<Plane> {
+        let most = self.most();
+        let size = self.size;
+        let plane = |component: &mut Component| {
+            let stride = 8 * component.padded[0];
+            let coefficients = std::mem::take(&mut component.coefficients);
+            let mut samples = std::mem::take(&mut component.samples);
+            samples.resize(stride * 8 * component.padded[1], 0);
+            for (number, block) in coefficients.iter().enumerate() {
+                let (x, y) = (number % component.padded[0], number / component.padded[0]);
+                write_block(block, &component.quantisation, &mut samples[8 * y * stride + 8 * x..], stride);
+            }
+            Plane {
+                samples,
+                stride,
+                size: [0, 1].map(|axis| (size[axis] * component.sampling[axis]).div_ceil(most[axis])),
+                step: [0, 1].map(|axis| most[axis] / component.sampling[axis]),
+            }
+        };
+        self.components.iter_mut().map(plane).collect()
     }
 }
 
-/// The tables of a segment.
-fn read_codes(mut body: &[u8], codes: &mut [[Option<Code>; 4]; 2]) -> Result<()> {
-    while let Some((&kind, rest)) = body.split_first() {
-        let counts: &[u8; 16] = rest.first_chunk().ok_or_else(|| damaged("a table of codes is cut"))?;
-        let symbols = counts.iter().map(|&n| usize::from(n)).sum::<usize>();
-        let listed = rest.get(16..16 + symbols).ok_or_else(|| damaged("a table of codes is cut"))?;
-        codes[usize::from(kind >> 4) % 2][usize::from(kind) % 4] = Some(Code::new(counts, listed));
-        body = &rest[16 + symbols..];
-    }
-    Ok(())
+/// Which coefficients a scan sends, and which of their bits.
+struct Round {
+    start: usize,
+    end: usize,
+    /// Whether bits above `low` were sent before.
+    refining: bool,
+    low: u8,
 }
 
-impl Code {
-    const SHORT: usize = 9;
+impl Round {
+    /// All of a sequential picture.
+    const WHOLE: Self = Self { start: 0, end: 63, refining: false, low: 0 };
 
-    fn new(counts: &[u8; 16], symbols: &[u8]) -> Self {
-        let mut code =
-            Self { short: vec![(0, 0); 1 << Self::SHORT], beyond: [0; 17], place: [0; 17], symbols: symbols.to_vec() };
-        let (mut next, mut symbol) = (0u32, 0usize);
-        for length in 1..=16 {
-            code.place[length] = symbol as i32 - next as i32;
-            for _ in 0..counts[length - 1] {
-                if length <= Self::SHORT {
-                    let free = Self::SHORT - length;
-                    let first = (next as usize) << free;
-                    for entry in code.short.iter_mut().skip(first).take(1 << free) {
-                        *entry = (length as u8, symbols[symbol]);
-                    }
-                }
-                (next, symbol) = (next + 1, symbol + 1);
-            }
-            code.beyond[length] = next;
-            next <<= 1;
+    fn read(start: u8, end: u8, approximation: u8) -> Result<Self> {
+        let (start, end) = (usize::from(start), usize::from(end));
+        let (high, low) = (approximation >> 4, approximation & 15);
+        let sound = start <= end && end < 64 && (start > 0 || end == 0) && low <= 13 && (high == 0 || high == low + 1);
+        if !sound {
+            return Err(damaged("a round is of coefficients that do not go together"));
         }
-        code
-    }
-}
-
-/// The bits of a scan, up to the next marker.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// The next `count` bits, at the lower end.
-    buffer: u64,
-    count: u32,
-}
-
-impl Bits<'_> {
-    /// Takes bytes in; fewer than 32 bits are there afterwards only where no more follow.
-    fn fill(&mut self) {
-        while self.count <= 48 {
-            let byte = match self.bytes[self.at.min(self.bytes.len())..] {
-                [0xFF, 0, ..] => {
-                    self.at += 2;
-                    0xFF
-                }
-                [] | [0xFF, ..] => return,
-                [byte, ..] => {
-                    self.at += 1;
-                    byte
-                }
-            };
-            self.buffer = self.buffer << 8 | u64::from(byte);
-            self.count += 8;
-        }
-    }
-
-    fn take(&mut self, bits: u32) -> Result<u64, Broken> {
-        if self.count < bits {
-            self.fill();
-        }
-        self.count = self.count.checked_sub(bits).ok_or(Broken::Ended)?;
-        Ok(self.buffer >> self.count & ((1 << bits) - 1))
-    }
-
-    fn symbol(&mut self, code: Option<&Code>) -> Result<u8, Broken> {
-        let code = code.ok_or(Broken::NoCode)?;
-        if self.count < 16 {
-            self.fill();
-        }
-        // what follows the end is as if 0
-        let ahead = if self.count >= 16 { self.buffer >> (self.count - 16) } else { self.buffer << (16 - self.count) };
-        let ahead = ahead as u32 & 0xFFFF;
-        let (length, symbol) = code.short[(ahead >> (16 - Code::SHORT)) as usize];
-        if length > 0 {
-            return self.take(u32::from(length)).map(|_| symbol);
-        }
-        for length in 1..=16 {
-            let bits = ahead >> (16 - length);
-            if bits < code.beyond[length] {
-                let place = (bits as i32 + code.place[length]) as usize;
-                let symbol = *code.symbols.get(place).ok_or(Broken::NoCode)?;
-                return self.take(length as u32).map(|_| symbol);
-            }
-        }
-        Err(if self.count < 16 { Broken::Ended } else { Broken::NoCode })
-    }
-
-    /// Whether the next restart marker follows; what is left before it is passed over.
-    fn restart(&mut self) -> bool {
-        (self.buffer, self.count) = (0, 0);
-        let mut at = self.at;
-        let found = next_marker(self.bytes, &mut at).is_some_and(|marker| matches!(marker, 0xD0..=0xD7));
-        if found {
-            self.at = at;
-        }
-        found
-    }
-
-    /// A block of a sequential scan.
-    fn block(&mut self, [dc, ac]: [Option<&Code>; 2]) -> Result<(), Broken> {
-        self.difference(dc)?;
-        let mut k = 1;
-        while k < 64 {
-            let symbol = self.symbol(ac)?;
-            let (zeros, bits) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-            match (zeros, bits) {
-                (15, 0) => k += 16,
-                (_, 0) => break,
-                _ => {
-                    self.take(bits)?;
-                    k += zeros + 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The difference of a block's mean to the one before.
-    fn difference(&mut self, code: Option<&Code>) -> Result<(), Broken> {
-        let bits = self.symbol(code)?;
-        if bits > 16 { Err(Broken::NoCode) } else { self.take(u32::from(bits)).map(|_| ()) }
-    }
-
-    /// A block of a progressive scan: the coefficients of `band`, for the first time or one bit finer. `run` counts blocks to
-    /// come that have none.
-    fn round(
-        &mut self,
-        [dc, ac]: [Option<&Code>; 2],
-        (start, end): (usize, usize),
-        refining: bool,
-        component: &mut Component,
-        block: usize,
-        run: &mut u32,
-    ) -> Result<(), Broken> {
-        if start == 0 {
-            return if refining { self.take(1).map(|_| ()) } else { self.difference(dc) };
-        }
-        if component.set.is_empty() {
-            component.set = vec![0; component.blocks[0] * component.blocks[1]];
-        }
-        let set = component.set.get_mut(block).ok_or(Broken::NoCode)?;
-        let mut k = start;
-        while *run == 0 && k <= end {
-            let symbol = self.symbol(ac)?;
-            let (zeros, bits) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-            if bits == 0 && zeros < 15 {
-                *run = (1 << zeros) + self.take(zeros)? as u32;
-                break;
-            }
-            self.take(if refining { bits.min(1) } else { bits })?;
-            k = if refining { self.refine(*set, k, end, zeros)? } else { k + zeros as usize };
-            if bits > 0 && k <= end {
-                *set |= 1 << k;
-            }
-            k += 1;
-        }
-        if *run > 0 {
-            if refining {
-                self.refine(*set, k, end, u32::MAX)?;
-            }
-            *run -= 1;
-        }
-        Ok(())
-    }
-
-    /// Passes a bit for each coefficient that is set, and `zeros` that are not; the place of the next that is not.
-    fn refine(&mut self, set: u64, mut k: usize, end: usize, mut zeros: u32) -> Result<usize, Broken> {
-        while k <= end {
-            if set >> k & 1 == 1 {
-                self.take(1)?;
-            } else if zeros == 0 {
-                break;
-            } else {
-                zeros -= 1;
-            }
-            k += 1;
-        }
-        Ok(k)
+        Ok(Self { start, end, refining: high > 0, low })
     }
 }
