@@ -1,6 +1,7 @@
 //! Metrics with networks from outside: Inception and CLIP of random weights, and the protocol of COCO.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use imagen::data::shapes::{Factor, question};
 use imagen::eval::{Clip, clip_score};
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 use imagen::models::inception::Inception;
-use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
+use imagen::models::weights::{NamedTensor, Precision, Weights, write_safetensors};
 use imagen::rng::Rng;
 
 use crate::refusals::all_refused_after;
@@ -48,6 +49,27 @@ fn inception(path: &Path) {
         .map(|(name, shape, values)| NamedTensor { name: name.clone(), shape: shape.clone(), values: values.into() })
         .collect();
     write_safetensors(path, &named, &Default::default(), Precision::F32).unwrap();
+}
+
+/// Statistics as pytorch-fid writes them: `mu` and `sigma` in an archive of NumPy.
+fn pytorch_fid(statistics: &Path, to: &Path) {
+    let weights = Weights::open(statistics).unwrap();
+    let count: f64 = weights.metadata()["imagen.count"].parse().unwrap();
+    let numbers = |name: &str, over: f64| -> Vec<u8> {
+        let (_, _, bytes) = weights.raw(name).unwrap();
+        bytes.as_chunks().0.iter().flat_map(|b| (f64::from_le_bytes(*b) / over).to_le_bytes()).collect()
+    };
+    let mut archive = zip::ZipWriter::new(fs::File::create(to).unwrap());
+    for (name, shape, numbers) in
+        [("mu", "(2048,)", numbers("mean", 1.0)), ("sigma", "(2048, 2048)", numbers("scatter", count - 1.0))]
+    {
+        archive.start_file(format!("{name}.npy"), zip::write::FileOptions::default()).unwrap();
+        let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n");
+        archive.write_all(b"\x93NUMPY\x01\0").unwrap();
+        archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+        archive.write_all(&[header.as_bytes(), &numbers].concat()).unwrap();
+    }
+    archive.finish().unwrap();
 }
 
 fn clip() -> std::path::PathBuf {
@@ -91,11 +113,27 @@ fn distances_over_inception_are_called_fid_and_are_of_one_protocol() {
     let text = succeed(folder, &["eval", "kid", "a.safetensors", "a.safetensors", "-q"]);
     assert!(text.starts_with("KID (inception-v3): ") && text.contains("original: 299x299"), "{text}");
 
+    // the same moments as pytorch-fid keeps them
+    pytorch_fid(&folder.join("a.safetensors"), &folder.join("a.npz"));
+    for other in ["b", "b.safetensors"] {
+        if other != "b" {
+            succeed(folder, &["eval", "stats", "b", "--inception", "w.safetensors", "-o", other, "-q"]);
+        }
+        let archive = with(&["eval", "fid", other, "a.npz"]);
+        assert!((number(&archive["fid"]) / number(&fid["fid"]) - 1.0).abs() < 1e-9, "{archive} {fid}");
+        assert!(archive["b"]["pictures"].is_null() && archive["a"]["pictures"] == json!(5), "{archive}");
+    }
+    let text = succeed(folder, &["eval", "fid", "a.npz", "b.safetensors", "-q"]);
+    assert!(text.contains("a.npz, which does not say of how many pictures it is"), "{text}");
+
     all_refused_after(
         folder,
         &["eval"],
         &[
-            (&["fid", "a.safetensors", "b"][..], 2, "--inception"),
+            (&["fid", "a.npz", "b"][..], 2, "give --inception"),
+            (&["fid", "a.npz", "b", "--split-a", "train", "--inception", "w.safetensors"], 2, "has no splits"),
+            (&["kid", "a.npz", "b", "--inception", "w.safetensors"], 2, "no features of single pictures"),
+            (&["fid", "a.safetensors", "b"], 2, "--inception"),
             (&["fid", "a.safetensors", "b", "--inception", "w.safetensors", "--resize", "clean"], 2, "clean-fid"),
             (&["fid", "a", "b", "--resize", "clean"], 2, "--inception"),
             (&["fid", "a", "b", "--inception", "a.safetensors"], 4, "Conv2d_1a_3x3.conv.weight"),

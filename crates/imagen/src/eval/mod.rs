@@ -19,6 +19,7 @@ mod frechet;
 pub mod human;
 mod interval;
 mod kid;
+mod npz;
 mod pixels;
 mod precision;
 pub mod retrieval;

@@ -41,9 +41,11 @@ pub struct PrecisionRecall {
 pub fn precision_recall(drawn: &[f32], real: &[f32], dim: usize, neighbours: usize) -> Result<PrecisionRecall> {
     for set in [drawn, real] {
         if dim == 0 || neighbours == 0 || set.len() % dim != 0 || set.len() / dim <= neighbours {
+            let count = set.len() / dim.max(1);
             return Err(Error::usage(format!(
-                "{} numbers are not vectors of {dim}, more than {neighbours}: precision and recall need so many pictures a set",
-                set.len()
+                "precision and recall by {neighbours} neighbours need at least {} pictures a set, with {dim} features each; \
+                 found {count}",
+                neighbours + 1
             )));
         }
     }

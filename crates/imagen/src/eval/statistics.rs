@@ -37,6 +37,11 @@ impl Statistics {
         Ok(statistics)
     }
 
+    /// Of this mean and covariance, whose number of vectors nobody knows; it counts as two, the fewest that have one.
+    pub(super) fn of_moments(mean: Vec<f64>, covariance: Vec<f64>) -> Result<Self> {
+        Self::from_parts(2, mean, covariance)
+    }
+
     pub(super) fn from_parts(count: u64, mean: Vec<f64>, scatter: Vec<f64>) -> Result<Self> {
         let statistics = Self { count, mean, scatter };
         let numbers = || statistics.mean.iter().chain(&statistics.scatter);
@@ -143,8 +148,8 @@ impl Statistics {
     pub fn covariance(&self) -> Result<Vec<f64>> {
         if self.count < 2 {
             return Err(Error::usage(format!(
-                "{} pictures have no covariance: give at least two",
-                if self.count == 0 { "no".to_owned() } else { self.count.to_string() }
+                "{} no covariance: give at least two",
+                if self.count == 0 { "no pictures have" } else { "one picture has" }
             )));
         }
         let n = (self.count - 1) as f64;

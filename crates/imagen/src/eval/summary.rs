@@ -10,7 +10,7 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 
-use super::{Extractor, Protocol, Statistics};
+use super::{Extractor, Protocol, Statistics, npz};
 use crate::error::{Context, Error, Result};
 use crate::image::Picture;
 use crate::models::weights::{Content, RawTensor, Weights, write_raw};
@@ -29,13 +29,15 @@ pub struct Summary {
     statistics: Statistics,
     /// `[n, d]`, where they are kept.
     features: Option<Vec<f32>>,
+    /// Whether the number of pictures is known.
+    counted: bool,
 }
 
 impl Summary {
     /// Of no pictures yet. Kept features are what intervals and kernel distances need; they take four bytes a number.
     pub fn new(protocol: &Protocol, keep_features: bool) -> Self {
         let statistics = Statistics::new(protocol.features);
-        Self { protocol: protocol.clone(), statistics, features: keep_features.then(Vec::new) }
+        Self { protocol: protocol.clone(), statistics, features: keep_features.then(Vec::new), counted: true }
     }
 
     /// Of these pictures, with features.
@@ -72,12 +74,46 @@ impl Summary {
     /// As [`Protocol::check_same`].
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.protocol.check_same(&other.protocol)?;
+        if !self.counted || !other.counted {
+            return Err(Error::usage("statistics of an unknown number of pictures cannot be joined to others"));
+        }
         self.statistics.merge(&other.statistics)?;
         match (&mut self.features, &other.features) {
             (Some(ours), Some(theirs)) => ours.extend_from_slice(theirs),
             (ours, _) => *ours = None,
         }
         Ok(())
+    }
+
+    /// Reads an archive of pytorch-fid or clean-fid (`.npz`), which holds a mean and a covariance and no more. That it was made
+    /// under this protocol is the caller's word.
+    ///
+    /// # Errors
+    /// `Io`; `Data` where the file is no such archive or of another number of features; `Usage` where the protocol is not
+    /// Inception's.
+    pub fn load_npz(path: &Path, protocol: &Protocol) -> Result<Self> {
+        if !protocol.is_inception() {
+            return Err(Error::usage(format!(
+                "{} holds statistics of Inception's features, and these are of {protocol}: give --inception",
+                path.display()
+            )));
+        }
+        let (mean, covariance) = npz::read(path)?;
+        if mean.len() != protocol.features {
+            return Err(Error::data(format!(
+                "{} holds {} features; expected the {} of Inception's last layer",
+                path.display(),
+                mean.len(),
+                protocol.features
+            )));
+        }
+        let statistics = Statistics::of_moments(mean, covariance)?;
+        Ok(Self { protocol: protocol.clone(), statistics, features: None, counted: false })
+    }
+
+    /// How many pictures there are, where that is known.
+    pub fn pictures(&self) -> Option<u64> {
+        self.counted.then(|| self.statistics.count())
     }
 
     /// The statistics.
@@ -107,6 +143,9 @@ impl Summary {
     }
 
     fn write(&self, path: &Path, unfinished: Option<&str>) -> Result<()> {
+        if !self.counted {
+            return Err(Error::usage("statistics of an unknown number of pictures cannot be written"));
+        }
         let bytes = |values: &[f64]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let (mean, scatter) = (bytes(self.statistics.mean()), bytes(self.statistics.scatter()));
         let (count, dim) = (self.statistics.count() as usize, self.protocol.features);
@@ -185,6 +224,6 @@ impl Summary {
             Some(_) => Some(weights.tensor_f32("features", &[count as usize, dim])?),
             None => None,
         };
-        Ok(Self { protocol, statistics, features })
+        Ok(Self { protocol, statistics, features, counted: true })
     }
 }

@@ -250,8 +250,14 @@ impl Coco {
         if let Some(stored) = &stored {
             stored.protocol().check_same(extractor.protocol())?;
         }
+        // what cannot be used is said before minutes of reading
+        let npz = sets[1].is_npz().then(|| sets[1].load_npz(extractor.protocol())).transpose()?;
         let drawn = sets[0].read(&extractor, keep, progress)?;
-        let reference = stored.map_or_else(|| sets[1].read(&extractor, keep, progress), Ok)?;
+        let reference = match (stored, npz) {
+            (Some(stored), _) => stored,
+            (None, Some(npz)) => npz,
+            (None, None) => sets[1].read(&extractor, keep, progress)?,
+        };
         let findings = vec![frechet(&drawn, &reference)?];
         Ok(([drawn, reference], findings))
     }

@@ -100,9 +100,15 @@ impl Comparison {
         let mut stored = [sets[0].stored()?, sets[1].stored()?];
         if keep == Keep::Needed {
             let bare = |s: &Option<Summary>| s.as_ref().is_some_and(|s| s.features().is_none());
-            if let Some((set, _)) = sets.iter().zip(&stored).find(|(_, stored)| bare(stored)) {
+            if let Some((set, _)) = sets.iter().zip(&stored).find(|(set, stored)| set.is_npz() || bare(stored)) {
                 let failure = Failure::usage(format_args!("{} holds no features of single pictures", set.label()));
                 return Err(failure.hint("make it anew with `imagen eval stats FOLDER --features -o FILE`"));
+            }
+        }
+        // an archive is under the protocol of what it is compared with
+        if let Some(protocol) = stored.iter().flatten().next().map(|file| file.protocol().clone()) {
+            for (set, stored) in sets.iter().zip(&mut stored).filter(|(set, _)| set.is_npz()) {
+                *stored = Some(set.load_npz(&protocol)?);
             }
         }
         if stored.iter().any(Option::is_none) {
@@ -114,7 +120,10 @@ impl Comparison {
                 })?;
             }
             for (set, stored) in sets.iter().zip(&mut stored).filter(|(_, stored)| stored.is_none()) {
-                *stored = Some(set.read(&extractor, keep != Keep::No, progress)?);
+                *stored = Some(match set.is_npz() {
+                    true => set.load_npz(extractor.protocol())?,
+                    false => set.read(&extractor, keep != Keep::No, progress)?,
+                });
             }
         }
         let [Some(a), Some(b)] = stored else { unreachable!("both were read") };
@@ -134,7 +143,7 @@ pub(super) fn to_json(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: &
     fields.insert("way".into(), json!(findings[0].way));
     fields.extend(protocol_json(summaries[0].protocol()));
     for (name, (set, summary)) in ["a", "b"].into_iter().zip(sets.iter().zip(summaries)) {
-        fields.insert(name.into(), json!({ "set": set.label(), "pictures": summary.statistics().count() }));
+        fields.insert(name.into(), json!({ "set": set.label(), "pictures": summary.pictures() }));
     }
     fields.insert("note".into(), json!(notes(findings)));
     Value::Object(fields)
@@ -145,9 +154,13 @@ pub(super) fn describe(sets: &[Set<'_>; 2], summaries: &[Summary; 2], findings: 
     let protocol = summaries[0].protocol();
     let number = |finding: &Finding| format!("{} ({}): {}", finding.name, protocol.extractor, finding.describe());
     let mut lines: Vec<String> = findings.iter().map(number).collect();
-    lines.extend(
-        sets.iter().zip(summaries).map(|(set, s)| format!("  {} pictures of {}", s.statistics().count(), set.label())),
-    );
+    lines.extend(sets.iter().zip(summaries).map(|(set, summary)| match summary.pictures() {
+        Some(count) => format!("  {count} pictures of {}", set.label()),
+        None => format!(
+            "  {}, which does not say of how many pictures it is, nor how they were prepared: taken for made as below",
+            set.label()
+        ),
+    }));
     lines.push(format!("  {protocol}; {}", findings[0].way));
     lines.extend(notes(findings).map(|note| format!("  note: {note}")));
     lines.join("\n")

@@ -15,7 +15,7 @@ pub(super) fn frechet(a: &Summary, b: &Summary) -> Result<Finding> {
     let found = eval::frechet(a, b)?;
     let protocol = a.protocol();
     let (name, key) = if protocol.is_inception() { ("FID", "fid") } else { ("Frechet distance", "frechet_distance") };
-    let pictures = a.statistics().count().min(b.statistics().count());
+    let pictures = a.pictures().into_iter().chain(b.pictures()).min();
     Ok(Finding {
         name,
         key,
@@ -23,7 +23,7 @@ pub(super) fn frechet(a: &Summary, b: &Summary) -> Result<Finding> {
         interval: found.interval,
         digits: 2,
         way: "deterministic, no seed".into(),
-        note: too_few(pictures, protocol.features as u64),
+        note: pictures.and_then(|pictures| too_few(pictures, protocol.features as u64)),
     })
 }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use imagen::data::{Example, Source, Split};
-use imagen::eval::{Extractor, Summary};
+use imagen::eval::{Extractor, Protocol, Summary};
 use imagen::image::{DecodeOptions, Picture};
 
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -24,15 +24,21 @@ pub(super) struct Set<'a> {
 }
 
 impl Set<'_> {
+    /// Whether it is an archive of pytorch-fid or clean-fid, which does not say under which protocol it was made.
+    pub(super) fn is_npz(&self) -> bool {
+        self.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"))
+    }
+
+    /// What such an archive holds, taken for made under this protocol.
+    pub(super) fn load_npz(&self, protocol: &Protocol) -> Result<Summary> {
+        if self.split.is_some() {
+            return Err(Failure::usage(format_args!("{} is a file and has no splits", self.path.display())));
+        }
+        Ok(Summary::load_npz(self.path, protocol)?)
+    }
+
     /// What a file of statistics holds; nothing of pictures, which have to be looked at.
     pub(super) fn stored(&self) -> Result<Option<Summary>> {
-        if self.path.extension().is_some_and(|ending| ending == "npz") {
-            let message = "statistics of pytorch-fid (.npz) say neither how many pictures they are of nor how these were \
-                           prepared, so that nothing can be held against them";
-            let failure = Failure::new(Exit::Data, format_args!("{}: {message}", self.path.display()));
-            return Err(failure
-                .hint("make them of the pictures: imagen eval stats FOLDER --inception FILE -o FILE.safetensors"));
-        }
         if self.path.extension().is_none_or(|ending| ending != "safetensors") {
             return Ok(None);
         }
