@@ -3,6 +3,7 @@
 mod bert;
 mod circles;
 mod clip;
+mod corpus;
 mod data;
 mod deepfloyd;
 mod eval;
@@ -16,6 +17,8 @@ mod inception;
 mod laws;
 mod own_sampler;
 mod paper;
+#[path = "../../../../fuzz/readers.rs"]
+mod readers;
 mod roberta;
 mod t5;
 mod train;

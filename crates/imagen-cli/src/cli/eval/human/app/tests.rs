@@ -333,3 +333,53 @@ fn invented_names_take_no_more_memory_than_a_bound() {
     let kept: usize = served.state.plans.lock().unwrap().values().map(|plan| plan.trials.len()).sum();
     assert!(kept <= PAGES && kept > pages, "{kept}");
 }
+
+#[test]
+fn requests_changed_at_random_are_answered() {
+    let served = Served::new(Mode::DrawBench, PlanOptions::default());
+    let token = served.get("/rate/anna").token();
+    let form = format!("trial={token}&spent=9&fidelity=left&alignment=left");
+    let paths = ["/", "/rate/anna", "/rest/anna", "/done/anna", "/picture/anna/0123456789abcdef0123/0/0", "/votes"];
+    let parts = ["..", "%00", "%ff", "%2e%2e%2f", "=", "&", "left", "99999999999999999999", "%F0%9F%8D%8E", "'--", "%"];
+    let mut state = 7u64;
+    let mut pick = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut kinds = std::collections::BTreeMap::new();
+    for _ in 0..2000 {
+        let mut path = paths[pick(paths.len())].to_owned();
+        let mut body = form.clone();
+        for text in [&mut path, &mut body] {
+            for _ in 0..pick(3) {
+                // the path keeps its first slash
+                let at = 1 + pick(text.len());
+                match pick(3) {
+                    0 => text.truncate(at),
+                    1 => text.insert_str(at.min(text.len()), parts[pick(parts.len())]),
+                    _ => text.insert(at.min(text.len()), char::from(33 + pick(94) as u8)),
+                }
+            }
+        }
+        let method = ["GET", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"][pick(7)];
+        let mut request = Request::builder().method(method).uri(&path);
+        for (name, values) in [
+            ("host", ["localhost:8064", "localhost", "evil.example", "\u{ff}"]),
+            ("origin", ["http://localhost:8064", "http://evil.example", "null", "\u{ff}"]),
+            ("content-type", ["application/x-www-form-urlencoded", "text/plain", "application/json", ""]),
+            ("range", ["bytes=0-1", "bytes=9-1", "bytes=-99999999999", "x"]),
+        ] {
+            if pick(4) > 0 {
+                request = request.header(name, values[if pick(3) > 0 { 0 } else { pick(4) }]);
+            }
+        }
+        // what is no request never comes as far as here
+        let Ok(request) = request.body(Body::from(body)) else { continue };
+        let status = runtime.block_on(app(served.state.clone()).oneshot(request)).unwrap().status();
+        assert!(!status.is_server_error(), "{method} {path}: {status}");
+        *kinds.entry(status.as_u16()).or_insert(0) += 1;
+    }
+    assert!(kinds.len() > 4 && kinds.contains_key(&200) && kinds.contains_key(&303), "{kinds:?}");
+    assert!(!served.get("/rate/bob").token().is_empty(), "and it goes on");
+}
