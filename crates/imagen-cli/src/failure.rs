@@ -79,9 +79,10 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// The operating system refused: `cannot {verb} {path}: {cause}`.
+    /// The operating system refused: `cannot {verb} {path}: {cause}`, with the exit code that the library's error has.
     pub(crate) fn io(verb: &str, path: &Path, cause: &io::Error) -> Self {
-        Self::new(Exit::Runtime, format_args!("cannot {verb} {}: {cause}", path.display()))
+        let exit = Self::from(imagen::Error::io(verb, path, cause.kind().into())).exit;
+        Self::new(exit, format_args!("cannot {verb} {}: {cause}", path.display()))
     }
 
     /// Writing to stdout failed.

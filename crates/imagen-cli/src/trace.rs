@@ -31,6 +31,7 @@ impl Trace {
     /// # Errors
     /// `Runtime` where no file can be made beside `path`.
     pub(crate) fn start(path: &Path) -> Result<Self> {
+        output::check_name(path)?;
         output::check_writable(output::folder_of(path))?;
         let recorder = Arc::new(Recorder { start: Instant::now(), spans: Mutex::new(Vec::new()) });
         tracing::subscriber::set_global_default(recorder.clone()).expect("a command records once");

@@ -85,12 +85,29 @@ impl Error {
         Self::new(ErrorKind::Model, message)
     }
 
-    /// An operating-system error at a path: `cannot {verb} {path}: {cause}`; of [`ErrorKind::Data`] where the system read what
-    /// was found to be no text.
+    /// An operating-system error at a path: `cannot {verb} {path}: {cause}`; of [`ErrorKind::Data`] where what was read is no
+    /// text or no file, of [`ErrorKind::Usage`] where a file stands in a folder's place, a folder in a file's, or no file can have
+    /// the name.
     pub fn io(verb: &str, path: &std::path::Path, source: std::io::Error) -> Self {
-        let unreadable = source.kind() == std::io::ErrorKind::InvalidData;
-        let kind = if unreadable { ErrorKind::Data } else { ErrorKind::Io };
+        use std::io::ErrorKind as Cause;
+        let reading = verb.starts_with("read");
+        let kind = match source.kind() {
+            Cause::InvalidData => ErrorKind::Data,
+            Cause::InvalidInput | Cause::IsADirectory | Cause::NotADirectory if reading => ErrorKind::Data,
+            Cause::AlreadyExists | Cause::IsADirectory | Cause::NotADirectory | Cause::InvalidFilename if !reading => {
+                ErrorKind::Usage
+            }
+            _ => ErrorKind::Io,
+        };
         Self::new(kind, format!("cannot {verb} {}", path.display())).with_source(source)
+    }
+
+    /// The error with [`ErrorKind::Model`] in place of [`ErrorKind::Data`]: what could not be read was to be a model's file.
+    pub fn of_model(mut self) -> Self {
+        if self.0.kind == ErrorKind::Data {
+            self.0.kind = ErrorKind::Model;
+        }
+        self
     }
 
     /// Attaches the cause.

@@ -9,7 +9,7 @@ use imagen::train;
 use super::shared::{self, TextEncoder, Threads};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::write_file;
+use crate::output::write_document;
 use crate::progress::Progress;
 use crate::report::RunFacts;
 
@@ -56,7 +56,7 @@ impl Report {
         }
         let page = RunFacts::read(&self.run, self.grids)?.page();
         let path = self.output.unwrap_or_else(|| self.run.join("report.html"));
-        write_file(&path, page.as_bytes())?;
+        write_document(&path, page.as_bytes())?;
         print_line(path.display())
     }
 

@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use imagen::files::{Lock, sweep, write_whole};
+use imagen::files::{Lock, sweep, sweep_orphans, write_whole};
 use imagen::image::{Picture, PngText, export, png};
 
 use self::pattern::Pattern;
@@ -116,15 +116,10 @@ impl Outputs {
         }
         check_different(&names)?;
         for name in &names {
-            match fs::metadata(name) {
-                Ok(it) if it.is_dir() => {
-                    return Err(Failure::usage(format_args!("{} is a folder", name.display())));
-                }
-                Ok(it) if it.is_file() && !force => {
-                    let failure = Failure::usage(format_args!("{} already exists", name.display()));
-                    return Err(failure.hint("choose another --output, or overwrite it with --force"));
-                }
-                _ => {}
+            check_name(name)?;
+            if name.is_file() && !force {
+                let failure = Failure::usage(format_args!("{} already exists", name.display()));
+                return Err(failure.hint("choose another --output, or overwrite it with --force"));
             }
         }
         make_folders(&names)?;
@@ -219,8 +214,12 @@ fn number(names: &mut [PathBuf], force: bool) {
 /// Writes a file that is either whole or not there: a temporary name, synced, renamed. Devices and pipes are written to
 /// directly.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let device = || {
+        check_reader(path)?;
+        File::options().write(true).open(path)?.write_all(bytes)
+    };
     let written = match is_device(path) {
-        true => File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)),
+        true => device(),
         false => write_whole(path, |file| file.write_all(bytes)),
     };
     written.map_err(|e| Failure::io("write", path, &e))
@@ -260,16 +259,58 @@ pub(crate) fn check_new(flag: &str, path: &Path, force: bool) -> Result<()> {
         let failure = Failure::usage(format_args!("{} already exists", path.display()));
         return Err(failure.hint(format_args!("choose another {flag}, or overwrite it with --force")));
     }
+    check_name(path)?;
     let folder = folder_of(path);
     make_folder(folder)?;
     check_writable(folder)
 }
 
-/// Fails where a file cannot be made in this folder.
+/// As [`write_file`], of what a verb writes once; what killed processes left half-written beside it goes.
+pub(crate) fn write_document(path: &Path, bytes: &[u8]) -> Result<()> {
+    sweep_orphans(folder_of(path));
+    write_file(path, bytes)
+}
+
+/// Fails where a file cannot be made in this folder. What killed processes left half-written there goes.
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     let probe = folder.join(format!(".imagen-{}.tmp", std::process::id()));
-    let made = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    let made = File::create(&probe).and_then(|_| match fs::remove_file(&probe) {
+        // another process took it for one of those
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    });
+    sweep_orphans(folder);
     made.map_err(|e| Failure::io("write to the folder", folder, &e))
+}
+
+/// Fails where a file of this name cannot be written: a name longer than names can be, a folder, a pipe that nobody reads.
+pub(crate) fn check_name(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidFilename => Err(Failure::io("write", path, &e)),
+        Ok(it) if it.is_dir() => Err(Failure::usage(format_args!("{} is a folder", path.display()))),
+        _ if is_device(path) => check_reader(path).map_err(|e| Failure::io("write", path, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where nobody reads a pipe, whose opening would wait for ever.
+#[cfg(unix)]
+fn check_reader(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+    if !fs::metadata(path)?.file_type().is_fifo() {
+        return Ok(());
+    }
+    let opened = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    opened.map(|_| ()).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::new(io::ErrorKind::InvalidFilename, "nobody reads from this pipe"),
+        _ => e,
+    })
+}
+
+#[cfg(not(unix))]
+fn check_reader(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Something that exists and is neither a file nor a folder.

@@ -52,7 +52,7 @@ impl ModelFiles {
                 match FileBytes::map(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(e) => Err(Error::io("read", &path, e)),
+                    Err(e) => Err(Error::io("read", &path, e).of_model()),
                 }
             }
             Self::BuiltIn(files) => {

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Context, Error, Result};
 use crate::image::{Picture, Preparation};
+use crate::input;
 use crate::models::clip::{ClipConfig, ClipImage, logit_scale, similarity};
 use crate::text::{ClipTextEncoder, EncoderFiles, TextEncoder, TextOptions};
 
@@ -36,11 +37,7 @@ impl Clip {
         let positions = config.text.map_or(0, |text| text.max_position_embeddings);
         let options = TextOptions { max_length: positions, ..TextOptions::default() };
         let path = folder.join("preprocessor_config.json");
-        let preparation = match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::io("read", &path, e)),
-        };
+        let preparation = input::read_if_there(&path, input::MOST_TEXT).map_err(Error::of_model)?;
         Self::new(&files, preparation.as_deref(), &options, device)
     }
 

@@ -4,7 +4,7 @@
 //! folder is locked by itself where the system can do that; elsewhere, as on some network file systems, by a hidden file in it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -13,7 +13,37 @@ const FILE: &str = ".imagen.lock";
 
 /// A lock, held until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
+pub struct Lock {
+    /// The open file is the lock.
+    file: File,
+    /// A hidden file that nobody needs afterwards.
+    hidden: Option<PathBuf>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // who waits for it finds out and makes a new one; what cannot be removed is only litter
+        if let Some(hidden) = self.hidden.take().filter(|hidden| is_at(&self.file, hidden)) {
+            let _ = std::fs::remove_file(hidden);
+        }
+    }
+}
+
+/// Whether a file is still the one of this name; never, where the system does not tell.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        let id = |it: &std::fs::Metadata| (it.dev(), it.ino());
+        matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        false
+    }
+}
 
 impl Lock {
     /// Locks a folder that is there.
@@ -30,7 +60,7 @@ impl Lock {
         // a system that cannot open or lock a folder says so in many ways; the file tells what is wrong
         if let Ok(file) = File::open(folder) {
             match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => return Ok(Self { file, hidden: None }),
                 Err(TryLockError::WouldBlock) => return Err(busy()),
                 Err(TryLockError::Error(_)) => {}
             }
@@ -38,7 +68,7 @@ impl Lock {
         let path = folder.join(FILE);
         let file = open(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => Ok(Self { file, hidden: None }),
             Err(TryLockError::WouldBlock) => Err(busy()),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, e)),
         }
@@ -52,14 +82,22 @@ impl Lock {
     pub fn beside(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let lock = path.with_file_name(format!(".{name}.lock"));
-        let file = open(&lock)?;
-        match file.try_lock() {
-            Ok(()) => return Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => waiting(),
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock, e)),
+        let mut waiting = Some(waiting);
+        loop {
+            let file = open(&lock)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    waiting.take().into_iter().for_each(|tell| tell());
+                    file.lock().map_err(|e| Error::io("lock", &lock, e))?;
+                }
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock, e)),
+            }
+            // whoever held it may have removed the file: then the lock is of a file that nobody else will find
+            if !cfg!(unix) || is_at(&file, &lock) {
+                return Ok(Self { file, hidden: Some(lock) });
+            }
         }
-        file.lock().map_err(|e| Error::io("lock", &lock, e))?;
-        Ok(Self(file))
     }
 }
 
@@ -102,5 +140,7 @@ mod tests {
             drop(held);
             other.join().unwrap().unwrap();
         });
+        #[cfg(unix)]
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the last one leaves no file behind");
     }
 }

@@ -4,4 +4,4 @@ mod lock;
 mod whole;
 
 pub use lock::Lock;
-pub use whole::{sweep, write_whole};
+pub use whole::{sweep, sweep_orphans, write_whole};

@@ -1,6 +1,9 @@
 //! Files that are whole or not there: written under a hidden name, synced, renamed, and the rename synced too.
+//!
+//! Whoever writes under a hidden name holds its lock. So a hidden name without one was left by a process that was killed, and
+//! may be removed by anybody, also in a folder that others write into.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +22,9 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::
     let finish = || {
         let mut file = BufWriter::with_capacity(1 << 20, file);
         write(&mut file)?;
-        file.into_inner()?.sync_all()?;
+        let file = file.into_inner()?;
+        file.sync_all()?;
+        // the lock is held until the name is another
         fs::rename(&temporary, path)
     };
     finish().inspect_err(|_| {
@@ -44,12 +49,30 @@ pub fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A new file in a folder, under a name that no other process or thread is using.
+/// As [`sweep`], in a folder that others may write into at the same time; what cannot be removed stays.
+pub fn sweep_orphans(folder: &Path) {
+    if !cfg!(unix) {
+        return;
+    }
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !is_temporary(&path) || !fs::symlink_metadata(&path).is_ok_and(|it| it.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// A new file in a folder, locked, under a name that no other process or thread is using.
 fn create_in(folder: &Path) -> io::Result<(PathBuf, File)> {
     let (begin, end) = TEMPORARY;
     for attempt in 0u32.. {
         let temporary = folder.join(format!("{begin}{}-{attempt}{end}", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            // whoever sweeps may have come before the lock; a system without locks has nobody who sweeps by them
+            Ok(file) if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !temporary.exists() => {}
             Ok(file) => return Ok((temporary, file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
             Err(e) => return Err(e),
@@ -99,10 +122,27 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_being_written_is_no_orphan() {
+        let folder = tempfile::tempdir().unwrap();
+        let orphan = folder.path().join(".imagen-12-0.tmp");
+        fs::write(&orphan, "half").unwrap();
+        write_whole(&folder.path().join("m"), |file| {
+            sweep_orphans(folder.path());
+            assert!(!orphan.exists(), "left by somebody who is gone");
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        let left: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["m"]);
+    }
+
     #[test]
     fn only_what_was_never_finished_is_swept() {
         let folder = tempfile::tempdir().unwrap();
-        let (temporary, _) = create_in(folder.path()).unwrap();
+        let (temporary, file) = create_in(folder.path()).unwrap();
+        drop(file);
         assert!(is_temporary(&temporary), "{}", temporary.display());
         let kept = ["m", ".m.tmp", ".m.1-a.tmp", "m.1-0.tmp", ".imagen-.tmp", ".imagen-1.tmp.png", ".m.1-2-3.tmp"];
         for name in kept.iter().chain(&[".base.safetensors.12-0.tmp", ".a.png.12.tmp"]) {

@@ -17,6 +17,9 @@ pub use self::text::{Lines, Text, lines, text};
 pub use self::wall::{behind_wall, guarded};
 use crate::error::{Error, Result};
 
+/// The most bytes of a text that a person or a program wrote by hand: recipes, configurations, manifests, indexes.
+pub const MOST_TEXT: u64 = 256 << 20;
+
 /// Opens a file for reading; pipes, sockets, devices and folders, which may never end or answer, are refused.
 ///
 /// # Errors
@@ -28,6 +31,17 @@ pub fn open(path: &Path) -> Result<File> {
         return Err(Error::data(format!("{} is {what}; expected a regular file", path.display())));
     }
     File::open(path).map_err(|e| Error::io("read", path, e))
+}
+
+/// As [`read`]; none where there is no such file.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => read(path, most).map(Some),
+    }
 }
 
 /// The bytes of a regular file of at most `most` bytes.

@@ -33,6 +33,9 @@ pub fn text(bytes: &[u8]) -> Result<Text> {
             Ok(text) => (text.to_owned(), None),
             Err(e) => return Err(in_none(bytes, e.valid_up_to() + 3)),
         },
+        // this mark begins with that of UTF-16
+        [0xFF, 0xFE, 0, 0, rest @ ..] => (utf32(rest, u32::from_le_bytes)?, None),
+        [0, 0, 0xFE, 0xFF, rest @ ..] => (utf32(rest, u32::from_be_bytes)?, None),
         [0xFF, 0xFE, rest @ ..] => (utf16(rest, u16::from_le_bytes)?, None),
         [0xFE, 0xFF, rest @ ..] => (utf16(rest, u16::from_be_bytes)?, None),
         _ => match (std::str::from_utf8(bytes), without_mark(bytes)) {
@@ -64,7 +67,7 @@ pub fn lines(bytes: &[u8]) -> Lines {
         Ok(Text { text, guessed: Some(UTF16) }) => {
             return Lines { text, guessed: vec![(0, UTF16)], broken: Vec::new() };
         }
-        Err(e) if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]) => {
+        Err(e) if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, 0, 0xFE, 0xFF, ..]) => {
             return Lines { broken: vec![(0, e)], ..Lines::default() };
         }
         _ => {}
@@ -96,6 +99,15 @@ fn without_mark(bytes: &[u8]) -> Option<(FromBytes, &'static str)> {
         (0, odd) if odd * 2 > pairs => Some((u16::from_le_bytes, UTF16)),
         (even, 0) if even * 2 > pairs => Some((u16::from_be_bytes, UTF16)),
         _ => None,
+    }
+}
+
+fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> Result<String> {
+    let (units, rest) = bytes.as_chunks::<4>();
+    let characters: Option<String> = units.iter().map(|bytes| char::from_u32(unit(*bytes))).collect();
+    match characters {
+        Some(text) if rest.is_empty() => Ok(text),
+        _ => Err(Error::data("the text begins as UTF-32 and holds what is no character; save it anew as UTF-8")),
     }
 }
 
@@ -145,11 +157,17 @@ mod tests {
             text.encode_utf16().flat_map(|unit| if swap { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
         };
         let said = "the cook’s café\nüber 🍎";
-        let cases: [(Vec<u8>, &str, Option<&str>); 8] = [
+        let utf32 = |text: &str, swap: bool| -> Vec<u8> {
+            let unit = |c: char| if swap { u32::from(c).to_be_bytes() } else { u32::from(c).to_le_bytes() };
+            text.chars().flat_map(unit).collect()
+        };
+        let cases: [(Vec<u8>, &str, Option<&str>); 10] = [
             (said.as_bytes().to_vec(), said, None),
             ([b"\xEF\xBB\xBF", said.replace('\n', "\r\n").as_bytes()].concat(), said, None),
             ([b"\xFF\xFE".to_vec(), utf16(said, false)].concat(), said, None),
             ([b"\xFE\xFF".to_vec(), utf16(said, true)].concat(), said, None),
+            ([b"\xFF\xFE\0\0".to_vec(), utf32(said, false)].concat(), said, None),
+            ([b"\0\0\xFE\xFF".to_vec(), utf32(said, true)].concat(), said, None),
             (utf16("a red apple", false), "a red apple", Some("UTF-16")),
             (utf16("a red apple", true), "a red apple", Some("UTF-16")),
             (b"the cook\x92s caf\xE9\rtwo".to_vec(), "the cook’s café\ntwo", Some("Windows-1252")),
@@ -173,10 +191,11 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused_with_its_place() {
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
             (b"ab\x81c", "0x81 at position 2"),
             (b"\xEF\xBB\xBFab\xFF", "0xff at position 5"),
             (b"\xFF\xFEa\0b", "half a character"),
+            (b"\xFF\xFE\0\0\0\xD8\0\0", "no character"),
             (b"\xFF\xFEa\0\x00\xD8b\0", "no UTF-16 at byte 2"),
             (b"\x89PNG\r\n\x1A\n\0\0\0\rIHDR", "0x89 at position 0"),
         ];

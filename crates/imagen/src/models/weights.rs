@@ -89,7 +89,7 @@ impl Weights {
     /// # Errors
     /// `Io` when the file cannot be read; `Model` when it is not a complete safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = FileBytes::map(path).map_err(|e| Error::io("read", path, e))?;
+        let bytes = FileBytes::map(path).map_err(|e| Error::io("read", path, e).of_model())?;
         Self::from_bytes(bytes, path.display().to_string())
     }
 

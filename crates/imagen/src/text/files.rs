@@ -55,7 +55,7 @@ impl EncoderFiles {
             match FileBytes::map(&path) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io("read", &path, e)),
+                Err(e) => Err(Error::io("read", &path, e).of_model()),
             }
         })
     }

@@ -23,6 +23,7 @@ use crate::diffusion::AugLevel;
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
 use crate::image::{Filter, FloatPicture};
+use crate::input;
 use crate::models::unet::Text;
 use crate::rng::Rng;
 use crate::text::{self, EncoderFiles, TextEncoder, TextOptions};
@@ -96,16 +97,11 @@ pub fn enlargement_path(folder: &Path) -> PathBuf {
 /// `Io`; `Data` where the file is none of ours.
 pub fn read_enlargement(folder: &Path) -> Result<Option<EnlargementReport>> {
     let path = enlargement_path(folder);
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| {
-                Error::data("expected what `imagen report --sr` wrote; remove it to measure anew").with_source(e)
-            })
-            .context(|| path.display().to_string()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("read", &path, e)),
-    }
+    let Some(bytes) = input::read_if_there(&path, input::MOST_TEXT)? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| Error::data("expected what `imagen report --sr` wrote; remove it to measure anew").with_source(e))
+        .context(|| path.display().to_string())
 }
 
 /// Measures the stage that a run has written, with its averaged weights, and writes `enlargement.json` into its folder.

@@ -5,7 +5,8 @@
 //! of the reference's own writer.
 //!
 //! Each start of a run opens a file of its own with a session mark, by which TensorBoard forgets what an earlier start
-//! wrote for the same or later steps. Each record is one write, so that a killed program leaves whole records.
+//! wrote for the same or later steps. TensorBoard reads files in the order of their names, which begin with the time: a clock
+//! that was set back counts as standing still. Each record is one write, so that a killed program leaves whole records.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,13 +22,15 @@ use crate::error::{Error, Result};
 pub(super) struct EventFile {
     file: File,
     path: PathBuf,
+    /// The time of its name, before which nothing in it is.
+    since: f64,
 }
 
 impl EventFile {
     /// A new file in a run's folder, for the steps from `first_step` on.
     pub(super) fn create(folder: &Path, first_step: u64) -> Result<Self> {
-        let (file, path) = create(folder).map_err(|e| Error::io("write an event file in", folder, e))?;
-        let mut events = Self { file, path };
+        let (file, path, since) = create(folder).map_err(|e| Error::io("write an event file in", folder, e))?;
+        let mut events = Self { file, path, since };
         events.write(0, What::file_version())?;
         events.write(first_step, What::session_start())?;
         Ok(events)
@@ -44,23 +47,37 @@ impl EventFile {
     }
 
     fn write(&mut self, step: u64, what: What) -> Result<()> {
-        let written = self.file.write_all(&record(&what.at(step, now()).encode_to_vec()));
+        let written = self.file.write_all(&record(&what.at(step, now().max(self.since)).encode_to_vec()));
         written.map_err(|e| Error::io("write", &self.path, e))
     }
 }
 
-/// A file of a name that no other start of this run has. TensorBoard reads files in the order of their names.
-fn create(folder: &Path) -> io::Result<(File, PathBuf)> {
-    let seconds = now() as u64;
+/// What the names of event files begin with, before their time in ten digits.
+const NAME: &str = "events.out.tfevents.";
+
+/// A file of a name that comes after those of all other starts of this run, and its time.
+fn create(folder: &Path) -> io::Result<(File, PathBuf, f64)> {
+    let seconds = latest(folder)?.max(now() as u64);
     for number in 0..1000 {
-        let path = folder.join(format!("events.out.tfevents.{seconds:010}.imagen.{number:03}"));
+        let path = folder.join(format!("{NAME}{seconds:010}.imagen.{number:03}"));
         match OpenOptions::new().append(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((file, path)),
+            Ok(file) => return Ok((file, path, seconds as f64)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// The latest time in the names of a folder's event files; 0 without any.
+fn latest(folder: &Path) -> io::Result<u64> {
+    let mut latest = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(NAME)?.get(..10));
+        latest = latest.max(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0));
+    }
+    Ok(latest)
 }
 
 /// Seconds since 1970; a clock before that counts as that.
@@ -200,6 +217,19 @@ mod tests {
         ];
         let events = contents.into_iter().flat_map(|(step, what)| record(&what.at(step, time).encode_to_vec()));
         assert!(events.eq(GOLDEN.iter().copied()), "the event file differs from TensorBoard's");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // of a start in the year 2096
+        let before = folder.path().join(format!("{NAME}4000000000.imagen.000"));
+        std::fs::write(&before, "").unwrap();
+        let file = EventFile::create(folder.path(), 5).unwrap();
+        assert_eq!(file.path, folder.path().join(format!("{NAME}4000000000.imagen.001")));
+        let bytes = std::fs::read(&file.path).unwrap();
+        let time = f64::from_le_bytes(bytes[13..21].try_into().unwrap());
+        assert_eq!(time, 4e9, "events are no earlier than their file");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::state::{Log, TrainState};
 use crate::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status, write_stage};
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
+use crate::input;
 use crate::models::unet::Unet;
 use crate::models::weights::FileBytes;
 use crate::nn::{self, Init};
@@ -211,18 +212,15 @@ pub fn copy_encoder(model: &Path, text: &EncoderFiles) -> Result<()> {
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
     for (file, bytes) in text.iter() {
         let path = folder.join(file);
-        match std::fs::read(&path) {
-            Ok(there) if there == **bytes => {}
-            Ok(_) => {
+        match input::read_if_there(&path, u64::MAX).map_err(Error::of_model)? {
+            Some(there) if there == **bytes => {}
+            Some(_) => {
                 return Err(Error::model(format!(
                     "{} is of another text encoder than the run's; export to another folder",
                     path.display()
                 )));
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                write_whole(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?;
-            }
-            Err(e) => return Err(Error::io("read", &path, e)),
+            None => write_whole(&path, |file| file.write_all(bytes)).map_err(|e| Error::io("write", &path, e))?,
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{LossByTime, ProbeReport, QUARTERS, StepReport};
 use crate::error::{Context, Error, Result};
+use crate::input;
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,11 +155,8 @@ pub fn metrics_path(folder: &Path) -> PathBuf {
 /// `Io`; `Data`, naming the line, where a whole line is none of ours.
 pub fn read_metrics(folder: &Path) -> Result<Vec<MetricsLine>> {
     let path = metrics_path(folder);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", &path, e)),
-    };
+    let Some(bytes) = input::read_if_there(&path, u64::MAX)? else { return Ok(Vec::new()) };
+    let text = String::from_utf8_lossy(&bytes);
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).enumerate();
     let parse = |(number, line): (usize, &str)| {
         let expected = "expected a JSON object that `train` wrote; move the file away to go without its numbers";

@@ -13,6 +13,7 @@ use super::super::shared::{Machine, TextEncoder};
 use super::looked::LAYOUTS;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
+use crate::output;
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -58,10 +59,13 @@ impl Encode {
             let failure = Failure::new(Exit::Data, format_args!("{} has no captions", self.folder.display()));
             return Err(failure.hint(LAYOUTS));
         }
+        // what cannot be written is said before minutes of encoding
+        let path = self.output.clone().unwrap_or_else(|| beside(&self.folder));
+        output::check_name(&path)?;
+        output::check_writable(output::folder_of(&path))?;
         let files = self.text_encoder.files()?;
         interrupt::watch("finishing this batch and saving")?;
         let encoder = text::load(files, &TextOptions::default(), device)?;
-        let path = self.output.clone().unwrap_or_else(|| beside(&self.folder));
         let mut progress = Progress::new(self.quiet);
         let (mut seen, mut cut) = (0, 0);
         let shard = self.sharded.get();
@@ -86,7 +90,7 @@ impl Encode {
             cache = EmbeddingCache::build_share(&path, captions, encoder, (shard.at, shard.of), &mut on_event)?;
         }
         // several may find that nothing is missing: one joins, the others find it joined
-        let _lock = shard.is_some().then(|| Lock::beside(&path, || {})).transpose()?;
+        let _lock = Lock::beside(&path, || {})?;
         if shard.is_some() && cache.is_some() {
             rest = EmbeddingCache::missing(&path, captions, encoder)?;
         }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use imagen::files::Lock;
+use imagen::input;
 
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{check_writable, make_folder, own_folder, write_file};
@@ -33,8 +34,8 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
         Some(own_folder(folder)?)
     };
     let path = folder.join(name);
-    match fs::read(&path) {
-        Ok(bytes) => {
+    match input::read_if_there(&path, input::MOST_TEXT)? {
+        Some(bytes) => {
             let found: M = serde_json::from_slice(&bytes).map_err(|e| {
                 let failure =
                     Failure::new(Exit::Data, format_args!("{} is no manifest of this verb: {e}", path.display()));
@@ -47,7 +48,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
             let failure = Failure::usage(format_args!("{} was begun otherwise: {differing}", folder.display()));
             Err(failure.hint(format_args!("choose another folder; {} says what this one is of", path.display())))
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        None => {
             if folder.join(ROWS).exists() {
                 let failure = Failure::usage(format_args!("{} already holds another set", folder.display()));
                 return Err(failure.hint("choose another folder"));
@@ -60,7 +61,6 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
             }
             Ok(lock)
         }
-        Err(e) => Err(Failure::io("read", &path, &e)),
     }
 }
 

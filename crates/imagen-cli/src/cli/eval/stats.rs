@@ -13,6 +13,7 @@ use crate::cli::shard::{Shard, Sharded};
 use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
+use crate::output;
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -75,6 +76,8 @@ impl Stats {
             let failure = Failure::usage(format_args!("{} already exists", self.output.display()));
             return Err(failure.hint("choose another --output, or overwrite it with --force"));
         }
+        output::check_name(&self.output)?;
+        output::check_writable(output::folder_of(&self.output))?;
         interrupt::watch("stopping; what was read is kept")?;
         let mut progress = Progress::new(self.quiet);
         let set = Set { path: &self.folder, split: self.split };

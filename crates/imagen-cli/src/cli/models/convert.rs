@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 use imagen::cascade::{Record, from_state_dict, imagen_pytorch, write_stage};
+use imagen::input;
 use imagen::models::weights::Weights;
 use imagen::text::{self, EncoderFiles, TextOptions};
 use imagen::train::{Recipe, copy_encoder};
@@ -128,9 +129,9 @@ impl Convert {
 }
 
 fn read_settings(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::new(Exit::Model, format_args!("cannot read {}: {e}", path.display())))?;
-    serde_json::from_str(&text).map_err(|e| {
+    let bytes = input::read(path, input::MOST_TEXT)
+        .map_err(|e| Failure::new(Exit::Model, format_args!("cannot read the settings: {e:#}")))?;
+    serde_json::from_slice(&bytes).map_err(|e| {
         let failure = Failure::usage(format_args!("{} is no JSON object: {e}", path.display()));
         failure.hint("expected the arguments of imagen-pytorch's class Imagen, such as {\"image_sizes\": [64, 256]}")
     })

@@ -115,7 +115,7 @@ impl New {
         proposal.pace(seconds, self.minutes as f64, how);
         let text = format!("{}{}", self.head(&proposal.recipe, &source), proposal.to_toml());
         let Some(path) = &self.output else { return print_line(text.trim_end()) };
-        output::write_file(path, text.as_bytes())?;
+        output::write_document(path, text.as_bytes())?;
         print_line(path.display())?;
         progress.note(format_args!("next: {}", self.train_command()));
         Ok(())

@@ -12,6 +12,7 @@ use tracing::info_span;
 use super::process::Process;
 use super::stage::IfStage;
 use crate::error::{Context, Error, Result};
+use crate::input;
 use crate::models::if_unet::{IfUnet, IfUnetConfig};
 use crate::models::weights::{Storage, Weights};
 
@@ -40,10 +41,8 @@ pub struct StageFolder {
 
 /// A JSON file of a folder.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::model(format!("{} is missing", path.display())),
-        _ => Error::io("read", path, e),
-    })
+    let bytes = input::read_if_there(path, input::MOST_TEXT).map_err(Error::of_model)?;
+    bytes.ok_or_else(|| Error::model(format!("{} is missing", path.display())))
 }
 
 impl StageFolder {
@@ -149,7 +148,7 @@ impl StageFolder {
 pub(super) fn second_within(folder: &Path) -> Result<Option<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
     let holds_second = |path: &PathBuf| {
-        let json = std::fs::read(path.join(INDEX)).ok();
+        let json = input::read(&path.join(INDEX), input::MOST_TEXT).ok();
         let index = json.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
         index.is_some_and(|index| index.get("_class_name").and_then(Value::as_str).is_some_and(|c| SECOND.contains(&c)))
     };

@@ -12,6 +12,7 @@ use tracing::info_span;
 use super::folder::{CHECKER, StageFolder};
 use crate::error::{Context, Error, Result};
 use crate::image::{Picture, Preparation};
+use crate::input;
 use crate::models::clip::{ClipConfig, ClipImage, ClipImageConfig};
 use crate::models::weights::{Storage, Weights};
 
@@ -62,11 +63,10 @@ impl CheckerFiles {
             return Ok(None);
         }
         let path = folder.path.join(CHECKER);
-        let read = |path: PathBuf| match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::model(format!("{} is missing, which the safety checker needs", path.display())))
-            }
-            other => other.map_err(|e| Error::io("read", &path, e)),
+        let read = |path: PathBuf| {
+            let bytes = input::read_if_there(&path, input::MOST_TEXT).map_err(Error::of_model)?;
+            let missing = || Error::model(format!("{} is missing, which the safety checker needs", path.display()));
+            bytes.ok_or_else(missing)
         };
         let open = || {
             let config = ClipConfig::from_json(&read(path.join("config.json"))?)?;

@@ -123,7 +123,7 @@ fn index(path: &Path, shard: &str, number: usize, members: &mut Members, found: 
         }
         let ending = ending(&name);
         match ending.as_str() {
-            "txt" | "json" => {
+            "txt" | "caption" | "json" => {
                 let read = match slice.length {
                     0..=TEXT_LIMIT => {
                         let mut bytes = Vec::new();
@@ -133,7 +133,7 @@ fn index(path: &Path, shard: &str, number: usize, members: &mut Members, found: 
                     more => Err(Error::data(format!("{more} bytes; at most {TEXT_LIMIT} of text are read"))),
                 };
                 let notes = members.notes(&name);
-                if ending == "txt" {
+                if ending != "json" {
                     notes.text = found.text_of(&called, read.and_then(|bytes| input::text(&bytes)));
                 } else {
                     match read.and_then(|bytes| input::json(&bytes)) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::suite::Prompt;
 use crate::error::{Context, Error, Result};
+use crate::input;
 
 /// The form of `study.json`; another is not read.
 const VERSION: u32 = 1;
@@ -105,7 +106,7 @@ impl Study {
             let hint = "name a folder that `imagen eval drawbench` made";
             return Err(Error::data(format!("{} holds no study ({}); {hint}", folder.display(), Self::FILE)));
         }
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = input::read(&path, input::MOST_TEXT)?;
         Self::parse(&bytes).context(|| path.display().to_string())
     }
 

@@ -28,7 +28,10 @@ impl FileBytes {
     /// The system's; `InvalidInput` for a pipe or a device, whose end nobody knows.
     pub fn map(path: &Path) -> io::Result<Self> {
         let kind = std::fs::metadata(path)?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, a socket or a device"));
         }
         Mapped::open(path).map(|map| Self { part: 0..map.len(), source: Source::Mapped(Arc::new(map)) })

@@ -65,7 +65,7 @@ impl Weights {
                         ErrorKind::NotFound => {
                             Error::model(format!("{label} names the shard {name}, which is not there; copy it too"))
                         }
-                        _ => Error::io("read", &path, e),
+                        _ => Error::io("read", &path, e).of_model(),
                     })
                 });
             }

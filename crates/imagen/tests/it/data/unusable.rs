@@ -243,7 +243,16 @@ fn dots_in_the_names_of_a_shard_belong_to_the_sample_that_has_its_own_text() {
     let members = |names: &[&str]| {
         let contents: Vec<(&str, Vec<u8>)> = names
             .iter()
-            .map(|name| (*name, if name.ends_with(".txt") { format!("about {name}").into_bytes() } else { png_of(1) }))
+            .map(|name| {
+                (
+                    *name,
+                    if name.ends_with(".txt") || name.ends_with(".caption") {
+                        format!("about {name}").into_bytes()
+                    } else {
+                        png_of(1)
+                    },
+                )
+            })
             .collect();
         shard(&path, &contents.iter().map(|(name, bytes)| (*name, &bytes[..])).collect::<Vec<_>>());
         Source::read(&path).unwrap()
@@ -264,6 +273,8 @@ fn dots_in_the_names_of_a_shard_belong_to_the_sample_that_has_its_own_text() {
     assert_eq!((fields.examples().len(), fields.captions().len()), (2, 2));
     assert_eq!(captions_of(&fields, "a.tar/0.image.png"), ["about 0.caption.txt"]);
     assert_eq!(fields.odd().repeated, ["a.tar/0.mask.png", "a.tar/1.mask.png"], "a mask is no picture of its own");
+    let other = members(&["0.png", "0.caption"]);
+    assert_eq!(captions_of(&other, "a.tar/0.png"), ["about 0.caption"]);
     let bare = members(&["v1.0.png", "v1.1.png", "v2.png", "v2.cls"]);
     assert_eq!((bare.examples().len(), bare.odd().repeated.len()), (3, 0), "without captions");
     assert!(passed(&bare, "1 files .cls in the shards").contains("their ending"));

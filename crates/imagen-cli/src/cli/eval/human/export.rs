@@ -12,7 +12,7 @@ use imagen::eval::human::Study;
 use super::store::{Ballot, Store};
 use crate::failure::{Result, print_line};
 use crate::output::table::{self, cell};
-use crate::output::write_file;
+use crate::output::write_document;
 
 /// The columns, and the keys of the JSON objects.
 const COLUMNS: [&str; 14] = [
@@ -61,7 +61,7 @@ impl Export {
         };
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         for (path, contents) in [(with(".csv"), csv(&rows)?), (with(".jsonl"), lines.into_bytes())] {
-            write_file(&path, &contents)?;
+            write_document(&path, &contents)?;
             print_line(path.display())?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::store::Store;
 use super::words::{asked, notes, raters, reliability, verdict};
 use crate::cli::eval::finding::with_interval;
 use crate::failure::{Result, print_line};
-use crate::output::write_file;
+use crate::output::write_document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +51,7 @@ impl Report {
         let name = self.study.display().to_string();
         let page = report_page::page(&study, &found, options, &name);
         let path = self.output.unwrap_or_else(|| self.study.join("report.html"));
-        write_file(&path, page.as_bytes())?;
+        write_document(&path, page.as_bytes())?;
         if self.json {
             let pictures = study.pictures;
             return print_line(json!({

@@ -2,7 +2,7 @@
 //!
 //! A sweep that goes on must have the same protocol; its grid may have become larger.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use imagen::cascade::StageName;
 use imagen::eval::{Interval, Layout};
+use imagen::input;
 
 use super::grid::Point;
 use crate::cli::shard::Shard;
@@ -137,8 +138,8 @@ impl Points {
             Some(Shard { at, of }) => format!("{SHARE}{}-of-{of}{ENDING}", at + 1),
         };
         let (own, about) = (folder.join(own), folder.join(PROTOCOL));
-        match fs::read(&about) {
-            Ok(bytes) => {
+        match input::read_if_there(&about, input::MOST_TEXT)? {
+            Some(bytes) => {
                 let found: Protocol = serde_json::from_slice(&bytes).map_err(|e| broken(&about, &e))?;
                 if found != protocol {
                     let failure = Failure::usage(format_args!(
@@ -150,11 +151,10 @@ impl Points {
                     );
                 }
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            None => {
                 let json = serde_json::to_vec_pretty(&protocol).expect("a protocol is plain data");
                 write_file(&about, &json)?;
             }
-            Err(e) => return Err(Failure::io("read", &about, &e)),
         }
         mend(&own)?;
         let mut points = Self { folder: folder.to_owned(), own, protocol, measured: Vec::new() };
@@ -193,7 +193,8 @@ impl Points {
             file.sync_all()
         };
         append().map_err(|e| Failure::io("write", &self.own, &e))?;
-        self.measured.push(measured);
+        // Reading loses a number's last bit now and then: what is kept is what a sweep that goes on would read.
+        self.measured.push(serde_json::from_str(&line).map_err(|e| broken(&self.own, &e))?);
         Ok(())
     }
 }
@@ -204,36 +205,102 @@ fn is_points(path: &Path) -> bool {
     name == POINTS || (name.starts_with(SHARE) && name.ends_with(ENDING))
 }
 
-/// A file's text, and how much of it is whole lines.
-fn text_of(path: &Path) -> Result<(String, usize)> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            // a line that is being written may end within a letter
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            Ok((text, whole))
+/// What a file holds, and how many of its bytes are whole lines: another process may be writing the last one, or have left it
+/// half-written when it was killed or lost its power.
+fn lines(path: &Path) -> Result<(Vec<Measured>, usize, Vec<u8>)> {
+    let bytes = input::read_if_there(path, input::MOST_TEXT)?.unwrap_or_default();
+    let (mut measured, mut whole) = (Vec::new(), 0);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let last = whole + line.len() == bytes.len();
+        match serde_json::from_slice(line) {
+            Ok(point) if line.ends_with(b"\n") => measured.push(point),
+            Err(e) if !last => return Err(broken(path, &e)),
+            _ => break,
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((String::new(), 0)),
-        Err(e) => Err(Failure::io("read", path, &e)),
+        whole += line.len();
     }
+    Ok((measured, whole, bytes))
 }
 
 /// Takes away the line that a crash cut off, so that the next begins on a line of its own.
 fn mend(path: &Path) -> Result<()> {
-    let (text, whole) = text_of(path)?;
-    if whole < text.len() {
-        write_file(path, &text.as_bytes()[..whole])?;
+    let (_, whole, bytes) = lines(path)?;
+    if whole < bytes.len() {
+        write_file(path, &bytes[..whole])?;
     }
     Ok(())
 }
 
 /// The whole lines of a file, which another process may be writing to.
 fn read(path: &Path) -> Result<Vec<Measured>> {
-    let (text, whole) = text_of(path)?;
-    text[..whole].lines().map(|line| serde_json::from_str(line).map_err(|e| broken(path, &e))).collect()
+    lines(path).map(|(measured, ..)| measured)
 }
 
 fn broken(path: &Path, cause: &serde_json::Error) -> Failure {
     let failure = Failure::new(Exit::Data, format_args!("{} is not what a sweep wrote: {cause}", path.display()));
     failure.hint("choose another --output")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A line of the file, as a sweep wrote it, with another distance.
+    fn line(distance: f64) -> String {
+        let interval = r#"{"low":0.25,"high":0.75}"#;
+        let rate = format!(r#"{{"hits":1,"rate":0.5,"interval":{interval}}}"#);
+        let point = r#""model":"ö","stage":"base","sampler":"ddim","steps":2,"guidance":1.0,"thresholding":"static""#;
+        format!(
+            r#"{{{point},"pictures":2,"top_1":{rate},"top_5":{rate},"kid":0.1,"kid_interval":{interval},"frechet_distance":{distance:?},"shown":"a.png"}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn a_sweep_that_goes_on_has_the_numbers_of_one_that_never_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(POINTS);
+        let protocol = Protocol {
+            data: String::new(),
+            captions_from: String::new(),
+            compared_with: String::new(),
+            captions: 2,
+            references: 2,
+            seed: 0,
+            stage: StageName::Base,
+            extractor: Layout::NAME.to_owned(),
+            extractor_digest: String::new(),
+            resize: String::new(),
+            clip: None,
+            models: Vec::new(),
+        };
+        let mut points = Points { folder: folder.path().to_owned(), own: path.clone(), protocol, measured: Vec::new() };
+        let mut any: Measured = serde_json::from_str(&line(1.0)).unwrap();
+        let mut bits = 0x1234_5678_9ABC_DEF0u64;
+        for _ in 0..500 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            any.frechet_distance = f64::from_bits(bits >> 12 | 0x3FF0_0000_0000_0000) * 40.0;
+            points.add(any.clone()).unwrap();
+        }
+        assert_eq!(read(&path).unwrap(), points.measured);
+    }
+
+    #[test]
+    fn a_last_line_that_a_crash_left_half_written_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(POINTS);
+        let whole = line(1.0);
+        // within a letter of two bytes, within a number, and a line whose place was kept but never filled
+        let letter = whole.find('ö').unwrap() + 1;
+        for torn in [&whole.as_bytes()[..letter], &whole.as_bytes()[..whole.len() - 5], &[0; 40], b"\0\0\0\n"] {
+            fs::write(&path, [whole.as_bytes(), torn].concat()).unwrap();
+            assert_eq!(read(&path).unwrap().len(), 1);
+            mend(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), whole.as_bytes());
+        }
+        // what is broken before others is nobody's crash
+        fs::write(&path, format!("{{}}\n{whole}")).unwrap();
+        assert!(read(&path).is_err());
+    }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Result};
 use crate::image::Picture;
 use crate::image::decode::{self, DecodeOptions};
+use crate::input;
 
 /// The index's name in a bank's folder.
 pub(super) const INDEX: &str = "bank.json";
@@ -116,8 +117,8 @@ impl Bank {
     /// Reads the index of a folder; every file that it names must be there.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(INDEX);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read the bank's index", &path, e))?;
-        let index: Index = serde_json::from_str(&text).map_err(|e| {
+        let bytes = input::read(&path, input::MOST_TEXT)?;
+        let index: Index = serde_json::from_slice(&bytes).map_err(|e| {
             Error::data(format!("{} is no index of cut-outs; make the bank again", path.display())).with_source(e)
         })?;
         if index.imagen_bank != VERSION {

@@ -12,6 +12,7 @@ use super::arrangement::Place;
 use super::effect::Effect;
 use super::scene::Scene;
 use crate::error::{Context, Error, Result};
+use crate::input;
 
 /// Where a colour's name goes in a wording.
 pub(super) const COLOUR: &str = "{colour}";
@@ -208,8 +209,9 @@ impl Grammar {
     /// Reads the grammar of a world's folder.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read the grammar", &path, e))?;
-        Self::parse(&text).context(|| path.display().to_string())
+        let bytes = input::read(&path, input::MOST_TEXT)?;
+        Self::parse(&input::text(&bytes).context(|| path.display().to_string())?.text)
+            .context(|| path.display().to_string())
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
