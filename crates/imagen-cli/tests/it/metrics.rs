@@ -10,7 +10,7 @@ use imagen::data::shapes::{Factor, question};
 use imagen::eval::{Clip, clip_score};
 use imagen::image::{DecodeOptions, Picture, PngText, decode, png};
 use imagen::models::inception::Inception;
-use imagen::models::weights::{NamedTensor, Precision, Weights, write_safetensors};
+use imagen::models::weights::{NamedTensor, Precision, write_safetensors};
 use imagen::rng::Rng;
 
 use crate::refusals::all_refused_after;
@@ -53,10 +53,14 @@ fn inception(path: &Path) {
 
 /// Statistics as pytorch-fid writes them: `mu` and `sigma` in an archive of NumPy.
 fn pytorch_fid(statistics: &Path, to: &Path) {
-    let weights = Weights::open(statistics).unwrap();
-    let count: f64 = weights.metadata()["imagen.count"].parse().unwrap();
+    let file = fs::read(statistics).unwrap();
+    let (length, rest) = file.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    let count: f64 = header["__metadata__"]["imagen.count"].as_str().unwrap().parse().unwrap();
     let numbers = |name: &str, over: f64| -> Vec<u8> {
-        let (_, _, bytes) = weights.raw(name).unwrap();
+        let [from, until] = [0, 1].map(|end| header[name]["data_offsets"][end].as_u64().unwrap() as usize);
+        let bytes = &data[from..until];
         bytes.as_chunks().0.iter().flat_map(|b| (f64::from_le_bytes(*b) / over).to_le_bytes()).collect()
     };
     let mut archive = zip::ZipWriter::new(fs::File::create(to).unwrap());
