@@ -21,7 +21,7 @@ const NO_MEMORY: [&str; 6] = [
 /// Does what is computed on a device; its panics become failures that name it.
 ///
 /// # Errors
-/// Those of `work`; `Memory` with the numbers where the device has none left; `Runtime` where it gave up otherwise.
+/// Errors of `work`; `Memory` with the numbers where the device has none left; `Runtime` where it gave up otherwise.
 pub(crate) fn on_device<T>(found: &Found, work: impl FnOnce(&Found) -> Result<T>) -> Result<T> {
     let _quiet = failure::quiet_panics();
     guarded(|| work(found)).unwrap_or_else(|said| {

@@ -167,7 +167,7 @@ def test_a_model_says_what_it_has(model):
         ({"until": "sr512"}, "expected base, sr256 or sr1024"),
         ({"steps": {"sr512": 3}}, "expected base, sr256 or sr1024"),
         ({"steps": {"sr1024": 3}}, "sr1024"),
-        ({"sampler": "euler"}, "euler"),
+        ({"sampler": "eulers"}, "eulers"),
         ({"thresholding": "dynamic:2"}, "percentile"),
         ({"aug_level": 2.0}, "augmentation level"),
         ({"aug_level": 0.1, "until": "base"}, "aug_level is for super-resolution"),

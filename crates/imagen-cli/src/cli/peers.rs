@@ -21,7 +21,7 @@ const FLAGS: [(&[&str], &str); 12] = [
     (&["--scheduler", "--sampler-name"], "the rule of the steps is --sampler"),
     (&["--cfg", "--scale", "--cond-scale"], "how strongly the text pulls is --guidance W"),
     (
-        &["--ddim_steps", "--ddim-steps", "--num-inference-steps", "--num_inference_steps", "--sampling-steps"],
+        &["--ddim_steps", "--ddim-steps", "--num_inference_steps", "--sampling-steps"],
         "the number of steps is --steps N",
     ),
     (

@@ -33,7 +33,7 @@ use self::between::BetweenArgs;
 use self::previews::Previews;
 use self::sheet::Sheet;
 use self::words::WordArgs;
-use super::draw::{DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
+use super::draw::{DRAW, DrawArgs, HOW, MACHINE, MaxMemory, ModelArgs, Session, notes};
 use super::shard::Sharded;
 use super::shared::{Machine, one_of};
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -55,7 +55,6 @@ Examples:
 A value per stage is given in the order in which the stages run: base, sr256, sr1024.
 The same prompt, seed and options draw the same picture; another --batch may change a few values by 1 of 255.";
 
-const DRAW: &str = "What to draw";
 const OUTPUT: &str = "Output";
 
 /// Draw pictures from text
@@ -73,7 +72,7 @@ pub(crate) struct Sample {
     /// Seed of the first picture; random, and printed, by default or with -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
-    /// First stage that draws: a later one than base enlarges the picture of --image
+    /// First stage that draws: one after base enlarges --image
     #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
     #[arg(hide_possible_values = true)]
     from: Option<StageName>,
@@ -81,7 +80,7 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
     #[arg(hide_possible_values = true)]
     until: Option<StageName>,
-    /// Take prompt, seed and options from a drawn picture; what you give here wins
+    /// Take prompt, seed and options from a drawn picture
     #[arg(long, value_name = "PNG", help_heading = DRAW)]
     params_from: Option<PathBuf>,
 

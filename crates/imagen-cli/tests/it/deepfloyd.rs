@@ -275,7 +275,7 @@ fn settings_of_another_kind_of_model_are_refused() {
         folder.path(),
         &["sample", "a red apple", "--model", "IF"],
         &[
-            (&["--sampler", "euler"], 2, "unknown sampler 'euler'"),
+            (&["--sampler", "eulers"], 2, "unknown sampler 'eulers'"),
             (&["--noise-level", "3"], 2, "--noise-level is for the second stage"),
             (&["--noise-level", "1000"], 2, "1000 is not in 0..=999"),
             (&["--timesteps", "fast28"], 2, "timesteps 'fast28': expected one of fast27"),
@@ -336,11 +336,7 @@ fn what_does_not_fit_is_refused_beforehand_with_what_would() {
     ] {
         let refused = run(path, command);
         assert_eq!(refused.code, 5, "{command:?}: {}", refused.stderr);
-        assert!(
-            refused.stderr.contains("drawing this (its ") && refused.stderr.contains("hint: "),
-            "{}",
-            refused.stderr
-        );
+        assert!(refused.stderr.contains("drawing (") && refused.stderr.contains("hint: "), "{}", refused.stderr);
     }
     let fits = run(path, &[&plan[..], &["--batch", "64", "--max-memory", &most.to_string()]].concat());
     assert!(fits.code == 5 && fits.stderr.contains("it would fit with --batch 1: about "), "{}", fits.stderr);

@@ -302,7 +302,7 @@ fn what_contradicts_itself_is_refused_in_one_line() {
         &["sample", "x", "-mm"],
         &[
             (&["--image", "nothing.png"], 1, "nothing.png"),
-            (&["--image", "text.png"], 3, "the content is no picture"),
+            (&["--image", "text.png"], 3, "the content is not a picture"),
             (&["--image", "thin.png"], 2, "a picture of 9x1 to start from: expected sides of at most 8 to 1"),
             (&["--image", "p.png", "--strength", "1.5"], 2, "strength 1.5: expected a number from 0 to 1"),
             (&["--image", "p.png", "--mask", "tall.png"], 2, "a mask of 16x32 for a picture of 32x32"),
@@ -312,7 +312,7 @@ fn what_contradicts_itself_is_refused_in_one_line() {
             (&["--image", "p.png", "--extend", "0"], 2, "extend by nothing"),
             (&["--image", "p.png", "--extend", "left=20000"], 2, "extend to 20032x32"),
             (&["--image", "p.png", "--extend", "1", "--resample", "0"], 2, "resample 0: expected 1 to 1000 times"),
-            (&["--image", "p.png", "--extend", "1", "--outside", "dark"], 2, "unknown outside 'dark'"),
+            (&["--image", "p.png", "--extend", "1", "--outside", "dark"], 2, "invalid value 'dark'"),
             (&["--mask", "p.png"], 2, "--image"),
             (&["--from", "sr256"], 2, "stage sr256 enlarges: give a picture to enlarge"),
             (&["--from", "sr256", "--image", "p.png", "--strength", "0.5"], 2, "without mask and strength"),

@@ -43,7 +43,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
             (&["sample", "x", "--steps", "fifty"], 2, "fifty"),
             (&["sample", "x", "--steps", "50,"], 2, "a value is missing"),
             (&["sample", "x", "--steps", "1,2,3,4"], 2, "at most 3 stages"),
-            (&["sample", "x", "--sampler", "euler"], 2, "expected one of: ddpm"),
+            (&["sample", "x", "--sampler", "eulers"], 2, "expected one of: ddpm"),
             (&["sample", "x", "--thresholding", "dynamic:2"], 2, "from 0 to 1"),
             (&["sample", "x", "--aug-level", "1.5"], 2, "1.5"),
             (&["sample", "x", "--until", "sr512"], 2, "possible values: base, sr256, sr1024"),
@@ -193,7 +193,7 @@ fn bad_recipes_and_data_are_named_with_their_exit_code() {
             (&["train", "good.toml", "--run", "run", "--text-encoder", "nowhere"], 4, "nowhere"),
             (&["train", "good.toml", "--run", "run", "--resume", "--text-encoder", text], 2, "no run to resume"),
             (&["train", "good.toml", "--run", "run", "--text-encoder", text], 3, "data"),
-            (&["export", "nowhere", "--model", "m", "--text-encoder", text], 3, "nowhere is no run"),
+            (&["export", "nowhere", "--model", "m", "--text-encoder", text], 3, "nowhere is not a run"),
         ],
     );
 }

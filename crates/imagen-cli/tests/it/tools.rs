@@ -70,6 +70,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-recipe-new",
         "imagen-report",
         "imagen-sample",
+        "imagen-serve",
         "imagen-train",
     ];
     let mut expected: Vec<String> = verbs.into_iter().chain(more).map(|name| format!("{name}.1")).collect();

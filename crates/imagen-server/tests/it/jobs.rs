@@ -197,7 +197,7 @@ fn nonsense_is_refused_in_one_form() {
         (r#"{"prompt": "a", "path": "/etc/passwd"}"#, StatusCode::BAD_REQUEST),
         (r#"{"prompt": "a", "count": -1}"#, StatusCode::BAD_REQUEST),
         (r#"{"prompt": "a", "model": "/etc"}"#, StatusCode::BAD_REQUEST),
-        (r#"{"prompt": "a", "stages": {"base": {"sampler": "euler"}}}"#, StatusCode::BAD_REQUEST),
+        (r#"{"prompt": "a", "stages": {"base": {"sampler": "eulers"}}}"#, StatusCode::BAD_REQUEST),
         (&format!(r#"{{"prompt": "{}"}}"#, "a".repeat(3000)), StatusCode::PAYLOAD_TOO_LARGE),
         (&"[".repeat(1999), StatusCode::BAD_REQUEST),
     ] {

@@ -204,7 +204,7 @@ pub fn found() -> Vec<Found> {
         .collect()
 }
 
-/// Those of one kind.
+/// The devices of one kind.
 fn found_of(kind: DeviceKind) -> Vec<Found> {
     let several = listed(kind);
     let count = several.len();

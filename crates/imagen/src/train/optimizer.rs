@@ -240,7 +240,7 @@ mod tests {
             ("train.relative_lr=true", "adafactor"),
             ("train.min_dim_size_to_factor=128", "adafactor"),
             ("train.beta1=1", "beta1 < 1"),
-            ("train.optimizer=adamm", "did you mean \"adam"),
+            ("train.optimizer=adamm", "expected one of: adam, adamw"),
         ] {
             let error = optimizer(&[set]).unwrap_err();
             assert!(format!("{error:#}").contains(words), "{set}: {error:#}");

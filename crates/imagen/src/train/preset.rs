@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_preset_that_there_is_not_is_answered_with_those_that_there_are() {
         for (stage, set, words) in [
-            ("preset = \"base46\"", None, "unknown preset \"base46\", expected one of: base64, sr256, sr1024"),
+            ("preset = \"base46\"", None, "unknown preset 'base46', expected one of: base64, sr256, sr1024"),
             ("presett = \"base64\"", None, "did you mean \"preset\"?"),
             ("preset = \"base64\"\nsizze = 3", None, "did you mean \"size\"?"),
             ("preset = \"base64\"\nwidth_multiplier = 0.3", None, "a width of 512 becomes 153.6"),

@@ -96,7 +96,7 @@ fn the_format_is_told_by_content_and_other_formats_are_refused_by_name() {
     assert!(message.contains("a TIFF file is not read") && message.contains("really-a-png.jpg"), "{message}");
 
     std::fs::write(&path, "a red apple").unwrap();
-    assert!(format!("{:#}", decode::open(&path, &options()).unwrap_err()).contains("no picture"));
+    assert!(format!("{:#}", decode::open(&path, &options()).unwrap_err()).contains("not a picture"));
     let missing = decode::open(&folder.path().join("absent.png"), &options()).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Io);
 }

@@ -14,5 +14,6 @@ pub(super) use session::{Drawn, Session, Subject, describe};
 pub(super) use settings::{DrawArgs, flags};
 
 /// Headings of help.
+pub(super) const DRAW: &str = "What to draw";
 pub(super) const HOW: &str = "How to draw it (one value for all stages, or one for each: 50,20)";
 pub(super) const MACHINE: &str = "Model and machine";

@@ -33,7 +33,7 @@ pub(in crate::cli) struct ModelArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct FrozenArgs {
     /// DeepFloyd IF: the second stage; a subfolder of the model by default
-    #[arg(long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
+    #[arg(long, hide_short_help = true, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model_2: Option<PathBuf>,
     /// DeepFloyd IF: how the networks' weights are kept in memory; as the files have them by default
     #[arg(long, hide_short_help = true, value_name = "FORM", value_parser = shared::one_of::<Storage>(), help_heading = MACHINE)]

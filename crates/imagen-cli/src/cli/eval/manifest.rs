@@ -1,7 +1,6 @@
 //! The folder of a measurement that goes on where it was stopped: what everything in it depends on is written before the
 //! first picture, and a command that would do it otherwise is refused.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;

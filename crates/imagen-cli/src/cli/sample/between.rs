@@ -2,7 +2,7 @@
 
 use imagen::cascade::{Request, Subject, Toward};
 
-use super::DRAW;
+use crate::cli::draw::DRAW;
 use crate::failure::{Failure, Result};
 use crate::output::record::{Remembered, TowardRecord};
 
@@ -19,7 +19,7 @@ pub(super) struct BetweenArgs {
     #[arg(long, hide_short_help = true, value_name = "SEED", help_heading = DRAW)]
     to_seed: Option<u64>,
     /// Pictures on the way to --to, both ends among them; 8 by default
-    #[arg(long, value_name = "N", help_heading = DRAW, conflicts_with_all = ["count", "at"])]
+    #[arg(long, hide_short_help = true, value_name = "N", help_heading = DRAW, conflicts_with_all = ["count", "at"])]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=10_000))]
     frames: Option<usize>,
     /// Draw only the picture at this part of the way

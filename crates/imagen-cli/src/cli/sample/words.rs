@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use imagen::cascade::StageName;
 
-use super::DRAW;
+use crate::cli::draw::DRAW;
 use crate::output::record::Remembered;
 
 /// Words beside the prompts.

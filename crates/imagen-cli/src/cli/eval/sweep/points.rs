@@ -2,6 +2,7 @@
 //!
 //! A sweep that goes on must have the same protocol; its grid may have become larger.
 
+use std::fs;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
