@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use imagen::cascade::{Imagen, Request, StageName, StageOptions, StageSettings, Subject};
-use imagen::diffusion::{AugLevel, Sampler, Thresholding, Timesteps};
+use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
 
 use crate::ids;
 use crate::limits::Limits;
@@ -20,6 +20,9 @@ pub(crate) struct Order {
     /// One of the studio's models; the first by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    /// What is kept away from, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) negative: Option<String>,
     /// Pictures; 1, or as many as there are `seeds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<usize>,
@@ -51,6 +54,12 @@ pub(crate) struct StageOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) guidance: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guidance_interval: Option<Interval>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guidance_rescale: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spacing: Option<Spacing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sampler: Option<Sampler>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) thresholding: Option<Thresholding>,
@@ -60,8 +69,19 @@ pub(crate) struct StageOrder {
 
 impl StageOrder {
     pub(crate) fn options(&self) -> StageOptions {
-        let Self { steps, timesteps, guidance, sampler, thresholding, aug_level } = *self;
-        StageOptions { steps, timesteps, guidance, sampler, thresholding, aug_level, ..StageOptions::default() }
+        let Self { steps, timesteps, guidance, guidance_interval, guidance_rescale, spacing, sampler, .. } = *self;
+        let Self { thresholding, aug_level, .. } = *self;
+        StageOptions {
+            steps,
+            timesteps,
+            guidance,
+            guidance_interval,
+            guidance_rescale,
+            spacing,
+            sampler,
+            thresholding,
+            aug_level,
+        }
     }
 }
 
@@ -142,6 +162,13 @@ impl Order {
             ));
         }
         at_most("prompt", "characters", characters, limits.prompt_characters)?;
+        self.negative = self.negative.take().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(negative) = &self.negative {
+            if negative.contains('\0') {
+                return Err(Problem::invalid("negative", "negative holds a NUL character: remove it"));
+            }
+            at_most("negative", "characters", negative.chars().count(), limits.prompt_characters)?;
+        }
         let name = self.model.get_or_insert_with(|| models[0].name.clone());
         let Some(model) = models.iter().find(|model| model.name == *name) else {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
@@ -213,6 +240,7 @@ impl Order {
         let pictures = self.all_seeds().iter().map(|seed| Subject { prompt: 0, seed: *seed, toward: None }).collect();
         Request {
             prompts: vec![self.prompt.clone()],
+            negative: self.negative.iter().cloned().collect(),
             pictures,
             options: self.stages.iter().map(|(stage, order)| (*stage, order.options())).collect(),
             until: self.until,

@@ -210,12 +210,14 @@ fn model(OpenModel { imagen, record, .. }: OpenModel, path: PathBuf) -> Model {
 fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Finished<'_>) -> Description {
     let Finished { request, stages, index, picture, verdict } = *finished;
     let (prompt, seed) = request.subject(index);
-    let record = describe(imagen, model, request, stages, (prompt, seed), picture, verdict);
+    let mut record = describe(imagen, model, request, stages, (prompt, seed), picture, verdict);
+    record.negative = request.negative_of(index).map(str::to_owned);
     let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
     let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
     if path != Path::new(BUILT_IN) {
         flag("--model", path.display().to_string());
     }
+    request.negative_of(index).iter().for_each(|negative| flag("--negative", (*negative).to_owned()));
     flag("--seed", seed.to_string());
     request.until.iter().for_each(|until| flag("--until", until.to_string()));
     flags(&request.options, stages).into_iter().for_each(|(name, value)| flag(name, value));

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use imagen::diffusion::{Sampler, Thresholding};
+use imagen::diffusion::{Sampler, Spacing, Thresholding};
 
 use super::blocking;
 use crate::problem::{Problem, as_json};
@@ -37,6 +37,10 @@ fn settings(studio: &Studio) -> Value {
         { "name": "sampler", "kind": "choice", "choices": names(Sampler::ALL.iter().map(Sampler::to_string).collect()) },
         { "name": "thresholding", "kind": "choice",
           "choices": names(Thresholding::ALL.iter().map(Thresholding::to_string).collect()) },
+        { "name": "guidance_interval", "kind": "text", "standard": "0-inf" },
+        { "name": "guidance_rescale", "kind": "number", "least": 0, "most": 1, "step": 0.1, "standard": 0 },
+        { "name": "spacing", "kind": "choice", "standard": Spacing::default(),
+          "choices": names(Spacing::ALL.iter().map(Spacing::to_string).collect()) },
         { "name": "aug_level", "kind": "number", "least": 0, "most": 1, "step": 0.01, "enlarging": true },
     ])
 }

@@ -1,8 +1,8 @@
 //! OpenAI's Images: `/v1/images/generations` and `/v1/models`, for their clients as they are.
 //!
 //! What differs: pictures are square and of a stage's size, the next larger one where another is asked for (`size` in the answer
-//! says which); without `response_format` a picture comes both as an address and as base64. `seed`, `steps`, `guidance`, `sampler`
-//! and `stages` may stand beside OpenAI's fields; quality, style, moderation and compression are accepted and change nothing.
+//! says which); without `response_format` a picture comes both as an address and as base64. `seed`, `steps`, `guidance`, `sampler`,
+//! `negative_prompt` and `stages` may stand beside OpenAI's fields; quality, style, moderation and compression are accepted and change nothing.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -86,9 +86,6 @@ impl Generation {
         if self.background.as_deref() == Some("transparent") {
             return Err(Problem::invalid("background", "pictures have a background: leave it out, or ask for opaque"));
         }
-        if self.negative_prompt.as_ref().is_some_and(|text| !text.is_empty()) {
-            return Err(Problem::invalid("negative_prompt", "these models take no negative prompt: leave it out"));
-        }
         if self.stream && (self.n.unwrap_or(1) != 1 || self.partial_images > 3) {
             return Err(Problem::invalid("partial_images", "a stream is of one picture, with at most 3 partial ones"));
         }
@@ -114,6 +111,7 @@ impl Generation {
             (self.steps.or(base.steps), self.guidance.or(base.guidance), self.sampler.or(base.sampler));
         Ok(Order {
             prompt: self.prompt.clone(),
+            negative: self.negative_prompt.clone(),
             model: Some(model.name.clone()),
             count: Some(self.n.unwrap_or(1)),
             seed: self.seed,

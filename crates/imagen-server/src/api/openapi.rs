@@ -127,12 +127,12 @@ fn schemas(limits: &Limits) -> Value {
         &[],
         json!({
             "steps": { "type": "integer", "minimum": 1, "maximum": limits.steps }, "guidance": { "type": "number", "minimum": 0, "maximum": limits.guidance },
-            "sampler": text(), "thresholding": text(), "aug_level": { "type": "number", "minimum": 0, "maximum": 1 }, "timesteps": text(),
+            "sampler": text(), "thresholding": text(), "guidance_interval": text(), "spacing": text(), "guidance_rescale": { "type": "number", "minimum": 0, "maximum": 1 }, "aug_level": { "type": "number", "minimum": 0, "maximum": 1 }, "timesteps": text(),
         }),
     );
     json!({
         "Order": object(&["prompt"], json!({
-            "prompt": { "type": "string", "maxLength": limits.prompt_characters }, "model": text(),
+            "prompt": { "type": "string", "maxLength": limits.prompt_characters }, "model": text(), "negative": text(),
             "count": { "type": "integer", "minimum": 1, "maximum": limits.count }, "seed": whole(limits.seed),
             "seeds": { "type": "array", "items": whole(limits.seed), "minItems": 1, "maxItems": limits.count },
             "until": { "enum": StageName::ALL }, "batch": { "type": "integer", "minimum": 1, "maximum": limits.batch },

@@ -1,7 +1,7 @@
 //! The API of AUTOMATIC1111's web UI, `/sdapi/v1`, over this studio's jobs.
 //!
-//! What differs: pictures are square and of a stage's size; `negative_prompt`, samplers that are not known here and everything of
-//! latent models change nothing, and `info` names what was ignored; `progress` and `interrupt` see the jobs of this interface
+//! What differs: pictures are square and of a stage's size; samplers that are not known here and everything of latent models
+//! change nothing, and `info` names what was ignored; `progress` and `interrupt` see the jobs of this interface
 //! alone, so that nobody ends what another interface draws.
 
 use std::sync::Arc;
@@ -93,7 +93,6 @@ impl Txt2Img {
         let name = self.sampler_name.as_ref().or(self.sampler_index.as_ref()).filter(|name| !name.is_empty());
         let known = name.and_then(|name| sampler(name));
         for (given, what) in [
-            (!self.negative_prompt.is_empty(), "negative_prompt"),
             (name.is_some() && known.is_none(), "sampler_name"),
             (self.enable_hr, "enable_hr"),
             (self.restore_faces, "restore_faces"),
@@ -105,6 +104,7 @@ impl Txt2Img {
         let batch = self.batch_size.unwrap_or(1);
         let order = Order {
             prompt: self.prompt.clone(),
+            negative: Some(self.negative_prompt.clone()),
             model: Some(model.name.clone()),
             count: Some(batch.saturating_mul(self.n_iter.unwrap_or(1))),
             seed: self.seed.and_then(|seed| u64::try_from(seed).ok()),
@@ -141,8 +141,8 @@ pub(crate) async fn txt2img(
     let base = first.stages.as_object().and_then(|stages| stages.values().next()).cloned().unwrap_or_default();
     let seeds: Vec<u64> = job.pictures.iter().map(|picture| picture.seed).collect();
     let info = json!({
-        "prompt": first.prompt, "all_prompts": vec![&first.prompt; images.len()], "negative_prompt": "",
-        "all_negative_prompts": vec![""; images.len()], "seed": first.seed, "all_seeds": seeds, "subseed": -1,
+        "prompt": first.prompt, "all_prompts": vec![&first.prompt; images.len()], "negative_prompt": asked.negative_prompt,
+        "all_negative_prompts": vec![&asked.negative_prompt; images.len()], "seed": first.seed, "all_seeds": seeds, "subseed": -1,
         "all_subseeds": vec![-1; images.len()], "subseed_strength": 0, "width": first.width, "height": first.height,
         "sampler_name": base["sampler"], "cfg_scale": base["guidance"], "steps": base["steps"],
         "batch_size": asked.batch_size.unwrap_or(1), "restore_faces": false, "sd_model_name": first.model, "sd_model_hash": null,

@@ -25,6 +25,7 @@ export const form = (facts, draw, compare) => {
   const count = make("input", { type: "number", min: 1, max: facts.limits.count, value: "1", inputMode: "numeric" });
   const seed = make("input", { type: "number", min: 0, max: facts.limits.seed, placeholder: say("random"), inputMode: "numeric" });
   const dice = make("button", { type: "button", class: "icon", "aria-label": say("dice"), title: say("dice"), onclick: () => { seed.value = ""; seed.focus(); } }, "⚄");
+  const negative = make("input", { type: "text", maxLength: facts.limits.prompt_characters, autocomplete: "off" });
   const chooser = make("select", { onchange: () => { choose(chooser.value); } }, models.map((each) => make("option", { value: each.name }, each.name)));
   const stages = make("div", { class: "fields" });
   const inputs = new Map();
@@ -33,6 +34,7 @@ export const form = (facts, draw, compare) => {
 
   /** What a setting is asked for with. */
   const input = (setting, standard) => {
+    if (setting.kind === "text") return make("input", { type: "text", placeholder: String(standard), autocomplete: "off" });
     if (setting.kind === "choice") {
       const choices = setting.choices.includes(standard) ? setting.choices : [standard, ...setting.choices];
       return make("select", {}, make("option", { value: "" }, String(standard)), choices.filter((choice) => choice !== standard).map((choice) => make("option", { value: choice }, choice)));
@@ -44,7 +46,7 @@ export const form = (facts, draw, compare) => {
 
   const fieldsOf = (stage) => {
     const own = facts.settings.filter((setting) => !setting.enlarging || stage.stage !== "base").map((setting) => {
-      const element = input(setting, stage.defaults[setting.name]);
+      const element = input(setting, stage.defaults[setting.name] ?? setting.standard);
       inputs.set(`${stage.stage}.${setting.name}`, element);
       return field(say(setting.name), element);
     });
@@ -67,12 +69,13 @@ export const form = (facts, draw, compare) => {
       make("span", {}, String(stage.size)))));
     const general = make("fieldset", {},
       models.length > 1 ? field(say("model"), chooser) : null,
+      make("label", { class: "field wide" }, make("span", {}, say("negative")), negative),
       field(say("count"), count),
       field(say("seed"), make("span", { class: "joined" }, seed, dice)));
     const axes = model.stages.flatMap((stage) => facts.settings.filter((setting) => !setting.enlarging || stage.stage !== "base").map((setting) => {
-      const standard = stage.defaults[setting.name], isNumber = setting.kind !== "choice";
+      const standard = stage.defaults[setting.name] ?? setting.standard, isNumber = setting.kind !== "choice" && setting.kind !== "text";
       const round = (value) => (setting.kind === "integer" ? Math.max(1, Math.round(value)) : Number(value.toPrecision(3)));
-      const example = isNumber ? [standard / 2, standard, standard * 2].map(round).filter((value) => value <= setting.most).join(", ") : setting.choices.join(", ");
+      const example = setting.kind === "text" ? String(standard) : isNumber ? [standard / 2, standard, standard * 2].map(round).filter((value) => value <= setting.most).join(", ") : setting.choices.join(", ");
       return { name: `${stage.stage}.${setting.name}`, label: `${say(setting.name)}, ${stage.size} px`, isNumber, example };
     }));
     axes.push({ name: "seed", label: say("seed"), isNumber: true, example: "1, 2, 3" });
@@ -86,8 +89,9 @@ export const form = (facts, draw, compare) => {
     for (const [name, element] of inputs) {
       const [stage, setting] = name.split(".");
       if (element.value === "" || !running().some((each) => each.stage === stage)) continue;
-      (given.stages[stage] ??= {})[setting] = element.tagName === "SELECT" ? element.value : Number(element.value);
+      (given.stages[stage] ??= {})[setting] = element.type === "number" ? Number(element.value) : element.value.trim();
     }
+    if (negative.value.trim()) given.negative = negative.value.trim();
     if (seed.value !== "") given.seed = Number(seed.value);
     return given;
   };
@@ -138,6 +142,7 @@ export const form = (facts, draw, compare) => {
         for (const radio of sizes.querySelectorAll("input")) radio.checked = radio.value === given.until;
       }
       prompt.value = given.prompt ?? "";
+      negative.value = given.negative ?? "";
       const first = given.seeds?.[0] ?? given.seed;
       seed.value = first === undefined ? "" : String(first);
       count.value = String(given.seeds?.length ?? given.count ?? 1);
@@ -145,7 +150,7 @@ export const form = (facts, draw, compare) => {
       for (const [name, element] of inputs) {
         const [stage, setting] = name.split(".");
         const value = given.stages?.[stage]?.[setting];
-        const standard = model.stages.find((each) => each.stage === stage)?.defaults[setting];
+        const standard = model.stages.find((each) => each.stage === stage)?.defaults[setting] ?? facts.settings.find((each) => each.name === setting)?.standard;
         element.value = value === undefined || value === standard ? "" : String(value);
         if (element.tagName === "SELECT" && element.value === "" && value !== undefined && value !== standard) {
           element.append(make("option", { value: String(value) }, String(value)));

@@ -44,7 +44,7 @@ export const order = async (file) => {
     const record = JSON.parse(imagen);
     if (typeof record.prompt !== "string" || typeof record.stages !== "object") return null;
     const names = Object.keys(record.stages);
-    return { prompt: record.prompt, seed: record.seed, model: record.model?.name, until: names.at(-1), stages: record.stages };
+    return { prompt: record.prompt, negative: typeof record.negative === "string" ? record.negative : undefined, seed: record.seed, model: record.model?.name, until: names.at(-1), stages: record.stages };
   } catch {
     return null;
   }

@@ -42,9 +42,10 @@ fn openai_gets_pictures_as_addresses_and_as_base64() {
 #[test]
 fn openai_extras_stand_beside_its_own_fields() {
     let served = Served::new();
-    let asked = json!({"prompt": "a", "size": "16x16", "num_inference_steps": 2, "guidance_scale": 1.5, "sampler": "ddim", "quality": "high"});
+    let asked = json!({"prompt": "a", "size": "16x16", "num_inference_steps": 2, "guidance_scale": 1.5, "sampler": "ddim", "negative_prompt": "dogs", "quality": "high"});
     assert_eq!(generate(&served, &asked).status, StatusCode::OK);
     let drawn = served.get("/api/v1/images").json()["images"][0]["stages"]["base"].clone();
+    assert_eq!(served.get("/api/v1/images").json()["images"][0]["request"]["negative"], "dogs");
     assert_eq!([&drawn["steps"], &drawn["guidance"], &drawn["sampler"]], [&json!(2), &json!(1.5), &json!("ddim")]);
 }
 
@@ -58,7 +59,6 @@ fn openai_errors_have_its_form() {
         (json!({"prompt": "a", "n": 0}), StatusCode::BAD_REQUEST, "count"),
         (json!({"prompt": "a", "n": 65}), StatusCode::BAD_REQUEST, "count"),
         (json!({"prompt": "a", "background": "transparent"}), StatusCode::BAD_REQUEST, "background"),
-        (json!({"prompt": "a", "negative_prompt": "dogs"}), StatusCode::BAD_REQUEST, "negative_prompt"),
     ] {
         let reply = generate(&served, &asked);
         let error = reply.json()["error"].clone();
@@ -100,7 +100,7 @@ fn a1111_gets_pictures_with_infotext_and_info_as_text() {
         (&info["all_seeds"], &info["steps"], &info["sd_model_name"]),
         (&json!([9, 10]), &json!(2), &json!("other"))
     );
-    assert_eq!(info["extra_generation_params"]["Ignored"], json!(["negative_prompt", "sampler_name"]));
+    assert_eq!(info["extra_generation_params"]["Ignored"], json!(["sampler_name"]));
     let images = answer["images"].as_array().unwrap();
     assert_eq!(images.len(), 2);
     let text = png::read_text(&picture(&images[0]), &DecodeOptions::default()).unwrap().parameters.unwrap();
