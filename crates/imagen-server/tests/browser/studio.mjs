@@ -237,24 +237,27 @@ try {
   await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 11);
   say("a deleted picture comes back");
 
-  for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
-  await page.evaluate(() => { location.hash = "#train"; });
-  await count(page, ".chart svg", 2);
-  await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
-  assert.match(await page.$eval(".runs li", (item) => item.textContent), /shapes.*training.*600/);
-  await page.focus(".over-time input");
-  await page.keyboard.press("ArrowLeft");
-  assert.match(await page.$eval(".over-time p", (note) => note.textContent), /step 300/);
-  await look(page, "trainings");
-  await shot(page, "trainings");
-  say("a training is watched");
+  // a studio that was there before has runs of its own
+  if (server) {
+    for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
+    await page.evaluate(() => { location.hash = "#train"; });
+    await count(page, ".chart svg", 2);
+    await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
+    assert.match(await page.$eval(".runs li", (item) => item.textContent), /shapes.*training.*600/);
+    await page.focus(".over-time input");
+    await page.keyboard.press("ArrowLeft");
+    assert.match(await page.$eval(".over-time p", (note) => note.textContent), /step 300/);
+    await look(page, "trainings");
+    await shot(page, "trainings");
+    say("a training is watched");
 
-  await page.goto(`${address}/api`);
-  await count(page, ".reference section", 30);
-  await look(page, "reference");
-  await page.goto(`${address}/#gallery`);
-  await count(page, "#gallery-page .wall .tile", 11);
-  say("the reference of the API");
+    await page.goto(`${address}/api`);
+    await count(page, ".reference section", 30);
+    await look(page, "reference");
+    await page.goto(`${address}/#gallery`);
+    await count(page, "#gallery-page .wall .tile", 11);
+    say("the reference of the API");
+  }
 
   await page.click("#theme");
   assert.equal(await page.$eval("html", (html) => html.dataset.theme), "dark");
