@@ -196,7 +196,7 @@ impl OwnModel {
         };
         match config.unet.side() {
             Some(side) if config.low_size.is_none() && size != [side; 2] => Err(Error::usage(format!(
-                "stage {name} has learned positions of {side}x{side}: start from a square picture"
+                "stage {name} has learned positions of {side}x{side}: start from a square picture, or extend it to one"
             ))),
             _ => Ok(size),
         }

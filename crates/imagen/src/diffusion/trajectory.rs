@@ -36,7 +36,7 @@ pub enum Draw {
     Step(usize),
     /// What stays of a picture at the step of this number.
     Kept(usize),
-    /// The way back after the step of this number.
+    /// Going back after the step of this number.
     Back(usize),
 }
 

@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::config::OptimizerName;
 use super::recipe::Recipe;
 use crate::cascade::{Preset, StageName};
-use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Thresholding, TimeSampling};
+use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Spacing, Thresholding, TimeSampling};
 
 /// Where the types of a recipe are defined.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     include_str!("recipe.rs"),
     include_str!("config.rs"),
     include_str!("preset.rs"),
@@ -27,6 +27,7 @@ const SOURCES: [&str; 14] = [
     include_str!("../diffusion/schedule.rs"),
     include_str!("../diffusion/parameterization.rs"),
     include_str!("../diffusion/sampler.rs"),
+    include_str!("../diffusion/spacing.rs"),
     include_str!("../diffusion/thresholding.rs"),
     include_str!("../diffusion/loss.rs"),
     include_str!("../nn/precision.rs"),
@@ -76,7 +77,7 @@ warmup = 0
 "#;
 
 /// Defaults that a written recipe leaves out.
-const UNWRITTEN: [(&str, &str); 11] = [
+const UNWRITTEN: [(&str, &str); 13] = [
     ("stage.width_multiplier", "1.0"),
     ("stage.network", "\"own\""),
     ("stage.max_aug_level", "1.0"),
@@ -86,6 +87,8 @@ const UNWRITTEN: [(&str, &str); 11] = [
     ("stage.unet.null_text", "0"),
     ("stage.unet.levels.position", "0"),
     ("stage.unet.levels.text_map", "0"),
+    ("stage.sampling.guidance_rescale", "0.0"),
+    ("stage.sampling.spacing", "\"time\""),
     ("stage.sampling.precision", "\"f32\""),
     ("train.precision", "\"f32\""),
 ];
@@ -181,6 +184,7 @@ fn names(of: &str) -> Vec<(String, String)> {
         "Preset" => shown(Preset::ALL),
         "NoiseSchedule" => shown(NoiseSchedule::ALL),
         "Sampler" => shown(Sampler::ALL),
+        "Spacing" => shown(Spacing::ALL),
         "Thresholding" => shown(Thresholding::ALL),
         "LossWeight" => shown(LossWeight::ALL),
         "Parameterization" => shown(Parameterization::ALL),
