@@ -7,6 +7,7 @@ use imagen_kernels::attention::Attention;
 use imagen_kernels::conv::Conv3x3;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::norm::{Activation, GroupNorm, LayerNorm, RmsNorm};
+use imagen_kernels::precision::Precision;
 use imagen_kernels::quantile::abs_quantiles;
 use imagen_kernels::stored::{StoredLinear, Weights};
 use imagen_kernels::{optimizer, set_threads};
@@ -87,18 +88,24 @@ const ADAFACTOR: Adafactor =
 
 #[test]
 fn results_do_not_depend_on_threads_or_on_company() {
-    on_every_isa(|isa| {
-        set_threads(1);
-        let alone = everything();
-        for threads in [2, 5] {
-            set_threads(threads);
-            assert!(everything() == alone, "{threads} threads on {isa:?}");
-        }
-        let together: Vec<_> = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..3).map(|_| scope.spawn(move || isa.force(everything))).collect();
-            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    for precision in [Precision::F32, Precision::Bf16] {
+        on_every_isa(|isa| {
+            let everything = || precision.during(everything);
+            set_threads(1);
+            let alone = everything();
+            for threads in [2, 5] {
+                set_threads(threads);
+                assert!(everything() == alone, "{threads} threads on {isa:?} in {precision:?}");
+            }
+            let together: Vec<_> = std::thread::scope(|scope| {
+                let callers: Vec<_> = (0..3).map(|_| scope.spawn(move || isa.force(everything))).collect();
+                callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+            });
+            set_threads(0);
+            assert!(
+                together.iter().all(|results| *results == alone),
+                "several callers at once on {isa:?}, {precision:?}"
+            );
         });
-        set_threads(0);
-        assert!(together.iter().all(|results| *results == alone), "several callers at once on {isa:?}");
-    });
+    }
 }
