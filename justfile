@@ -38,3 +38,7 @@ python:
     PATH="$PWD/target/venv/bin:$PATH" maturin build --release --out target/wheels
     target/venv/bin/pip install --force-reinstall --no-deps target/wheels/imagen_rs-*.whl
     target/venv/bin/pytest
+
+# Training by ranks as processes, under mpirun; needs openmpi-bin, libopenmpi-dev and libclang-dev.
+mpi:
+    cargo test --release -p imagen-cli --features mpi --test it -- ranks shares
