@@ -84,7 +84,7 @@ fn statistics_of_shares_are_those_of_the_set() {
     for joined in ["a.safetensors", "b.safetensors"] {
         let same = succeed(folder, &["eval", "fid", joined, "whole.safetensors", "--json"]);
         let same: Value = serde_json::from_str(&same).unwrap();
-        assert!(same["frechet_distance"].as_f64().unwrap().abs() < 1e-9, "{same}");
+        assert!(same["frechet_distance"].as_f64().unwrap().abs() < 1e-4, "{same}");
         assert_eq!((&same["a"]["pictures"], &same["b"]["pictures"]), (&150.into(), &150.into()));
     }
     assert!(!files(folder).iter().any(|name| name.contains("share")), "{:?}", files(folder));
@@ -92,7 +92,7 @@ fn statistics_of_shares_are_those_of_the_set() {
 
 #[test]
 fn captions_are_encoded_by_shares_and_joined() {
-    let folder = set("300");
+    let folder = set("60");
     let folder = folder.path();
     let text = tiny::text_encoder();
     let encode = |to: &'static str| ["data", "encode", "set", "-q", "--text-encoder", text.to_str().unwrap(), "-o", to];
