@@ -124,7 +124,7 @@ fn outputs_that_would_collide_or_overwrite_or_fail_are_refused_before_drawing() 
             (&["sample", "x", "-mm", "-o", "same.png", "-n2"], 2, "would both be same.png"),
             (&["sample", "x", "-mm", "-o", "x.gif"], 2, "gif is not supported; end the name in .png, .jpg or .webp"),
             (&["sample", "x", "-mm", "-o", "-", "-n2"], 2, "takes one picture"),
-            (&["sample", "x", "-mm", "-o", "precious.png/x.png"], 1, "precious.png"),
+            (&["sample", "x", "-mm", "-o", "precious.png/x.png"], 2, "precious.png"),
             (&["sample", "x", "-mm", "--trace", "nowhere/trace.json"], 1, "nowhere"),
             (&["sample", "x", "-mm", "-o", "{prompt}"], 2, "is a folder"),
         ],
