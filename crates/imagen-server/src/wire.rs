@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use imagen::cascade::{Imagen, Request, StageName, StageOptions, StageSettings, Subject};
 use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
+use imagen::nn::Precision;
 
 use crate::ids;
 use crate::limits::Limits;
@@ -65,12 +66,14 @@ pub(crate) struct StageOrder {
     pub(crate) thresholding: Option<Thresholding>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) aug_level: Option<AugLevel>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) precision: Option<Precision>,
 }
 
 impl StageOrder {
     pub(crate) fn options(&self) -> StageOptions {
         let Self { steps, timesteps, guidance, guidance_interval, guidance_rescale, spacing, sampler, .. } = *self;
-        let Self { thresholding, aug_level, .. } = *self;
+        let Self { thresholding, aug_level, precision, .. } = *self;
         StageOptions {
             steps,
             timesteps,
@@ -81,6 +84,7 @@ impl StageOrder {
             sampler,
             thresholding,
             aug_level,
+            precision,
         }
     }
 }

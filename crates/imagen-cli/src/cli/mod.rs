@@ -59,13 +59,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Sample(Box<sample::Sample>),
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Train(train::Train),
     Recipe(recipe::RecipeVerb),
     Report(report::Report),
     Export(export::Export),
     Inspect(inspect::Inspect),
-    Plan(plan::PlanVerb),
+    Plan(Box<plan::PlanVerb>),
     Data(data::Data),
     Models(models::Models),
     Eval(eval::Eval),

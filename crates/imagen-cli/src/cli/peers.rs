@@ -20,10 +20,7 @@ const FLAGS: [(&[&str], &str); 12] = [
     ),
     (&["--scheduler", "--sampler-name"], "the rule of the steps is --sampler"),
     (&["--cfg", "--scale", "--cond-scale"], "how strongly the text pulls is --guidance W"),
-    (
-        &["--ddim_steps", "--ddim-steps", "--num_inference_steps", "--sampling-steps"],
-        "the number of steps is --steps N",
-    ),
+    (&["--ddim_steps", "--ddim-steps", "--num_inference_steps"], "the number of steps is --steps N"),
     (
         &["--lr", "--learning-rate", "--batch-size", "--epochs", "--train-batch-size", "--max-train-steps"],
         "what is trained, and how, stands in the recipe, and --set replaces a value: --set train.lr=1e-4 --set train.batch=8",

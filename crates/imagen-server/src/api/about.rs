@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use imagen::diffusion::{Sampler, Spacing, Thresholding};
+use imagen::nn::Precision;
 
 use super::blocking;
 use crate::problem::{Problem, as_json};
@@ -41,6 +42,8 @@ fn settings(studio: &Studio) -> Value {
         { "name": "guidance_rescale", "kind": "number", "least": 0, "most": 1, "step": 0.1, "standard": 0 },
         { "name": "spacing", "kind": "choice", "standard": Spacing::default(),
           "choices": names(Spacing::ALL.iter().map(Spacing::to_string).collect()) },
+        { "name": "precision", "kind": "choice", "standard": Precision::default().to_string(),
+          "choices": names(Precision::ALL.iter().map(Precision::to_string).collect()) },
         { "name": "aug_level", "kind": "number", "least": 0, "most": 1, "step": 0.01, "enlarging": true },
     ])
 }

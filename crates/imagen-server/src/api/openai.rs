@@ -196,7 +196,7 @@ fn streamed(studio: Arc<Studio>, waited: Waited, asked: Generation) -> Response 
                 return Some((vec![event("image_generation.partial_image", &partial)], Some((waited, sent))));
             }
             Ok(News::Over(job)) => {
-                let Some(picture) = job.pictures.first() else { return None };
+                let picture = job.pictures.first()?;
                 let data = encoded(&studio, picture, asked.output_format).await.unwrap_or_default();
                 let tokens = json!({"input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
                     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}});

@@ -127,7 +127,7 @@ fn schemas(limits: &Limits) -> Value {
         &[],
         json!({
             "steps": { "type": "integer", "minimum": 1, "maximum": limits.steps }, "guidance": { "type": "number", "minimum": 0, "maximum": limits.guidance },
-            "sampler": text(), "thresholding": text(), "guidance_interval": text(), "spacing": text(), "guidance_rescale": { "type": "number", "minimum": 0, "maximum": 1 }, "aug_level": { "type": "number", "minimum": 0, "maximum": 1 }, "timesteps": text(),
+            "sampler": text(), "thresholding": text(), "guidance_interval": text(), "spacing": text(), "guidance_rescale": { "type": "number", "minimum": 0, "maximum": 1 }, "aug_level": { "type": "number", "minimum": 0, "maximum": 1 }, "timesteps": text(), "precision": text(),
         }),
     );
     json!({

@@ -369,7 +369,7 @@ impl Imagen {
             return Ok(None);
         };
         let channels = match &self.family {
-            Family::Own(model) => model.channels(),
+            Family::Own(model) => model.image_channels(),
             Family::DeepFloyd(model) => model.channels(),
         };
         start.at(size, channels, n, self.strength(name, start), &self.device).map(Some)

@@ -128,7 +128,7 @@ impl OwnModel {
 
 impl OwnModel {
     /// Channels of its pictures.
-    pub(super) fn channels(&self) -> usize {
+    pub(super) fn image_channels(&self) -> usize {
         self.stages[0].0.config.unet.image_channels
     }
 
@@ -176,7 +176,7 @@ impl OwnModel {
     /// What `from` enlarges of a picture, `[1, h, w, c]`.
     pub(super) fn first_low(&self, from: StageName, picture: &Picture, device: &Device) -> Result<Tensor<4>> {
         let [h, w] = self.low_size(from, picture)?;
-        let picture = picture.to_channels(self.channels())?.resize(w, h, Filter::Bicubic)?;
+        let picture = picture.to_channels(self.image_channels())?.resize(w, h, Filter::Bicubic)?;
         Ok(start::tensor(&picture.to_float(), device))
     }
 

@@ -14,6 +14,7 @@ use crate::text::{TextEncoder, WeightedText, encode_weighted};
 
 /// The encoded texts of some pictures.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a stage and batch")]
 pub(super) enum Texts {
     Own(PromptText),
     /// The embeddings of all texts, and the places of each picture's.

@@ -179,8 +179,8 @@ mod tests {
             abs_quantiles(&values, percentile, &mut expected);
             let x = Tensor::<2>::from_data(TensorData::new(values, [3, len]), &Device::flex());
             for (found, expected) in self::values(quantiles_there(x, percentile)).iter().zip(expected) {
-                let far = f64::from(*found) - f64::from(expected);
-                assert!(far.abs() <= 1e-6 * f64::from(expected), "{len} {percentile}: {found}, not {expected}");
+                let far = f64::from(*found) - expected;
+                assert!(far.abs() <= 1e-6 * expected, "{len} {percentile}: {found}, not {expected}");
             }
         }
     }

@@ -20,7 +20,7 @@ const FLOORS: [(&str, &[&str]); 16] = [
     ("nn", &["names", "rng", "error"]),
     ("models", &["nn", "names", "files", "input", "error"]),
     ("text", &["models", "nn", "input", "error"]),
-    ("data", &["image", "names", "rng", "input", "said", "error"]),
+    ("data", &["image", "names", "rng", "files", "input", "said", "error"]),
     ("cascade", &["diffusion", "models", "nn", "text", "image", "names", "rng", "files", "input", "error"]),
     // image: a run draws grids of samples; ranks: several processes may train together
     (

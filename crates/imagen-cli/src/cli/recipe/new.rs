@@ -32,6 +32,9 @@ Examples:
   imagen recipe new --data pictures --stage sr256 --minutes 120 -o mine-sr256.toml
   imagen train mine.toml --run runs/mine --init-from built-in";
 
+/// Names of pictures that cannot be read, and how many were looked at.
+type Unreadable = (BTreeSet<String>, usize);
+
 /// Pictures that are looked at for their sizes.
 const LOOKED: usize = 2048;
 /// A step that is estimated to take longer than this is not measured.
@@ -137,7 +140,7 @@ impl New {
     }
 
     /// The shorter sides of pictures, evenly from all over the set; the names of those that cannot be read, of how many.
-    fn look(&self, source: &Source) -> Result<(Vec<usize>, (BTreeSet<String>, usize))> {
+    fn look(&self, source: &Source) -> Result<(Vec<usize>, Unreadable)> {
         if source.world().is_some() {
             return Ok(Default::default());
         }

@@ -24,6 +24,9 @@ fn slack(weights: u64) -> u64 {
     weights / 16
 }
 
+/// How often a stage is evaluated under its settings.
+pub(in crate::cascade) type Evaluations<'a> = dyn Fn(StageName, &StageSettings) -> u64 + 'a;
+
 impl DeepFloyd {
     /// What a resolved request takes in batches of so many, its stages evaluated so often, the weights of networks and text encoder kept as the model says
     /// or as `stored` says.
@@ -31,7 +34,7 @@ impl DeepFloyd {
         &self,
         request: &Request,
         resolved: &[(StageName, StageSettings)],
-        (batch, evaluations): (u64, &dyn Fn(StageName, &StageSettings) -> u64),
+        (batch, evaluations): (u64, &Evaluations),
         stored: Option<(Storage, Storage)>,
     ) -> Result<Vec<Need>> {
         let (networks, text) = stored.unwrap_or((self.storage, self.text_storage));

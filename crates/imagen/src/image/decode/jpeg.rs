@@ -7,9 +7,11 @@
 
 mod bits;
 mod pixels;
+mod scan;
 
 use self::bits::{Bits, Broken, Codes, read_codes};
 use self::pixels::{Colours, Plane, pixels, write_block};
+use self::scan::{Round, damaged, next_marker};
 use crate::error::{Error, Result};
 
 /// More scans than any encoder makes; a file may ask for millions of blocks in few bytes a scan.
@@ -128,24 +130,6 @@ pub(super) fn decode<'a>(
             _ => {}
         }
     }
-}
-
-/// The next marker, past anything that stands before it.
-fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
-    loop {
-        let rest = bytes.get(*at..)?;
-        let place = rest.iter().position(|&byte| byte == 0xFF)?;
-        let fill = rest[place..].iter().take_while(|&&byte| byte == 0xFF).count();
-        let marker = *rest.get(place + fill)?;
-        *at += place + fill + 1;
-        if marker != 0 {
-            return Some(marker);
-        }
-    }
-}
-
-fn damaged(what: &str) -> Error {
-    Error::data(format!("the JPEG file is damaged: {what}; fetch it again"))
 }
 
 /// That some of a picture is missing from a row on, where that is known.
@@ -369,29 +353,5 @@ impl Frame {
             }
         };
         self.components.iter_mut().map(plane).collect()
-    }
-}
-
-/// Which coefficients a scan sends, and which of their bits.
-struct Round {
-    start: usize,
-    end: usize,
-    /// Whether bits above `low` were sent before.
-    refining: bool,
-    low: u8,
-}
-
-impl Round {
-    /// All of a sequential picture.
-    const WHOLE: Self = Self { start: 0, end: 63, refining: false, low: 0 };
-
-    fn read(start: u8, end: u8, approximation: u8) -> Result<Self> {
-        let (start, end) = (usize::from(start), usize::from(end));
-        let (high, low) = (approximation >> 4, approximation & 15);
-        let sound = start <= end && end < 64 && (start > 0 || end == 0) && low <= 13 && (high == 0 || high == low + 1);
-        if !sound {
-            return Err(damaged("a round is of coefficients that do not go together"));
-        }
-        Ok(Self { start, end, refining: high > 0, low })
     }
 }

@@ -252,7 +252,7 @@ mod tests {
     fn line(distance: f64) -> String {
         let interval = r#"{"low":0.25,"high":0.75}"#;
         let rate = format!(r#"{{"hits":1,"rate":0.5,"interval":{interval}}}"#);
-        let point = r#""model":"ö","stage":"base","sampler":"ddim","steps":2,"guidance":1.0,"thresholding":"static""#;
+        let point = r#""model":"ö","stage":"base","settings":{"sampler":"ddim","steps":2,"guidance":1.0,"thresholding":"static"}"#;
         format!(
             r#"{{{point},"pictures":2,"top_1":{rate},"top_5":{rate},"kid":0.1,"kid_interval":{interval},"frechet_distance":{distance:?},"shown":"a.png"}}"#
         ) + "\n"

@@ -1,7 +1,7 @@
 //! The entropy-coded data of a scan: Huffman codes, and blocks of coefficients by them (ITU T.81, annexes B, F and G).
 
 use super::pixels::PLACES;
-use super::{Round, damaged, next_marker};
+use super::scan::{Round, damaged, next_marker};
 use crate::error::Result;
 
 /// The codes of means and of other coefficients, four each.
