@@ -26,10 +26,7 @@ const FLAGS: [(&[&str], &str); 12] = [
         "what is trained, and how, stands in the recipe, and --set replaces a value: --set train.lr=1e-4 --set train.batch=8",
     ),
     (&["--outdir", "--output-dir", "--out"], "where pictures go is --output FOLDER/, or a pattern of names"),
-    (
-        &["--fp16", "--half", "--bf16", "--precision"],
-        "stored weights of 16 bits are read as they are; sums are of 32 bits",
-    ),
+    (&["--fp16", "--half", "--bf16"], "how exact the products are is --precision: f32 or bf16"),
     (&["--ckpt", "--checkpoint", "--weights"], "a model is a folder: --model FOLDER"),
 ];
 
