@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 CALLS = "openat,creat,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,link,linkat"
-LINE = re.compile(rb"^(\d+) (.*)$")
+LINE = re.compile(rb"^(\d+) +(.*)$")
 CALL = re.compile(rb"^(\w+)\((.*)\)\s+= (-?\d+)(?:<.*>)?(?: .*)?$", re.S)
 
 

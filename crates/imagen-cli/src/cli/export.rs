@@ -66,6 +66,7 @@ impl Export {
             return Err(failure.hint("name the folder that was given by --run"));
         }
         let _lock = output::own_folder_if_there(&self.model)?;
+        let _text = output::own_folder_if_there(&self.model.join("text"))?;
         if !self.force {
             self.check_replaced()?;
         }

@@ -20,3 +20,4 @@ pub use source::compose::World;
 pub use source::{CocoCaption, Example, Layout, MAX_BAD, Odd, Source, Split, allowed, coco_captions};
 pub use survey::{Look, Moments, Survey};
 pub use transform::Transform;
+pub use write::is_unfinished;

@@ -18,6 +18,8 @@ use crate::image::{Picture, PngText, png};
 
 /// The mark of a set that is not finished.
 const UNFINISHED: &str = ".imagen-unfinished";
+/// What says of a finished set which pictures it has.
+const METADATA: &str = "metadata.jsonl";
 /// Pictures that are made before anybody is told.
 const PORTION: usize = 64;
 
@@ -26,6 +28,11 @@ pub(super) struct Captioned {
     pub picture: Picture,
     pub captions: Vec<String>,
     pub split: Option<Split>,
+}
+
+/// Whether a set was begun in this folder and not finished: writing it again begins anew.
+pub fn is_unfinished(folder: &Path) -> bool {
+    folder.join(UNFINISHED).is_file()
 }
 
 /// Writes `count` pictures, several at a time; how many of them train. `progress` is told how many are done and may break:
@@ -42,8 +49,12 @@ pub(super) fn write_set(
     let images = folder.join("images");
     std::fs::create_dir_all(&images).map_err(|e| Error::io("make the folder", &images, e))?;
     let mark = folder.join(UNFINISHED);
-    match mark.is_file() {
-        true => remove_pictures(&images)?,
+    match is_unfinished(folder) {
+        true => {
+            // the mark goes last, so that metadata beside it are of the set that is begun anew
+            remove_if_there(&folder.join(METADATA))?;
+            remove_pictures(&images)?;
+        }
         false if std::fs::read_dir(&images).map_err(|e| Error::io("read the folder", &images, e))?.next().is_some() => {
             let message = format!("{} holds pictures already; delete it, or choose another folder", images.display());
             return Err(Error::usage(message));
@@ -81,9 +92,16 @@ pub(super) fn write_set(
         let sync = || File::open(&images)?.sync_all();
         sync().map_err(|e| Error::io("write the folder", &images, e))?;
     }
-    png::write_whole(&folder.join("metadata.jsonl"), metadata.as_bytes())?;
+    png::write_whole(&folder.join(METADATA), metadata.as_bytes())?;
     std::fs::remove_file(&mark).map_err(|e| Error::io("remove", &mark, e))?;
     Ok(Some(train))
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes the pictures of a set that was not finished.
@@ -121,6 +139,8 @@ mod tests {
         assert_eq!(write(set, 200, true).unwrap(), None);
         assert!(!set.join("metadata.jsonl").exists() && images.read_dir().unwrap().count() == PORTION);
         std::fs::write(images.join("000001.png"), "half a pic").unwrap();
+        std::fs::write(set.join(METADATA), "killed before the mark was gone").unwrap();
+        assert!(is_unfinished(set));
         // fewer than were there before
         assert_eq!(write(set, 3, false).unwrap(), Some(3));
         assert_eq!(images.read_dir().unwrap().count(), 3);

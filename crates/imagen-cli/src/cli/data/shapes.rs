@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
-use imagen::data::shapes;
+use imagen::data::{is_unfinished, shapes};
 
 use crate::failure::{Failure, Result, print_line};
 
@@ -36,7 +36,7 @@ impl Shapes {
 
 /// Refuses to write over a set.
 pub(super) fn refuse_set(folder: &Path) -> Result<()> {
-    if !folder.join("metadata.jsonl").exists() {
+    if !folder.join("metadata.jsonl").exists() || is_unfinished(folder) {
         return Ok(());
     }
     let failure = Failure::usage(format_args!("{} already holds a set", folder.display()));

@@ -48,11 +48,13 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
             Err(failure.hint(format_args!("choose another folder; {} says what this one is of", path.display())))
         }
         None => {
-            if folder.join(ROWS).exists() {
+            let rows: String = rows.map(|row| format!("{row}\n")).collect();
+            // the same rows without a manifest are ours, left by a process that was killed between the two
+            let there = input::read_if_there(&folder.join(ROWS), input::MOST_TEXT)?;
+            if there.is_some_and(|there| there != rows.as_bytes()) {
                 let failure = Failure::usage(format_args!("{} already holds another set", folder.display()));
                 return Err(failure.hint("choose another folder"));
             }
-            let rows: String = rows.map(|row| format!("{row}\n")).collect();
             let json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
             // the manifest last: what it says is there then
             for (path, bytes) in [(folder.join(ROWS), rows.as_bytes()), (path, &json)] {

@@ -16,6 +16,7 @@ use imagen::train::{Recipe, copy_encoder};
 
 use crate::cli::shared::{self, TextEncoder};
 use crate::failure::{Exit, Failure, Result, print_line};
+use crate::output::own_folder_if_there;
 
 /// Turn weights that came from PyTorch into stages of a model folder
 ///
@@ -57,6 +58,9 @@ const ENCODER_HINT: &str = "name the right one with --text-encoder";
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let weights = Weights::open(&self.file)?;
+        // what a killed conversion left half-written goes
+        let _model = own_folder_if_there(&self.model)?;
+        let _text = own_folder_if_there(&self.model.join("text"))?;
         let device = shared::cpu();
         if imagen_pytorch::is_checkpoint(&weights) {
             return self.imagen_pytorch(&weights, &device);
