@@ -1,5 +1,7 @@
 //! Which models a verb is about: of the hub, or of the cache.
 
+use std::path::Path;
+
 use crate::failure::{Failure, Result};
 use crate::hub::{Cached, RepoName, Settings, Variant};
 
@@ -21,6 +23,11 @@ pub(super) fn cached(settings: &Settings, name: RepoName) -> Result<Cached> {
     let model = Cached::new(settings, name);
     if model.exists() {
         return Ok(model);
+    }
+    let local = [Path::new(model.name.as_str()).to_owned(), Path::new("models").join(model.name.as_str())];
+    if let Some(folder) = local.iter().find(|folder| folder.is_dir()) {
+        let failure = Failure::usage(format_args!("{} is a folder here, and no model of the cache", folder.display()));
+        return Err(failure.hint("`imagen inspect` shows what is in it; to be rid of it, delete the folder"));
     }
     let failure = Failure::usage(format_args!("{} is not in the cache, {}", model.name, settings.cache.display()));
     Err(failure.hint(format_args!("fetch it with `imagen models pull {}`", model.name)))

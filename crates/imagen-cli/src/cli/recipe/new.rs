@@ -200,7 +200,11 @@ impl New {
     /// What run and model are called: as the recipe, or as the set.
     fn name(&self) -> String {
         let stem = self.output.as_deref().unwrap_or(&self.data).file_stem();
-        stem.map_or_else(|| "mine".to_owned(), |stem| stem.to_string_lossy().into_owned())
+        let name = stem.map_or_else(|| "mine".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        // the commands that are suggested must not end at what is there already
+        let taken = |name: &String| ["runs", "models"].iter().any(|folder| Path::new(folder).join(name).exists());
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name)).expect("numbers do not end")
     }
 }
 
