@@ -13,7 +13,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::source::Split;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{sweep_orphans, write_whole};
 use crate::image::{Picture, PngText, png};
 
 /// The mark of a set that is not finished.
@@ -48,6 +48,7 @@ pub(super) fn write_set(
 ) -> Result<Option<usize>> {
     let images = folder.join("images");
     std::fs::create_dir_all(&images).map_err(|e| Error::io("make the folder", &images, e))?;
+    sweep_orphans(folder);
     let mark = folder.join(UNFINISHED);
     match is_unfinished(folder) {
         true => {
