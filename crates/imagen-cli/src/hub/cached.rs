@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use imagen::files::write_whole;
+use imagen::files::{sweep_orphans, write_whole};
 
 use super::{RepoName, Settings};
 use crate::failure::{Failure, Result};
@@ -64,7 +64,9 @@ impl Cached {
     pub(crate) fn point(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.folder.join("refs").join(revision);
         let write = || {
-            fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
+            let folder = path.parent().unwrap_or(&self.folder);
+            fs::create_dir_all(folder)?;
+            sweep_orphans(folder);
             write_whole(&path, |file| file.write_all(commit.as_bytes()))
         };
         write().map_err(|e| Failure::io("write", &path, &e))
