@@ -279,7 +279,7 @@ class Trial:
 
     def compare(self, verb, reference, what, done):
         differ = differences(reference, tree(self.at / "out", verb.loose))
-        finished = any(words in done.stderr for words in ["already exists", "holds pictures already"])
+        finished = any(words in done.stderr for words in ["already exists", "already holds a set", "holds pictures already"])
         if not (done.returncode == 0 or finished) or any(differ.values()):
             self.failures.append(verb.name)
             differ = {kind: names for kind, names in differ.items() if names}
