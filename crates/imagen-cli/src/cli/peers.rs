@@ -27,7 +27,7 @@ const FLAGS: [(&[&str], &str); 12] = [
     ),
     (&["--outdir", "--output-dir", "--out"], "where pictures go is --output FOLDER/, or a pattern of names"),
     (&["--fp16", "--half", "--bf16"], "how exact the products are is --precision: f32 or bf16"),
-    (&["--ckpt", "--checkpoint", "--weights"], "a model is a folder: --model FOLDER"),
+    (&["--ckpt", "--checkpoint"], "a model is a folder: --model FOLDER"),
 ];
 
 /// Verbs of other programs, or parts of verbs here, and the command that is meant.

@@ -23,16 +23,19 @@ pub struct Guidance {
 impl Guidance {
     /// No guidance: w = 1.
     pub const NONE: Self = Self { weight: 1.0 };
+    /// The largest weight: pictures are burnt out far below it, and numbers stay finite up to it.
+    pub const MOST: f64 = 1e4;
 
     /// Guidance of weight w.
     ///
     /// # Errors
-    /// [`Usage`](crate::error::ErrorKind::Usage) when the weight is negative or not finite.
+    /// [`Usage`](crate::error::ErrorKind::Usage) when the weight is not from 0 to [`Self::MOST`].
     pub fn new(weight: f64) -> Result<Self> {
-        if weight.is_finite() && weight >= 0.0 {
+        if (0.0..=Self::MOST).contains(&weight) {
             return Ok(Self { weight });
         }
-        Err(Error::usage(format!("guidance weight is {weight}, expected 0 or more; 1 means no guidance")))
+        let most = Self::MOST;
+        Err(Error::usage(format!("guidance weight is {weight}, expected 0 to {most}; 1 means no guidance")))
     }
 
     /// The weight w.
