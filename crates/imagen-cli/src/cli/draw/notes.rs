@@ -38,7 +38,7 @@ pub(in crate::cli) fn prompts(
     }
     let (Some(encoder), Some(files)) = (imagen.encoder(), files) else { return Ok(()) };
     let mut seen = BTreeSet::new();
-    let new = request.texts().into_iter().filter(|text| !text.is_empty() && seen.insert(text.clone()));
+    let new = request.texts().into_iter().filter(|text| seen.insert(text.clone()));
     let distinct: Vec<String> = new.take(PROMPTS).collect();
     let mut read = Vec::new();
     for prompt in distinct {
