@@ -45,53 +45,20 @@ pub(crate) trait Operands {
     unsafe fn store_units(first: Self::V, second: Self::V, to: *mut f32);
 }
 
+/// Numbers kept and multiplied in f32, rounded to bfloat16 before where `ROUNDED`.
+pub(crate) struct Plain<V, const ROUNDED: bool>(PhantomData<V>);
+
 /// Numbers in f32.
-pub(crate) struct Single<V>(PhantomData<V>);
-
-impl<V: Simd> Operands for Single<V> {
-    type V = V;
-    type X = V;
-    const STEP: usize = 1;
-    const ROUNDED: bool = false;
-
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> V {
-        // SAFETY: passed on; so below.
-        unsafe { V::load(p) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(p: *const f32) -> V {
-        // SAFETY: see `load`.
-        unsafe { V::splat(*p) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul_add(a: V, b: V, sum: V) -> V {
-        a.mul_add(b, sum)
-    }
-
-    #[inline(always)]
-    unsafe fn store_row(depths: V, to: *mut f32) {
-        // SAFETY: see `load`.
-        unsafe { depths.store(to) };
-    }
-
-    #[inline(always)]
-    unsafe fn store_units(first: V, _: V, to: *mut f32) {
-        // SAFETY: see `load`.
-        unsafe { first.store(to) };
-    }
-}
+pub(crate) type Single<V> = Plain<V, false>;
 
 /// Numbers rounded to bfloat16, and kept and multiplied in f32: for processors without instructions for bfloat16.
-pub(crate) struct Rounded<V>(PhantomData<V>);
+pub(crate) type Rounded<V> = Plain<V, true>;
 
-impl<V: Simd> Operands for Rounded<V> {
+impl<V: Simd, const ROUNDED: bool> Operands for Plain<V, ROUNDED> {
     type V = V;
     type X = V;
     const STEP: usize = 1;
-    const ROUNDED: bool = true;
+    const ROUNDED: bool = ROUNDED;
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> V {
@@ -113,7 +80,7 @@ impl<V: Simd> Operands for Rounded<V> {
     #[inline(always)]
     unsafe fn store_row(depths: V, to: *mut f32) {
         // SAFETY: see `load`.
-        unsafe { depths.to_bf16().store(to) };
+        unsafe { if ROUNDED { depths.to_bf16() } else { depths }.store(to) };
     }
 
     #[inline(always)]
