@@ -102,7 +102,7 @@ impl PlanVerb {
                 let pace = Pace::of(found);
                 let estimate = training(&recipe, pace)?;
                 self.print(std::slice::from_ref(&estimate), found, pace)?;
-                self.memory.check_training(found, &recipe, 1)
+                self.memory.check_training(found, &recipe, (1, estimate.bytes))
             });
         }
         if !self.set.is_empty() {

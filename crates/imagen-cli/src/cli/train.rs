@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::PartialLoad;
 use imagen::nn::device::Found;
 use imagen::said;
-use imagen::train::{self, InitFrom, Outcome, ProbeReport, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
 
 use super::draw::MaxMemory;
 use super::shared::{self, Machine, TextEncoder};
@@ -127,7 +127,7 @@ impl Train {
     fn prepare(&self, recipe: Recipe, found: &Found, neighbours: usize) -> Result<Run> {
         // ranks share a machine's memory, and have devices of their own
         let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
-        self.memory.check_training(found, &recipe, sharing)?;
+        self.memory.check_training(found, &recipe, (sharing, Plan::of(&recipe)?.bytes()))?;
         let text = self.text_encoder.files()?;
         let init_from = self.init_from.as_deref().map(init_from).transpose()?;
         interrupt::watch("finishing this step and saving")?;

@@ -20,9 +20,14 @@ pub(in crate::cli) struct MaxMemory {
 
 impl MaxMemory {
     /// Refuses training that does not fit, before the system kills the program without a word, and says what would;
-    /// so many processes train in it.
-    pub(in crate::cli) fn check_training(&self, found: &Found, recipe: &Recipe, processes: u64) -> Result<()> {
-        let needed = processes * Plan::of(recipe)?.bytes();
+    /// so many processes train in it, each of which needs so many bytes.
+    pub(in crate::cli) fn check_training(
+        &self,
+        found: &Found,
+        recipe: &Recipe,
+        (processes, each): (u64, u64),
+    ) -> Result<()> {
+        let needed = processes * each;
         let Err(failure) = self.check(found, "training this", needed) else { return Ok(()) };
         let limit = self.limit(found).unwrap_or(u64::MAX);
         let mut alternatives = Plan::alternatives(recipe)?;
