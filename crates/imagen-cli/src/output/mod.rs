@@ -191,8 +191,7 @@ fn make_folders(names: &[PathBuf]) -> Result<()> {
     let mut folders: Vec<&Path> = names.iter().filter(|name| !is_device(name)).map(|name| folder_of(name)).collect();
     folders.dedup();
     for folder in folders {
-        make_folder(folder)?;
-        check_writable(folder)?;
+        make_writable(folder)?;
     }
     Ok(())
 }
@@ -261,14 +260,19 @@ pub(crate) fn check_new(flag: &str, path: &Path, force: bool) -> Result<()> {
     }
     check_name(path)?;
     let folder = folder_of(path);
-    make_folder(folder)?;
-    check_writable(folder)
+    make_writable(folder)
 }
 
 /// As [`write_file`], of what a verb writes once; what killed processes left half-written beside it goes.
 pub(crate) fn write_document(path: &Path, bytes: &[u8]) -> Result<()> {
     sweep_orphans(folder_of(path));
     write_file(path, bytes)
+}
+
+/// Makes a folder, or finds it, and fails where a file cannot be made in it; others may write there too.
+pub(crate) fn make_writable(folder: &Path) -> Result<()> {
+    make_folder(folder)?;
+    check_writable(folder)
 }
 
 /// Fails where a file cannot be made in this folder. What killed processes left half-written there goes.

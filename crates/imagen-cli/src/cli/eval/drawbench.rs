@@ -24,7 +24,7 @@ use crate::cli::shard::Sharded;
 use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{check_writable, make_folder, own_folder_if_there, write_file};
+use crate::output::{make_folder, make_writable, own_folder_if_there, write_file};
 use crate::progress::Progress;
 
 /// The name of the set of originals.
@@ -271,8 +271,7 @@ impl DrawBench {
             let seed = set.origin.seed(p, k).expect("of a set that is drawn");
             (self.study.join(&set.files[p][k]), Subject { caption: study.prompts[p].text.clone(), seed })
         });
-        make_folder(&self.study.join(&set.name))?;
-        check_writable(&self.study.join(&set.name))?;
+        make_writable(&self.study.join(&set.name))?;
         progress.note(format_args!("drawing {}", set.name));
         session.draw_missing(files, progress)
     }
@@ -307,8 +306,7 @@ impl DrawBench {
         mut make: impl FnMut(usize, usize, &Path) -> Result<()>,
     ) -> Result<()> {
         let missing = self.missing(set);
-        make_folder(&self.study.join(&set.name))?;
-        check_writable(&self.study.join(&set.name))?;
+        make_writable(&self.study.join(&set.name))?;
         for (done, (prompt, k)) in missing.iter().enumerate() {
             if interrupt::requested() {
                 let failure = Failure::stopped(done, missing.len(), "copied");

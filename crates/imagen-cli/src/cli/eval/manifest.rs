@@ -11,7 +11,7 @@ use imagen::files::Lock;
 use imagen::input;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{check_writable, make_folder, own_folder, write_file};
+use crate::output::{make_writable, own_folder, write_file};
 
 /// The list of the folder's pictures, which makes it a set like any other.
 pub(super) const ROWS: &str = "metadata.jsonl";
@@ -26,8 +26,7 @@ pub(super) fn begin<M: Serialize + DeserializeOwned + PartialEq>(
     shared: bool,
 ) -> Result<Option<Lock>> {
     let lock = if shared {
-        make_folder(folder)?;
-        check_writable(folder)?;
+        make_writable(folder)?;
         None
     } else {
         Some(own_folder(folder)?)

@@ -24,7 +24,7 @@ use crate::cli::draw::{self, Session, Subject};
 use crate::cli::shared::one_of;
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{check_writable, make_folder, write_file};
+use crate::output::{make_writable, write_file};
 use crate::progress::Progress;
 
 /// Ranks that count as found.
@@ -288,6 +288,5 @@ fn prepare(folder: &Path) -> Result<()> {
         let failure = Failure::usage(format_args!("{} already holds a set", folder.display()));
         return Err(failure.hint("choose another folder for --save, or remove that one first"));
     }
-    make_folder(folder)?;
-    check_writable(folder)
+    make_writable(folder)
 }

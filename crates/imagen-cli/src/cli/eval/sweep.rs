@@ -36,7 +36,7 @@ use crate::cli::shard::Sharded;
 use crate::cli::shared::{Machine, one_of};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::{check_writable, make_folder, own_folder, write_file};
+use crate::output::{make_writable, own_folder, write_file};
 use crate::progress::Progress;
 use grid::{Axes, Model, Point, Resolved};
 use points::{Measured, Points, Protocol, Rate, Score};
@@ -155,8 +155,7 @@ impl Sweep {
             None => Some([own_folder(&self.output)?, own_folder(&pictures)?]),
             // shares write other points of the same sweep, each into a file of its own
             Some(_) => {
-                make_folder(&pictures)?;
-                check_writable(&pictures)?;
+                make_writable(&pictures)?;
                 None
             }
         };

@@ -12,7 +12,7 @@ use imagen::cascade::{StageName, to_pictures};
 use imagen::image::{Picture, PngText, png};
 
 use crate::failure::Result;
-use crate::output::{check_writable, make_folder, write_file};
+use crate::output::{make_writable, write_file};
 
 /// The shortest time between two previews of a stage.
 const EVERY: Duration = Duration::from_secs(2);
@@ -30,8 +30,7 @@ impl Previews {
     /// Makes the folder; without one nothing is ever shown.
     pub(super) fn open(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
-            make_folder(folder)?;
-            check_writable(folder)?;
+            make_writable(folder)?;
         }
         Ok(Self { folder: folder.map(Path::to_owned), next: Instant::now() })
     }
