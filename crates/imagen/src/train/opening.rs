@@ -7,7 +7,7 @@ use super::run::{Run, TrainEvent};
 use super::state::{Learning, TrainState};
 use crate::cascade::NullText;
 use crate::error::{Error, Result};
-use crate::files::Lock;
+use crate::files::{self, Lock};
 use crate::ranks::Group;
 use crate::text::TextEncoder;
 
@@ -23,7 +23,11 @@ pub(super) fn open_state(
     encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
 ) -> Result<(TrainState, Option<Lock>)> {
-    let first = group.by_first(|| open_by_first(run, checkpoints, encoder, observe))?;
+    let first = group.by_first(|| {
+        let opened = open_by_first(run, checkpoints, encoder, observe)?;
+        files::room_for(&run.folder, opened.0.bytes(), "the run's state")?;
+        Ok(opened)
+    })?;
     let own = match first {
         Some((state, lock)) => Ok((state, Some(lock))),
         None => open_after_first(run, checkpoints, encoder, observe).map(|state| (state, None)),

@@ -231,6 +231,14 @@ impl TrainState {
         Ok(state)
     }
 
+    /// Bytes of a file of this state, but for its header.
+    pub(super) fn bytes(&self) -> u64 {
+        self.tensors()
+            .iter()
+            .map(|(_, shape, _)| size_of::<f32>() as u64 * shape.iter().product::<usize>() as u64)
+            .sum()
+    }
+
     /// Everything that [`Self::read`] asks for: name, shape, values `[len]`.
     pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>, Tensor<1>)> {
         struct Walk<'a>(Vec<String>, &'a TrainState, Vec<(String, Vec<usize>, Tensor<1>)>);
