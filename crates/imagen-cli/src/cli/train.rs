@@ -116,6 +116,11 @@ impl Train {
                 watcher.progress.note(format_args!("next: imagen export {run} --model FOLDER"));
                 Ok(())
             }
+            Outcome::StoppedEncoding => {
+                let failure =
+                    Failure::interrupted("stopped while captions were encoded; the embeddings so far are kept");
+                Err(ranks::said(ranks, failure.hint("run the same command to continue")))
+            }
             Outcome::Stopped { step } => {
                 let failure = Failure::interrupted(format_args!("stopped and saved after step {step}"));
                 Err(ranks::said(ranks, failure.hint(format_args!("go on with: {}", self.resume_command()))))

@@ -59,11 +59,15 @@ impl EmbeddingCache {
         encoder: &dyn TextEncoder,
         on_event: &mut dyn FnMut(CacheEvent<'_>),
     ) -> Result<Self> {
-        Self::build_among(path, captions, encoder, 1, &mut |batches| each(encoder, batches), on_event)
+        let cache = Self::complete(path, captions, encoder, 1, &mut |batches| each(encoder, batches), &mut |event| {
+            on_event(event);
+            ControlFlow::Continue(())
+        })?;
+        Ok(cache.expect("only a break stops it"))
     }
 
-    /// As [`Self::build`], where `encode` makes the embeddings of up to `at_once` batches of captions, in their order: the file
-    /// is the same however many there are.
+    /// As [`Self::build_or_stop`], where `encode` makes the embeddings of up to `at_once` batches of captions, in their order:
+    /// the file is the same however many there are.
     ///
     /// # Errors
     /// As [`Self::build`], and those of `encode`.
@@ -73,13 +77,9 @@ impl EmbeddingCache {
         encoder: &dyn TextEncoder,
         at_once: usize,
         encode: &mut EncodeBatches<'_>,
-        on_event: &mut dyn FnMut(CacheEvent<'_>),
-    ) -> Result<Self> {
-        let cache = Self::complete(path, captions, encoder, at_once, encode, &mut |event| {
-            on_event(event);
-            ControlFlow::Continue(())
-        })?;
-        Ok(cache.expect("only a break stops it"))
+        on_event: &mut dyn FnMut(CacheEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Self>> {
+        Self::complete(path, captions, encoder, at_once, encode, on_event)
     }
 
     /// The identity of the encoder that a cache was made by; nothing where there is no cache, or none that can be read.

@@ -121,7 +121,7 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
     if group.size() > 1 {
         group.same(Ok(digest::of_run(recipe, encoder.identity(), &pictures, &state)))?;
     }
-    // what reads captions before the first step is heard at the first step
+    // whoever wants to stop is heard when captions are encoded, or at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let split = || {
         let held_out = (config.validate_every > 0).then(|| held_out_of(&pictures)).transpose()?;
@@ -129,6 +129,7 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
     };
     let (held_out, source) = group.agree(split())?;
     let texts = load_texts(run, group, &source, held_out.as_ref(), encoder.as_ref(), observe)?;
+    let ControlFlow::Continue(texts) = texts else { return Ok(Outcome::StoppedEncoding) };
     let batch_loss = BatchLoss::new(recipe, Rng::new(config.seed), texts.clone(), config.text_drop_prob);
     let probe_every = config.probe_every.unwrap_or(config.sample_every);
     let from_step = state.step;

@@ -99,6 +99,8 @@ pub enum TrainEvent {
 pub enum Outcome {
     /// All steps of the recipe were taken.
     Finished,
+    /// The observer asked to stop while captions were encoded, before any step: what was encoded is kept.
+    StoppedEncoding,
     /// The observer asked to stop; the state was written.
     Stopped {
         /// Steps taken.

@@ -59,7 +59,7 @@ pub(super) fn encode(stage: &Stage, encoder: &dyn TextEncoder, captions: &[&str]
 }
 
 /// Where the embeddings of captions come from: the recipe's cache or the run's, completed now, or the encoder where a set
-/// is endless; nothing for an unconditional network.
+/// is endless; nothing for an unconditional network. A break where the first rank's observer stopped the encoding.
 ///
 /// # Errors
 /// On all ranks alike: the cache's and the encoder's; `Usage` where the first rank's file is not here.
@@ -70,10 +70,10 @@ pub(super) fn load_texts<'a>(
     held_out: Option<&Source>,
     encoder: &'a dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<Option<Rc<Texts<'a>>>> {
+) -> Result<ControlFlow<(), Option<Rc<Texts<'a>>>>> {
     let expected = run.recipe.stage.unet.text_dim;
     if expected == 0 {
-        return Ok(None);
+        return Ok(ControlFlow::Continue(None));
     }
     if expected != encoder.dim() {
         return Err(group.all_fail(Error::data(format!(
@@ -82,7 +82,7 @@ pub(super) fn load_texts<'a>(
         ))));
     }
     if source.world().is_some() {
-        return Ok(Some(Rc::new(Texts::Encoded(encoder))));
+        return Ok(ControlFlow::Continue(Some(Rc::new(Texts::Encoded(encoder)))));
     }
     let path = match &run.recipe.data.captions {
         None => run.folder.join("captions.safetensors"),
@@ -93,7 +93,7 @@ pub(super) fn load_texts<'a>(
     let max_tokens = encoder.max_length();
     let built = match group.is_first() {
         true => {
-            let built = complete(run, group, &path, &all, encoder, observe).map(Some);
+            let built = complete(run, group, &path, &all, encoder, observe);
             // whatever came of it, the others wait for texts no longer
             helpers::dismiss(group)?;
             built
@@ -103,11 +103,22 @@ pub(super) fn load_texts<'a>(
             Ok(None)
         }
     };
-    let opened = group.agree(built)?.map_or_else(|| open_finished(&path, &all, encoder), Ok);
-    Ok(Some(Rc::new(Texts::Cached { cache: group.agree(opened)?, max_tokens })))
+    let (built, stopped) = match built {
+        Ok(built) => {
+            let stopped = u8::from(built.is_none());
+            (built, Ok(vec![stopped]))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    if group.hear(stopped)?[0][0] != 0 {
+        return Ok(ControlFlow::Break(()));
+    }
+    let opened = group.agree(built.map_or_else(|| open_finished(&path, &all, encoder), Ok))?;
+    Ok(ControlFlow::Continue(Some(Rc::new(Texts::Cached { cache: opened, max_tokens }))))
 }
 
-/// The cache at `path`, completed for these captions; the other ranks encode their shares of what it lacks.
+/// The cache at `path`, completed for these captions; the other ranks encode their shares of what it lacks. None where the
+/// observer stopped it: what was encoded is kept.
 fn complete(
     run: &Run,
     group: &Group,
@@ -115,7 +126,7 @@ fn complete(
     all: &[&String],
     encoder: &dyn TextEncoder,
     observe: &mut dyn FnMut(&TrainEvent) -> ControlFlow<()>,
-) -> Result<EmbeddingCache> {
+) -> Result<Option<EmbeddingCache>> {
     if run.recipe.data.captions.is_some() {
         refuse_other_encoder(path, encoder)?;
     }
@@ -127,8 +138,7 @@ fn complete(
     let _lock = run.recipe.data.captions.is_some().then(|| Lock::beside(path, wait)).transpose()?;
     let mut encode = |batches: &[&[&str]]| helpers::encode(group, encoder, batches, &run.device);
     EmbeddingCache::build_among(path, all, encoder, group.size(), &mut encode, &mut |event| {
-        // a pause is not possible here, so an observer that wants to stop is heard at the first step
-        let _ = observe(&caption_event(&event));
+        observe(&caption_event(&event))
     })
 }
 

@@ -172,6 +172,30 @@ fn a_stopped_run_goes_on_with_another_number_of_ranks() {
 }
 
 #[test]
+fn a_run_that_stops_while_captions_are_encoded_keeps_them_and_begins_again() {
+    let place = Place::new();
+    train(&place.run("one", &[]), &mut |_| ControlFlow::Continue(())).unwrap();
+    let stop = |_: usize, event: &TrainEvent| match event {
+        TrainEvent::Encoded { .. } => ControlFlow::Break(()),
+        TrainEvent::Step(_) => panic!("no step is taken"),
+        _ => ControlFlow::Continue(()),
+    };
+    for size in [1, 2] {
+        for ended in on_ranks(size, |_| place.run("many", &[]), stop) {
+            assert_eq!(ended.unwrap(), Outcome::StoppedEncoding);
+        }
+        assert!(!place.path("many").join("captions.safetensors").exists(), "not all are encoded");
+        assert!(place.path("many").join("captions.safetensors.part-0000").exists(), "those that are, are kept");
+    }
+    for ended in on_ranks(2, |_| place.run("many", &[]), go_on) {
+        assert_eq!(ended.unwrap(), Outcome::Finished);
+    }
+    for file in LEARNED.iter().chain(&["state.safetensors"]) {
+        assert!(place.bytes("many", file) == place.bytes("one", file), "another {file}");
+    }
+}
+
+#[test]
 fn a_step_that_is_not_finite_on_one_rank_is_skipped_by_all() {
     let place = Place::of(40);
     let set = ["train.max_skipped=3", "train.validate_every=0"];
