@@ -130,6 +130,7 @@ impl Train {
 
     /// The run, once it is known that this machine, on which `neighbours` ranks of it run, can take it.
     fn prepare(&self, recipe: Recipe, found: &Found, neighbours: usize) -> Result<Run> {
+        self.check_data(&recipe.data.folder)?;
         // ranks share a machine's memory, and have devices of their own
         let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
         self.memory.check_training(found, &recipe, (sharing, Plan::of(&recipe)?.bytes()))?;
@@ -138,6 +139,19 @@ impl Train {
         interrupt::watch("finishing this step and saving")?;
         let (folder, resume) = (self.run.clone(), self.resume);
         Ok(Run { recipe, folder, resume, init_from, text, device: found.device.clone() })
+    }
+
+    /// Refuses a set that is not there, with the recipe's own words on how it is made.
+    fn check_data(&self, folder: &Path) -> Result<()> {
+        if folder.exists() {
+            return Ok(());
+        }
+        let missing = Failure::new(Exit::Data, format_args!("there are no pictures at {}", folder.display()));
+        let text = std::fs::read_to_string(&self.recipe).unwrap_or_default();
+        Err(match making(&text, folder) {
+            Some(command) => missing.hint(format_args!("the recipe says how to make them: {command}")),
+            None => missing.hint("name a folder of pictures: --set data.folder=FOLDER"),
+        })
     }
 
     fn read_recipe(&self) -> Result<Recipe> {
@@ -160,6 +174,17 @@ impl Train {
         let device = self.machine.device().map(|device| format!(" --device {device}")).unwrap_or_default();
         format!("imagen train {} --run {} --resume{set}{steps}{text}{device}", path(&self.recipe), path(&self.run))
     }
+}
+
+/// The command in the comment at a recipe's head that makes its set.
+fn making(recipe: &str, folder: &Path) -> Option<String> {
+    let head = recipe.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    let folder = folder.to_str()?;
+    let makes = |line: &&str| {
+        let command = line.starts_with("node ") || line.starts_with("imagen data ");
+        command && line.split_whitespace().any(|word| word == folder)
+    };
+    head.filter(makes).map(str::to_owned).next()
 }
 
 /// What a run begins with, as it is named: a stage's file, or a model.
@@ -274,6 +299,19 @@ impl RunningMean {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_recipes_of_this_repository_say_how_their_sets_are_made() {
+        for (recipe, folder, command) in [
+            (include_str!("../../../../recipes/fluent-emoji/base.toml"), "data/fluent-emoji", "node recipes/"),
+            (include_str!("../../../../recipes/shapes/base.toml"), "data/shapes", "imagen data shapes"),
+            (include_str!("../../../../recipes/world/base.toml"), "data/world", "node recipes/world/prepare.mjs"),
+        ] {
+            let found = making(recipe, Path::new(folder)).unwrap();
+            assert!(found.starts_with(command), "{found}");
+            assert_eq!(making(recipe, Path::new("data/another")), None);
+        }
+    }
 
     #[test]
     fn the_running_mean_of_a_constant_is_that_constant_from_the_first_step_on() {
