@@ -122,6 +122,9 @@ fn why_none(name: &str) -> String {
         "parquet" | "arrow" | "feather" => {
             "a table whose rows are not read; save pictures and metadata.jsonl".to_owned()
         }
+        "csv" | "tsv" | "jsonl" | "json" => {
+            "a table of captions is read under the name metadata.csv or metadata.jsonl".to_owned()
+        }
         "txt" | "caption" => "no caption of a picture".to_owned(),
         _ if is_packed(name) => "a compressed archive; unpack it, or make a plain .tar shard of it".to_owned(),
         "tar" => "a shard among pictures".to_owned(),

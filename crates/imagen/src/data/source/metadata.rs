@@ -1,8 +1,8 @@
 //! `metadata.jsonl` and `metadata.csv`: the image-folder layouts of the Hugging Face hub, one file for all, or one in each
 //! folder, such as those of the splits.
 //!
-//! A line is an object, or a row under a heading, with `file_name` (below the folder of its file), `text` (a caption; `caption`
-//! or `prompt` where there is none) and, optionally, `split` (`"train"` or `"validation"`; else that which a folder is named
+//! A line is an object, or a row under a heading, with `file_name` (below the folder of its file; `filename`, `file`, `image`,
+//! `image_path` or `path` where there is none), `text` (a caption; `caption` or `prompt` where there is none) and, optionally, `split` (`"train"` or `"validation"`; else that which a folder is named
 //! after) and `concept` (pictures that share it are versions of one thing); an object may also have `texts` (paraphrases). Names
 //! are read in any case, other fields are passed over. A picture on several lines has the captions of all. A line that cannot
 //! be used is named, and the others count.
@@ -23,7 +23,9 @@ use crate::input;
 const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// Names that a caption may have; the first that is there is it.
 const CAPTIONS: [&str; 3] = ["text", "caption", "prompt"];
-/// What may stand between the columns of a table; the first with which its heading has `file_name`.
+/// Names that a picture's file may have; the first that is there is it.
+const FILE_NAMES: [&str; 6] = ["file_name", "filename", "file", "image", "image_path", "path"];
+/// What may stand between the columns of a table; the first with which its heading names files.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 /// One picture.
@@ -89,7 +91,7 @@ fn jsonl(text: &str) -> Vec<(u64, Result<Row>)> {
         let text = |name: &str| fields.get(name).and_then(|value| captions_of(value).into_iter().next());
         let caption = CAPTIONS.iter().find_map(|name| fields.get(*name));
         let captions = caption.into_iter().chain(fields.get("texts")).flat_map(captions_of).collect();
-        let file_name = fields.get("file_name").and_then(Value::as_str).map(str::to_owned);
+        let file_name = FILE_NAMES.iter().find_map(|name| fields.get(*name)?.as_str()).map(str::to_owned);
         let file_name = file_name.ok_or_else(|| Error::data("it has no `file_name` that is a text"))?;
         Ok(Row { file_name, captions, split: text("split"), concept: text("concept") })
     };
@@ -103,27 +105,28 @@ fn csv(text: &str) -> Result<Vec<(u64, Result<Row>)>> {
         let heading = reader.headers().map_err(malformed)?;
         Ok(heading.iter().map(|column| column.trim().to_lowercase()).collect())
     };
-    let has = |heading: &[String], name: &str| heading.iter().any(|column| column == name);
+    let place = |heading: &[String], names: &[&str]| {
+        names.iter().find_map(|name| heading.iter().position(|column| column == name))
+    };
     let mut separator = SEPARATORS[0];
     let mut heading = heading_of(separator)?;
     for other in &SEPARATORS[1..] {
-        if !has(&heading, "file_name") {
+        if place(&heading, &FILE_NAMES).is_none() {
             let found = heading_of(*other)?;
-            if has(&found, "file_name") {
+            if place(&found, &FILE_NAMES).is_some() {
                 (heading, separator) = (found, *other);
             }
         }
     }
-    let column = |name: &str| heading.iter().position(|column| column == name);
-    let caption = CAPTIONS.iter().find_map(|name| column(name));
-    let (Some(file_name), Some(caption)) = (column("file_name"), caption) else {
-        let absent = if has(&heading, "file_name") { "text" } else { "file_name" };
+    let (file_name, caption) = (place(&heading, &FILE_NAMES), place(&heading, &CAPTIONS));
+    let (Some(file_name), Some(caption)) = (file_name, caption) else {
+        let absent = if file_name.is_some() { "text" } else { "file_name" };
         let heading = heading.join(",");
         return Err(Error::data(format!(
             "the heading {heading:?} has no column `{absent}`; expected `file_name,text`"
         )));
     };
-    let (split, concept) = (column("split"), column("concept"));
+    let (split, concept) = (place(&heading, &["split"]), place(&heading, &["concept"]));
     let mut reader = ::csv::ReaderBuilder::new().delimiter(separator).from_reader(text.as_bytes());
     let mut rows = Vec::new();
     for record in reader.records() {

@@ -46,7 +46,11 @@ fn refused(path: &Path, expected: &str) {
 fn captions_are_found_by_the_names_that_other_tools_give_them() {
     let lines = "{\"File_Name\":\"a.png\",\"Caption\":\"a pear\",\"score\":1}\n{\"file_name\":\"b.png\",\"PROMPT\":\"a plum\"}\n";
     let rows = "File_Name,Prompt\na.png,a pear\nb.png,a plum\n";
-    for (file, content) in [("metadata.jsonl", lines), ("metadata.csv", rows)] {
+    let images = "{\"image\":\"a.png\",\"prompt\":\"a pear\"}\n{\"Path\":\"b.png\",\"text\":\"a plum\"}\n";
+    let semicolons = "Image;Caption\na.png;a pear\nb.png;a plum\n";
+    let files =
+        [("metadata.jsonl", lines), ("metadata.csv", rows), ("metadata.jsonl", images), ("metadata.csv", semicolons)];
+    for (file, content) in files {
         let folder = folder();
         ["a.png", "b.png"].iter().for_each(|name| picture(folder.path(), name));
         text(folder.path(), file, content);
@@ -65,6 +69,15 @@ fn captions_are_found_by_the_names_that_other_tools_give_them() {
     assert_eq!(said, [vec!["red car"], vec!["my car"], vec!["dog"], vec!["a plum", "a ripe plum"]]);
     assert_eq!(source.odd().uncaptioned, ["e.png", "other_name/f.png"]);
     assert_eq!(source.odd().missing, ["gone.caption"]);
+}
+
+#[test]
+fn a_table_of_another_name_is_told_how_to_be_read() {
+    let folder = folder();
+    picture(folder.path(), "a.png");
+    text(folder.path(), "captions.csv", "file_name,text\na.png,a pear\n");
+    let source = Source::open(folder.path()).unwrap();
+    assert!(source.to_string().contains("under the name metadata.csv or metadata.jsonl): captions.csv"), "{source}");
 }
 
 #[test]
