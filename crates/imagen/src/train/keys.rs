@@ -75,10 +75,11 @@ fn assign(table: &mut Table, assignment: &str) -> Result<()> {
     Ok(())
 }
 
-/// The parser's message, and what was meant by a word that it does not know.
+/// The parser's message; of a word that it does not know what was meant, in place of the list of all that it knows.
 fn explained(kind: ErrorKind, text: String, message: &str) -> Error {
     let Some(hint) = meant(message) else { return Error::new(kind, text) };
-    Error::new(kind, format!("{text}; {hint}"))
+    let unknown = text.split_once(", expected one of ").map_or(text.as_str(), |(unknown, _)| unknown);
+    Error::new(kind, format!("{unknown}; {hint}"))
 }
 
 /// What is wrong with a text, and where.
