@@ -138,15 +138,21 @@ impl Axes {
                 Failure::usage(format_args!("--preset {} compares models, and {models} was given", preset.name));
             return Err(failure.hint("name each: -m small=models/small -m large=models/large"));
         }
-        let or = |given: &[f64], preset: Option<&[f64]>| {
-            if given.is_empty() { preset.unwrap_or_default().to_vec() } else { given.to_vec() }
-        };
+        // numbers run along the axes in their order, however they were typed
+        let mut guidance = self.guidance.clone();
+        if guidance.is_empty() {
+            guidance.extend(preset.map_or(&[][..], |preset| preset.guidance));
+        }
+        guidance.sort_by(f64::total_cmp);
+        let mut steps = self.steps.clone();
+        steps.sort_unstable();
         let stage = stage.or(preset.map(|preset| preset.stage)).unwrap_or(StageName::Base);
         let mut aug_level = self.aug_level.clone();
         if aug_level.is_empty() {
             let levels = preset.map_or(&[][..], |preset| preset.aug_level);
             aug_level = levels.iter().map(|level| AugLevel::new(*level)).collect::<imagen::Result<_>>()?;
         }
+        aug_level.sort_by(|a, b| a.get().total_cmp(&b.get()));
         if stage == StageName::Base && !aug_level.is_empty() {
             let failure = Failure::usage("--aug-level is of super-resolution, and the base is swept");
             return Err(failure.hint("add --stage sr256"));
@@ -158,10 +164,10 @@ impl Axes {
         let resolved = Resolved {
             title: preset.map_or("Agreement against fidelity", |preset| preset.title),
             stage,
-            guidance: or(&self.guidance, preset.map(|preset| preset.guidance)),
+            guidance,
             thresholding,
             sampler: self.sampler.clone(),
-            steps: self.steps.clone(),
+            steps,
             aug_level,
             models,
         };
@@ -329,6 +335,13 @@ mod tests {
             (resolved.guidance, resolved.aug_level.len(), resolved.stage),
             (vec![1.0, 2.0], 5, StageName::Sr256)
         );
+    }
+
+    #[test]
+    fn numbers_run_along_their_axis_in_order() {
+        let typed = Axes { steps: vec![4, 8, 2], guidance: vec![3.0, 1.0], ..axes(None) };
+        let resolved = typed.resolve(1, None).unwrap();
+        assert_eq!((resolved.steps, resolved.guidance), (vec![2, 4, 8], vec![1.0, 3.0]));
     }
 
     #[test]
