@@ -130,12 +130,14 @@ impl Train {
 
     /// The run, once it is known that this machine, on which `neighbours` ranks of it run, can take it.
     fn prepare(&self, recipe: Recipe, found: &Found, neighbours: usize) -> Result<Run> {
-        self.check_data(&recipe.data.folder)?;
         // ranks share a machine's memory, and have devices of their own
         let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
         self.memory.check_training(found, &recipe, (sharing, Plan::of(&recipe)?.bytes()))?;
         let text = self.text_encoder.files()?;
         let init_from = self.init_from.as_deref().map(init_from).transpose()?;
+        if !self.resume {
+            self.check_data(&recipe.data.folder)?;
+        }
         interrupt::watch("finishing this step and saving")?;
         let (folder, resume) = (self.run.clone(), self.resume);
         Ok(Run { recipe, folder, resume, init_from, text, device: found.device.clone() })
