@@ -16,8 +16,8 @@ const INTRODUCTION: &str = "\
 # Keys of a recipe
 
 A recipe is a TOML file: what is trained (`[stage]`, its network `[stage.unet]`, its default settings for sampling `[stage.sampling]`), on
-what (`[data]`), and how (`[train]`). Keys without a default have to be given, but where a preset gives them; a key that there is
-not is an error. `imagen train --set KEY=VALUE` replaces a value by its path, such as `train.lr=1e-4` or
+what (`[data]`), and how (`[train]`). Keys without a default must be given, unless a preset gives them; unknown keys
+are errors. `imagen train --set KEY=VALUE` replaces a value by its path, such as `train.lr=1e-4` or
 `stage.unet.levels.0.channels=32`. `imagen recipe keys` prints this page.";
 
 /// List every key of a recipe with its default and what it means
