@@ -225,9 +225,10 @@ impl Operations {
             let (ms, least) = (times.median * 1e3, times.least * 1e3);
             let share = 100.0 * *count as f64 * times.ceiling / possible;
             print!("| {name} | {ms:.3} | {least:.3} | {count} | {share:.1} % |");
-            match *work > 0.0 {
-                true => println!(" {:.0} | {:.2} |", work / times.median / 1e9, work / 2.0 / times.ceiling),
-                false => println!(" | |"),
+            if *work > 0.0 {
+                println!(" {:.0} | {:.2} |", work / times.median / 1e9, work / 2.0 / times.ceiling)
+            } else {
+                println!(" | |")
             }
         }
         println!(

@@ -93,10 +93,7 @@ impl Adafactor {
         };
         let mean_square = direction.sum_of_squares(g) / w.len() as f64;
         let bound = (mean_square.sqrt() / f64::from(self.clip)).max(1.0);
-        let size = match self.relative {
-            true => (sum_of_squares(w) / w.len() as f64).sqrt().max(SMALLEST_WEIGHT),
-            false => 1.0,
-        };
+        let size = if self.relative { (sum_of_squares(w) / w.len() as f64).sqrt().max(SMALLEST_WEIGHT) } else { 1.0 };
         let rate = (f64::from(self.lr) * size / bound) as f32;
         let keep = (1.0 - f64::from(self.lr) * f64::from(self.weight_decay)) as f32;
         direction.apply(g, w, m, [rate, keep, self.beta1]);

@@ -43,9 +43,10 @@ pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Ro
         let answer = async move |headers: HeaderMap| -> Response {
             let tag = TAGS[k].as_str();
             let about = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache"), (header::CONTENT_TYPE, kind)];
-            match headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag) {
-                true => (StatusCode::NOT_MODIFIED, about).into_response(),
-                false => (about, *bytes).into_response(),
+            if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag) {
+                (StatusCode::NOT_MODIFIED, about).into_response()
+            } else {
+                (about, *bytes).into_response()
             }
         };
         router = router.route(path, get(answer));

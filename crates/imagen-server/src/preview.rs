@@ -23,9 +23,10 @@ pub(crate) fn of(x_hat: &Tensor<4>) -> imagen::Result<Value> {
     let (width, height) = (shrunk[0].width(), shrunk[0].height());
     let pixels = shrunk.iter().flat_map(|picture| picture.pixels()).copied().collect();
     let column = Picture::with_channels(width, height * shrunk.len(), shrunk[0].channels(), pixels)?;
-    let (kind, bytes) = match width.max(height) <= LOSSLESS {
-        true => ("image/png", png::encode(&column, &PngText::default())?),
-        false => ("image/jpeg", export::jpeg(&column)?),
+    let (kind, bytes) = if width.max(height) <= LOSSLESS {
+        ("image/png", png::encode(&column, &PngText::default())?)
+    } else {
+        ("image/jpeg", export::jpeg(&column)?)
     };
     Ok(json!({ "width": width, "height": height, "type": kind, "data": STANDARD.encode(bytes) }))
 }

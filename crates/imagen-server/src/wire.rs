@@ -255,16 +255,18 @@ impl Order {
 }
 
 fn within(name: &str, value: usize, least: usize, most: usize) -> Result<(), Problem> {
-    match (least..=most).contains(&value) {
-        true => Ok(()),
-        false => Err(Problem::invalid(name, format!("{name} = {value}: expected {least} to {most}"))),
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Problem::invalid(name, format!("{name} = {value}: expected {least} to {most}")))
     }
 }
 
 fn at_most(name: &str, what: &str, value: usize, most: usize) -> Result<(), Problem> {
-    match value <= most {
-        true => Ok(()),
-        false => Err(Problem::invalid(name, format!("{name} has {value} {what}: at most {most} are read"))),
+    if value <= most {
+        Ok(())
+    } else {
+        Err(Problem::invalid(name, format!("{name} has {value} {what}: at most {most} are read")))
     }
 }
 

@@ -155,9 +155,10 @@ fn describe(exported: &Exported, best: bool) -> String {
 fn origin(name: &str, progress: &Progress) -> Option<ModelFiles> {
     let path = Path::new(name);
     // of a stage's file it is the folder
-    let path = match path.extension().is_some_and(|extension| extension == "safetensors") {
-        true => output::folder_of(path),
-        false => path,
+    let path = if path.extension().is_some_and(|extension| extension == "safetensors") {
+        output::folder_of(path)
+    } else {
+        path
     };
     match shared::named_model_or_run(Some(path)) {
         Ok(files) => Some(files),

@@ -232,9 +232,10 @@ fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Fin
 /// Opens the page with what the system opens pages with.
 fn open_browser(address: &str, progress: &Progress) {
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let started = match cfg!(windows) {
-        true => Command::new("cmd").args(["/C", "start", "", address]).stdout(Stdio::null()).spawn(),
-        false => Command::new(program).arg(address).stdout(Stdio::null()).stderr(Stdio::null()).spawn(),
+    let started = if cfg!(windows) {
+        Command::new("cmd").args(["/C", "start", "", address]).stdout(Stdio::null()).spawn()
+    } else {
+        Command::new(program).arg(address).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
     if started.is_err() {
         progress.note("no browser could be started; open the address yourself");

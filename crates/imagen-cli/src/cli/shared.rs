@@ -215,10 +215,7 @@ fn check_model(folder: &Path) -> Result<()> {
         return Err(failure.hint(format_args!("imagen export {} --model FOLDER", folder.display())));
     }
     // a folder that shares its name with a model below `models` is not what was meant
-    match !holds_model(folder) && holds_model(&Path::new("models").join(folder)) {
-        true => Err(no_model(folder)),
-        false => Ok(()),
-    }
+    if !holds_model(folder) && holds_model(&Path::new("models").join(folder)) { Err(no_model(folder)) } else { Ok(()) }
 }
 
 fn built_in(what: &str, flag: &str) -> Result<ModelFiles> {

@@ -191,9 +191,10 @@ fn making(recipe: &str, folder: &Path) -> Option<String> {
 
 /// What a run begins with, as it is named: a stage's file, or a model.
 fn init_from(name: &Path) -> Result<InitFrom> {
-    match name.is_file() || name.extension().is_some_and(|extension| extension == "safetensors") {
-        true => Ok(InitFrom::File(name.to_owned())),
-        false => shared::named_model_or_run(Some(name)).map(InitFrom::Model),
+    if name.is_file() || name.extension().is_some_and(|extension| extension == "safetensors") {
+        Ok(InitFrom::File(name.to_owned()))
+    } else {
+        shared::named_model_or_run(Some(name)).map(InitFrom::Model)
     }
 }
 

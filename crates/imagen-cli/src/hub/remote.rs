@@ -111,9 +111,10 @@ impl Remote {
                     Exit::Runtime,
                     format_args!("{name} is gated: its licence has to be agreed to at {page}"),
                 );
-                failure.hint(match self.has_token {
-                    true => "the token in HF_TOKEN is of somebody who has not agreed yet, or may not read gated repositories",
-                    false => "then make a token at https://huggingface.co/settings/tokens and set HF_TOKEN",
+                failure.hint(if self.has_token {
+                    "the token in HF_TOKEN is of somebody who has not agreed yet, or may not read gated repositories"
+                } else {
+                    "then make a token at https://huggingface.co/settings/tokens and set HF_TOKEN"
                 })
             }
             (404, "RevisionNotFound") => Failure::new(Exit::Runtime, format_args!("{name} has no revision {revision}"))

@@ -217,10 +217,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         check_reader(path)?;
         File::options().write(true).open(path)?.write_all(bytes)
     };
-    let written = match is_device(path) {
-        true => device(),
-        false => write_whole(path, |file| file.write_all(bytes)),
-    };
+    let written = if is_device(path) { device() } else { write_whole(path, |file| file.write_all(bytes)) };
     written.map_err(|e| Failure::io("write", path, &e))
 }
 

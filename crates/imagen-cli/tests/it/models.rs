@@ -114,9 +114,10 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     }
     let bytes = files(repo).unwrap().remove(file).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let etag = match file.ends_with(".safetensors") {
-        true => hex(&Sha256::digest(if repo == "org/liar" { &b"something else"[..] } else { &bytes })),
-        false => hex(&sha1::Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), &bytes].concat())),
+    let etag = if file.ends_with(".safetensors") {
+        hex(&Sha256::digest(if repo == "org/liar" { &b"something else"[..] } else { &bytes }))
+    } else {
+        hex(&sha1::Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), &bytes].concat()))
     };
     let end = end.map_or(bytes.len(), |end| (end + 1).min(bytes.len()));
     let more = format!(

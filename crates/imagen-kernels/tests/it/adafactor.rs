@@ -80,9 +80,10 @@ fn steps_follow_the_algorithm() {
                     relative,
                     scale: 0.5,
                 };
-                let second = match factored {
-                    true => SecondMoment::Factored { rows, columns, row: &mut row, column: &mut column },
-                    false => SecondMoment::Whole(&mut v),
+                let second = if factored {
+                    SecondMoment::Factored { rows, columns, row: &mut row, column: &mut column }
+                } else {
+                    SecondMoment::Whole(&mut v)
                 };
                 adafactor.step(&mut w, &g, second, beta1.map(|_| &mut m[..]));
                 definition(&adafactor, shape, factored, &g, exact.each_mut(), beta1);

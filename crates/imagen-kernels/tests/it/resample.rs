@@ -109,10 +109,10 @@ fn channels_become_pixels_row_by_row_and_back() {
 /// The weight of input `i` in output `o` along an axis, from the definition: a hat around where the output lies.
 fn weight(i: usize, o: usize, inputs: usize, outputs: usize, align_corners: bool) -> f64 {
     let (i, o, last) = (i as f64, o as f64, inputs as f64 - 1.0);
-    let position = match align_corners {
-        true if outputs == 1 => 0.0,
-        true => o * last / (outputs as f64 - 1.0),
-        false => ((o + 0.5) * inputs as f64 / outputs as f64 - 0.5).clamp(0.0, last),
+    let position = match (align_corners, outputs) {
+        (true, 1) => 0.0,
+        (true, _) => o * last / (outputs as f64 - 1.0),
+        (false, _) => ((o + 0.5) * inputs as f64 / outputs as f64 - 0.5).clamp(0.0, last),
     };
     (1.0 - (position - i).abs()).max(0.0)
 }

@@ -62,12 +62,11 @@ pub(crate) async fn healthz() -> &'static str {
 pub(crate) async fn readyz(State(studio): State<Arc<Studio>>) -> Result<&'static str, Problem> {
     studio.models()?;
     let answers = blocking(move || Ok(studio.store.answers() && !studio.queue.is_closed()));
-    match answers.await? {
-        true => Ok("ready\n"),
-        false => {
-            let message = "the database does not answer, or the server is about to end";
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(5))
-        }
+    if answers.await? {
+        Ok("ready\n")
+    } else {
+        let message = "the database does not answer, or the server is about to end";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message).retry_after(5))
     }
 }
 

@@ -60,9 +60,10 @@ pub(crate) struct Client(pub(crate) String);
 impl Client {
     pub(crate) fn named(name: &str) -> Result<Self, Problem> {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        match name.len() <= NAME && name.chars().all(known) {
-            true => Ok(Self(name.to_owned())),
-            false => Err(Problem::invalid("X-Client", "a client's name is up to 128 letters, digits, -, _ and .")),
+        if name.len() <= NAME && name.chars().all(known) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(Problem::invalid("X-Client", "a client's name is up to 128 letters, digits, -, _ and ."))
         }
     }
 }

@@ -71,9 +71,10 @@ pub(crate) async fn small(State(studio): State<Arc<Studio>>, Path(id): Path<Stri
         let picture = decode::decode(&bytes, &DecodeOptions::default())?;
         let side = picture.width().max(picture.height());
         let scaled = |length: usize| (length * SMALL / side).max(1);
-        let picture = match side > SMALL {
-            true => picture.resize(scaled(picture.width()), scaled(picture.height()), Filter::Area)?,
-            false => picture,
+        let picture = if side > SMALL {
+            picture.resize(scaled(picture.width()), scaled(picture.height()), Filter::Area)?
+        } else {
+            picture
         };
         Ok(export::jpeg(&picture)?)
     });

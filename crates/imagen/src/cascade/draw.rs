@@ -178,10 +178,7 @@ impl Drawing<'_> {
         let pictures = window.next..(window.next + self.batch).min(window.pictures.end);
         window.next = pictures.end;
         let within = pictures.start - window.pictures.start..pictures.end - window.pictures.start;
-        let low = match window.low.is_empty() {
-            true => None,
-            false => Some(Tensor::cat(window.low[within.clone()].to_vec(), 0)),
-        };
+        let low = if window.low.is_empty() { None } else { Some(Tensor::cat(window.low[within.clone()].to_vec(), 0)) };
         let size = self.imagen.size(*name, &self.request, low.as_ref())?;
         let start = self.imagen.start(*name, &self.request, size, pictures.len())?;
         let keys: Vec<Key> = self.request.pictures[pictures.clone()].iter().map(|one| one.key(*name)).collect();

@@ -158,9 +158,10 @@ impl OwnModel {
         let (config, scale) = self.scales(from).next().ok_or_else(|| missing(from, &self.label))?;
         let (unit, least) = (self.unit(from), config.low_size.unwrap_or(1));
         let [h, w] = [picture.height(), picture.width()];
-        let [h, w] = match h.min(w) < least {
-            true => sides([h, w], least, unit),
-            false => [h, w].map(|side| ((side + unit / 2) / unit).max(1) * unit),
+        let [h, w] = if h.min(w) < least {
+            sides([h, w], least, unit)
+        } else {
+            [h, w].map(|side| ((side + unit / 2) / unit).max(1) * unit)
         };
         let most = StageConfig::MAX_SIZE;
         if h.max(w) * scale > most {

@@ -198,9 +198,8 @@ impl Stage {
         let log_snr = vec![log_snr.get(); z.dims()[0]];
         match &self.network {
             Network::Own(unet) => {
-                let replace = |text| match dropped.contains(&true) {
-                    true => self.config.null_text.replace(unet, text, dropped),
-                    false => text,
+                let replace = |text| {
+                    if dropped.contains(&true) { self.config.null_text.replace(unet, text, dropped) } else { text }
                 };
                 unet.forward(z, &Conditioning { log_snr, text: text.map(replace), low_resolution })
             }

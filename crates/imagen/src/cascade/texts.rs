@@ -60,10 +60,8 @@ impl Texts {
             let weighted = texts.into_iter().map(WeightedText::read).collect::<Result<Vec<_>>>()?;
             Ok(encode_weighted(encoder, &weighted)?.into())
         };
-        let negative = match request.negative.is_empty() {
-            true => None,
-            false => Some(encode(pictures.clone().filter_map(|picture| request.negative_of(picture)).collect())?),
-        };
+        let negatives: Vec<_> = pictures.clone().filter_map(|picture| request.negative_of(picture)).collect();
+        let negative = (!negatives.is_empty()).then(|| encode(negatives)).transpose()?;
         let mut general: Option<PromptText> = None;
         let mut of_stage = |stage| {
             if let Some(own) = request.stage_prompts.get(&stage) {
@@ -76,16 +74,15 @@ impl Texts {
                     let prompts = encode(pictures.clone().map(|picture| request.subject(picture).0).collect())?;
                     let ways: Vec<_> =
                         request.pictures[pictures.clone()].iter().map(|one| one.words_toward()).collect();
-                    let toward = match ways.iter().any(Option::is_some) {
-                        false => None,
-                        true => {
-                            let place = |(k, way): (usize, &Option<(usize, f64)>)| {
-                                way.map_or((request.pictures[pictures.start + k].prompt, 0.0), |way| way)
-                            };
-                            let (places, parts): (Vec<_>, Vec<_>) = ways.iter().enumerate().map(place).unzip();
-                            let others = places.into_iter().map(|place| request.prompts[place].as_str()).collect();
-                            Some((encode(others)?, parts))
-                        }
+                    let toward = if ways.iter().any(Option::is_some) {
+                        let place = |(k, way): (usize, &Option<(usize, f64)>)| {
+                            way.map_or((request.pictures[pictures.start + k].prompt, 0.0), |way| way)
+                        };
+                        let (places, parts): (Vec<_>, Vec<_>) = ways.iter().enumerate().map(place).unzip();
+                        let others = places.into_iter().map(|place| request.prompts[place].as_str()).collect();
+                        Some((encode(others)?, parts))
+                    } else {
+                        None
                     };
                     general.insert(PromptText { prompts, toward, negative: negative.clone() })
                 }

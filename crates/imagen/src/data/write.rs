@@ -50,17 +50,15 @@ pub(super) fn write_set(
     std::fs::create_dir_all(&images).map_err(|e| Error::io("make the folder", &images, e))?;
     sweep_orphans(folder);
     let mark = folder.join(UNFINISHED);
-    match is_unfinished(folder) {
-        true => {
-            // the mark goes last, so that metadata beside it are of the set that is begun anew
-            remove_if_there(&folder.join(METADATA))?;
-            remove_pictures(&images)?;
-        }
-        false if std::fs::read_dir(&images).map_err(|e| Error::io("read the folder", &images, e))?.next().is_some() => {
-            let message = format!("{} holds pictures already; delete it, or choose another folder", images.display());
-            return Err(Error::usage(message));
-        }
-        false => write_whole(&mark, |_| Ok(())).map_err(|e| Error::io("write", &mark, e))?,
+    if is_unfinished(folder) {
+        // the mark goes last, so that metadata beside it are of the set that is begun anew
+        remove_if_there(&folder.join(METADATA))?;
+        remove_pictures(&images)?;
+    } else if std::fs::read_dir(&images).map_err(|e| Error::io("read the folder", &images, e))?.next().is_some() {
+        let message = format!("{} holds pictures already; delete it, or choose another folder", images.display());
+        return Err(Error::usage(message));
+    } else {
+        write_whole(&mark, |_| Ok(())).map_err(|e| Error::io("write", &mark, e))?;
     }
     let one = |index: usize| -> Result<(String, bool)> {
         let Captioned { picture, captions, split } = example(index)?;

@@ -99,9 +99,10 @@ fn array(
     if entry.read(&mut [0]).map_err(|e| damaged("is damaged").with_source(e))? > 0 {
         return Err(damaged("is longer than its shape"));
     }
-    let numbers = match wide {
-        true => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        false => bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+    let numbers = if wide {
+        bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+    } else {
+        bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
     };
     Ok((shape, numbers))
 }

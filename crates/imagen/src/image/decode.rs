@@ -244,9 +244,10 @@ fn held(pixels: u64, color: ColorType, planes: u64, turned: bool, channels: usiz
     let is = |channels: usize| eight_bits && usize::from(color.channel_count()) == channels;
     // what is turned or converted is held beside what it was
     let step = |from: u64, to: usize| if is(to) { from } else { from.saturating_add(of(to)) };
-    let converting = match color.has_alpha() && channels % 2 == 1 {
-        true => step(decoded, 4).max(of(4) + of(CHANNELS)),
-        false => step(decoded, channels),
+    let converting = if color.has_alpha() && channels % 2 == 1 {
+        step(decoded, 4).max(of(4) + of(CHANNELS))
+    } else {
+        step(decoded, channels)
     };
     let turning = if turned { decoded.saturating_mul(2) } else { decoded };
     decoded.saturating_add(planes).max(turning).max(converting)

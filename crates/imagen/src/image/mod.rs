@@ -125,9 +125,8 @@ impl Picture {
             return Ok(self.clone());
         }
         let (opaque, wanted) = (self.channels % 2 == 1, channels % 2 == 0);
-        let laid = |pixel: &[u8]| match wanted || opaque {
-            true => colour(pixel),
-            false => over(colour(pixel), pixel[pixel.len() - 1], [255; CHANNELS]),
+        let laid = |pixel: &[u8]| {
+            if wanted || opaque { colour(pixel) } else { over(colour(pixel), pixel[pixel.len() - 1], [255; CHANNELS]) }
         };
         let mut pixels = Vec::with_capacity(self.width * self.height * channels);
         for pixel in self.pixels.chunks_exact(self.channels) {

@@ -252,10 +252,7 @@ impl Way {
         };
         let (along, last) = self.convolutions.split_at(self.convolutions.len() - if self.fork { 2 } else { 0 });
         let x = along.iter().fold(x, |x, convolution| convolution.forward(x));
-        match self.fork {
-            true => last.iter().map(|convolution| convolution.forward(x.clone())).collect(),
-            false => vec![x],
-        }
+        if self.fork { last.iter().map(|convolution| convolution.forward(x.clone())).collect() } else { vec![x] }
     }
 }
 

@@ -174,9 +174,10 @@ impl NetworkOps for Flex {
         let (mut w, g, mut first, mut rest, mut m) = (owned(w), contiguous(g), owned(first), owned(rest), owned(m));
         let [_, rows, columns] = dims(&w);
         let [wn, row, column, mn] = [&mut w, &mut first, &mut rest, &mut m].map(|t| t.storage_mut::<f32>());
-        let second = match kind.factored {
-            true => SecondMoment::Factored { rows, columns, row, column },
-            false => SecondMoment::Whole(row),
+        let second = if kind.factored {
+            SecondMoment::Factored { rows, columns, row, column }
+        } else {
+            SecondMoment::Whole(row)
         };
         s.step(wn, slice(&g), second, kind.first_moment.then_some(mn));
         recycle(g);

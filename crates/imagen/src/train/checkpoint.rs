@@ -257,12 +257,13 @@ fn read(
         TrainState::read(config, learning, device, |name, shape| file.tensor_f32(name, shape)).map_err(|error| {
             let before = recipe.as_ref().map(|recipe| &recipe.stage.unet);
             let changes = before.map(|before| changes("stage.unet", &config.unet, before)).unwrap_or_default();
-            match changes.is_empty() {
-                true => error,
-                false => Error::model(format!(
+            if changes.is_empty() {
+                error
+            } else {
+                Error::model(format!(
                     "the recipe's network is not the run's: {}; change it back, or begin a new run with --init-from",
                     changes.join(", ")
-                )),
+                ))
             }
         })?;
     state.step = step;

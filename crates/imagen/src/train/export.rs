@@ -175,9 +175,10 @@ pub fn bring_stages(model: &Path, trained: StageName, from: &ModelFiles) -> Resu
                 continue;
             }
             let Some(file) = from.stage(stage)? else { break };
-            let why = match file.text_encoder == own.text_encoder {
-                true => misfit(&file.config, &neighbour),
-                false => Some("it reads another text encoder's vectors".to_owned()),
+            let why = if file.text_encoder == own.text_encoder {
+                misfit(&file.config, &neighbour)
+            } else {
+                Some("it reads another text encoder's vectors".to_owned())
             };
             if let Some(why) = why {
                 others.push(Other { stage, what: Brought::Left(why) });

@@ -94,9 +94,10 @@ impl Optimizer {
             Self::Adam { .. } => vec![("m", len), ("v", len)],
             Self::Adafactor { beta1, min_dim_size_to_factor, .. } => {
                 let [n, rows, columns] = matrices(shape);
-                let mut layout = match is_factored(shape, *min_dim_size_to_factor) {
-                    false => vec![("v", len)],
-                    true => vec![("row", n * rows), ("column", n * columns)],
+                let mut layout = if is_factored(shape, *min_dim_size_to_factor) {
+                    vec![("row", n * rows), ("column", n * columns)]
+                } else {
+                    vec![("v", len)]
                 };
                 layout.extend(beta1.map(|_| ("m", len)));
                 layout
@@ -135,12 +136,11 @@ impl Optimizer {
                 let [n, rows, columns] = at;
                 let mut moments = moments.0.into_iter();
                 let mut next = || moments.next().expect("as many moments as the layout says");
-                let second = match is_factored(shape, min_dim_size_to_factor) {
-                    false => SecondMoment::Whole(next().reshape(at)),
-                    true => SecondMoment::Factored {
-                        row: next().reshape([n, rows, 1]),
-                        column: next().reshape([n, 1, columns]),
-                    },
+                let second = if is_factored(shape, min_dim_size_to_factor) {
+                    let (row, column) = (next().reshape([n, rows, 1]), next().reshape([n, 1, columns]));
+                    SecondMoment::Factored { row, column }
+                } else {
+                    SecondMoment::Whole(next().reshape(at))
                 };
                 let m = beta1.map(|_| next().reshape(at));
                 let adafactor = AdafactorStep {

@@ -91,9 +91,10 @@ impl Plan {
                 second + beta1.map_or(0, |_| parameters)
             }
         };
-        let (spared, again) = match config.checkpoint_blocks {
-            true => (sum(|level| level.recomputable_bytes), sum(|level| level.recomputing_multiply_adds)),
-            false => (0, 0),
+        let (spared, again) = if config.checkpoint_blocks {
+            (sum(|level| level.recomputable_bytes), sum(|level| level.recomputing_multiply_adds))
+        } else {
+            (0, 0)
         };
         let at_once = config.micro_batch.unwrap_or(config.batch) as u64;
         let in_parts = at_once < config.batch as u64;

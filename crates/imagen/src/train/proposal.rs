@@ -137,9 +137,10 @@ impl Proposal {
         }
         (train_config.cosine_decay, train_config.beta2, train_config.clip_norm) = (true, Some(0.99), Some(1.0));
         train_config.seed = 1;
-        let (prompts, words) = match conditional {
-            true => (prompts(source, &wanted.unreadable.0), "Captions of the set, for sample grids; put your own here"),
-            false => (vec![String::new(); 4], "A sample grid has so many pictures; a stage without text reads none"),
+        let (prompts, words) = if conditional {
+            (prompts(source, &wanted.unreadable.0), "Captions of the set, for sample grids; put your own here")
+        } else {
+            (vec![String::new(); 4], "A sample grid has so many pictures; a stage without text reads none")
         };
         train_config.sample_prompts = prompts;
         notes.insert("train.sample_prompts", words.into());

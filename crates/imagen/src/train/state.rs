@@ -192,9 +192,10 @@ impl TrainState {
         for (name, tensor) in nn::export(&unet) {
             let len = tensor.values.len();
             let average = || Tensor::from_data(TensorData::new(tensor.values.clone(), [len]), device);
-            let moments = match frozen.contains(&name) {
-                true => Moments::default(),
-                false => Moments::new(&learning.optimizer, &tensor.shape, device, |_, len| Ok(vec![0.0; len]))?,
+            let moments = if frozen.contains(&name) {
+                Moments::default()
+            } else {
+                Moments::new(&learning.optimizer, &tensor.shape, device, |_, len| Ok(vec![0.0; len]))?
             };
             let averages = learning.averages.iter().map(|_| average()).collect();
             slots.insert(name, Slot { shape: tensor.shape, averages, moments });
@@ -316,13 +317,14 @@ impl TrainState {
             if !name.starts_with(NULL_TEXT) {
                 return Ok(own.remove(name).expect("exported above").values);
             }
-            match shape[0] * shape[1] == values.len() {
-                true => Ok(values.to_vec()),
-                false => Err(Error::data(format!(
+            if shape[0] * shape[1] == values.len() {
+                Ok(values.to_vec())
+            } else {
+                Err(Error::data(format!(
                     "stage.unet.null_text = {}, but the text encoder makes {} tokens of an empty text; set it to that",
                     shape[0],
                     values.len() / shape[1]
-                ))),
+                )))
             }
         })?;
         Ok(Self { log, ..Self::of(unet, &learning, &device)? })

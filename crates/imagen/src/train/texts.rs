@@ -91,17 +91,14 @@ pub(super) fn load_texts<'a>(
     let held_out = held_out.map(Source::captions).unwrap_or_default();
     let all: Vec<&String> = source.captions().iter().chain(held_out).collect();
     let max_tokens = encoder.max_length();
-    let built = match group.is_first() {
-        true => {
-            let built = complete(run, group, &path, &all, encoder, observe);
-            // whatever came of it, the others wait for texts no longer
-            helpers::dismiss(group)?;
-            built
-        }
-        false => {
-            helpers::help(group, encoder)?;
-            Ok(None)
-        }
+    let built = if group.is_first() {
+        let built = complete(run, group, &path, &all, encoder, observe);
+        // whatever came of it, the others wait for texts no longer
+        helpers::dismiss(group)?;
+        built
+    } else {
+        helpers::help(group, encoder)?;
+        Ok(None)
     };
     let (built, stopped) = match built {
         Ok(built) => {

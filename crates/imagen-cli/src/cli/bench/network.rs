@@ -133,11 +133,12 @@ impl Network {
 }
 
 fn named(size: usize, unet: UnetConfig) -> StageConfig {
-    let (stage, low_size) = match unet.low_resolution {
-        false => (StageName::Base, None),
-        true if size > 256 => (StageName::Sr1024, Some(size / 4)),
-        true => (StageName::Sr256, Some(size / 4)),
+    let stage = match size {
+        _ if !unet.low_resolution => StageName::Base,
+        ..=256 => StageName::Sr256,
+        _ => StageName::Sr1024,
     };
+    let low_size = unet.low_resolution.then_some(size / 4);
     StageConfig { parameterization: Parameterization::V, ..StageConfig::new(stage, size, low_size, unet) }
 }
 

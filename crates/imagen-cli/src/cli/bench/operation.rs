@@ -66,9 +66,10 @@ impl FromStr for Operation {
         let shape: Option<[usize; 5]> = numbers.and_then(|numbers| numbers.try_into().ok());
         let shape = shape.ok_or_else(|| format!("expected {name}:{expected} with five whole numbers from 1"))?;
         let operation = Self { kind, shape };
-        match operation.sizes().into_iter().all(|size| size.is_some_and(|size| size <= LARGEST)) {
-            true => Ok(operation),
-            false => Err(format!("no tensor of more than {LARGEST} numbers")),
+        if operation.sizes().into_iter().all(|size| size.is_some_and(|size| size <= LARGEST)) {
+            Ok(operation)
+        } else {
+            Err(format!("no tensor of more than {LARGEST} numbers"))
         }
     }
 }

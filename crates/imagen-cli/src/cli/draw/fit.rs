@@ -71,9 +71,10 @@ impl MaxMemory {
             }
         }
         let (needed, flags) = least;
-        let without = match imagen.deepfloyd().is_some() && request.embeddings.is_none() {
-            true => "; --embeddings does without the text encoder",
-            false => "; use a smaller model",
+        let without = if imagen.deepfloyd().is_some() && request.embeddings.is_none() {
+            "; --embeddings does without the text encoder"
+        } else {
+            "; use a smaller model"
         };
         let with = if flags.is_empty() { String::new() } else { format!(", with{flags}") };
         let least = bytes(needed);

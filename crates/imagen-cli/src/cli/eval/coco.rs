@@ -138,13 +138,14 @@ impl Coco {
         let missing = self.draw(&session, &pictures, &mut progress)?;
         if missing > 0 {
             let there = pictures.len() - missing;
-            return print_line(match self.json {
-                true => json!({ "drawn": there, "of": pictures.len(), "protocol": manifest }).to_string(),
-                false => format!(
+            return print_line(if self.json {
+                json!({ "drawn": there, "of": pictures.len(), "protocol": manifest }).to_string()
+            } else {
+                format!(
                     "{}\n  {there} of {} pictures are there; the others are other shards'",
                     manifest.describe(),
                     pictures.len()
-                ),
+                )
             });
         }
         self.measure(&manifest, &pictures, device, &mut progress)

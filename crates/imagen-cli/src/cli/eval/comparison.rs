@@ -89,9 +89,10 @@ impl Comparison {
         let sets = [Set { path: a, split: self.split_a }, Set { path: b, split: self.split_b }];
         let summaries = self.read(&sets, keep, device, &mut progress)?;
         let findings = measure(&summaries[0], &summaries[1])?;
-        print_line(match self.json {
-            true => to_json(&sets, &summaries, &findings).to_string(),
-            false => describe(&sets, &summaries, &findings),
+        print_line(if self.json {
+            to_json(&sets, &summaries, &findings).to_string()
+        } else {
+            describe(&sets, &summaries, &findings)
         })
     }
 
@@ -120,9 +121,10 @@ impl Comparison {
                 })?;
             }
             for (set, stored) in sets.iter().zip(&mut stored).filter(|(_, stored)| stored.is_none()) {
-                *stored = Some(match set.is_npz() {
-                    true => set.load_npz(extractor.protocol())?,
-                    false => set.read(&extractor, keep != Keep::No, progress)?,
+                *stored = Some(if set.is_npz() {
+                    set.load_npz(extractor.protocol())?
+                } else {
+                    set.read(&extractor, keep != Keep::No, progress)?
                 });
             }
         }

@@ -82,16 +82,15 @@ impl Compose {
         };
         let truth = |at: usize, _: usize| composed(at, 0, REFERENCES);
         let answers = judged::judge(&self.folder, &asked, truth, choose, &mut progress)?;
-        print_line(match self.asking.json {
-            true => {
-                let judged_by = json!({
-                    "protocol": manifest,
-                    "features": Appearance::NAME,
-                    "references": REFERENCES,
-                });
-                judged::to_json(judged_by, &asked, &answers).to_string()
-            }
-            false => describe(&manifest, &asked, &answers),
+        print_line(if self.asking.json {
+            let judged_by = json!({
+                "protocol": manifest,
+                "features": Appearance::NAME,
+                "references": REFERENCES,
+            });
+            judged::to_json(judged_by, &asked, &answers).to_string()
+        } else {
+            describe(&manifest, &asked, &answers)
         })
     }
 

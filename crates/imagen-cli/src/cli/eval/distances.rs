@@ -29,9 +29,10 @@ pub(super) fn frechet(a: &Summary, b: &Summary) -> Result<Finding> {
 
 /// What to say where the smaller set is small.
 fn too_few(pictures: u64, features: u64) -> Option<String> {
-    let rank = match pictures <= features {
-        true => format!(" (the covariance has rank {} at most)", pictures.saturating_sub(1)),
-        false => String::new(),
+    let rank = if pictures <= features {
+        format!(" (the covariance has rank {} at most)", pictures.saturating_sub(1))
+    } else {
+        String::new()
     };
     (pictures < ENOUGH_A_FEATURE * features).then(|| {
         format!(

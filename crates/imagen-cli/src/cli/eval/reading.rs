@@ -50,9 +50,12 @@ impl Reading<'_> {
         if share.is_some() && there == examples.len() as u64 && file.exists() {
             return Ok(summary);
         }
-        let now_and_then = |summary: &Summary| match summary.statistics().count().is_multiple_of(SAVE_EVERY) {
-            true => Ok(summary.save_unfinished(file, &listed)?),
-            false => Ok(()),
+        let now_and_then = |summary: &Summary| {
+            if summary.statistics().count().is_multiple_of(SAVE_EVERY) {
+                Ok(summary.save_unfinished(file, &listed)?)
+            } else {
+                Ok(())
+            }
         };
         if let Err(failure) = summarise_on(&mut summary, &source, examples, self.extractor, progress, now_and_then) {
             let count = summary.statistics().count();

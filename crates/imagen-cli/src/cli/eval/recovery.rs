@@ -189,9 +189,10 @@ impl Report<'_> {
 
     /// What the captions are.
     fn captions(&self) -> String {
-        match self.verb.held_out_combinations {
-            true => "held-out combinations".to_owned(),
-            false => self.verb.split.name().to_owned(),
+        if self.verb.held_out_combinations {
+            "held-out combinations".to_owned()
+        } else {
+            self.verb.split.name().to_owned()
         }
     }
 

@@ -71,12 +71,11 @@ impl Shapes {
         };
         let truth = |at: usize, side| Ok(questions[at].candidates[0].draw(DRAWINGS + asked[at].number, side));
         let answers = forced_choice::judge(&self.folder, &asked, truth, choose, &mut progress)?;
-        print_line(match self.asking.json {
-            true => {
-                let judged_by = json!({ "protocol": manifest, "drawings": DRAWINGS });
-                forced_choice::to_json(judged_by, &asked, &answers).to_string()
-            }
-            false => describe(&manifest, &asked, &answers),
+        print_line(if self.asking.json {
+            let judged_by = json!({ "protocol": manifest, "drawings": DRAWINGS });
+            forced_choice::to_json(judged_by, &asked, &answers).to_string()
+        } else {
+            describe(&manifest, &asked, &answers)
         })
     }
 

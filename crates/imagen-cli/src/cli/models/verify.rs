@@ -21,9 +21,10 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self, settings: &Settings) -> Result<()> {
-        let models = match self.names.is_empty() {
-            true => list(settings)?,
-            false => self.names.into_iter().map(|name| cached(settings, name)).collect::<Result<_>>()?,
+        let models = if self.names.is_empty() {
+            list(settings)?
+        } else {
+            self.names.into_iter().map(|name| cached(settings, name)).collect::<Result<_>>()?
         };
         interrupt::watch("stopping")?;
         let mut progress = Progress::new(self.quiet);
@@ -53,9 +54,10 @@ impl Verify {
             return print_line(format_args!("{files} files are as they were published"));
         }
         let failure = Failure::new(Exit::Model, format_args!("{damaged} of {files} files are damaged"));
-        Err(failure.hint(match self.remove {
-            true => "they are removed; `imagen models pull` fetches them again",
-            false => "`imagen models verify --remove` removes them, then `imagen models pull` fetches them again",
+        Err(failure.hint(if self.remove {
+            "they are removed; `imagen models pull` fetches them again"
+        } else {
+            "`imagen models verify --remove` removes them, then `imagen models pull` fetches them again"
         }))
     }
 }

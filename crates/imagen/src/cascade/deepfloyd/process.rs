@@ -125,9 +125,10 @@ impl Process {
         let levels: Vec<LogSnr> = timesteps.iter().map(|t| self.level(*t)).collect();
         let step = |(i, by): (usize, Option<Coefficients>)| {
             let t = timesteps[i];
-            let update = match own {
-                true => self.update(sampler, t, timesteps.get(i + 1).copied()),
-                false => by.map(|by| Update { by, log_variances: None }),
+            let update = if own {
+                self.update(sampler, t, timesteps.get(i + 1).copied())
+            } else {
+                by.map(|by| Update { by, log_variances: None })
             };
             PlannedStep { update, ..self.at(t) }
         };

@@ -137,9 +137,10 @@ impl Scene {
 
 fn candidate(Plan { background, scene }: Plan, background_said: bool) -> Candidate<Placed> {
     let [canonical, ..] = scene.phrases();
-    let (caption, backgrounds) = match background_said {
-        true => (format!("{canonical} on a {} background", BACKGROUNDS[background].0), vec![background]),
-        false => (canonical, (0..BACKGROUNDS.len()).filter(|&at| scene.is_visible(at)).collect()),
+    let (caption, backgrounds) = if background_said {
+        (format!("{canonical} on a {} background", BACKGROUNDS[background].0), vec![background])
+    } else {
+        (canonical, (0..BACKGROUNDS.len()).filter(|&at| scene.is_visible(at)).collect())
     };
     Candidate { caption, plan: Placed { scene, backgrounds } }
 }

@@ -62,10 +62,8 @@ pub(super) fn read(folder: &Path, metadata: &[String], below: Folder) -> Result<
             .odd
             .unusable
             .extend(broken.into_iter().map(|(line, e)| (format!("{name} line {line}"), format!("{e:#}"))));
-        let rows = match name.ends_with(".csv") {
-            false => jsonl(&text),
-            true => csv(&text).context(|| path.display().to_string())?,
-        };
+        let rows =
+            if name.ends_with(".csv") { csv(&text).context(|| path.display().to_string())? } else { jsonl(&text) };
         for (line, row) in rows {
             if let Err(e) = row.and_then(|row| take(row, folder_of(name), &below.files, &mut found)) {
                 found.odd.unusable.push((format!("{name} line {line}"), format!("{e:#}")));

@@ -151,10 +151,8 @@ impl Tables<'_> {
             let steps = rest.get(..length).ok_or_else(|| damaged("a table of steps is cut"))?;
             let mut table = [0; 64];
             for (k, &place) in pixels::PLACES[..64].iter().enumerate() {
-                table[usize::from(place)] = match wide {
-                    true => u16::from_be_bytes([steps[2 * k], steps[2 * k + 1]]),
-                    false => u16::from(steps[k]),
-                };
+                table[usize::from(place)] =
+                    if wide { u16::from_be_bytes([steps[2 * k], steps[2 * k + 1]]) } else { u16::from(steps[k]) };
             }
             self.quantisation[usize::from(kind) % 4] = Some(table);
             body = &rest[length..];
@@ -239,9 +237,10 @@ impl Frame {
     fn allocate(&mut self) {
         for component in &mut self.components {
             let blocks = component.padded[0] * component.padded[1];
-            match self.progressive {
-                true => component.coefficients = vec![[0; 64]; blocks],
-                false => component.samples = vec![0; 64 * blocks],
+            if self.progressive {
+                component.coefficients = vec![[0; 64]; blocks]
+            } else {
+                component.samples = vec![0; 64 * blocks]
             }
         }
     }

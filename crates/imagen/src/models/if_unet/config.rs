@@ -165,9 +165,12 @@ impl IfUnetConfig {
                 return Err(refuse(format!("{key} is {width} (expected 1 to {MAX_WIDTH})")));
             }
         }
-        let divides = |key: &str, whole: usize, of: &str, part: usize| match part > 0 && whole % part == 0 {
-            true => Ok(()),
-            false => Err(refuse(format!("{key} {whole} is not divisible by {of} {part}"))),
+        let divides = |key: &str, whole: usize, of: &str, part: usize| {
+            if part > 0 && whole % part == 0 {
+                Ok(())
+            } else {
+                Err(refuse(format!("{key} {whole} is not divisible by {of} {part}")))
+            }
         };
         for (i, level) in self.levels.iter().enumerate() {
             if level.layers == 0 || level.layers > MAX_LAYERS {

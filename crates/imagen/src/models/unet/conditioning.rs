@@ -66,9 +66,8 @@ pub struct LowResolution {
 impl Conditioning {
     /// `Usage` unless there is one of everything for each of `n` pictures of `h`×`w`.
     pub(in crate::models) fn check(&self, [n, h, w]: [usize; 3]) -> Result<()> {
-        let each = |what: &str, count: usize| match count == n {
-            true => Ok(()),
-            false => Err(Error::usage(format!("{count} {what} for {n} pictures"))),
+        let each = |what: &str, count: usize| {
+            if count == n { Ok(()) } else { Err(Error::usage(format!("{count} {what} for {n} pictures"))) }
         };
         each("noise levels", self.log_snr.len())?;
         if let Some(text) = &self.text {

@@ -47,9 +47,8 @@ impl Weights {
         let (encoding, bytes) = self.encoded(name, shape)?;
         let c: usize = shape[1..].iter().product();
         let bits = || -> Vec<u16> { bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).collect() };
-        let finite = |bits: &[u16], exponent: u16| match bits.iter().any(|b| b & exponent == exponent) {
-            true => Err(self.not_finite(name)),
-            false => Ok(()),
+        let finite = |bits: &[u16], exponent: u16| {
+            if bits.iter().any(|b| b & exponent == exponent) { Err(self.not_finite(name)) } else { Ok(()) }
         };
         let made = match (&encoding, storage) {
             (Encoding::F16, Storage::Stored | Storage::F16) => {

@@ -80,9 +80,10 @@ impl<const N: usize> Backward<Flex, N> for Node {
                     // The tensor library would add two gradients on one thread and let a buffer go. A leaf keeps its own.
                     let leaf = parent.parents.is_empty();
                     let first = leaf || first_gradient(parent.id);
-                    let all = match first {
-                        true => gradient,
-                        false => <Flex as NetworkOps>::add_scaled(gradient, grads.consume::<Flex>(&parent), 1.0),
+                    let all = if first {
+                        gradient
+                    } else {
+                        <Flex as NetworkOps>::add_scaled(gradient, grads.consume::<Flex>(&parent), 1.0)
                     };
                     grads.register::<Flex>(parent.id, all);
                 }

@@ -89,9 +89,10 @@ pub(super) fn of_step(shape: Conv3x3, w: &T, way: Way, calls: usize) -> Option<A
         Way::Back if shape.stride == 1 => (&OF_THE_STEP[1], Conv3x3::prepare_flipped),
         Way::Back => return None,
     };
-    match keeps_weights() {
-        true => Some(kept_convolution(keeper, shape, w, prepare)),
-        false => (calls > 1).then(|| Arc::new(prepare(&shape, slice(w)))),
+    if keeps_weights() {
+        Some(kept_convolution(keeper, shape, w, prepare))
+    } else {
+        (calls > 1).then(|| Arc::new(prepare(&shape, slice(w))))
     }
 }
 

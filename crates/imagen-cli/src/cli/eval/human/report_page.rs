@@ -34,9 +34,10 @@ pub(super) fn page(study: &Study, found: &Findings, options: FindingsOptions, na
     let title = escaped(&format!("Raters · {name}"));
     let section = |title: &str, lines: Vec<String>| {
         let lines: String = lines.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
-        match lines.is_empty() {
-            true => String::new(),
-            false => format!("<section><h2>{title}</h2>\n<ul class=\"plain\">{lines}</ul>\n</section>\n"),
+        if lines.is_empty() {
+            String::new()
+        } else {
+            format!("<section><h2>{title}</h2>\n<ul class=\"plain\">{lines}</ul>\n</section>\n")
         }
     };
     let body = [
@@ -97,13 +98,14 @@ fn overall(found: &Findings) -> String {
             draw(&title, &bars, true)
         );
     }
-    match charts.is_empty() {
-        true => String::new(),
-        false => format!(
+    if charts.is_empty() {
+        String::new()
+    } else {
+        format!(
             "<section><h2>Preference</h2>\n<p class=\"note\">Bars: answers for each. Dot and whisker: the preference rate, an \
-             indifferent answer counting half for each, with its 95 % interval (bootstrap over prompts and raters: two or three raters \
-             leave it wide). 50 % is no preference.</p>\n<div class=\"charts\">{charts}</div></section>\n"
-        ),
+         indifferent answer counting half for each, with its 95 % interval (bootstrap over prompts and raters: two or three raters \
+         leave it wide). 50 % is no preference.</p>\n<div class=\"charts\">{charts}</div></section>\n"
+        )
     }
 }
 
@@ -128,9 +130,10 @@ fn by_category(found: &Findings) -> String {
             draw(&title, &bars, true)
         );
     }
-    match charts.is_empty() {
-        true => String::new(),
-        false => format!("<section><h2>By category</h2>\n<div class=\"charts\">{charts}</div></section>\n"),
+    if charts.is_empty() {
+        String::new()
+    } else {
+        format!("<section><h2>By category</h2>\n<div class=\"charts\">{charts}</div></section>\n")
     }
 }
 

@@ -59,9 +59,10 @@ impl Protocol {
             Some(clip) => format!("CLIP score ({clip})"),
             None => "agreement: the right thing among the nearest five real pictures, %".to_owned(),
         };
-        let fidelity = match self.is_fid() {
-            true => format!("FID ({} pictures)", self.captions),
-            false => "KID over layout-1 (less is nearer to real pictures)".to_owned(),
+        let fidelity = if self.is_fid() {
+            format!("FID ({} pictures)", self.captions)
+        } else {
+            "KID over layout-1 (less is nearer to real pictures)".to_owned()
         };
         [agreement, fidelity]
     }

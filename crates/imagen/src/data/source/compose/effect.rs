@@ -264,10 +264,10 @@ fn sheets(layer: &Layer, count: usize) -> (Plane<3>, Plane<1>) {
     let highest = (tones.len() - 1).max(1) as f32;
     let pixel = 1.0 / layer.width() as f32;
     let smooth = Plane::of(layer).blur((0.008 - 0.4 * pixel).max(0.0));
-    let chosen = smooth.map(|pixel| match pixel[3] > 0.0 && tones.len() > 1 {
-        true => [nearest(&tones, straight(*pixel)) as f32],
-        false => [0.0],
-    });
+    let tone = |pixel: &[f32; 4]| {
+        if pixel[3] > 0.0 && tones.len() > 1 { nearest(&tones, straight(*pixel)) as f32 } else { 0.0 }
+    };
+    let chosen = smooth.map(|pixel| [tone(pixel)]);
     let flat = chosen.map(|[tone]| tones[*tone as usize]).blur(0.25 * pixel);
     (flat, chosen.map(|[tone]| [tone / highest]).blur(0.003))
 }

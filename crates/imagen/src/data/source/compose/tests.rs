@@ -40,9 +40,10 @@ fn changed(file: &str, from: &str, to: &str) -> (tempfile::TempDir, Result<World
         std::fs::create_dir_all(copy.path().join(&below)).unwrap();
         for entry in std::fs::read_dir(folder().join(&below)).unwrap() {
             let (entry, below) = (entry.as_ref().unwrap(), below.join(entry.as_ref().unwrap().file_name()));
-            match entry.file_type().unwrap().is_dir() {
-                true => open.push(below),
-                false => drop(std::fs::copy(entry.path(), copy.path().join(below)).unwrap()),
+            if entry.file_type().unwrap().is_dir() {
+                open.push(below)
+            } else {
+                std::fs::copy(entry.path(), copy.path().join(below)).unwrap();
             }
         }
     }

@@ -227,11 +227,11 @@ impl<'a> Bits<'a> {
                 *run = (1 << zeros) + self.take(zeros)? as u32;
                 break;
             }
-            let value = match round.refining {
-                false => (self.number(bits)? << round.low) as i16,
-                true if bits == 0 => 0,
-                true if self.take(1)? == 1 => unit,
-                true => -unit,
+            let value = match bits {
+                _ if !round.refining => (self.number(bits)? << round.low) as i16,
+                0 => 0,
+                _ if self.take(1)? == 1 => unit,
+                _ => -unit,
             };
             k = if round.refining { self.refine(block, unit, k, round.end, zeros)? } else { k + zeros as usize };
             if bits > 0 {
