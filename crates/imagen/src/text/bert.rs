@@ -43,7 +43,7 @@ impl FrozenEncoder<Bert> {
                 Bert::new(config.clone(), &files.weights()?, options.storage, device)
             },
         );
-        Ok(Self { tokens: tokens?, network: network?, identity })
+        Ok(Self::of(tokens?, network?, identity))
     }
 }
 

@@ -36,7 +36,7 @@ impl FrozenEncoder<ClipText> {
         let identity = options.identity("clip", debug_span!("hash files").in_scope(|| files.hash()));
         let _span = debug_span!("build language model").entered();
         let network = ClipText::new(config, &files.weights()?, options.storage, device)?;
-        Ok(Self { tokens, network, identity })
+        Ok(Self::of(tokens, network, identity))
     }
 
     /// The projected embeddings `[b, p]` of whole captions; [`crate::models::clip::similarity`] compares them with pictures'.

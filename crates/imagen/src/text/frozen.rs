@@ -2,7 +2,9 @@
 //!
 //! How the two are read from files is each family's own matter (`bert`, `clip`, `t5`).
 
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
 use tracing::info_span;
@@ -26,15 +28,24 @@ pub trait LanguageModel: Send + Sync {
     fn dim(&self) -> usize;
 }
 
+/// Batches of captions that are remembered.
+const REMEMBERED: usize = 8;
+
 /// A language model with its tokenizer.
 #[derive(Debug)]
 pub struct FrozenEncoder<N> {
     pub(super) tokens: Tokens,
     pub(super) network: N,
-    pub(super) identity: String,
+    identity: String,
+    /// What was encoded last: who looks at prompts before they are drawn does not run the network twice.
+    recent: Mutex<VecDeque<(Vec<String>, TextEmbedding)>>,
 }
 
 impl<N> FrozenEncoder<N> {
+    pub(super) fn of(tokens: Tokens, network: N, identity: String) -> Self {
+        Self { tokens, network, identity, recent: Mutex::default() }
+    }
+
     /// The token ids of a caption, at most `max_length`, the tokenizer's own marks included.
     ///
     /// # Errors
@@ -46,10 +57,18 @@ impl<N> FrozenEncoder<N> {
 
 impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
     fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
+        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, embedding)) = recent().iter().find(|(texts, _)| texts == captions) {
+            return Ok(embedding.clone());
+        }
         let _span = info_span!("encode text", captions = captions.len()).entered();
         let batch = self.tokens.batch(captions)?;
         let states = self.network.states(&batch.ids, &batch.real, batch.rows)?;
-        batch.embedding(states, self.network.device())
+        let embedding = batch.embedding(states, self.network.device())?;
+        let mut recent = recent();
+        recent.truncate(REMEMBERED - 1);
+        recent.push_front((captions.iter().copied().map(str::to_owned).collect(), embedding.clone()));
+        Ok(embedding)
     }
 
     fn cut_text<'a>(&self, caption: &'a str) -> Result<Option<&'a str>> {
@@ -78,5 +97,48 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
 
     fn identity(&self) -> &str {
         &self.identity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::tokens::tokenizer;
+    use super::super::{EncoderFiles, TextOptions};
+    use super::*;
+
+    /// A network that counts how often it runs.
+    struct Counting(AtomicUsize, Device);
+
+    impl LanguageModel for Counting {
+        fn states(&self, ids: &[u32], _: &[bool], rows: usize) -> Result<Tensor<3>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Tensor::ones([rows, ids.len() / rows, 1], &self.1))
+        }
+
+        fn device(&self) -> &Device {
+            &self.1
+        }
+
+        fn dim(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn captions_that_were_just_encoded_are_not_encoded_again() {
+        let files = EncoderFiles::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/minilm")).unwrap();
+        let tokens = Tokens::new(tokenizer(&files).unwrap(), &TextOptions::default(), 512, 0).unwrap();
+        let encoder = FrozenEncoder::of(tokens, Counting(AtomicUsize::new(0), Device::flex()), String::new());
+        let runs = |captions: &[&str]| {
+            encoder.encode(captions).unwrap();
+            encoder.network.0.load(Ordering::Relaxed)
+        };
+        assert_eq!([runs(&["a cat"]), runs(&["a cat"]), runs(&["a cat", "a cat"]), runs(&["a cat"])], [1, 1, 2, 2]);
+        let others: Vec<String> = (0..REMEMBERED).map(|k| format!("{k} cats")).collect();
+        assert_eq!(others.iter().map(|caption| runs(&[caption])).max(), Some(2 + REMEMBERED));
+        assert_eq!([runs(&[&others[0]]), runs(&["a cat"])], [2 + REMEMBERED, 3 + REMEMBERED]);
     }
 }

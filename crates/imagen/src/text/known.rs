@@ -63,9 +63,9 @@ impl KnownCaptions {
         if captions.is_empty() {
             return Err(Error::usage("there is no caption to remember"));
         }
-        let vectors = vectors(encoder, &captions)?;
+        let vectors = all_vectors(encoder, &captions)?;
         let mut known = Self { captions, vectors, far: -1.0, encoder: encoder.identity().to_owned() };
-        let kept = self::vectors(encoder, aside)?;
+        let kept = all_vectors(encoder, aside)?;
         let nearest = |vector: &[f32], skip: usize| known.similarities(vector).get(skip).map(|nearest| nearest.1);
         let mut best: Vec<f32> = match aside {
             [] => known.vectors.chunks(encoder.dim()).filter_map(|vector| nearest(vector, 1)).collect(),
@@ -151,11 +151,11 @@ impl KnownCaptions {
         &self.encoder
     }
 
-    /// How each prompt lies to the known captions, with the `count` nearest.
+    /// How each prompt lies to the known captions, with the `count` nearest; all are encoded together.
     ///
     /// # Errors
     /// `Model` where the encoder is not the one that embedded them; the encoder's own.
-    pub fn near(&self, encoder: &dyn TextEncoder, prompts: &[String], count: usize) -> Result<Vec<Nearness<'_>>> {
+    pub fn near(&self, encoder: &dyn TextEncoder, prompts: &[&str], count: usize) -> Result<Vec<Nearness<'_>>> {
         if encoder.identity() != self.encoder {
             let (theirs, ours) = (&self.encoder, encoder.identity());
             return Err(Error::model(format!("{FILE} was made with the text encoder {theirs}, and this is {ours}")));
@@ -179,20 +179,21 @@ impl KnownCaptions {
     }
 }
 
+/// The vectors of texts, one batch after the other.
+fn all_vectors(encoder: &dyn TextEncoder, texts: &[String]) -> Result<Vec<f32>> {
+    let batch = |texts: &[String]| vectors(encoder, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    Ok(texts.chunks(BATCH).map(batch).collect::<Result<Vec<_>>>()?.concat())
+}
+
 /// A vector of length 1 for each text: the mean of its tokens' states.
-fn vectors(encoder: &dyn TextEncoder, texts: &[String]) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(texts.len() * encoder.dim());
-    for batch in texts.chunks(BATCH) {
-        let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-        let embedding = encoder.encode(&batch)?;
-        let mask: Tensor<3> = embedding.mask.unsqueeze_dim(2); // [b, t, 1]
-        let sum = (embedding.sequence * mask).sum_dim(1); // [b, 1, d]
-        let values = sum.into_data().try_to_vec::<f32>();
-        let mut values = values.map_err(|e| Error::model(format!("embeddings are f32: {e:?}")))?;
-        values.chunks_mut(encoder.dim()).for_each(normalize);
-        all.extend(values);
-    }
-    Ok(all)
+fn vectors(encoder: &dyn TextEncoder, texts: &[&str]) -> Result<Vec<f32>> {
+    let embedding = encoder.encode(texts)?;
+    let mask: Tensor<3> = embedding.mask.unsqueeze_dim(2); // [b, t, 1]
+    let sum = (embedding.sequence * mask).sum_dim(1); // [b, 1, d]
+    let values = sum.into_data().try_to_vec::<f32>();
+    let mut values = values.map_err(|e| Error::model(format!("embeddings are f32: {e:?}")))?;
+    values.chunks_mut(encoder.dim()).for_each(normalize);
+    Ok(values)
 }
 
 fn normalize(vector: &mut [f32]) {
@@ -251,7 +252,7 @@ mod tests {
         let known =
             KnownCaptions::new(&Letters, texts(&["a cat", "a boat", "two oaks"]), &texts(&["a coat", "a taco"]));
         let known = known.unwrap();
-        let near = known.near(&Letters, &texts(&["a boat", "jiffy"]), 2).unwrap();
+        let near = known.near(&Letters, &["a boat", "jiffy"], 2).unwrap();
         assert_eq!(near[0].nearest[0].0, "a boat");
         assert!((near[0].nearest[0].1 - 1.0).abs() < 1e-5 && near[0].nearest.len() == 2);
         assert_eq!((near[0].far, near[1].far), (false, true));
@@ -265,7 +266,7 @@ mod tests {
         known.write(&path).unwrap();
         let read = KnownCaptions::parse(&Weights::open(&path).unwrap()).unwrap();
         assert_eq!((read.captions(), read.encoder(), read.far), (known.captions(), "letters", known.far));
-        let nearest = |known: &KnownCaptions| known.near(&Letters, &texts(&["boats"]), 1).unwrap()[0].nearest[0].1;
+        let nearest = |known: &KnownCaptions| known.near(&Letters, &["boats"], 1).unwrap()[0].nearest[0].1;
         assert!((nearest(&read) - nearest(&known)).abs() < 0.01);
     }
 }

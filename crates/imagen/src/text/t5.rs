@@ -33,7 +33,7 @@ impl FrozenEncoder<T5> {
         let identity = options.identity("t5", debug_span!("hash files").in_scope(|| files.hash()));
         let _span = debug_span!("build language model").entered();
         let network = T5::new(config, &files.weights()?, options.storage, device)?;
-        Ok(Self { tokens, network, identity })
+        Ok(Self::of(tokens, network, identity))
     }
 }
 

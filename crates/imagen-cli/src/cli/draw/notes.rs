@@ -40,7 +40,7 @@ pub(in crate::cli) fn prompts(
     let mut seen = BTreeSet::new();
     let new = request.texts().into_iter().filter(|text| seen.insert(text.clone()));
     let distinct: Vec<String> = new.take(PROMPTS).collect();
-    let mut read = Vec::new();
+    let mut read = BTreeSet::new();
     for prompt in distinct {
         if prompt.trim().is_empty() {
             // to enlarge or vary a picture without a text is no oversight
@@ -50,15 +50,25 @@ pub(in crate::cli) fn prompts(
             continue;
         }
         if reading(encoder, &prompt, progress)? && request.prompts.contains(&prompt) {
-            read.push(prompt);
+            read.insert(prompt);
         }
     }
     // a file of another encoder says nothing of this one
     let Some(known) = files.known_captions()?.filter(|known| known.encoder() == encoder.identity()) else {
         return Ok(());
     };
-    for (prompt, near) in read.iter().zip(known.near(encoder, &read, NEAREST)?) {
-        if near.loose {
+    // together as they are drawn: what is encoded here is not encoded again
+    let drawn =
+        request.pictures.chunks(imagen.batch(request)).map(|batch| batch.iter().map(|one| one.prompt).collect());
+    for places in drawn.chain((0..request.prompts.len()).map(|other| vec![other])) {
+        let prompts: Vec<&str> = places.into_iter().map(|place| request.prompts[place].as_str()).collect();
+        if !prompts.iter().any(|prompt| read.contains(*prompt)) {
+            continue;
+        }
+        for (prompt, near) in prompts.iter().zip(known.near(encoder, &prompts, NEAREST)?) {
+            if !read.remove(*prompt) || !near.loose {
+                continue;
+            }
             let what = if near.far { "is far from everything that" } else { "may go beyond what" };
             let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
             let names = names.join(", ");

@@ -66,7 +66,7 @@ impl Prompts {
             return Ok(());
         };
         let count = self.count.unwrap_or(10);
-        for near in known.near(encoder()?.as_ref(), &[prompt], count)? {
+        for near in known.near(encoder()?.as_ref(), &[&prompt], count)? {
             for (caption, similarity) in near.nearest {
                 print_line(if self.json {
                     json!({ "caption": caption, "similarity": similarity }).to_string()
