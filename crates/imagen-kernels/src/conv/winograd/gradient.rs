@@ -10,7 +10,7 @@
 //! the sum of the tile's dY. From operands in bfloat16 it is not taken, but from dY itself.
 
 use super::super::Conv3x3;
-use super::tiles::{CACHE, InputTiles, Layout, SKEW, Tiling, UpstreamTiles};
+use super::tiles::{CACHE, Inputs, Layout, ReadTiles, SKEW, Tiling, Upstream};
 use super::transform::Transform;
 use super::weights::WeightGradient;
 use crate::gemm::{DEPTH, Gemm};
@@ -84,7 +84,7 @@ impl Call<'_> {
     /// V and Z of some tiles; `v` and `z` point to the first, Z's panels are `z_panel` apart.
     ///
     /// # Safety
-    /// As for [`InputTiles`] and [`UpstreamTiles`].
+    /// As for [`ReadTiles`].
     unsafe fn transform<T: Transform>(
         &self,
         tiles: Range<usize>,
@@ -94,15 +94,14 @@ impl Call<'_> {
         z_panel: usize,
         z_plane: usize,
     ) {
-        let Self { on, c, k, ref tiling, x, gy, zeros, .. } = *self;
-        let of = PhantomData;
+        let Self { on, c, k, ref tiling, x, gy, zeros, z_row } = *self;
         // SAFETY: the caller's.
         unsafe {
-            let tiles = tiles.clone();
-            on.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, over_tiles: true, of });
+            let (over_tiles, of, ours) = (true, PhantomData::<(T, Inputs)>, tiles.clone());
+            on.run(ReadTiles { tiling, c, x, zeros, tiles: ours, to: v, layout, channels: c, over_tiles, of });
+            let (layout, of) = (Layout::panels(on, z_plane, z_panel), PhantomData::<(T, Upstream)>);
+            on.run(ReadTiles { tiling, c: k, x: gy, zeros, tiles, to: z, layout, channels: z_row, over_tiles, of });
         }
-        // SAFETY: the caller's.
-        unsafe { on.run(UpstreamTiles::<T> { tiling, k, gy, zeros, tiles, z, panel: z_panel, plane: z_plane, of }) };
     }
 
     /// Adds the tiles' sums of gy, Z at the point (1, 1), to `gb`.

@@ -34,7 +34,8 @@ use crate::precision::Arithmetic;
 use crate::rows::Epilogue;
 use crate::scratch;
 use std::marker::PhantomData;
-use tiles::{CACHE, InputTiles, Layout, OutputTiles, SKEW};
+use std::ops::Range;
+use tiles::{CACHE, Inputs, Layout, OutputTiles, ReadTiles, SKEW};
 use transform::Transform;
 use weights::WeightTransform;
 
@@ -157,7 +158,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn by_tiles<T: Transform>(&self, u: &[f32], y: &mut [f32]) {
-        let Self { on, c, k, ref tiling, x, zeros, epilogue } = *self;
+        let Self { on, c, k, ref tiling, epilogue, .. } = *self;
         let m_row = k.next_multiple_of(on.panel());
         // As many tiles as the cache holds, but enough blocks for all threads; cut by shape alone.
         let most = CACHE / (4 * T::POINTS * (on.depth(c) + SKEW + m_row));
@@ -172,17 +173,7 @@ impl Call<'_> {
             let mut m = scratch::take(T::POINTS * m_plane);
             // SAFETY: V and M have room for `block` tiles in every plane; outputs of different tiles do not overlap.
             unsafe {
-                on.run(InputTiles::<T> {
-                    tiling,
-                    c,
-                    x,
-                    zeros,
-                    tiles: tiles.clone(),
-                    v: v.as_mut_ptr(),
-                    layout,
-                    over_tiles: false,
-                    of: PhantomData,
-                });
+                self.read::<T>(tiles.clone(), v.as_mut_ptr(), layout);
                 for xi in 0..T::POINTS {
                     Gemm {
                         m: tiles.len(),
@@ -311,17 +302,24 @@ impl Call<'_> {
 
     /// V of `count` tiles from `start`, on all threads.
     fn input_tiles<T: Transform>(&self, start: usize, count: usize, v: &mut [f32], layout: Layout) {
-        let Self { on, c, ref tiling, x, zeros, .. } = *self;
         let chunk = count.div_ceil(16);
         let v = Shared::new(v);
         for_each(count.div_ceil(chunk), |i| {
             let first = i * chunk;
             let tiles = start + first..start + (first + chunk).min(count);
             // SAFETY: rows first.. of every plane of V; chunks do not overlap.
-            unsafe {
-                let v = v.get().add(first * layout.row);
-                on.run(InputTiles::<T> { tiling, c, x, zeros, tiles, v, layout, over_tiles: false, of: PhantomData });
-            }
+            unsafe { self.read::<T>(tiles, v.get().add(first * layout.row), layout) };
         });
+    }
+
+    /// V of some tiles; `to` points to the first.
+    ///
+    /// # Safety
+    /// V must have room for them.
+    unsafe fn read<T: Transform>(&self, tiles: Range<usize>, to: *mut f32, layout: Layout) {
+        let Self { on, c, ref tiling, x, zeros, .. } = *self;
+        let (over_tiles, of) = (false, PhantomData::<(T, Inputs)>);
+        // SAFETY: the caller's.
+        unsafe { on.run(ReadTiles { tiling, c, x, zeros, tiles, to, layout, channels: c, over_tiles, of }) };
     }
 }

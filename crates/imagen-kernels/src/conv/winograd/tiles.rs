@@ -91,25 +91,169 @@ impl Tiling {
     }
 }
 
-/// V = B^T d B for some tiles.
+/// What is read of a tile, and what its points are made of.
+pub(super) trait Reading<T: Transform> {
+    /// Pixels of a tile, along one axis.
+    const SIDE: usize;
+    /// Whether the first tile begins within the zeros around a picture.
+    const PADDED: bool;
+
+    /// The points along one axis.
+    fn points<V: Simd>(pixels: [V; 6]) -> [V; 6];
+}
+
+/// Tiles of inputs, which overlap: V = B^T d B.
+pub(super) struct Inputs;
+
+impl<T: Transform> Reading<T> for Inputs {
+    const SIDE: usize = T::IN;
+    const PADDED: bool = true;
+
+    #[inline(always)]
+    fn points<V: Simd>(d: [V; 6]) -> [V; 6] {
+        T::input(d)
+    }
+}
+
+/// Tiles of the gradients of outputs: Z = A dY A^T.
+pub(super) struct Upstream;
+
+impl<T: Transform> Reading<T> for Upstream {
+    const SIDE: usize = T::OUT;
+    const PADDED: bool = false;
+
+    #[inline(always)]
+    fn points<V: Simd>([y0, y1, y2, y3, ..]: [V; 6]) -> [V; 6] {
+        T::output_adjoint([y0, y1, y2, y3])
+    }
+}
+
+/// Some tiles of a batch, transformed.
 ///
-/// Contract: x holds the batch with c channels; `zeros` holds c numbers; `v` is writable at
-/// `q / chunk * chunk_stride + xi * plane + tile * row + q % chunk` for channels q < c in whole vectors, tiles counted
-/// from the first, and units of channels or of tiles in place of either; `chunk` is a multiple of 16.
-pub(super) struct InputTiles<'a, T> {
+/// Contract: x holds the batch with c channels; `zeros` holds c numbers; `to` is writable where `layout` says for the
+/// first `channels` channels in whole vectors, tiles counted from the first.
+pub(super) struct ReadTiles<'a, T, R> {
     pub(super) tiling: &'a Tiling,
     pub(super) c: usize,
     pub(super) x: &'a [f32],
     pub(super) zeros: &'a [f32],
     pub(super) tiles: Range<usize>,
-    pub(super) v: *mut f32,
+    pub(super) to: *mut f32,
     pub(super) layout: Layout,
+    /// Those that are written: perhaps more than there are, then zeros.
+    pub(super) channels: usize,
     /// Whether products sum over tiles, and not over channels.
     pub(super) over_tiles: bool,
-    pub(super) of: PhantomData<T>,
+    pub(super) of: PhantomData<(T, R)>,
 }
 
-/// How V is laid out, see [`InputTiles`].
+impl<T: Transform, R: Reading<T>> ReadTiles<'_, T, R> {
+    /// Where the pixels of a tile start; beyond the last tile, those of the last.
+    #[inline(always)]
+    unsafe fn pixels(&self, tile: usize) -> Pixels {
+        let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
+        let padding = if R::PADDED { self.tiling.padding as isize } else { 0 };
+        let corner = (picture, y0 as isize - padding, x0 as isize - padding);
+        // SAFETY: x holds the batch.
+        unsafe { self.tiling.pixels(corner, R::SIDE, self.x.as_ptr(), self.c, self.zeros.as_ptr()) }
+    }
+
+    /// Channels q.. of a tile; `n` of them, at most a vector, perhaps none.
+    #[inline(always)]
+    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&Pixels; 2], q: usize, n: usize, to: &mut impl Sink<V>) {
+        if q.is_multiple_of(LINE) {
+            // what this tile does not read
+            for (i, j) in (0..R::SIDE).flat_map(|i| (R::SIDE - T::OUT..R::SIDE).map(move |j| (i, j))) {
+                prefetch(next[i * 6 + j].wrapping_add(q));
+            }
+        }
+        // SAFETY: every pixel holds n channels from q; planes hold whole vectors.
+        unsafe {
+            let zero = V::splat(0.0);
+            let mut half = [[zero; 6]; 6];
+            for j in 0..R::SIDE {
+                let mut column = [zero; 6];
+                for i in 0..R::SIDE {
+                    column[i] = V::load_up_to(pixels[i * 6 + j].wrapping_add(q), n);
+                }
+                let points = R::points(column);
+                for i in 0..T::IN {
+                    half[i][j] = points[i];
+                }
+            }
+            for i in 0..T::IN {
+                let points = R::points(half[i]);
+                for j in 0..T::IN {
+                    to.put(i * T::IN + j, points[j]);
+                }
+            }
+        }
+    }
+
+    /// Channels q.. of a tile, perhaps none.
+    #[inline(always)]
+    unsafe fn vector<V: Simd>(&self, pixels: [&Pixels; 2], q: usize, to: &mut impl Sink<V>) {
+        // SAFETY: the caller's; the constant number of the bulk is compiled in.
+        unsafe {
+            if q + V::LANES <= self.c {
+                self.channels::<V>(pixels, q, V::LANES, to);
+            } else {
+                self.channels::<V>(pixels, q, self.c.saturating_sub(q), to);
+            }
+        }
+    }
+
+    /// All of them; in pairs where a unit is two tiles: what lacks a second one has zeros there.
+    #[inline(always)]
+    unsafe fn all<O: Operands>(self) {
+        let Layout { row, plane, chunk, chunk_stride } = self.layout;
+        let step = if self.over_tiles { O::STEP } else { 1 };
+        let within = O::STEP / step;
+        // SAFETY: by the contract.
+        unsafe {
+            let mut next = self.pixels(self.tiles.start);
+            for (unit, tile) in self.tiles.clone().step_by(step).enumerate() {
+                let now = next;
+                next = self.pixels(tile + step);
+                let second = match step {
+                    1 => now,
+                    _ if tile + 1 < self.tiles.end => self.pixels(tile + 1),
+                    _ => [self.zeros.as_ptr(); 36],
+                };
+                for (number, start) in (0..self.channels).step_by(chunk).enumerate() {
+                    let to = self.to.add(unit * row + number * chunk_stride);
+                    for at in (0..chunk.min(self.channels - start)).step_by(O::V::LANES) {
+                        let (q, to) = (start + at, to.add(at / within));
+                        if step == 1 {
+                            self.vector::<O::V>([&now, &next], q, &mut Rows::<O>::new(to, plane));
+                        } else {
+                            let mut first = Keep::new();
+                            self.vector::<O::V>([&now, &second], q, &mut first);
+                            self.vector::<O::V>([&second, &next], q, &mut Units::<O>::new(&first, to, plane));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transform, R: Reading<T>> OperandKernel for ReadTiles<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<O: Operands>(self) {
+        if const { fits::<T, O>() } {
+            // SAFETY: by the contract.
+            unsafe { self.all::<O>() };
+        } else {
+            unreachable!("a transform for other operands");
+        }
+    }
+}
+
+/// How V or Z is laid out: point xi of channel q at `q / chunk * chunk_stride + xi * plane + tile * row + q % chunk`, with units
+/// of channels or of tiles in place of either; `chunk` is a multiple of 16.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     pub(super) row: usize,
@@ -135,116 +279,14 @@ impl Layout {
         Self { row: chunk, plane, chunk, chunk_stride: T::POINTS * plane }
     }
 
+    /// Z of k channels in panels that are `stride` units apart.
+    pub(super) fn panels(on: Arithmetic, plane: usize, stride: usize) -> Self {
+        Self { row: on.panel(), plane, chunk: on.panel(), chunk_stride: stride }
+    }
+
     /// Units of all of V.
     pub(super) fn len(&self, c: usize) -> usize {
         c.div_ceil(self.chunk) * self.chunk_stride
-    }
-}
-
-impl<T: Transform> InputTiles<'_, T> {
-    /// Channels q.. of a tile; `n` of them, at most a vector.
-    #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&Pixels; 2], q: usize, n: usize, to: &mut impl Sink<V>) {
-        if q.is_multiple_of(LINE) {
-            for (i, j) in (0..T::IN).flat_map(|i| (T::IN - T::OUT..T::IN).map(move |j| (i, j))) {
-                prefetch(next[i * 6 + j].wrapping_add(q));
-            }
-        }
-        // SAFETY: every pixel holds n channels from q; V holds whole vectors.
-        unsafe {
-            let zero = V::splat(0.0);
-            let mut half = [[zero; 6]; 6];
-            for j in 0..T::IN {
-                let mut d = [zero; 6];
-                for i in 0..T::IN {
-                    d[i] = V::load_up_to(pixels[i * 6 + j].add(q), n);
-                }
-                let points = T::input(d);
-                for i in 0..T::IN {
-                    half[i][j] = points[i];
-                }
-            }
-            for i in 0..T::IN {
-                let points = T::input(half[i]);
-                for j in 0..T::IN {
-                    to.put(i * T::IN + j, points[j]);
-                }
-            }
-        }
-    }
-
-    /// Channels q.. of a tile.
-    #[inline(always)]
-    unsafe fn vector<V: Simd>(&self, pixels: [&Pixels; 2], q: usize, to: &mut impl Sink<V>) {
-        // SAFETY: the caller's; the constant number of the bulk is compiled in.
-        unsafe {
-            if q + V::LANES <= self.c {
-                self.channels::<V>(pixels, q, V::LANES, to);
-            } else {
-                self.channels::<V>(pixels, q, self.c - q, to);
-            }
-        }
-    }
-}
-
-impl<T: Transform> InputTiles<'_, T> {
-    /// All of them.
-    #[inline(always)]
-    unsafe fn all<O: Operands>(self) {
-        let c = self.c;
-        // SAFETY: by the contract.
-        let pixels = |tile: usize| unsafe {
-            let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
-            let padding = self.tiling.padding as isize;
-            let corner = (picture, y0 as isize - padding, x0 as isize - padding);
-            self.tiling.pixels(corner, T::IN, self.x.as_ptr(), c, self.zeros.as_ptr())
-        };
-        let Layout { row, plane, chunk, chunk_stride } = self.layout;
-        let mut next = pixels(self.tiles.start);
-        if O::STEP == 1 || !self.over_tiles {
-            for tile in self.tiles.clone() {
-                let now = next;
-                next = pixels(tile + 1);
-                // SAFETY: by the contract.
-                unsafe {
-                    let v = self.v.add((tile - self.tiles.start) * row);
-                    for q in (0..c).step_by(O::V::LANES) {
-                        let to = v.add(q / chunk * chunk_stride + q % chunk / O::STEP);
-                        self.vector::<O::V>([&now, &next], q, &mut Rows::<O>::new(to, plane));
-                    }
-                }
-            }
-        } else {
-            for tile in self.tiles.clone().step_by(2) {
-                let now = next;
-                let second = if tile + 1 < self.tiles.end { pixels(tile + 1) } else { [self.zeros.as_ptr(); 36] };
-                next = pixels(tile + 2);
-                // SAFETY: by the contract.
-                unsafe {
-                    let v = self.v.add((tile - self.tiles.start) / 2 * row);
-                    for q in (0..c).step_by(O::V::LANES) {
-                        let mut first = Keep::new();
-                        self.vector::<O::V>([&now, &second], q, &mut first);
-                        let to = v.add(q / chunk * chunk_stride + q % chunk);
-                        self.vector::<O::V>([&second, &next], q, &mut Units::<O>::new(&first, to, plane));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl<T: Transform> OperandKernel for InputTiles<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<O: Operands>(self) {
-        if const { fits::<T, O>() } {
-            // SAFETY: by the contract.
-            unsafe { self.all::<O>() };
-        } else {
-            unreachable!("a transform for other operands");
-        }
     }
 }
 
@@ -339,122 +381,6 @@ impl<T: Transform> Kernel for OutputTiles<'_, T> {
                     q += V::LANES;
                 }
             }
-        }
-    }
-}
-
-/// Z = A dY A^T for some tiles.
-///
-/// Contract: `gy` holds the batch with k channels; `zeros` holds k numbers; `z` is writable at
-/// `xi * plane + panel * panel_stride + tile * NR`, units of tiles counted from the first.
-pub(super) struct UpstreamTiles<'a, T> {
-    pub(super) tiling: &'a Tiling,
-    pub(super) k: usize,
-    pub(super) gy: &'a [f32],
-    pub(super) zeros: &'a [f32],
-    pub(super) tiles: Range<usize>,
-    pub(super) z: *mut f32,
-    pub(super) panel: usize,
-    pub(super) plane: usize,
-    pub(super) of: PhantomData<T>,
-}
-
-impl<T: Transform> UpstreamTiles<'_, T> {
-    /// Channels q.. of a tile; `n` of them, at most a vector, perhaps none.
-    #[inline(always)]
-    unsafe fn channels<V: Simd>(&self, [pixels, next]: [&Pixels; 2], q: usize, n: usize, to: &mut impl Sink<V>) {
-        if q.is_multiple_of(LINE) {
-            for (i, j) in (0..T::OUT).flat_map(|i| (0..T::OUT).map(move |j| (i, j))) {
-                prefetch(next[i * 6 + j].wrapping_add(q));
-            }
-        }
-        // SAFETY: every pixel holds n channels from q; Z holds whole panels.
-        unsafe {
-            let zero = V::splat(0.0);
-            let mut half = [[zero; 4]; 6];
-            for j in 0..T::OUT {
-                let mut y = [zero; 4];
-                for i in 0..T::OUT {
-                    y[i] = V::load_up_to(pixels[i * 6 + j].wrapping_add(q), n);
-                }
-                let points = T::output_adjoint(y);
-                for i in 0..T::IN {
-                    half[i][j] = points[i];
-                }
-            }
-            for i in 0..T::IN {
-                let points = T::output_adjoint(half[i]);
-                for j in 0..T::IN {
-                    to.put(i * T::IN + j, points[j]);
-                }
-            }
-        }
-    }
-
-    /// Channels q.. of a tile, perhaps none.
-    #[inline(always)]
-    unsafe fn vector<V: Simd>(&self, pixels: [&Pixels; 2], q: usize, to: &mut impl Sink<V>) {
-        // SAFETY: the caller's; the constant number of the bulk is compiled in.
-        unsafe {
-            if q + V::LANES <= self.k {
-                self.channels::<V>(pixels, q, V::LANES, to);
-            } else {
-                self.channels::<V>(pixels, q, self.k.saturating_sub(q), to);
-            }
-        }
-    }
-}
-
-impl<T: Transform> UpstreamTiles<'_, T> {
-    /// All of them.
-    #[inline(always)]
-    unsafe fn all<O: Operands>(self) {
-        let k = self.k;
-        let panel = 2 * O::V::LANES;
-        // SAFETY: by the contract.
-        let pixels = |tile: usize| unsafe {
-            let (picture, y0, x0) = self.tiling.origin::<T>(tile.min(self.tiles.end - 1));
-            let corner = (picture, y0 as isize, x0 as isize);
-            self.tiling.pixels(corner, T::OUT, self.gy.as_ptr(), k, self.zeros.as_ptr())
-        };
-        let mut next = pixels(self.tiles.start);
-        for tile in self.tiles.clone().step_by(O::STEP) {
-            let now = next;
-            next = pixels(tile + O::STEP);
-            let second = match O::STEP {
-                1 => now,
-                _ if tile + 1 < self.tiles.end => pixels(tile + 1),
-                _ => [self.zeros.as_ptr(); 36],
-            };
-            // SAFETY: by the contract.
-            unsafe {
-                let z = self.z.add((tile - self.tiles.start) / O::STEP * panel);
-                // Whole panels.
-                for q in (0..k.next_multiple_of(panel)).step_by(O::V::LANES) {
-                    let to = z.add(q / panel * self.panel + q % panel);
-                    if O::STEP == 1 {
-                        self.vector::<O::V>([&now, &next], q, &mut Rows::<O>::new(to, self.plane));
-                    } else {
-                        let mut first = Keep::new();
-                        self.vector::<O::V>([&now, &second], q, &mut first);
-                        self.vector::<O::V>([&second, &next], q, &mut Units::<O>::new(&first, to, self.plane));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl<T: Transform> OperandKernel for UpstreamTiles<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<O: Operands>(self) {
-        if const { fits::<T, O>() } {
-            // SAFETY: by the contract.
-            unsafe { self.all::<O>() };
-        } else {
-            unreachable!("a transform for other operands");
         }
     }
 }
