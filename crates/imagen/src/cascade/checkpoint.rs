@@ -287,7 +287,7 @@ impl StageFile {
             self.weights.verify()?;
             let unet = Unet::new(&self.config.unet, &mut Init::zeros(device))?;
             let mut expected = Vec::new();
-            nn::visit_parameters(&unet, |name, shape| expected.push((name.to_owned(), shape.to_vec())));
+            nn::visit(&unet, |name, parameter| expected.push((name.to_owned(), parameter.shape())));
             self.weights.require(&expected)?;
             let mut varied = false;
             let unet = nn::import(unet, |name, shape| {

@@ -28,6 +28,6 @@ mod tests;
 pub use embedding::{noise_embedding, timestep_embedding};
 pub use imagen_kernels::mapped::Mapped;
 pub use layers::{Conv3x3, GroupNorm, Init, LayerNorm, Linear, Position, Tokens};
-pub use params::{Values, export, import, parameter_count, visit_parameters};
+pub use params::{Change, Parameter, Values, change, export, import, parameter_count, visit};
 pub use precision::Precision;
 pub use stored::{StoredConv, StoredLinear, StoredWeights, quantize_rows};

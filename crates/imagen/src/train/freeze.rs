@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Param;
 use burn::tensor::Tensor;
 use glob::Pattern;
 
 use crate::error::{Error, Result};
 use crate::models::unet::Unet;
-use crate::nn;
+use crate::nn::{self, Change};
 
 /// The names of the network's parameters that these patterns choose.
 ///
@@ -19,7 +19,7 @@ use crate::nn;
 /// `Data` where a pattern cannot be read or chooses nothing, or where nothing would be left to learn.
 pub(super) fn frozen(unet: &Unet, patterns: &[String]) -> Result<BTreeSet<String>> {
     let mut names = Vec::new();
-    nn::visit_parameters(unet, |name, _| names.push(name.to_owned()));
+    nn::visit(unet, |name, _| names.push(name.to_owned()));
     let mut frozen = BTreeSet::new();
     for text in patterns {
         let wrong = |why: String| Error::data(format!("train.freeze: {text:?} {why}"));
@@ -41,21 +41,15 @@ pub(super) fn frozen(unet: &Unet, patterns: &[String]) -> Result<BTreeSet<String
 
 /// The network with these parameters cut off from the gradient.
 pub(super) fn freeze(unet: Unet, frozen: &BTreeSet<String>) -> Unet {
-    struct Freeze<'a>(Vec<String>, &'a BTreeSet<String>);
-    impl ModuleMapper for Freeze<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if !self.1.contains(&self.0.join(".")) {
+    struct Freeze<'a>(&'a BTreeSet<String>);
+    impl Change for Freeze<'_> {
+        fn change<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !self.0.contains(name) {
                 return param;
             }
             let (id, tensor, mapper) = param.consume();
             Param::from_mapped_value(id, Tensor::from_inner(tensor.inner()), mapper)
         }
     }
-    if frozen.is_empty() { unet } else { unet.map(&mut Freeze(Vec::new(), frozen)) }
+    if frozen.is_empty() { unet } else { nn::change(unet, &mut Freeze(frozen)) }
 }

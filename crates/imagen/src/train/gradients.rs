@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use super::flat::flat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::unet::Unet;
-use crate::nn::ops;
+use crate::nn::{self, ops};
 use crate::ranks::{Group, Node, TreeSum, summed};
 
 /// What stands for a gradient that a branch lacks: added to any number, it gives that number, −0 included.
@@ -26,27 +25,19 @@ pub struct GradientSum(BTreeMap<String, Tensor<1>>);
 impl GradientSum {
     /// Adds the gradients of one backward pass of `unet`.
     pub fn add(&mut self, unet: &Unet, gradients: &Gradients) {
-        struct Collect<'a>(Vec<String>, &'a Gradients, &'a mut BTreeMap<String, Tensor<1>>);
-        impl ModuleVisitor for Collect<'_> {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.0.push(name.to_owned());
+        nn::visit(unet, |name, parameter| {
+            if let Some(gradient) = parameter.gradient(gradients) {
+                self.add_one(name.to_owned(), gradient);
             }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.0.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let Some(gradient) = param.val().grad(self.1) else { return };
-                let len = gradient.dims().iter().product::<usize>();
-                let gradient = gradient.reshape([len]);
-                let name = self.0.join(".");
-                let sum = match self.2.remove(&name) {
-                    Some(sum) => ops::add(sum, gradient, 1.0),
-                    None => gradient,
-                };
-                self.2.insert(name, sum);
-            }
-        }
-        unet.visit(&mut Collect(Vec::new(), gradients, &mut self.0));
+        });
+    }
+
+    fn add_one(&mut self, name: String, gradient: Tensor<1>) {
+        let sum = match self.0.remove(&name) {
+            Some(sum) => ops::add(sum, gradient, 1.0),
+            None => gradient,
+        };
+        self.0.insert(name, sum);
     }
 
     /// The names of the parameters that have a gradient.
@@ -61,13 +52,7 @@ impl GradientSum {
 
     /// Both sums as one.
     fn plus(mut self, other: Self) -> Self {
-        for (name, right) in other.0 {
-            let sum = match self.0.remove(&name) {
-                Some(left) => ops::add(left, right, 1.0),
-                None => right,
-            };
-            self.0.insert(name, sum);
-        }
+        other.0.into_iter().for_each(|(name, gradient)| self.add_one(name, gradient));
         self
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use tracing::debug_span;
 
 use crate::error::{Error, Result};
 use crate::models::unet::Unet;
-use crate::nn::{self, Init, ops};
+use crate::nn::{self, Change, Init, ops};
 use crate::rng::Rng;
 
 /// How parameters are learned.
@@ -242,37 +242,26 @@ impl TrainState {
 
     /// Everything that [`Self::read`] asks for: name, shape, values `[len]`.
     pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>, Tensor<1>)> {
-        struct Walk<'a>(Vec<String>, &'a TrainState, Vec<(String, Vec<usize>, Tensor<1>)>);
-        impl ModuleVisitor for Walk<'_> {
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.0.push(name.to_owned());
+        let mut all = Vec::new();
+        nn::visit(&self.unet, |name, parameter| {
+            let slot = &self.slots[name];
+            let len = slot.shape.iter().product::<usize>();
+            let mut push = |kind: &str, tensor: Tensor<1>| {
+                let here = tensor.dims();
+                let shape = if here == [len] { slot.shape.clone() } else { here.to_vec() };
+                all.push((format!("{kind}.{name}"), shape, tensor));
+            };
+            push("w", parameter.flat().inner());
+            for (i, average) in slot.averages.iter().enumerate() {
+                push(&ema::prefix(&self.learning.averages, i), average.clone());
             }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.0.pop();
+            for (kind, moment) in slot.moments.named(&self.learning.optimizer, &slot.shape) {
+                push(kind, moment);
             }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let (name, learning) = (self.0.join("."), &self.1.learning);
-                let slot = &self.1.slots[&name];
-                let len = slot.shape.iter().product::<usize>();
-                let mut push = |kind: &str, tensor: Tensor<1>| {
-                    let here = tensor.dims();
-                    let shape = if here == [len] { slot.shape.clone() } else { here.to_vec() };
-                    self.2.push((format!("{kind}.{name}"), shape, tensor));
-                };
-                push("w", param.val().inner().reshape([len]));
-                for (i, average) in slot.averages.iter().enumerate() {
-                    push(&ema::prefix(&learning.averages, i), average.clone());
-                }
-                for (kind, moment) in slot.moments.named(&learning.optimizer, &slot.shape) {
-                    push(kind, moment);
-                }
-            }
-        }
-        let mut walk = Walk(Vec::new(), self, Vec::new());
-        self.unet.visit(&mut walk);
+        });
         // in the order of names, like every file of weights
-        walk.2.sort_by(|a, b| a.0.cmp(&b.0));
-        walk.2
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// One step of the optimizer with these gradients, their factor `scale` (clipping) and this learning rate; the moving
@@ -286,8 +275,8 @@ impl TrainState {
         self.log.skipped_in_a_row = 0;
         let step = UpdateStep { lr, scale, number: self.step - self.log.skipped };
         let learning = &self.learning;
-        let mut update = Update { path: Vec::new(), slots: &mut self.slots, gradients, step, learning };
-        self.unet = self.unet.map(&mut update);
+        let mut update = Update { slots: &mut self.slots, gradients, step, learning };
+        self.unet = nn::change(self.unet, &mut update);
         self
     }
 
@@ -348,26 +337,17 @@ fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
 
 /// Walks the parameters and steps each.
 struct Update<'a> {
-    path: Vec<String>,
     slots: &'a mut BTreeMap<String, Slot>,
     gradients: GradientSum,
     step: UpdateStep,
     learning: &'a Learning,
 }
 
-impl ModuleMapper for Update<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
-        let Some(gradient) = self.gradients.take(&name) else { return param };
-        let Slot { shape: extents, averages, moments } = self.slots.remove(&name).expect("every parameter has a slot");
+impl Change for Update<'_> {
+    fn change<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.take(name) else { return param };
+        let (name, Slot { shape: extents, averages, moments }) =
+            self.slots.remove_entry(name).expect("every parameter has a slot");
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
         let w = tensor.inner().reshape([shape.iter().product::<usize>()]);

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use imagen::models::unet::{
     Conditioning, Heads, Layout, Level, LowResolution, SkipJoin, SkipScale, Text, TextAttention, TextPooling, Unet,
@@ -145,22 +144,12 @@ pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
 
 /// The gradient of every parameter by name; zeros where the parameter took no part.
 pub(crate) fn gradients_by_name(unet: &Unet, gradients: &Gradients) -> BTreeMap<String, Vec<f64>> {
-    struct Collect<'a>(Vec<String>, &'a Gradients, BTreeMap<String, Vec<f64>>);
-    impl ModuleVisitor for Collect<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let zeros = || vec![0.0; param.val().dims().iter().product()];
-            self.2.insert(self.0.join("."), param.val().grad(self.1).map_or_else(zeros, numbers));
-        }
-    }
-    let mut collect = Collect(Vec::new(), gradients, BTreeMap::new());
-    unet.visit(&mut collect);
-    collect.2
+    let mut all = BTreeMap::new();
+    nn::visit(unet, |name, parameter| {
+        let zeros = || vec![0.0; parameter.shape().iter().product()];
+        all.insert(name.to_owned(), parameter.gradient(gradients).map_or_else(zeros, numbers));
+    });
+    all
 }
 
 /// Output and gradients by name, that of z as `z`, of a network in training.
