@@ -141,7 +141,7 @@ fn a_cascade_takes_the_same_steps_under_the_same_noise() {
     }
 }
 
-/// Of a picture that is partly kept, every estimate of both stages and the finished pictures (`make_inpaint.py`).
+/// Of a picture that is partly kept, every estimate of both stages and the finished pictures.
 #[test]
 fn a_part_of_a_picture_is_drawn_anew_as_the_package_draws_it_under_the_same_noise() {
     let golden = Golden::open(&folder());

@@ -3,21 +3,30 @@
 Run from anywhere: `python make.py` (imagen-pytorch 2.1, torch 2.15). It writes, with `tools/pytorch_to_safetensors.py`:
 `model.safetensors`, two stages and the settings in the header; `base.safetensors` and `sr.safetensors`, networks of other
 options, their settings beside them in this file (`OTHERS`); and `golden.safetensors`: inputs, outputs of each network, and
-of the model every random number that was drawn and each estimate of the clean picture ([n, h, w, c]).
+of the model every random number that was drawn and each estimate of the clean picture ([n, h, w, c]); and
+`inpaint.safetensors`: the same of a picture of which a part is kept, with the picture and what of it is drawn at each stage.
+There each step is taken once, because the package goes back with noise of another size than the forward process adds
+(`q_sample_from_to`).
 
 The model's schedules run over the part of time where the log-SNR is above -20, as in this library, and are computed in
 double precision (near t = 1 single leaves two digits of alpha); guidance is plain (`cfg_remove_parallel_component =
 False`). Nothing else is changed.
 """
 
+import contextlib
+import importlib.machinery
 import pathlib
 import subprocess
 import sys
 import tempfile
+import types
 from unittest import mock
 
 import torch
 
+# data sets and augmentations are imported and not used
+for name in ("datasets", "datasets.utils", "datasets.utils.file_utils", "kornia", "kornia.augmentation"):
+    sys.modules[name] = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(name, None))
 # the package asks for a text encoder's width while it is imported; none is needed
 with mock.patch("transformers.T5Config.from_pretrained") as config:
     config.return_value.d_model = 768
@@ -56,6 +65,7 @@ OTHERS = {
     ),
 }
 SIZES, STEPS = (16, 32), (5, 4)
+GUIDANCE = dict(cond_scale=[3.0, 1.5], cfg_remove_parallel_component=False, use_tqdm=False)
 
 
 def shaken(module):
@@ -124,34 +134,71 @@ def model():
     OUT["model.text"], OUT["model.mask"] = text, torch.any(text != 0.0, dim=-1).float()
     for i, unet in enumerate(imagen.unets):
         network(f"model.{i}", unet, SIZES[i], 3, TOKENS)
-    stages, drawn = [], []
+    with watched(imagen) as seen:
+        imagen.sample(text_embeds=text, **GUIDANCE)
+    # the base: z and one noise a step; the second stage: the enlarged picture's noise first
+    assert len(seen.drawn) == 1 + STEPS[0] + 2 + STEPS[1]
+    OUT["model.drawn.0"] = stacked(seen.drawn[: 1 + STEPS[0]])
+    OUT["model.drawn.1"] = stacked(seen.drawn[1 + STEPS[0]:])
+    for i, steps in enumerate(seen.stages):
+        OUT[f"model.x_start.{i}"] = stacked(steps)
+    return imagen
+
+
+def stacked(pictures):
+    return torch.stack([last(x) for x in pictures])
+
+
+@contextlib.contextmanager
+def watched(imagen):
+    """What is drawn meanwhile: every random number, the estimates of each stage, its finished pictures."""
+    seen = types.SimpleNamespace(drawn=[], stages=[], pictures=[])
+    step, loop = imagen.p_sample, imagen.p_sample_loop
 
     def randn(shape, **_):
-        drawn.append(torch.empty(shape).normal_())
-        return drawn[-1]
-
-    step, loop = imagen.p_sample, imagen.p_sample_loop
+        seen.drawn.append(torch.empty(shape).normal_())
+        return seen.drawn[-1]
 
     def p_sample(*args, **kwargs):
         x, x_start = step(*args, **kwargs)
-        stages[-1].append(x_start)
+        seen.stages[-1].append(x_start)
         return x, x_start
 
     def p_sample_loop(*args, **kwargs):
-        stages.append([])
-        return loop(*args, **kwargs)
+        seen.stages.append([])
+        picture = loop(*args, **kwargs)
+        seen.pictures.append(picture * 2 - 1)
+        return picture
 
-    imagen.p_sample, imagen.p_sample_loop = p_sample, p_sample_loop
-    with mock.patch("torch.randn", randn), mock.patch("torch.randn_like", lambda x: randn(x.shape)):
+    with (
+        mock.patch.object(imagen, "p_sample", p_sample),
+        mock.patch.object(imagen, "p_sample_loop", p_sample_loop),
+        mock.patch("torch.randn", randn),
+        mock.patch("torch.randn_like", lambda x: randn(x.shape)),
+    ):
+        yield seen
+
+
+def inpaint(imagen):
+    torch.manual_seed(1)
+    image = torch.rand(2, 3, 32, 32)
+    keep = torch.zeros(2, 32, 32, dtype=torch.bool)
+    keep[0, :, :14] = True
+    keep[1, 6:20] = True
+    with watched(imagen) as seen:
         imagen.sample(
-            text_embeds=text, cond_scale=[3.0, 1.5], cfg_remove_parallel_component=False, use_tqdm=False,
+            text_embeds=OUT["model.text"], inpaint_images=image, inpaint_masks=keep, inpaint_resample_times=1, **GUIDANCE
         )
-    # the base: z and one noise a step; the second stage: the enlarged picture's noise first
-    assert len(drawn) == 1 + STEPS[0] + 2 + STEPS[1]
-    OUT["model.drawn.0"] = torch.stack([last(x) for x in drawn[: 1 + STEPS[0]]])
-    OUT["model.drawn.1"] = torch.stack([last(x) for x in drawn[1 + STEPS[0]:]])
-    for i, steps in enumerate(stages):
-        OUT[f"model.x_start.{i}"] = torch.stack([last(x) for x in steps])
+    # the base: z, and for each step the kept part's noise and its own; before the second stage's the enlarged picture's
+    base, out = 1 + 2 * STEPS[0], {}
+    assert len(seen.drawn) == base + 1 + 1 + 2 * STEPS[1], len(seen.drawn)
+    for i, noise in enumerate((seen.drawn[:base], seen.drawn[base:])):
+        resized = torch.nn.functional.interpolate(image * 2 - 1, SIZES[i], mode="nearest")
+        mask = torch.nn.functional.interpolate(keep[:, None].float(), SIZES[i], mode="nearest").bool()
+        out[f"image.{i}"], out[f"drawn.{i}"] = last(resized), last((~mask).float())
+        out[f"noise.{i}"], out[f"x_start.{i}"] = stacked(noise), stacked(seen.stages[i])
+        out[f"picture.{i}"] = last(seen.pictures[i])
+    save(out, "inpaint.safetensors")
 
 
 def limited(log_snr):
@@ -171,7 +218,12 @@ def others():
         network(name, unet, 16, options.get("channels", 3), 7)
 
 
+def save(tensors, name):
+    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, HERE / name)
+
+
 torch.manual_seed(0)
-model()
+imagen = model()
 others()
-save_file({key: value.contiguous().clone() for key, value in OUT.items()}, HERE / "golden.safetensors")
+save(OUT, "golden.safetensors")
+inpaint(imagen)
