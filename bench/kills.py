@@ -32,32 +32,8 @@ from kills_journal import Journal
 GOLDEN = Path(__file__).resolve().parent.parent / "crates/imagen/tests/golden"
 CALLS = "openat,close,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat"
 
-RECIPE = """
-[stage]
-stage = "base"
-size = 16
-schedule = "cosine"
-parameterization = "v"
-[stage.sampling]
-steps = 2
-guidance = 2.0
-[stage.unet]
-layout = "efficient"
-image_channels = 3
-low_resolution = false
-channels = 8
-embedding = 16
-text_dim = 384
-text_width = 16
-levels = [{ channels = 8, blocks = 1 }, { channels = 16, blocks = 1, self_attention = true, text_attention = true }]
-heads = { count = 2 }
-attention_expansion = 1
-text_attention = "concatenated"
-text_pooling = "attention"
-skip_scale = "residual"
-skip_join = "concatenate"
-groups = 4
-[data]
+# that of the tests, which writes more
+RECIPE = (GOLDEN.parent / "tiny.toml").read_text().split("[data]")[0] + """[data]
 folder = "set"
 captions = "captions.safetensors"
 [train]

@@ -23,41 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 IMAGEN = Path(os.environ.get("IMAGEN", ROOT / "target/release/imagen"))
 
-RECIPE = """
-[stage]
-stage = "base"
-size = 16
-schedule = "cosine"
-parameterization = "v"
-
-[stage.sampling]
-steps = 3
-guidance = 2.0
-
-[stage.unet]
-layout = "efficient"
-image_channels = 3
-low_resolution = false
-channels = 8
-embedding = 16
-text_dim = 384
-text_width = 16
-levels = [
-    { channels = 8, blocks = 1 },
-    { channels = 16, blocks = 1, self_attention = true, text_attention = true },
-]
-heads = { count = 2 }
-attention_expansion = 1
-text_attention = "concatenated"
-text_pooling = "attention"
-skip_scale = "residual"
-skip_join = "concatenate"
-groups = 4
-
-[data]
-folder = "data"
-
-[train]
+# that of the tests, trained longer
+RECIPE = (ROOT / "crates/imagen/tests/tiny.toml").read_text().split("[train]")[0] + """[train]
 steps = STEPS
 batch = 16
 micro_batch = 2

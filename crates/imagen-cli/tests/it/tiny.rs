@@ -84,12 +84,14 @@ fn weights(path: &Path, config: &StageConfig, step: u64, size: f32) {
 
 /// A recipe that trains the base on an image folder.
 pub(crate) fn recipe(data: &str) -> String {
-    recipe_of("stage = \"base\"\nsize = 16", false, data)
+    include_str!("../../../imagen/tests/tiny.toml").replace("\"data\"", &format!("{data:?}"))
 }
 
 /// A recipe that trains super-resolution from 16 to 32 pixels on an image folder.
 pub(crate) fn super_resolution_recipe(data: &str) -> String {
-    recipe_of("stage = \"sr256\"\nsize = 32\nlow_size = 16\nmax_aug_level = 0.5", true, data)
+    let stage = "stage = \"sr256\"\nsize = 32\nlow_size = 16\nmax_aug_level = 0.5";
+    let recipe = recipe(data).replace("stage = \"base\"\nsize = 16", stage);
+    recipe.replace("low_resolution = false", "low_resolution = true")
 }
 
 /// A recipe that trains this stage on an image folder.
@@ -102,49 +104,4 @@ pub(crate) fn recipe_of_stage(name: &str, data: &str) -> String {
 
 pub(crate) fn stage(name: &str) -> StageConfig {
     Recipe::parse(&recipe_of_stage(name, "data")).unwrap().stage
-}
-
-fn recipe_of(sizes: &str, low_resolution: bool, data: &str) -> String {
-    format!(
-        r#"[stage]
-{sizes}
-schedule = "cosine"
-parameterization = "v"
-
-[stage.sampling]
-steps = 3
-guidance = 2.0
-
-[stage.unet]
-layout = "efficient"
-image_channels = 3
-low_resolution = {low_resolution}
-channels = 8
-embedding = 16
-text_dim = 384
-text_width = 16
-levels = [
-    {{ channels = 8, blocks = 1 }},
-    {{ channels = 16, blocks = 1, self_attention = true, text_attention = true }},
-]
-heads = {{ count = 2 }}
-attention_expansion = 1
-text_attention = "concatenated"
-text_pooling = "attention"
-skip_scale = "residual"
-skip_join = "concatenate"
-groups = 4
-
-[data]
-folder = {data:?}
-
-[train]
-steps = 4
-batch = 4
-lr = 1e-3
-warmup = 1
-ema_decay = 0.9
-checkpoint_every = 2
-"#
-    )
 }

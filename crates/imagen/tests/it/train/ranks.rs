@@ -15,56 +15,20 @@ use imagen::train::{InitFrom, Outcome, Recipe, Run, TrainEvent, read_metrics, tr
 use imagen::{Error, ErrorKind, Result};
 
 /// Eight parts of one picture: shared by up to eight ranks.
+const EIGHT: [&str; 8] = [
+    "stage.sampling.steps=2",
+    "train.steps=6",
+    "train.batch=8",
+    "train.micro_batch=1",
+    "train.clip_norm=0.5",
+    "train.text_drop_prob=0.3",
+    "train.validate_every=3",
+    "train.sample_every=0",
+];
+
 fn recipe(data: &Path, set: &[&str]) -> Recipe {
-    let text = format!(
-        r#"[stage]
-stage = "base"
-size = 16
-schedule = "cosine"
-parameterization = "v"
-
-[stage.sampling]
-steps = 2
-guidance = 2.0
-
-[stage.unet]
-layout = "efficient"
-image_channels = 3
-low_resolution = false
-channels = 8
-embedding = 16
-text_dim = 384
-text_width = 16
-levels = [
-    {{ channels = 8, blocks = 1 }},
-    {{ channels = 16, blocks = 1, self_attention = true, text_attention = true }},
-]
-heads = {{ count = 2 }}
-attention_expansion = 1
-text_attention = "concatenated"
-text_pooling = "attention"
-skip_scale = "residual"
-skip_join = "concatenate"
-groups = 4
-
-[data]
-folder = {data:?}
-
-[train]
-steps = 6
-batch = 8
-micro_batch = 1
-lr = 1e-3
-warmup = 1
-ema_decay = 0.9
-clip_norm = 0.5
-text_drop_prob = 0.3
-checkpoint_every = 2
-validate_every = 3
-sample_every = 0
-"#
-    );
-    Recipe::parse_with(&text, set).unwrap()
+    let text = include_str!("../../tiny.toml").replace("\"data\"", &format!("{data:?}"));
+    Recipe::parse_with(&text, &[&EIGHT, set].concat()).unwrap()
 }
 
 struct Place {
