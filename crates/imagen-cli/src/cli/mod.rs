@@ -2,6 +2,31 @@
 //!
 //! Help, completions and manual pages all come from these definitions, so that they cannot drift apart.
 
+/// A verb with verbs below it, each of them a file with a type that runs: adding one is a line.
+macro_rules! verbs {
+    ($(#[$about:meta])* $name:ident { $($sub:ident($kind:ty)),* $(,)? }) => {
+        #[derive(Debug, clap::Args)]
+        $(#[$about])*
+        pub(in crate::cli) struct $name {
+            #[command(subcommand)]
+            verb: Verb,
+        }
+
+        #[derive(Debug, clap::Subcommand)]
+        enum Verb {
+            $($sub(Box<$kind>)),*
+        }
+
+        impl $name {
+            pub(in crate::cli) fn run(self) -> crate::failure::Result<()> {
+                match self.verb {
+                    $(Verb::$sub(verb) => verb.run()),*
+                }
+            }
+        }
+    };
+}
+
 mod bench;
 mod ceiling;
 mod completions;

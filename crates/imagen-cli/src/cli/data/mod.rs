@@ -9,32 +9,13 @@ mod shapes;
 mod spread;
 mod stats;
 
-use crate::failure::Result;
-
-/// Make, check, describe or encode a set of pictures and captions
-#[derive(Debug, clap::Args)]
-pub(crate) struct Data {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Verb {
-    Shapes(shapes::Shapes),
-    Compose(compose::Compose),
-    Check(check::Check),
-    Stats(stats::Stats),
-    Encode(encode::Encode),
-}
-
-impl Data {
-    pub(crate) fn run(self) -> Result<()> {
-        match self.verb {
-            Verb::Shapes(verb) => verb.run(),
-            Verb::Compose(verb) => verb.run(),
-            Verb::Check(verb) => verb.run(),
-            Verb::Stats(verb) => verb.run(),
-            Verb::Encode(verb) => verb.run(),
-        }
+verbs! {
+    /// Make, check, describe or encode a set of pictures and captions
+    Data {
+        Shapes(shapes::Shapes),
+        Compose(compose::Compose),
+        Check(check::Check),
+        Stats(stats::Stats),
+        Encode(encode::Encode),
     }
 }

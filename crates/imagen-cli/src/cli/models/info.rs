@@ -21,7 +21,8 @@ pub(super) struct Info {
 }
 
 impl Info {
-    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
+        let settings = &Settings::from_env()?;
         if self.wanted.name.as_str() == BUILT_IN || Path::new(self.wanted.name.as_str()).is_dir() {
             let name = self.wanted.name.as_str();
             let failure = Failure::usage(format_args!(

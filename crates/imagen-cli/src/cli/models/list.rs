@@ -21,7 +21,8 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
+        let settings = &Settings::from_env()?;
         for (name, bytes, folder) in at_hand() {
             if self.json {
                 let snapshots: Vec<&PathBuf> = folder.iter().collect();

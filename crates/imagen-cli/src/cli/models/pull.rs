@@ -28,7 +28,8 @@ pub(super) struct Pull {
 }
 
 impl Pull {
-    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
+        let settings = &Settings::from_env()?;
         let model = Cached::new(settings, self.wanted.name.clone());
         if settings.offline {
             let Some(folder) = model.snapshot(&self.wanted.revision) else {

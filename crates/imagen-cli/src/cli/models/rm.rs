@@ -15,7 +15,8 @@ pub(super) struct Rm {
 }
 
 impl Rm {
-    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
+        let settings = &Settings::from_env()?;
         let models: Vec<_> = self.names.into_iter().map(|name| cached(settings, name)).collect::<Result<_>>()?;
         for model in models {
             let bytes = model.bytes()?;

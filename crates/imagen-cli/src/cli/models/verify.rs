@@ -20,7 +20,8 @@ pub(super) struct Verify {
 }
 
 impl Verify {
-    pub(super) fn run(self, settings: &Settings) -> Result<()> {
+    pub(super) fn run(self) -> Result<()> {
+        let settings = &Settings::from_env()?;
         let models = if self.names.is_empty() {
             list(settings)?
         } else {

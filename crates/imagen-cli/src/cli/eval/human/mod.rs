@@ -14,28 +14,11 @@ mod serve;
 mod store;
 mod words;
 
-use crate::failure::Result;
-
-/// Let people rate a study's pictures in the browser, and report what they said
-#[derive(Debug, clap::Args)]
-pub(super) struct Human {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Verb {
-    Serve(serve::Serve),
-    Report(report::Report),
-    Export(export::Export),
-}
-
-impl Human {
-    pub(super) fn run(self) -> Result<()> {
-        match self.verb {
-            Verb::Serve(verb) => verb.run(),
-            Verb::Report(verb) => verb.run(),
-            Verb::Export(verb) => verb.run(),
-        }
+verbs! {
+    /// Let people rate a study's pictures in the browser, and report what they said
+    Human {
+        Serve(serve::Serve),
+        Report(report::Report),
+        Export(export::Export),
     }
 }
