@@ -99,7 +99,10 @@ impl Failure {
 
     /// Stopped by the user after so many of all pictures: `3 of 8 pictures were drawn`.
     pub(crate) fn stopped(done: usize, of: usize, what: &str) -> Self {
-        Self::interrupted(format_args!("{done} of {of} pictures were {what}"))
+        match of {
+            1 => Self::interrupted(format_args!("the picture was not {what}")),
+            _ => Self::interrupted(format_args!("{done} of {of} pictures were {what}")),
+        }
     }
 
     /// Adds a remedy, unless the failure already has one.

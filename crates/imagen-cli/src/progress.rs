@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use imagen::error::{shown, shown_lines};
 use imagen::said;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// Off a terminal, at most one progress line in this time; a long phase waits a twentieth of its age, up to a minute.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -108,8 +108,15 @@ impl Phase {
             Style::Bars => ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr()),
             _ => ProgressBar::hidden(),
         };
-        let template = "{prefix:>8} {bar:24} {pos}/{len}  {eta} left  {wide_msg}";
-        bar.set_style(ProgressStyle::with_template(template).expect("a fixed template").progress_chars("━╸─"));
+        let template = "{prefix:>8} {bar:24} {pos}/{len}{left}  {wide_msg}";
+        let look = ProgressStyle::with_template(template).expect("a fixed template").progress_chars("━╸─");
+        let left = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // before the first step nothing is known
+            if state.pos() > done {
+                let _ = write!(out, "  {} left", said::duration(state.eta().as_secs_f64()));
+            }
+        };
+        bar.set_style(look.with_key("left", left));
         bar.set_prefix(title.to_owned());
         bar.set_position(done);
         bar.reset_eta();

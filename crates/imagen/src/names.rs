@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 
+/// From this likeness on, of 1 for equal, a name may have been meant.
+const ALIKE: f64 = 0.6;
+
 /// A choice from a closed list, each of which has a name.
 pub trait Named: Copy + Send + Sync + 'static {
     /// What it is a choice of, in messages: `stage`.
@@ -24,7 +27,15 @@ pub trait Named: Copy + Send + Sync + 'static {
 pub(crate) fn find<T: Copy + Display>(what: &str, all: &[T], name: &str) -> Result<T> {
     all.iter().copied().find(|value| value.to_string() == name).ok_or_else(|| {
         let names: Vec<String> = all.iter().map(T::to_string).collect();
-        Error::usage(format!("unknown {what} '{name}', expected one of: {}", names.join(", ")))
+        let plain = name.to_lowercase().replace(['_', ' '], "-");
+        let likeness = |name: &String| strsim::normalized_damerau_levenshtein(&plain, name);
+        let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let meant = nearest.filter(|name| likeness(name) >= ALIKE).map(|name| format!("; did you mean {name}?"));
+        Error::usage(format!(
+            "unknown {what} '{name}', expected one of: {}{}",
+            names.join(", "),
+            meant.unwrap_or_default()
+        ))
     })
 }
 
@@ -138,6 +149,8 @@ mod tests {
         let message = "unknown fruit 'plum', expected one of: red apple, pear";
         assert_eq!("plum".parse::<Fruit>().unwrap_err().to_string(), message);
         assert_eq!(serde_json::from_str::<Fruit>("\"plum\"").unwrap_err().to_string(), message);
+        let meant = "Red_Appel".parse::<Fruit>().unwrap_err().to_string();
+        assert!(meant.ends_with("red apple, pear; did you mean red apple?"), "{meant}");
     }
 
     #[test]

@@ -58,6 +58,9 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default());
 
+/// Columns of help.
+const WIDTH: usize = 100;
+
 const WELCOME: &str = "\
 imagen draws pictures from text. Try:
 
@@ -74,7 +77,7 @@ Examples:
 
 /// Draws pictures from text with a cascade of diffusion models, and trains such cascades.
 #[derive(Debug, Parser)]
-#[command(name = "imagen", version, styles = STYLES, max_term_width = 100, infer_subcommands = false)]
+#[command(name = "imagen", version, styles = STYLES, max_term_width = WIDTH, infer_subcommands = false)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -103,7 +106,7 @@ enum Verb {
 impl Cli {
     /// Reads the arguments of the process; where they cannot be understood, says why and leaves. Help and version leave too.
     pub(crate) fn read() -> Result<Self> {
-        Self::try_parse().map_err(|error| match peers::explain(&error) {
+        Self::try_parse_from(peers::arguments(std::env::args_os())).map_err(|error| match peers::explain(&error) {
             Some(failure) => failure,
             None => error.exit(),
         })
@@ -139,5 +142,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_below_help_is_not_wrapped_again() {
+        fn look(command: &clap::Command, long: &mut Vec<String>) {
+            let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let wide = below.lines().filter(|line| line.chars().count() > WIDTH);
+            long.extend(wide.map(|line| format!("{}: {line}", command.get_name())));
+            command.get_subcommands().for_each(|verb| look(verb, long));
+        }
+        let mut long = Vec::new();
+        look(&Cli::command(), &mut long);
+        assert!(long.is_empty(), "{}", long.join("\n"));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use imagen::cascade::{Imagen, Need, Request, StageName, StartPicture};
 use imagen::image::{Picture, decode};
 use imagen::nn::device::Found;
-use imagen::said::{bytes, count, duration};
+use imagen::said::{bytes, count, counted, duration};
 use imagen::train::{Plan, Recipe};
 use imagen_kernels::peak::multiply_add_rate;
 
@@ -25,7 +25,8 @@ Examples:
   imagen plan recipes/shapes/base.toml
   imagen plan recipes/fluent-emoji/base.toml --set train.batch=64 --max-memory 8G
   imagen plan models/my-model --json
-  imagen plan DeepFloyd/IF-I-M-v1.0 --model-2 DeepFloyd/IF-II-M-v1.0 --text-storage int8 --max-memory 8G";
+  imagen plan DeepFloyd/IF-I-M-v1.0 --model-2 DeepFloyd/IF-II-M-v1.0 --text-storage int8 \\
+    --max-memory 8G";
 
 /// Share of the machine's multiply-adds that a training step reaches, all its work together: 0.72 to 1.15 were measured.
 /// It may exceed 1, since Winograd's convolutions do with fewer than are counted.
@@ -186,7 +187,11 @@ fn blank([width, height]: [usize; 2]) -> StartPicture {
 fn drawing(need: &Need, batch: usize, pace: Pace) -> Estimate {
     let parameters =
         if need.parameters > 0 { format!(", {} parameters", count(need.parameters)) } else { String::new() };
-    let what = if need.stage.is_some() { format!("drawing {batch} with {}", need.what) } else { need.what.clone() };
+    let what = if need.stage.is_some() {
+        format!("drawing {} with {}", counted(batch, "picture"), need.what)
+    } else {
+        need.what.clone()
+    };
     Estimate {
         title: format!("{what}{parameters}"),
         memory: need.memory.iter().map(|(row, bytes)| ((*row).to_owned(), *bytes)).collect(),
@@ -205,6 +210,11 @@ fn drawing(need: &Need, batch: usize, pace: Pace) -> Estimate {
 fn training(recipe: &Recipe, pace: Pace) -> Result<Estimate> {
     let plan = Plan::of(recipe)?;
     let seconds = plan.step_multiply_adds as f64 / (pace.rate * pace.shares[0]);
+    let mut warnings = plan.warnings.clone();
+    if !recipe.data.folder.exists() {
+        let folder = recipe.data.folder.display();
+        warnings.push(format!("{folder} is not here: neither its pictures nor their captions are counted"));
+    }
     let rows = plan.held.iter().chain(&plan.step).map(|(what, bytes)| ((*what).to_owned(), *bytes));
     Ok(Estimate {
         title: format!("training {}, {} parameters", recipe.stage.stage, count(plan.parameters)),
@@ -212,7 +222,7 @@ fn training(recipe: &Recipe, pace: Pace) -> Result<Estimate> {
         bytes: plan.bytes(),
         work: ("steps", plan.steps, plan.step_multiply_adds, seconds),
         noise: None,
-        warnings: plan.warnings,
+        warnings,
     })
 }
 

@@ -52,8 +52,9 @@ Examples:
   imagen sample \"a green apple\" --image apple.png --strength 0.7
   cat prompts.txt | imagen sample - --json > pictures.jsonl
 
-A value per stage is given in the order in which the stages run: base, sr256, sr1024.
-The same prompt, seed and options draw the same picture; another --batch may change a few values by 1 of 255.";
+Settings that are not given are the model's own, which `imagen inspect` shows. A value per stage is
+given in the order in which the stages run: base, sr256, sr1024. The same prompt, seed and options
+draw the same picture; another --batch may change a few values by 1 of 255.";
 
 const OUTPUT: &str = "Output";
 
@@ -62,7 +63,7 @@ const OUTPUT: &str = "Output";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Sample {
     /// What to draw; `-` reads one prompt a line from stdin
-    #[arg(value_name = "PROMPT", required_unless_present_any = ["params_from", "image"])]
+    #[arg(value_name = "PROMPT", required_unless_present_any = ["params_from", "image", "from"])]
     prompts: Vec<String>,
 
     /// Pictures per prompt; the k-th has the seed plus k
@@ -93,7 +94,7 @@ pub(crate) struct Sample {
     #[command(flatten)]
     model: ModelArgs,
     /// Pictures drawn together: more is faster and takes more memory
-    #[arg(long, value_name = "N", help_heading = MACHINE)]
+    #[arg(long, value_name = "N", help_heading = MACHINE, alias = "batch-size")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     batch: Option<usize>,
     #[command(flatten)]
@@ -226,7 +227,11 @@ impl Sample {
         self.memory.check_drawing(found, &session.imagen, &session.request, &self.model.frozen)?;
         let mut subjects = subjects(&session.request);
         let outputs = match self.sharded.get() {
-            None => Outputs::plan(&self.output, &subjects, self.force)?,
+            None => {
+                let follow = session.request.pictures.iter().any(|picture| picture.toward.is_some());
+                let target = if follow { self.output.in_order() } else { self.output.clone() };
+                Outputs::plan(&target, &subjects, self.force)?
+            }
             Some(shard) => {
                 self.check_shared(remembered.is_some())?;
                 let (outputs, missing) = Outputs::share(&self.output, &subjects, self.force, |index| shard.has(index))?;
@@ -246,6 +251,7 @@ impl Sample {
             notes::unquoted(&self.prompts, &progress);
             notes::guidance(&session.imagen, &session.stages, &progress);
             notes::negative(&session.request, &session.stages, &progress);
+            notes::weights(&session.request, &progress);
             if let Some(note) = begin::note(&session.imagen, &session.request) {
                 progress.note(note);
             }

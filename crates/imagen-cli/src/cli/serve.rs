@@ -51,7 +51,7 @@ pub(crate) struct Serve {
     model: Vec<PathBuf>,
     #[command(flatten)]
     machine: Machine,
-    /// The folder of pictures and jobs; below the user's data by default
+    /// The folder of pictures and jobs; ~/.local/share/imagen by default
     #[arg(long, value_name = "FOLDER", help_heading = WHERE)]
     data: Option<PathBuf>,
     /// A folder of training runs, to be watched on the page
@@ -90,10 +90,11 @@ impl Serve {
 
     fn serve(&self, token: Option<String>, found: &Found) -> Result<()> {
         interrupt::watch("closing; finished pictures are kept")?;
-        let outward = if self.host.is_unspecified() { own_addresses() } else { Vec::new() };
+        let own = own_addresses();
         let mut hosts = self.allow_host.clone();
         hosts.push(self.host.to_string());
-        hosts.extend(outward.iter().cloned());
+        hosts.extend(own.iter().cloned());
+        let outward = if self.host.is_unspecified() { own } else { Vec::new() };
         let data = self.data.clone().map_or_else(data_folder, Ok)?;
         let limits = Limits { job_seconds: self.job_time, ..Limits::default() };
         let options = Options { data: data.clone(), hosts, token: token.clone(), runs: self.runs.clone(), limits };

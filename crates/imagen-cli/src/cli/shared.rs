@@ -134,7 +134,7 @@ impl TextEncoder {
 /// A model as it is named: a folder, or OWNER/NAME of a published model that is in the cache.
 ///
 /// # Errors
-/// `Usage` where it is neither, with the command that fetches it.
+/// `Model` where it is neither, with the command that fetches it.
 pub(super) fn model_folder(name: &Path) -> Result<PathBuf> {
     let published = name.to_str().filter(|text| text.contains('/') && !name.exists());
     let Some(Ok(published)) = published.map(str::parse::<RepoName>) else { return Ok(name.to_owned()) };
@@ -151,9 +151,8 @@ pub(super) fn model_folder(name: &Path) -> Result<PathBuf> {
     }
     snapshot.ok_or_else(|| {
         let cache = settings.cache.display();
-        let failure =
-            Failure::usage(format_args!("there is no folder {published}, and {cache} holds no model of that name"));
-        failure.hint(format_args!("fetch it with `imagen models pull {published}`"))
+        let message = format_args!("there is no folder {published}, and {cache} holds no model of that name");
+        Failure::new(Exit::Model, message).hint(format_args!("fetch it with `imagen models pull {published}`"))
     })
 }
 
@@ -195,6 +194,13 @@ pub(super) fn named_model_or_run(name: Option<&Path>) -> Result<ModelFiles> {
 
 /// What to say of a model that is not there.
 fn no_model(name: &Path) -> Failure {
+    if name.is_file() {
+        let failure = Failure::new(Exit::Model, format_args!("{} is a file, and a model is a folder", name.display()));
+        return failure.hint(match name.parent().filter(|folder| *folder != Path::new("")) {
+            Some(folder) => format!("name its folder: {}", folder.display()),
+            None => "name its folder: .".to_owned(),
+        });
+    }
     let failure = Failure::new(Exit::Model, format_args!("there is no model {}", name.display()));
     let below = Path::new("models").join(name);
     if holds_model(&below) {

@@ -113,7 +113,9 @@ impl Train {
                         .progress
                         .note(format_args!("already finished after {steps} steps; this goes on: {command}"));
                 }
-                watcher.progress.note(format_args!("next: imagen export {run} --model FOLDER"));
+                let name = self.run.file_name().map_or("mine".into(), |name| name.to_string_lossy());
+                let model = shell::quote(&format!("models/{name}"));
+                watcher.progress.note(format_args!("next: imagen export {run} --model {model}"));
                 Ok(())
             }
             Outcome::StoppedEncoding => {

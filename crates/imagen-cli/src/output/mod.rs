@@ -55,6 +55,14 @@ impl Target {
     pub(crate) fn is_chosen(&self) -> bool {
         matches!(self, Self::Files(Names { chosen: true, .. }))
     }
+
+    /// For pictures that follow each other: names that nobody chose say the position, too.
+    pub(crate) fn in_order(&self) -> Self {
+        match self.clone() {
+            Self::Files(names) if !names.chosen => Self::Files(Names { pattern: names.pattern.in_order(), ..names }),
+            other => other,
+        }
+    }
 }
 
 impl std::str::FromStr for Target {

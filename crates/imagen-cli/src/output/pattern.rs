@@ -36,6 +36,13 @@ enum Part {
 }
 
 impl Pattern {
+    /// The pattern with the position before the ending, so that names sort as pictures follow each other.
+    pub(crate) fn in_order(mut self) -> Self {
+        let end = self.0.len().saturating_sub(1);
+        self.0.splice(end..end, [Part::Text("-".to_owned()), Part::Index(3)]);
+        self
+    }
+
     /// The name of a picture.
     pub(crate) fn name(&self, subject: &Subject) -> PathBuf {
         let mut name = String::new();

@@ -75,8 +75,8 @@ impl RunFacts {
         format!(
             "<header><h1>{} <span class=\"status {class}\">{status}</span></h1>\n<p class=\"run\">{}</p>\n\
              <p>step {} of {}{spent}{left}{skipped}</p></header>\n",
-            self.recipe.stage.stage,
-            escaped(&self.name),
+            escaped(self.name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(&self.name)),
+            escaped(&format!("{} · {}", self.recipe.stage.stage, self.name)),
             grouped(taken),
             grouped(of),
         )

@@ -126,7 +126,7 @@ fn a_checkpoint_of_imagen_pytorch_becomes_a_model_that_draws() {
     {
         assert!(inspected.contains(words), "{words}: {inspected}");
     }
-    assert!(succeed(path, &["plan", "m"]).contains("drawing 1 with base"));
+    assert!(succeed(path, &["plan", "m"]).contains("drawing 1 picture with base"));
 
     // files of before said by the layout whose network it is
     for stage in ["base", "sr256"] {

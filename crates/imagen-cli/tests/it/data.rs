@@ -68,7 +68,7 @@ fn the_check_names_each_kind_of_trouble_and_counts_it() {
     ] {
         assert!(text.stdout.contains(line), "{line}: {}", text.stdout);
     }
-    assert!(text.stderr.contains("2 of 21 entries of set cannot be used"), "{}", text.stderr);
+    assert!(text.stderr.contains("2 of the 21 entries of set cannot be used: pictures "), "{}", text.stderr);
 }
 
 #[test]

@@ -357,7 +357,7 @@ fn a_published_name_is_looked_for_in_the_cache() {
     };
     let draw = ["sample", "x", "--model", "DeepFloyd/tiny", "--until", "base", "--steps", "2", "-s1", "-o", "a.png"];
     let missing = with_home(&draw);
-    assert_eq!(missing.code, 2, "{}", missing.stderr);
+    assert_eq!(missing.code, 4, "{}", missing.stderr);
     assert!(missing.stderr.contains("hint: fetch it with `imagen models pull DeepFloyd/tiny`"), "{}", missing.stderr);
     let repository = path.join("home/hub/models--DeepFloyd--tiny");
     copy(&path.join("IF"), &repository.join("snapshots/0123abcd"));

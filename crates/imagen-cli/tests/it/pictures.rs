@@ -216,7 +216,11 @@ fn a_negative_prompt_stands_in_place_of_the_null_text() {
     assert_eq!(record(path.join("b.png"))["negative"], "a dog");
     assert_eq!(draw(path, "e.png", &["--params-from", "b.png"]), away);
     let unused = run(path, &["sample", "-mm", "x", "--until", "base", "--guidance", "1", "--negative", "y"]);
-    assert!(unused.stderr.contains("no effect at guidance 1, which is that of base"), "{}", unused.stderr);
+    assert!(
+        unused.stderr.contains("--negative has no effect, because every stage has guidance 1"),
+        "{}",
+        unused.stderr
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_run_becomes_a_model_that_draws() {
     let folder = folder();
     let result = train(folder.path(), "run", &["--steps", "2"]);
     assert_eq!((result.code, result.stdout.as_str()), (0, "run/base.safetensors\n"), "{}", result.stderr);
-    assert!(result.stderr.contains("next: imagen export run --model FOLDER"), "{}", result.stderr);
+    assert!(result.stderr.contains("next: imagen export run --model models/run"), "{}", result.stderr);
     let text = tiny::text_encoder();
     let text = text.to_str().unwrap();
     let other = folder.path().join("other");

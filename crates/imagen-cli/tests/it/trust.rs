@@ -283,7 +283,7 @@ fn a_plan_says_what_a_run_takes_and_refuses_what_does_not_fit() {
     assert!(!folder.path().join("run").exists(), "a refused run leaves nothing");
     tiny::model(&folder.path().join("m"), &tiny::Trained::BOTH);
     let drawing = succeed(folder.path(), &["plan", "m"]);
-    assert!(drawing.contains("drawing 1 with base") && drawing.contains("3 evaluations of "), "{drawing}");
+    assert!(drawing.contains("drawing 1 picture with base") && drawing.contains("3 evaluations of "), "{drawing}");
 }
 
 #[test]

@@ -108,10 +108,8 @@ fn open_by_first(
                 checkpoints.load(&recipe.stage, &learning, &run.device)?;
             if state.step > recipe.train.steps {
                 return Err(Error::usage(format!(
-                    "the run has taken {} steps, more than the {} that are asked for: --steps {} goes on",
-                    state.step,
-                    recipe.train.steps,
-                    2 * state.step
+                    "the run has taken {} steps, more than the {} that are asked for: ask for more with --steps",
+                    state.step, recipe.train.steps
                 )));
             }
             let changed = before.map(|before| recipe.changes_from(&before)).filter(|changes| !changes.is_empty());

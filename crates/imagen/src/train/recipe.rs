@@ -144,7 +144,8 @@ impl Recipe {
             return fail("train.log_every must be at least 1: metrics.jsonl gets a line every so many steps");
         }
         if t.micro_batch.is_some_and(|m| m == 0 || t.batch % m != 0) {
-            return fail("train.micro_batch must divide train.batch");
+            let (part, batch) = (t.micro_batch.unwrap_or_default(), t.batch);
+            return fail(&format!("train.micro_batch = {part} must divide train.batch = {batch}"));
         }
         let below_one = |x: f64| (0.0..1.0).contains(&x);
         if t.lr == 0.0 || !below_one(t.lr) {

@@ -62,8 +62,16 @@ impl Check {
             );
         }
         if unusable > allowed(self.max_bad, entries) {
-            let failure =
-                Failure::new(Exit::Data, format_args!("{unusable} of {entries} entries of {folder} cannot be used"));
+            let failure = Failure::new(
+                Exit::Data,
+                match source.odd().unusable() {
+                    0 => format!("{unusable} of the {} of {folder} cannot be used", counted(entries, "picture")),
+                    texts => format!(
+                        "{unusable} of the {entries} entries of {folder} cannot be used: pictures {}, texts and shards {texts}",
+                        unusable - texts
+                    ),
+                },
+            );
             return Err(failure.hint("mend or remove them, or allow some with --max-bad and a recipe's data.max_bad"));
         }
         Ok(())
@@ -107,6 +115,11 @@ struct Report<'a> {
     /// Drawings of a world that cannot be read: file and reason.
     broken: Vec<(String, String)>,
     tokens: Option<Tokens>,
+}
+
+/// Two ends as one reads them: `8 to 64`, or `8` where they are one.
+fn range(least: usize, most: usize) -> String {
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 /// Names with reasons, for people.
@@ -159,7 +172,7 @@ impl<'a> Report<'a> {
             (["caption", "without a picture"], odd.missing.clone()),
             (["text or shard", "that cannot be read"], with_reasons(&odd.unusable)),
             (["text", "not in UTF-8, read by a guess"], odd.guessed.clone()),
-            (["picture", "without a caption"], odd.uncaptioned.clone()),
+            (["picture", "without a caption, or with an empty one; left out"], odd.uncaptioned.clone()),
             (["picture", "listed more than once"], odd.repeated.clone()),
             (
                 ["picture", "identical to another"],
@@ -187,16 +200,11 @@ impl<'a> Report<'a> {
             line(format!("{}, the longest of {longest} characters", counted(captions.len(), "caption")));
         }
         if let Some(Tokens { spread, limit, cut }) = &self.tokens {
-            line(format!(
-                "{} to {} tokens in a caption, {:.1} on average; {} cut at {limit}",
-                spread.min,
-                spread.max,
-                spread.mean,
-                cut.len()
-            ));
+            let (range, mean) = (range(spread.min, spread.max), spread.mean);
+            line(format!("{range} tokens in a caption, {mean:.1} on average; {} cut at {limit}", cut.len()));
         }
         if let Some((least, most)) = self.sides {
-            line(format!("sides from {least} to {most} pixels"));
+            line(format!("sides of {} pixels", range(least, most)));
         }
         if self.cropped > 0 {
             let (are, of) =

@@ -20,8 +20,9 @@ const OTHERS: usize = 40;
 /// Compose pictures out of a world's cut-outs and write them as a captioned set
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A world is a folder with grammar.toml and bank.json. Training reads it as it is and composes pictures without end
-(data.folder = \"data/world\" in a recipe); this writes the first of them, which are the same.
+A world is a folder with grammar.toml and bank.json. Training reads it as it is and composes
+pictures without end (data.folder = \"data/world\" in a recipe); this writes the first of them,
+which are the same.
 
 Example:
   imagen data compose data/world sets/composed --count 2000 --size 64")]

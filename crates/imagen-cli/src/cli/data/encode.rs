@@ -22,10 +22,10 @@ Examples:
   imagen data encode data/coco/train2017 --text-encoder models/minilm -o captions.safetensors
   imagen data encode data/coco/train2017 -o captions.safetensors --shard 2/8
 
-A recipe uses the file with data.captions = \"FILE\". What is in it already stays; only new captions
-are encoded, and after an interruption the same command goes on. With --shard each process encodes its
-share into a file beside it; the one that finds nothing missing joins them, and so does the command
-without --shard.";
+A recipe uses the file with data.captions = \"FILE\". What is in it already stays; only new
+captions are encoded, and after an interruption the same command goes on. With --shard each process
+encodes its share into a file beside it; the one that finds nothing missing joins them, and so does
+the command without --shard.";
 
 /// Compute the text embeddings of every caption, once
 #[derive(Debug, clap::Args)]

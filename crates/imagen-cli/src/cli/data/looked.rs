@@ -16,11 +16,15 @@ use crate::progress::Progress;
 /// What a set may be, as the help explains it.
 pub(super) const LAYOUTS: &str = "\
 A set is recognised by what is there:
-  metadata.jsonl, metadata.csv   a line for each picture: file_name, text [, split, concept]
-  a.jpg beside a.txt             each line of the text is a caption
+  metadata.jsonl, metadata.csv   a line for each picture: file_name (or file, image, path),
+                                 text (or caption, prompt) [, split, concept]
+  a.jpg beside a.txt             each line of the text is a caption; a.caption is read, too
+  10_name/                       kohya's folders: the name is the caption of pictures without
+                                 one; the number of repeats is not used
   *.tar                          WebDataset shards: 0001.jpg, 0001.txt and 0001.json are a sample
   captions_*.json                COCO captions, in the folder, above it, or named themselves
-  grammar.toml with bank.json    a world that is composed without end; the first of its pictures are looked at
+  grammar.toml with bank.json    a world that is composed without end; the first of its pictures
+                                 are looked at
   pictures alone                 no captions";
 
 /// What `check` and `stats` look at, and how.

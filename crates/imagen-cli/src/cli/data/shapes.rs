@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result, print_line};
 
 /// Draw a captioned set of coloured shapes that trains in minutes
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  imagen data shapes data/shapes --count 2000 --size 64")]
+#[command(after_help = "Example:\n  imagen data shapes data/shapes --count 2000")]
 pub(super) struct Shapes {
     /// The folder to write; must not hold a set already
     out: PathBuf,
@@ -18,7 +18,7 @@ pub(super) struct Shapes {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 2000)]
     count: usize,
     /// Side of each picture, in pixels
-    #[arg(long, value_name = "PIXELS", default_value = "64")]
+    #[arg(long, value_name = "PIXELS", default_value = "32")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(8..=4096))]
     size: usize,
     /// Seed; the same seed draws the same set

@@ -211,8 +211,11 @@ fn describe(report: &Value) -> String {
 }
 
 fn spread(of: &Value) -> String {
+    if of["min"] == of["max"] {
+        return of["min"].to_string();
+    }
     format!(
-        "{} to {}, median {}, 80 % between {} to {}",
+        "{} to {}, median {}, 80 % between {} and {}",
         of["min"], of["max"], of["median"], of["tenth"], of["ninetieth"]
     )
 }

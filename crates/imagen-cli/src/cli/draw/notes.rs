@@ -13,6 +13,8 @@ use crate::progress::Progress;
 /// Prompts that are looked at, and near captions that are named.
 const PROMPTS: usize = 64;
 const NEAREST: usize = 3;
+/// Characters of a prompt that are said again.
+const QUOTED: usize = 60;
 /// A stage that does not say up to what it was tried is taken to bear so many times its own guidance.
 const FAR_ABOVE: f64 = 3.0;
 
@@ -73,8 +75,8 @@ pub(in crate::cli) fn prompts(
             let names: Vec<String> = near.nearest.iter().map(|(caption, _)| format!("{caption:?}")).collect();
             let names = names.join(", ");
             progress.note(format_args!(
-                "{prompt:?} {what} this model was taught; nearest are {names} (`imagen models prompts{}` \
-                 lists more)",
+                "{} {what} this model was taught; nearest are {names} (`imagen models prompts{}` lists more)",
+                quoted(prompt),
                 files.folder().map(|folder| format!(" --model {}", folder.display())).unwrap_or_default()
             ));
         }
@@ -93,13 +95,10 @@ pub(in crate::cli) fn unquoted(prompts: &[String], progress: &Progress) {
     }
 }
 
-/// Says where what is kept away from has no effect.
+/// Says where the negative prompt has no effect.
 pub(in crate::cli) fn negative(request: &Request, stages: &[(StageName, StageSettings)], progress: &Progress) {
-    let without: Vec<&str> =
-        stages.iter().filter(|(_, settings)| settings.guidance == 1.0).map(|(stage, _)| stage.name()).collect();
-    if !request.negative.is_empty() && !without.is_empty() {
-        let stages = without.join(" and ");
-        progress.note(format_args!("the negative prompt has no effect at guidance 1, which is that of {stages}"));
+    if !request.negative.is_empty() && stages.iter().all(|(_, settings)| settings.guidance == 1.0) {
+        progress.note("--negative has no effect, because every stage has guidance 1: add --guidance 2");
     }
 }
 
@@ -119,9 +118,35 @@ pub(in crate::cli) fn guidance(imagen: &Imagen, stages: &[(StageName, StageSetti
     }
 }
 
+/// A text in quotes, of a long one its beginning.
+fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(QUOTED).collect();
+    if shown.len() < text.len() {
+        shown = format!("{} …", shown.trim_end());
+    }
+    format!("\"{shown}\"")
+}
+
+/// Says where parentheses look like weights and are text.
+pub(in crate::cli) fn weights(request: &Request, progress: &Progress) {
+    if let Some(part) = request.prompts.iter().find_map(|prompt| weight_in(prompt)).filter(|_| !request.weighted) {
+        progress.note(format_args!("{part} is read as text; --weights makes it a weight"));
+    }
+}
+
+/// The first part of a text that is written as weights are: `(red:1.5)`.
+fn weight_in(text: &str) -> Option<&str> {
+    text.match_indices('(').find_map(|(start, _)| {
+        let inner = text[start + 1..].split_once(')')?.0;
+        let (words, number) = inner.rsplit_once(':')?;
+        let is_weight = !words.trim().is_empty() && number.trim().parse::<f64>().is_ok();
+        is_weight.then(|| &text[start..start + inner.len() + 2])
+    })
+}
+
 /// Says which end of a prompt an encoder of so many tokens does not read.
 fn unread(end: &str, tokens: usize, progress: &Progress) {
-    progress.note(format_args!("the text encoder reads {tokens} tokens of a prompt; not read: {:?}", end.trim()));
+    progress.note(format_args!("the text encoder reads {tokens} tokens of a prompt; not read: {}", quoted(end.trim())));
 }
 
 /// Says which parts of a prompt the encoder does not read; returns whether it reads any.
@@ -133,17 +158,40 @@ fn reading(encoder: &dyn TextEncoder, prompt: &str, progress: &Progress) -> Resu
     let rest = unknown.iter().fold(prompt.to_owned(), |rest, part| rest.replace(part, ""));
     if !unknown.is_empty() && rest.trim().is_empty() {
         progress.note(format_args!(
-            "the text encoder has no token for anything in {prompt:?}: the picture will have nothing to do with it; say it in \
-             words of the encoder's language"
+            "the text encoder knows nothing of {}, and the picture will have nothing to do with it: say it in English",
+            quoted(prompt)
         ));
         return Ok(false);
     }
     if !unknown.is_empty() {
         let unknown: Vec<&str> = unknown.into_iter().collect();
-        progress.note(format_args!(
-            "the text encoder has no token for {}; say it in words of its language",
-            unknown.join(" ")
-        ));
+        progress.note(format_args!("the text encoder does not know {}: say it in English", quoted(&unknown.join(" "))));
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_as_a_weight_is_found() {
+        for (text, expected) in [
+            ("a (red:1.5) apple", Some("(red:1.5)")),
+            ("(a) ((b: 2)) c", Some("((b: 2)")),
+            ("a (smile :) face", None),
+            ("a clock (9:30)", Some("(9:30)")),
+            ("a (red) apple: 2", None),
+            ("(", None),
+        ] {
+            assert_eq!(weight_in(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_said_by_their_beginnings() {
+        assert_eq!(quoted("a red apple"), "\"a red apple\"");
+        let long = quoted(&"wort ".repeat(100));
+        assert!(long.ends_with("wort …\"") && long.chars().count() < 70, "{long}");
+    }
 }

@@ -49,7 +49,10 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for PerStage<T> {
     fn from_str(list: &str) -> Result<Self, String> {
         let parse = |item: &str| match item.trim() {
             "" => Err("a value is missing; give one for all stages, or one for each, as in 50,20".to_owned()),
-            item => item.parse().map_err(|e: T::Err| format!("`{item}`: {e}")),
+            item => item.parse().map_err(|e: T::Err| {
+                let said = e.to_string();
+                if said.contains(item) { said } else { format!("`{item}`: {said}") }
+            }),
         };
         let values: Vec<T> = list.split(',').map(parse).collect::<Result<_, _>>()?;
         let most = StageName::ALL.len();

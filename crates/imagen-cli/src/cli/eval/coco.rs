@@ -51,12 +51,12 @@ Examples:
 
 The paper's protocol is what stands here by default: 30,000 captions of the validation set of 2014
 at random, 256x256, guidance 1.35 for the base and 8.0 for super-resolution, compared with all
-pictures of the validation set; its ablations take 10,000. For Inception the middle of each picture is
-cut out at 256x256 first, as is customary: originals are not square (--crop 0 stretches them, as
-pytorch-fid by itself does). Make a file of the reference's statistics with --crop 256 too. Stopped with Ctrl-C or killed, the same
-command goes on. With --shard each process draws its part, on one machine or on several that share
-the folder; the one that finds every picture there measures. The folder may be measured again at
-any time.";
+pictures of the validation set; its ablations take 10,000. For Inception the middle of each picture
+is cut out at 256x256 first, as is customary: originals are not square (--crop 0 stretches them, as
+pytorch-fid by itself does). Make a file of the reference's statistics with --crop 256 too. Stopped
+with Ctrl-C or killed, the same command goes on. With --shard each process draws its part, on one
+machine or on several that share the folder; the one that finds every picture there measures. The
+folder may be measured again at any time.";
 
 /// The paper's evaluation on COCO: draw captions, then FID and CLIP score
 #[derive(Debug, clap::Args)]

@@ -31,7 +31,8 @@ const SIDE: usize = 64;
 const EXAMPLES: &str = "\
 Examples:
   imagen eval compose scores/built-in --data data/world
-  imagen eval compose scores/ours --data data/world --model models/ours -n 100 --factor subject --factor style
+  imagen eval compose scores/ours --data data/world --model models/ours -n 100 \\
+    --factor subject --factor style
 
 The ceiling is how often a composed picture of the truth wins, drawn anew in another place. Stopped
 with Ctrl-C or killed, the same command goes on. The folder keeps every picture.";

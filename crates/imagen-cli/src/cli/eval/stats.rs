@@ -20,12 +20,13 @@ const EXAMPLES: &str = "\
 Examples:
   imagen eval stats data/cats --split validation -o cats.safetensors
   imagen eval stats data/coco/val2014 --inception inception.safetensors -o coco.safetensors
-  imagen eval stats data/coco/val2014 --inception inception.safetensors -o coco.safetensors --shard 2/4
+  imagen eval stats data/coco/val2014 --inception inception.safetensors \\
+    -o coco.safetensors --shard 2/4
 
 The file says what it is under (extractor with a digest of its weights, resize); nothing of another
-protocol is compared with it. Stopped or killed, the same command goes on where it was. With --shard
-each process reads its share into a file beside it; the one that finds all of them joins them, and the
-command without --shard reads what is missing and joins.";
+protocol is compared with it. Stopped or killed, the same command goes on where it was. With
+--shard each process reads its share into a file beside it; the one that finds all of them joins
+them, and the command without --shard reads what is missing and joins.";
 
 /// Save what the distances need of a set of pictures
 #[derive(Debug, clap::Args)]

@@ -23,6 +23,7 @@ use imagen::data::{Example, Source, Split};
 use imagen::eval::retrieval::{References, Thumbnail};
 use imagen::eval::{self, Clip, Extractor, Protocol as FeatureProtocol, Summary, wilson};
 use imagen::image::{Picture, PngText, grid, png};
+use imagen::said::counted;
 
 use super::captioned::{self, Embedded};
 use super::clip_score;
@@ -34,7 +35,7 @@ use super::pictures::summarise;
 use crate::cli::draw::{Drawn, FrozenArgs, Session, Subject};
 use crate::cli::shard::Sharded;
 use crate::cli::shared::{Machine, one_of};
-use crate::failure::{Failure, Result, print_line};
+use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
 use crate::output::{make_writable, own_folder, write_file};
 use crate::progress::Progress;
@@ -43,21 +44,24 @@ use points::{Measured, Points, Protocol, Rate, Score};
 
 /// Pictures of each point that are shown, at most.
 const SHOWN: usize = 8;
+/// A kernel distance is of so many pictures at least.
+const REFERENCES: usize = 3;
 const BACKGROUND: [u8; 3] = [255; 3];
 
 const EXAMPLES: &str = "\
 Examples:
   imagen eval sweep --data data/fluent-emoji --guidance 1,2,4,8 -n 64 -o sweep
   imagen eval sweep --data data/fluent-emoji --preset thresholding -o sweep
-  imagen eval sweep --data data/fluent-emoji --preset unet-size -m small=models/s -m large=models/l -o sweep
+  imagen eval sweep --data data/fluent-emoji --preset unet-size \\
+    -m small=models/s -m large=models/l -o sweep
   imagen eval sweep --data coco --preset thresholding -m models/ours -n 10000 -o figure-a8 \\
     --inception inception.safetensors --clip models/clip-vit-large-patch14
 
-With --inception and --clip the axes are FID and CLIP score, as in the paper's figures.
-Stopped with Ctrl-C, the same command goes on with the point that was not finished. With --shard each
+With --inception and --clip the axes are FID and CLIP score, as in the paper's figures. Stopped
+with Ctrl-C, the same command goes on with the point that was not finished. With --shard each
 process draws its points; the one that finds all of them writes the result, and so does the command
-without --shard. The folder then
-holds report.html, curves.svg, table.csv, table.md, points.jsonl and pictures of each point.";
+without --shard. The folder then holds report.html, curves.svg, table.csv, table.md, points.jsonl
+and pictures of each point.";
 
 /// Draw the same captions at every point of a grid of settings, and plot agreement against fidelity
 ///
@@ -140,6 +144,17 @@ impl Sweep {
         let chosen = choose(&part(&source, self.split)?, self.samples, self.seed);
         let subjects = subjects(&source, &chosen, self.seed)?;
         let references = part(&source, self.references)?;
+        if references.len() < REFERENCES {
+            let failure = Failure::new(
+                Exit::Data,
+                format_args!(
+                    "{} holds {} to compare with, and a distance needs at least {REFERENCES}",
+                    self.data.display(),
+                    counted(references.len(), "such picture")
+                ),
+            );
+            return Err(failure.hint("--references train compares with those of the training"));
+        }
         let mut sessions = Vec::new();
         for model in &models {
             let open = FrozenArgs::default().open(model.folder.as_deref(), device, &progress)?;

@@ -1,5 +1,7 @@
 //! `imagen models verify`: every file of the cache against its checksum.
 
+use imagen::said::counted;
+
 use super::wanted::cached;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::hub::{Cached, Damage, RepoName, Settings, list};
@@ -51,8 +53,11 @@ impl Verify {
             }
             progress.finish();
         }
+        if files == 0 {
+            return print_line("no published model is in the cache");
+        }
         if damaged == 0 {
-            return print_line(format_args!("{files} files are as they were published"));
+            return print_line(format_args!("{} as published", counted(files, "file")));
         }
         let failure = Failure::new(Exit::Model, format_args!("{damaged} of {files} files are damaged"));
         Err(failure.hint(if self.remove {

@@ -30,5 +30,6 @@ pub(super) fn cached(settings: &Settings, name: RepoName) -> Result<Cached> {
         return Err(failure.hint("`imagen inspect` shows what is in it; to be rid of it, delete the folder"));
     }
     let failure = Failure::usage(format_args!("{} is not in the cache, {}", model.name, settings.cache.display()));
-    Err(failure.hint(format_args!("fetch it with `imagen models pull {}`", model.name)))
+    Err(failure
+        .hint(format_args!("`imagen models list` shows what is; `imagen models pull {}` fetches it", model.name)))
 }

@@ -80,8 +80,9 @@ impl Serve {
         }
         let mut hosts = self.allow_host;
         hosts.push(self.host.to_string());
-        let outward = if self.host.is_unspecified() { own_addresses() } else { Vec::new() };
-        hosts.extend(outward.iter().cloned());
+        let own = own_addresses();
+        hosts.extend(own.iter().cloned());
+        let outward = if self.host.is_unspecified() { own } else { Vec::new() };
         let store = Store::open(&self.study, &study.prompts)?;
         let state = Arc::new(App::new(self.study, study, self.mode, options, store, hosts));
         interrupt::watch("closing; every vote is on disk")?;

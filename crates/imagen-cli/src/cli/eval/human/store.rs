@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use imagen::eval::human::{Answer, Mode, Prompt, Question, Trial, Vote};
 
 use crate::failure::{Exit, Failure, Result};
+use crate::output::shell;
 
 /// The file's name in the study's folder.
 pub(super) const FILE: &str = "votes.sqlite";
@@ -87,7 +88,8 @@ impl Store {
     pub(super) fn open_existing(study: &Path, prompts: &[Prompt]) -> Result<Self> {
         if !study.join(FILE).exists() {
             let failure = Failure::new(Exit::Data, format_args!("{} holds no votes yet", study.display()));
-            return Err(failure.hint("let raters vote first: imagen eval human serve STUDY"));
+            let study = shell::quote(&study.display().to_string());
+            return Err(failure.hint(format_args!("let raters vote first: imagen eval human serve {study}")));
         }
         let store = Self::connect(study, OpenFlags::default() - OpenFlags::SQLITE_OPEN_CREATE)?;
         store.check_prompts(prompts)?;
