@@ -41,6 +41,7 @@ TRAINING = [
     ("recipes/world/base.toml", ["train.batch=64", "train.micro_batch=8"]),
     ("recipes/world/base.toml", ["train.batch=4"]),
     ("recipes/world/sr256.toml", []),
+    ("recipes/world/base.toml", ["train.batch=8", "train.sample_every=2"]),
 ]
 
 
@@ -70,21 +71,32 @@ def training(folder):
     world = HERE.parent / "crates/imagen/tests/golden/world"
     for number, (recipe, values) in enumerate(TRAINING):
         fixed = [f"data.folder={world}", "train.validate_every=0", "train.sample_every=0"]
-        sets = [word for value in values + fixed for word in ("--set", value)]
+        sets = [word for value in fixed + values for word in ("--set", value)]
         recipe_file = str(HERE.parent / recipe)
         command = [PROGRAM, "train", recipe_file, "--run", f"run{number}", "--steps", "3", "-q", *sets]
         name = "train " + " ".join([recipe.removeprefix("recipes/"), *values])
         yield name, peak(command, folder), estimate([recipe_file, *sets], folder)
 
 
+def finetuning(folder):
+    """As the first page has it: a recipe for a set, which begins with the built-in model and draws grids."""
+    say = lambda *words: subprocess.run([PROGRAM, *words], cwd=folder, check=True, capture_output=True)
+    say("data", "shapes", "shapes", "--count", "200", "--size", "64")
+    say("recipe", "new", "--data", "shapes", "--from", "built-in", "-o", "mine.toml", "-q")
+    for name, sets in (("fine-tuning", []), ("LoRA", ["--set", "train.lora.rank=8"])):
+        sets = [*sets, "--set", "train.sample_every=2"]
+        command = [PROGRAM, "train", "mine.toml", "--run", name, "--init-from", "built-in", "--steps", "4", "-q", *sets]
+        yield f"train mine.toml, {name}", peak(command, folder), estimate(["mine.toml", *sets], folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["drawing", "training"])
+    parser.add_argument("--only", choices=["drawing", "training", "finetuning"])
     only = parser.parse_args().only
     print("| command | peak | estimate | estimate / peak |\n|---|---:|---:|---:|")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        for kind, rows in (("drawing", drawing), ("training", training)):
+        for kind, rows in (("drawing", drawing), ("training", training), ("finetuning", finetuning)):
             if only in (None, kind):
                 for name, measured, estimated in rows(folder):
                     ratio = estimated / measured

@@ -139,6 +139,7 @@ impl Train {
         let init_from = self.init_from.as_deref().map(init_from).transpose()?;
         if !self.resume {
             self.check_data(&recipe.data.folder)?;
+            self.check_run(&recipe.data.folder)?;
         }
         interrupt::watch("finishing this step and saving")?;
         let (folder, resume) = (self.run.clone(), self.resume);
@@ -156,6 +157,18 @@ impl Train {
             Some(command) => missing.hint(format_args!("the recipe says how to make them: {command}")),
             None => missing.hint("name a folder of pictures: --set data.folder=FOLDER"),
         })
+    }
+
+    /// Refuses to keep a run among the pictures that it is trained on.
+    fn check_run(&self, pictures: &Path) -> Result<()> {
+        let whole = |path: &Path| path.canonicalize().ok();
+        match (whole(&self.run), whole(pictures)) {
+            (Some(run), Some(pictures)) if run.starts_with(&pictures) && pictures.is_dir() => {
+                let failure = Failure::usage(format_args!("{} holds the pictures of the training", self.run.display()));
+                Err(failure.hint("keep the run elsewhere, e.g. --run runs/mine"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn read_recipe(&self) -> Result<Recipe> {

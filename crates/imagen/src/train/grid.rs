@@ -16,7 +16,7 @@ use crate::image::{DecodeOptions, Filter, Picture, PngText, grid, png};
 use crate::text::TextEncoder;
 
 /// Real pictures that a super-resolution stage enlarges.
-const ENLARGED: usize = 4;
+pub(super) const ENLARGED: usize = 4;
 const WHITE: [u8; 3] = [255; 3];
 
 /// Draws the grid of this step with its stage; the file.
