@@ -61,6 +61,15 @@ impl Check {
                 failure.hint(format_args!("a set needs pictures ({FORMATS}), all of them with captions or none"))
             );
         }
+        let (left_out, there) = (source.odd().uncaptioned.len(), source.examples().len());
+        if left_out > there {
+            let message = format!(
+                "{left_out} of the {} of {folder} have no caption and would be left out",
+                counted(left_out + there, "picture")
+            );
+            let failure = Failure::new(Exit::Data, message);
+            return Err(failure.hint("caption them, or move the captions away to train without any"));
+        }
         if unusable > allowed(self.max_bad, entries) {
             let failure = Failure::new(
                 Exit::Data,

@@ -200,9 +200,8 @@ pub(super) fn gallery(study: &Study) -> String {
         "Pictures",
         "gallery",
         &format!(
-            "<h1>{}</h1>\n<p class=\"lead\">{}, uncurated. The study holds one set, so there is nothing to compare; \
+            "<h1>Pictures</h1>\n<p class=\"lead\">{}, uncurated. The study holds one set, so there is nothing to compare; \
              <code>imagen eval drawbench</code> adds another.</p>\n<div class=\"shown\">\n{figures}</div>\n",
-            escaped(&study.suite),
             counted(study.prompts.len(), "prompt"),
         ),
     )
