@@ -14,7 +14,7 @@ const FLAGS: [(&[&str], &str); 15] = [
         &["--width", "--height", "--size", "--resolution", "-W", "-H", "--W", "--H"],
         "pictures are square, and the stages say how large: --until base is 64x64, sr256 256x256, sr1024 1024x1024",
     ),
-    (&["--lora", "--lora-weights"], "there are no LoRA weights: fine-tune with `imagen train --init-from MODEL`"),
+    (&["--lora-weights", "--lora-path", "--lora-scale"], "LoRA adapters are named with --lora FILE:STRENGTH"),
     (&["--gpu", "--cuda", "--cpu"], "where to compute is --device: cpu, cuda, rocm, metal, vulkan, webgpu or auto"),
     (&["--prompt", "--text", "-p"], "the prompt stands by itself: imagen sample \"a red apple\""),
     (

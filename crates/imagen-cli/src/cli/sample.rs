@@ -190,6 +190,7 @@ impl Sample {
     fn draw(self, found: &Found) -> Result<()> {
         let remembered = self.params_from.as_deref().map(read_record).transpose()?;
         let prompts = self.prompts(remembered.as_ref())?;
+        self.check_loras(remembered.as_ref())?;
         interrupt::watch("stopping; finished pictures are kept")?;
 
         let progress = Progress::new(self.quiet);
@@ -261,6 +262,20 @@ impl Sample {
             progress.note(format_args!("seed {seed}"));
         }
         Command { verb: &self, session, subjects, outputs, start: start_record, sheet, animation, progress }.run()
+    }
+
+    /// Refuses to draw a picture again without the adapters that it was drawn with.
+    fn check_loras(&self, remembered: Option<&Remembered>) -> Result<()> {
+        let before = remembered.map(|remembered| &remembered.loras[..]).unwrap_or_default();
+        if before.is_empty() || !self.model.lora.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = before.iter().map(|lora| format!("{}:{}", lora.name, lora.strength)).collect();
+        let failure = Failure::usage(format_args!(
+            "the picture of --params-from was drawn with the LoRA adapters {}",
+            names.join(", ")
+        ));
+        Err(failure.hint("name their files with --lora FILE:STRENGTH, or give the prompt without --params-from"))
     }
 
     /// Refuses what processes that each draw a share could not do together.

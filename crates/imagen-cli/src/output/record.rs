@@ -110,6 +110,11 @@ pub(crate) fn digest(picture: &Picture) -> String {
     format!("crc32:{:08x}", hasher.finalize())
 }
 
+/// A checksum of a file.
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    format!("crc32:{:08x}", crc32fast::hash(bytes))
+}
+
 /// Which weights drew it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelRecord {
@@ -117,6 +122,20 @@ pub(crate) struct ModelRecord {
     pub(crate) name: String,
     /// Training steps of each stage that ran.
     pub(crate) steps: BTreeMap<StageName, u64>,
+    /// The adapters over them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) loras: Vec<LoraRecord>,
+}
+
+/// Low-rank adapters. Files are known by what they hold, never by their paths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LoraRecord {
+    /// The file's name, or its run's.
+    pub(crate) name: String,
+    /// Its checksum.
+    pub(crate) digest: String,
+    /// How strongly they count.
+    pub(crate) strength: f64,
 }
 
 impl Record {
@@ -181,6 +200,11 @@ impl Record {
         let [width, height] = self.size;
         let (seed, model) = (self.seed, quoted(&self.model.name));
         write!(text, "Seed: {seed}, Size: {width}x{height}, Model: {model}").expect("writing to a string");
+        if !self.model.loras.is_empty() {
+            let loras: Vec<String> =
+                self.model.loras.iter().map(|lora| format!("{}:{}", lora.name, lora.strength)).collect();
+            write!(text, ", Lora: {}", quoted(&loras.join(", "))).expect("writing to a string");
+        }
         for (stage, s) in stages {
             let (steps, sampler, guidance, aug) = (s.steps, s.sampler, s.guidance, s.aug_level);
             write!(text, ", {stage} steps: {steps}, {stage} sampler: {sampler}, {stage} CFG scale: {guidance}")
@@ -219,6 +243,7 @@ pub(crate) struct Remembered {
     pub(crate) weighted: bool,
     pub(crate) prompts: BTreeMap<StageName, String>,
     pub(crate) toward: Option<TowardRecord>,
+    pub(crate) loras: Vec<LoraRecord>,
 }
 
 impl Remembered {
@@ -234,17 +259,30 @@ impl Remembered {
         }
         match read(json)? {
             Version { version: Some(VERSION), .. } => {
-                let Record { prompt, seed, stages, strength, start, from, negative, weighted, prompts, toward, .. } =
-                    read(json)?;
+                let Record {
+                    prompt,
+                    seed,
+                    model,
+                    stages,
+                    strength,
+                    start,
+                    from,
+                    negative,
+                    weighted,
+                    prompts,
+                    toward,
+                    ..
+                } = read(json)?;
+                let loras = model.loras;
                 let options = stages.into_iter().map(|(stage, settings)| (stage, settings.into())).collect();
-                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward })
+                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward, loras })
             }
             Version { deepfloyd: Some(1), .. } => {
                 let DeepFloydRecord { prompt, seed, stages, strength } = read(json)?;
                 let options = stages.into_iter().map(|(name, stage)| Ok((name, stage.options()?)));
                 let options = options.collect::<Result<_, String>>()?;
-                let (start, from, negative, weighted, prompts, toward) = Default::default();
-                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward })
+                let (start, from, negative, weighted, prompts, toward, loras) = Default::default();
+                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward, loras })
             }
             Version { version: Some(version), .. } => {
                 Err(format!("its record has version {version}; this program reads {VERSION}"))
@@ -309,7 +347,7 @@ mod tests {
         let sr256 = StageSettings { steps: 20, guidance: 1.5, ..Default::default() };
         let stages = BTreeMap::from([(StageName::Base, base), (StageName::Sr256, sr256)]);
         let steps = BTreeMap::from([(StageName::Base, 1000), (StageName::Sr256, 500)]);
-        let model = ModelRecord { name: "cats, dogs".into(), steps };
+        let model = ModelRecord { name: "cats, dogs".into(), steps, loras: Vec::new() };
         Record::new("a \"red\" apple,\n猫".into(), 7, model, stages, [256, 256])
     }
 

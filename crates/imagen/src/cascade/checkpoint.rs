@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::{NetworkKind, StageConfig, StageName};
+use super::lora::Lora;
 use super::stage::Stage;
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
@@ -264,11 +265,30 @@ impl StageFile {
         }
     }
 
+    /// Refuses adapters of another network.
+    ///
+    /// # Errors
+    /// `Model`; `Usage` where the network is one of imagen-pytorch's.
+    pub(super) fn check_lora(&self, lora: &Lora) -> Result<()> {
+        if self.config.network == NetworkKind::ImagenPytorch {
+            return Err(Error::usage(format!("{}: imagen-pytorch's networks take no adapters", lora.label())));
+        }
+        lora.check(|name| self.weights.shape(name))
+    }
+
     /// The network with these weights.
     ///
     /// # Errors
     /// `Model` naming every missing or mis-shaped tensor.
     pub fn build(&self, device: &Device) -> Result<Stage> {
+        self.build_with(&[], device)
+    }
+
+    /// The network with these weights and adapters of them, each times its strength.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub(super) fn build_with(&self, loras: &[&(Lora, f64)], device: &Device) -> Result<Stage> {
         let build = || {
             if self.config.network == NetworkKind::ImagenPytorch {
                 self.weights.verify()?;
@@ -291,7 +311,8 @@ impl StageFile {
             self.weights.require(&expected)?;
             let mut varied = false;
             let unet = nn::import(unet, |name, shape| {
-                let values = self.weights.tensor_f32(name, shape)?;
+                let mut values = self.weights.tensor_f32(name, shape)?;
+                loras.iter().for_each(|(lora, strength)| lora.add_to(name, &mut values, *strength as f32));
                 varied |= shape.len() > 1 && values.iter().any(|value| *value != values[0]);
                 Ok(values)
             })?;

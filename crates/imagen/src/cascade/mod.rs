@@ -13,6 +13,7 @@ mod draw;
 mod edges;
 pub mod imagen_pytorch;
 mod info;
+pub mod lora;
 mod model;
 mod need;
 mod needs;

@@ -13,6 +13,7 @@ use super::checkpoint::{ModelFiles, StageFile};
 use super::config::StageName;
 use super::deepfloyd::{DeepFloyd, IfStage, IfTexts, Verdict};
 use super::info::StageInfo;
+use super::lora::Lora;
 use super::own::{OwnModel, missing};
 use super::request::Request;
 use super::settings::StageSettings;
@@ -99,6 +100,32 @@ impl Imagen {
             }
         }
         Ok(Self { family: Family::Own(OwnModel::open(files, spare, device)?), label, device: device.clone() })
+    }
+
+    /// The model with low-rank adapters folded into the weights of a stage, times a strength: 1 as they were trained, 0 not at
+    /// all. Several add up.
+    ///
+    /// # Errors
+    /// `Model` where they are of another network or text encoder; `Usage` where the model is not of this project's own format or
+    /// the strength is not finite.
+    pub fn with_lora(mut self, lora: Lora, strength: f64) -> Result<Self> {
+        if !strength.is_finite() {
+            return Err(Error::usage(format!(
+                "{}: a strength of {strength}; expected a number, 1 as trained",
+                lora.label()
+            )));
+        }
+        match &mut self.family {
+            Family::Own(model) => model.adapt(lora, strength)?,
+            Family::DeepFloyd(_) => {
+                return Err(Error::usage(format!(
+                    "{}: adapters are for models of this program's own format, and {} is DeepFloyd IF",
+                    lora.label(),
+                    self.label
+                )));
+            }
+        }
+        Ok(self)
     }
 
     /// What names it in messages.

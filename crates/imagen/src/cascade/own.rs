@@ -10,6 +10,7 @@ use tracing::info_span;
 use super::checkpoint::{ModelFiles, StageFile};
 use super::config::{NetworkKind, StageConfig, StageName};
 use super::info::StageInfo;
+use super::lora::Lora;
 use super::request::Request;
 use super::settings::StageSettings;
 use super::stage::Stage;
@@ -24,6 +25,8 @@ pub(super) struct OwnModel {
     /// Bytes of the text encoder's files.
     pub(super) encoder_bytes: u64,
     stages: Vec<(StageFile, OnceCell<Rc<Stage>>)>,
+    /// Adapters with their strengths.
+    loras: Vec<(Lora, f64)>,
 }
 
 impl OwnModel {
@@ -66,7 +69,35 @@ impl OwnModel {
                 )));
             }
         }
-        Ok(Self { label, encoder, encoder_bytes, stages })
+        Ok(Self { label, encoder, encoder_bytes, stages, loras: Vec::new() })
+    }
+
+    /// Takes adapters in; networks that are built already are built anew.
+    ///
+    /// # Errors
+    /// `Model` where they are of another network or text encoder, or there is no such stage.
+    pub(super) fn adapt(&mut self, lora: Lora, strength: f64) -> Result<()> {
+        let (file, cell) =
+            self.stages.iter_mut().find(|(file, _)| file.config.stage == lora.stage).ok_or_else(|| {
+                Error::model(format!(
+                    "{}: adapters of stage {}, which {} has not",
+                    lora.label(),
+                    lora.stage,
+                    self.label
+                ))
+            })?;
+        if let Some(other) = lora.text_encoder.as_ref().filter(|encoder| **encoder != file.text_encoder) {
+            return Err(Error::model(format!(
+                "{}: these adapters were trained with the text encoder {other}, and {} has {}",
+                lora.label(),
+                self.label,
+                file.text_encoder
+            )));
+        }
+        file.check_lora(&lora)?;
+        cell.take();
+        self.loras.push((lora, strength));
+        Ok(())
     }
 
     pub(super) fn files(&self) -> impl Iterator<Item = &StageFile> {
@@ -121,7 +152,8 @@ impl OwnModel {
         if let Some(stage) = cell.get() {
             return Ok(stage.clone());
         }
-        let stage = info_span!("build network", stage = %name).in_scope(|| file.build(device))?;
+        let loras: Vec<_> = self.loras.iter().filter(|(lora, _)| lora.stage == name).collect();
+        let stage = info_span!("build network", stage = %name).in_scope(|| file.build_with(&loras, device))?;
         Ok(cell.get_or_init(|| Rc::new(stage)).clone())
     }
 }

@@ -115,7 +115,7 @@ impl<'a> BatchLoss<'a> {
             }
             losses.push(value);
             pictures.extend(times.into_iter().zip(per_picture.into_data().iter::<f64>()));
-            tree.add(place, &state.unet, &(mean * share as f32).backward());
+            tree.add(place, state.gradients(&(mean * share as f32).backward()));
         }
         Ok(Passes::Gradients { tree, losses, pictures })
     }

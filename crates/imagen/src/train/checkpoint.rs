@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::flat::flat;
+use super::lora::LoraConfig;
 use super::optimizer::Optimizer;
 use super::recipe::{Recipe, changes};
 use super::state::{Learning, Log, TrainState};
-use crate::cascade::StageConfig;
+use crate::cascade::{StageConfig, StageFile};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::models::weights::{self, Weights};
@@ -50,6 +52,11 @@ pub struct Loaded {
 /// The newest state's file in a run's folder.
 pub fn state_path(folder: &Path) -> PathBuf {
     folder.join("state.safetensors")
+}
+
+/// The stage whose weights are adapted, in the folder of a run that learns adapters.
+pub(super) fn adapted_path(folder: &Path) -> PathBuf {
+    folder.join("adapted.safetensors")
 }
 
 impl Checkpoints {
@@ -105,13 +112,15 @@ impl Checkpoints {
         let newest = state_path(&self.folder);
         let mut candidates: Vec<PathBuf> = newest.exists().then_some(newest).into_iter().collect();
         candidates.extend(self.numbered().into_iter().map(|(_, path)| path));
+        let adapted = adapted_path(&self.folder);
+        let base = learning.lora.as_ref().map(|_| StageFile::open(&adapted)).transpose()?;
         let mut damaged: Vec<(PathBuf, Error)> = Vec::new();
         for path in candidates {
             match whole(&path) {
                 Err(error) if error.kind() == ErrorKind::Model => damaged.push((path, error)),
                 Err(error) => return Err(error),
                 Ok(file) => {
-                    let (state, recipe) = read(&file, config, learning, device)
+                    let (state, recipe) = read(&file, config, learning, base.as_ref(), device)
                         .context(|| format!("training state {}", path.display()))?;
                     let mut warnings = Vec::new();
                     for (bad, error) in damaged {
@@ -214,6 +223,7 @@ fn read(
     file: &Weights,
     config: &StageConfig,
     learning: &Learning,
+    base: Option<&StageFile>,
     device: &Device,
 ) -> Result<(TrainState, Option<Recipe>)> {
     fn entry<T: DeserializeOwned>(file: &Weights, key: &str) -> Result<Option<T>> {
@@ -253,8 +263,18 @@ fn read(
             "the run's network predicts something else: {change}; change it back, or begin a new run with --init-from"
         )));
     }
-    let mut state =
-        TrainState::read(config, learning, device, |name, shape| file.tensor_f32(name, shape)).map_err(|error| {
+    #[derive(Serialize)]
+    struct Learns<'a> {
+        lora: &'a Option<LoraConfig>,
+    }
+    let before = Learns { lora: recipe.as_ref().map_or(&learning.lora, |recipe| &recipe.train.lora) };
+    if let [change, ..] = &changes("train", &Learns { lora: &learning.lora }, &before)[..] {
+        return Err(Error::model(format!(
+            "the run learns other adapters: {change}; change it back, or begin a new run with --init-from"
+        )));
+    }
+    let mut state = TrainState::read(config, learning, base, device, |name, shape| file.tensor_f32(name, shape))
+        .map_err(|error| {
             let before = recipe.as_ref().map(|recipe| &recipe.stage.unet);
             let changes = before.map(|before| changes("stage.unet", &config.unet, before)).unwrap_or_default();
             if changes.is_empty() {
@@ -285,7 +305,7 @@ impl TrainState {
     /// # Errors
     /// `Io`, or `Model` where the file is damaged or belongs to another network, optimizer or averages.
     pub fn load(path: &Path, config: &StageConfig, learning: &Learning, device: &Device) -> Result<Self> {
-        let read = || Ok(read(&whole(path)?, config, learning, device)?.0);
+        let read = || Ok(read(&whole(path)?, config, learning, None, device)?.0);
         read().context(|| format!("training state {}", path.display()))
     }
 }

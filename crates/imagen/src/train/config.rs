@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::lora::LoraConfig;
 use crate::data::Deal;
 use crate::diffusion::{LossWeight, TimeSampling};
 use crate::names::named;
@@ -122,6 +123,9 @@ pub struct TrainConfig {
     /// Patterns over parameter names (`embedder.*`): what they match stays as it is.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Learn low-rank adapters (LoRA) in place of the weights of the model that `--init-from` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// Weight of each picture's loss by its noise level. `paper` has no bound where a network predicts x and the noise is
     /// little; `min-snr` has.
     #[serde(default)]

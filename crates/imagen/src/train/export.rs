@@ -1,13 +1,17 @@
 //! From a run to a stage of a model: the averaged weights with the run's description and history in the header. The stages
 //! that were not trained come from another model, where they fit.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{self, state_path};
+use burn::tensor::Device;
+
+use super::checkpoint::{self, Checkpoints, state_path};
 use super::ema::Average;
 use super::recipe::Recipe;
-use super::state::{Log, TrainState};
+use super::state::{Learning, Log, TrainState};
+use crate::cascade::lora::Lora;
 use crate::cascade::{ModelFiles, Record, StageConfig, StageFile, StageName, Status, write_stage};
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
@@ -86,7 +90,7 @@ fn record(recipe: &Recipe, step: u64, log: &Log) -> Record {
     Record { step, status, history: log.history.clone() }
 }
 
-/// Writes the averaged weights of a state as a stage.
+/// Writes the averaged weights of a state as a stage; beside it the adapters alone, where the run learns such.
 pub(super) fn write_averaged(
     path: &Path,
     recipe: &Recipe,
@@ -94,7 +98,11 @@ pub(super) fn write_averaged(
     averaged: &Unet,
     encoder: &str,
 ) -> Result<()> {
-    write_stage(path, &recipe.stage, &record(recipe, state.step, &state.log), encoder, averaged)
+    write_stage(path, &recipe.stage, &record(recipe, state.step, &state.log), encoder, averaged)?;
+    let Some(adapters) = state.averaged_adapters(0) else { return Ok(()) };
+    let stage = recipe.stage.stage;
+    let path = path.with_extension("lora.safetensors");
+    Lora::new(String::new(), stage, Some(encoder.to_owned()), Some(state.step), adapters.export()).write(&path)
 }
 
 /// Copies a run's weights into a model folder as one of its stages, and the text encoder where it has none yet.
@@ -118,6 +126,9 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
     }
     let file = StageFile::open(&from).context(in_run)?;
     let average = match choice {
+        Choice::Average(name) if recipe.train.lora.is_some() => {
+            Some(average_of_adapters(run, &recipe, name).context(in_run)?)
+        }
         Choice::Average(name) => Some(checkpoint::average(&state_path(run), name).context(in_run)?),
         _ => None,
     };
@@ -134,7 +145,7 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
     let mut step = file.record.step;
     match average {
         Some((averaged, log, mut tensors)) => {
-            let unet = Unet::new(&recipe.stage.unet, &mut Init::zeros(&burn::tensor::Device::flex()))?;
+            let unet = Unet::new(&recipe.stage.unet, &mut Init::zeros(&Device::flex()))?;
             let unet = nn::import(unet, |name, _| {
                 tensors.remove(name).ok_or_else(|| Error::model(format!("the state has no average of {name}")))
             })?;
@@ -154,6 +165,21 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
     // a run whose state is gone or damaged has its stage all the same
     let begun_with = checkpoint::log(&state_path(run)).ok().and_then(|log| log.begun_with);
     Ok(Exported { path, stage, step, of: recipe.train.steps, average, begun_with })
+}
+
+/// The weights into which one average of a run's adapters is folded, by name, as [`checkpoint::average`] has those of other runs.
+fn average_of_adapters(run: &Path, recipe: &Recipe, name: &str) -> Result<(u64, Log, HashMap<String, Vec<f32>>)> {
+    let learning = Learning::of(recipe)?;
+    let averages = &learning.averages;
+    let index = averages.iter().position(|average| average.name == name).ok_or_else(|| {
+        let names: Vec<&str> = averages.iter().map(|average| average.name.as_str()).collect();
+        Error::usage(format!("there is no average {name:?} in it; it has {}", names.join(", ")))
+    })?;
+    let checkpoints = Checkpoints::new(run, recipe.train.keep_last);
+    let state = checkpoints.load(&recipe.stage, &learning, &Device::flex())?.state;
+    let tensors = nn::export(&state.averaged_by(index)?);
+    let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.values)).collect();
+    Ok((state.step, state.log, tensors))
 }
 
 /// Copies the stages beside `trained` that a model folder lacks from another model, as far as the cascade fits together.

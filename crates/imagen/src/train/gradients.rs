@@ -45,6 +45,16 @@ impl GradientSum {
         self.0.keys().map(String::as_str)
     }
 
+    /// Takes in the gradient of a parameter that has none yet.
+    pub(super) fn insert(&mut self, name: String, gradient: Tensor<1>) {
+        self.0.insert(name, gradient);
+    }
+
+    /// Whether a parameter has a gradient.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Takes out the gradient of a parameter.
     pub(super) fn take(&mut self, name: &str) -> Option<Tensor<1>> {
         self.0.remove(name)
@@ -77,10 +87,8 @@ impl GradientSum {
 pub(super) struct GradientTree(TreeSum<GradientSum>);
 
 impl GradientTree {
-    /// Takes in what one backward pass of `unet` left for the part at this place.
-    pub(super) fn add(&mut self, place: usize, unet: &Unet, gradients: &Gradients) {
-        let mut sum = GradientSum::default();
-        sum.add(unet, gradients);
+    /// Takes in the gradients of the part at this place.
+    pub(super) fn add(&mut self, place: usize, sum: GradientSum) {
         self.0.push(Node { first: place, len: 1, sum }, GradientSum::plus);
     }
 

@@ -1,9 +1,12 @@
 //! What the weights of a new run begin with: a stage of a model or of a run, or a stage's file.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::cascade::{ModelFiles, StageFile, StageName};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::models::weights::FileBytes;
 
 /// How arguments and files name the model that is compiled into a program.
 pub const BUILT_IN: &str = "built-in";
@@ -33,6 +36,20 @@ impl InitFrom {
         let others = files.stages()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let others = if others.is_empty() { "no stage at all".to_owned() } else { others };
         Err(Error::model(format!("{} has no stage {stage} to begin with; it has {others}", files.label())))
+    }
+
+    /// Writes the stage's file as it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn copy(&self, stage: StageName, to: &Path) -> Result<()> {
+        match self {
+            Self::Model(files) => files.copy_stage(stage, to),
+            Self::File(path) => {
+                let bytes = FileBytes::map(path).map_err(|e| Error::io("read", path, e))?;
+                write_whole(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
+            }
+        }
     }
 
     /// As the person named it who began the run; kept in its state.

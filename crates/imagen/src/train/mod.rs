@@ -22,6 +22,7 @@ mod init;
 mod keys;
 mod known;
 mod log;
+mod lora;
 mod metrics;
 mod opening;
 mod optimizer;
@@ -51,6 +52,7 @@ pub use export::{Brought, Choice, Exported, Other, bring_stages, copy_encoder, e
 pub use gradients::GradientSum;
 pub use init::{BUILT_IN, InitFrom};
 pub use known::known_captions;
+pub use lora::{LoraConfig, LoraPlace};
 pub use metrics::{Interval, MetricsLine, Validated, metrics_path, read_metrics};
 pub use optimizer::{Optimizer, UpdateStep};
 pub use plan::Plan;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::checkpoint::{Checkpoints, Loaded};
+use super::checkpoint::{Checkpoints, Loaded, adapted_path};
 use super::run::{Run, TrainEvent};
 use super::state::{Learning, TrainState};
 use crate::cascade::NullText;
@@ -66,6 +66,11 @@ fn fresh(
 ) -> Result<TrainState> {
     let (recipe, seed) = (&run.recipe, run.recipe.train.seed);
     let mut state = match &run.init_from {
+        None if learning.lora.is_some() => {
+            return Err(Error::usage(
+                "train.lora adapts a model's weights: name it with --init-from, e.g. --init-from built-in",
+            ));
+        }
         None => TrainState::new(&recipe.stage, learning, seed, &run.device)?,
         Some(from) => {
             let file = from.open(recipe.stage.stage)?;
@@ -75,7 +80,8 @@ fn fresh(
             state
         }
     };
-    if recipe.stage.null_text == NullText::Empty {
+    // what adapts a network leaves its stand-in for a dropped text as it is
+    if recipe.stage.null_text == NullText::Empty && learning.lora.is_none() {
         let empty = encoder.encode(&[""])?.sequence.into_data();
         state = state.with_null_text(&empty.try_to_vec::<f32>().expect("embeddings are f32"))?;
     }
@@ -139,6 +145,9 @@ fn open_by_first(
                     "{} already holds a run: go on with --resume, or choose another folder",
                     run.folder.display()
                 )));
+            }
+            if let (Some(_), Some(from)) = (&learning.lora, &run.init_from) {
+                from.copy(recipe.stage.stage, &adapted_path(&run.folder))?;
             }
             recipe.write(&copy)?;
             Ok((state, lock))

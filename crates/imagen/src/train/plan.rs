@@ -84,8 +84,14 @@ impl Plan {
         let levels = cost(&stage.unet, recipe.data.crop.unwrap_or(stage.size));
         let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
         let parameters = sum(|level| level.parameters);
+        // adapters learn little, and the weights that they change are there twice
+        let (learned, adapted) = learning.lora.as_ref().map_or((parameters, 0), |lora| {
+            let of = levels.iter().flat_map(|level| &level.matrices).map(|matrix| lora.numbers(*matrix));
+            of.fold((0, 0), |(learned, adapted), (own, of)| (learned + own, adapted + of))
+        });
         let moments = match learning.optimizer {
-            Optimizer::Adam { .. } => 2 * parameters,
+            Optimizer::Adam { .. } => 2 * learned,
+            Optimizer::Adafactor { beta1, .. } if learning.lora.is_some() => learned + beta1.map_or(0, |_| learned),
             Optimizer::Adafactor { beta1, min_dim_size_to_factor, .. } => {
                 let second = levels.iter().map(|level| level.factored_moments(min_dim_size_to_factor)).sum::<u64>();
                 second + beta1.map_or(0, |_| parameters)
@@ -110,11 +116,11 @@ impl Plan {
         };
         let captions = source.map(Source::captions).unwrap_or_default();
         let tokens: u64 = captions.iter().map(|caption| tokens(caption)).sum();
-        let (weights, averages) = (4 * parameters, 4 * parameters * learning.averages.len() as u64);
+        let (weights, averages) = (4 * parameters, 4 * learned * learning.averages.len() as u64);
         Ok(Self {
             parameters,
             held: vec![
-                ("weights", weights),
+                ("weights", weights + 4 * adapted),
                 ("moments", 4 * moments),
                 ("averages", averages),
                 ("pictures", kept),
@@ -124,7 +130,7 @@ impl Plan {
                 ("program", PROGRAM),
             ],
             step: vec![
-                ("gradients", gradients * weights),
+                ("gradients", gradients * 4 * learned + 4 * adapted),
                 // for all parts once: convolutions' of both passes, 36 numbers for 9 of most
                 ("weights, transformed", if in_parts { config.precision.transformed_bytes(8 * weights) } else { 0 }),
                 ("kept maps", at_once * (sum(|level| level.activation_bytes) - spared)),
@@ -215,6 +221,17 @@ mod tests {
         let seen = Plan::with(&Recipe::parse(RECIPE).unwrap(), Some(&source)).unwrap();
         assert_eq!(of(&seen.held, "pictures"), 20 * 64 * 64 * 3);
         assert!(of(&seen.held, "captions") >= 20 * 4 * 384 * 2);
+    }
+
+    #[test]
+    fn adapters_take_little_beside_the_weights_that_they_change() {
+        let (whole, lora) = (plan(&[]), plan(&["train.lora.rank=8"]));
+        assert!(of(&lora.held, "moments") * 5 < of(&whole.held, "moments"));
+        assert!(of(&lora.held, "averages") * 5 < of(&whole.held, "averages"));
+        assert!(of(&lora.held, "weights") < 2 * of(&whole.held, "weights"));
+        assert!(lora.bytes() < whole.bytes());
+        let thin = plan(&["train.lora.rank=2", "train.lora.where=\"linear\""]);
+        assert!(of(&thin.held, "moments") * 8 < of(&lora.held, "moments"));
     }
 
     #[test]

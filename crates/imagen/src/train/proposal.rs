@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::config::{DataConfig, TrainConfig};
+use super::lora::LoraConfig;
 use super::plan::Plan;
 use super::recipe::Recipe;
 use super::reference;
@@ -24,6 +25,8 @@ const PASSES: [u64; 2] = [100, 60];
 const SEEN: [u64; 2] = [32_000, 4_000];
 /// Part of the memory that a run is planned for.
 const MEMORY_SHARE: f64 = 0.8;
+/// So few pictures that are held out say little of which weights are better.
+const HELD_OUT: usize = 8;
 /// Prompts of the sample grids, and how long one may be.
 const PROMPTS: usize = 8;
 const PROMPT_LENGTH: usize = 80;
@@ -37,6 +40,8 @@ pub struct Wanted {
     pub stage: StageName,
     /// The stage that it begins with; a network of its own by default.
     pub from: Option<StageConfig>,
+    /// The rank of the adapters that are learned in place of its weights.
+    pub lora: Option<usize>,
     /// Side of the pictures that are drawn; what suits the set by default.
     pub size: Option<usize>,
     /// Width of the text encoder's vectors; 0 for a stage without text.
@@ -129,7 +134,11 @@ impl Proposal {
             (StageName::Base, Some(_)) | (StageName::Sr1024, None) => 3e-4,
             (_, Some(_)) => 2e-4,
         };
-        if wanted.from.is_some() {
+        if let Some(rank) = wanted.lora {
+            train_config.lora = Some(LoraConfig::of_rank(rank));
+            train_config.lr = 1e-3;
+            notes.insert("train.lr", "Peak learning rate: that of adapters, which begin at nothing".into());
+        } else if wanted.from.is_some() {
             notes.insert(
                 "train.lr",
                 "Peak learning rate: lower than from random weights, which have nothing to forget".into(),
@@ -200,7 +209,9 @@ impl Proposal {
         let steps = two_digits(enough.unwrap_or(u64::MAX).min(fits)).max(50);
         config.steps = steps;
         config.warmup = (steps / 50).clamp(10, 500).min(steps / 2);
-        config.checkpoint_every = two_digits((steps / 10).clamp(25, 1000));
+        // not more often than once a minute
+        let minute = (60.0 / seconds.max(1e-6)).ceil().min(1e12) as u64;
+        config.checkpoint_every = two_digits((steps / 10).max(minute).min(steps.div_ceil(2)).clamp(25, 1000));
         config.sample_every = two_digits(steps / 4);
         config.ema_decay = Some(match steps {
             ..2000 => 0.99,
@@ -209,7 +220,7 @@ impl Proposal {
             15_000..40_000 => 0.999,
             _ => 0.9995,
         });
-        config.validate_every = if self.held_out > 0 { config.checkpoint_every } else { 0 };
+        config.validate_every = if self.held_out >= HELD_OUT { config.checkpoint_every } else { 0 };
         config.validate_pictures = self.held_out.clamp(1, 64);
         let mut words = format!(
             "Optimizer steps: at about {} each ({how}) they take {}",
@@ -227,6 +238,10 @@ impl Proposal {
         let held_out = match self.held_out {
             0 => "No picture is held out: the set says no split, and of so few names none is drawn for validation"
                 .to_owned(),
+            1..HELD_OUT => format!(
+                "{} held out, too few to choose weights by",
+                if self.held_out == 1 { "1 picture is".to_owned() } else { format!("{} pictures are", self.held_out) }
+            ),
             n => format!(
                 "Steps between validations on the {n} pictures that are held out, whose best weights `imagen export --best` takes"
             ),
@@ -387,6 +402,7 @@ mod tests {
         Wanted {
             stage,
             from: None,
+            lora: None,
             size: None,
             text_dim: 384,
             sides: vec![256; 80],

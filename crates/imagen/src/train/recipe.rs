@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{DataConfig, TrainConfig};
 use super::ema::Average;
 use super::keys;
+use super::lora::LoraConfig;
 use super::optimizer::Optimizer;
 use crate::cascade::{NetworkKind, StageConfig};
 use crate::data::{Deal, Loader, LoaderOptions, Source, Transform};
@@ -153,6 +154,7 @@ impl Recipe {
         }
         Optimizer::of(t)?;
         Average::of(t)?;
+        t.lora.as_ref().map_or(Ok(()), LoraConfig::validate)?;
         if !(0.0..=1.0).contains(&t.text_drop_prob) || t.clip_norm.is_some_and(|c| c.is_nan() || c <= 0.0) {
             return fail("train: text_drop_prob is a probability, clip_norm is above 0");
         }

@@ -10,16 +10,18 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::config::OptimizerName;
+use super::lora::LoraPlace;
 use super::recipe::Recipe;
 use crate::cascade::{Preset, StageName};
 use crate::diffusion::{LossWeight, NoiseSchedule, Parameterization, Sampler, Spacing, Thresholding, TimeSampling};
 
 /// Where the types of a recipe are defined.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     include_str!("recipe.rs"),
     include_str!("config.rs"),
     include_str!("preset.rs"),
     include_str!("optimizer.rs"),
+    include_str!("lora.rs"),
     include_str!("../cascade/config.rs"),
     include_str!("../cascade/preset.rs"),
     include_str!("../cascade/settings.rs"),
@@ -34,7 +36,7 @@ const SOURCES: [&str; 15] = [
 ];
 
 /// The tables of a recipe and their types; the keys of a preset stand before the stage's own.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("stage", "StagePreset"),
     ("stage", "StageConfig"),
     ("stage.unet", "UnetConfig"),
@@ -42,6 +44,7 @@ const TABLES: [(&str, &str); 7] = [
     ("stage.sampling", "StageSettings"),
     ("data", "DataConfig"),
     ("train", "TrainConfig"),
+    ("train.lora", "LoraConfig"),
 ];
 
 /// A recipe of nothing but the keys that every recipe without a preset must give.
@@ -164,7 +167,11 @@ fn members(name: &str) -> Vec<Member> {
             about.push(words.trim());
             continue;
         }
-        let line = line.trim_start_matches("pub ").trim_start_matches("pub(super) ").trim_end_matches(',');
+        let line = line
+            .trim_start_matches("pub ")
+            .trim_start_matches("pub(super) ")
+            .trim_start_matches("r#")
+            .trim_end_matches(',');
         let end = line.find([':', '(', ' ']).unwrap_or(line.len());
         let of = line[end..].trim_start_matches([':', '(', ' ']).trim_end_matches([')', '{', ' ']);
         // the brackets of links are for the documentation of the code
@@ -190,6 +197,7 @@ fn names(of: &str) -> Vec<(String, String)> {
         "Parameterization" => shown(Parameterization::ALL),
         "TimeSampling" => shown(TimeSampling::ALL),
         "OptimizerName" => shown(OptimizerName::ALL),
+        "LoraPlace" => shown(LoraPlace::ALL),
         _ => Vec::new(),
     };
     let Some((before, _)) = source_of("enum", of) else { return Vec::new() };
@@ -208,7 +216,15 @@ fn names(of: &str) -> Vec<(String, String)> {
         }
         if variant.of.is_empty() { name } else { format!("{{ {name} = N }}") }
     };
-    variants.iter().enumerate().map(|(place, variant)| (name((place, variant)), variant.about.clone())).collect()
+    let named: Vec<String> = variants.iter().enumerate().map(name).collect();
+    // what names another choice names it as recipes do
+    let about = |variant: &Member| {
+        let spoken = variants.iter().zip(&named);
+        spoken.fold(variant.about.clone(), |about, (other, name)| {
+            about.replace(&format!("`{}`", other.name), &format!("`{name}`"))
+        })
+    };
+    named.iter().cloned().zip(variants.iter().map(about)).collect()
 }
 
 /// The kind of a value in a word or two.
@@ -221,7 +237,7 @@ fn kind(of: &str) -> String {
         "f64" | "AugLevel" => "number".to_owned(),
         "bool" => "true or false".to_owned(),
         "Vec<Level>" => "list of tables".to_owned(),
-        "UnetConfig" | "StageSettings" | "Heads" => "table".to_owned(),
+        "UnetConfig" | "StageSettings" | "Heads" | "LoraConfig" => "table".to_owned(),
         of => match of.strip_prefix("Vec<").and_then(|of| of.strip_suffix('>')) {
             Some(of) => format!("list of {}s", kind(of)),
             None => "text".to_owned(),

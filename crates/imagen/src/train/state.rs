@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::ema::{self, Average};
@@ -15,6 +15,7 @@ use super::flat::flat;
 use super::freeze;
 use super::gradients::GradientSum;
 use super::init::InitFrom;
+use super::lora::{Adapters, LoraConfig};
 use super::optimizer::{Moments, Optimizer, UpdateStep};
 use super::recipe::Recipe;
 use crate::cascade::{NullText, PartialLoad, StageConfig, StageFile, Training};
@@ -34,6 +35,8 @@ pub struct Learning {
     pub averages: Vec<Average>,
     /// Patterns over the names of those that stay as they are.
     pub freeze: Vec<String>,
+    /// Adapters that are learned in place of the weights.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Learning {
@@ -48,15 +51,15 @@ impl Learning {
         if recipe.stage.null_text == NullText::Empty {
             freeze.push(format!("{NULL_TEXT}*"));
         }
-        Ok(Self { optimizer, averages, freeze })
+        Ok(Self { optimizer, averages, freeze, lora: config.lora.clone() })
     }
 }
 
 impl Default for Learning {
-    /// Adam, one average of decay 0.999, nothing frozen.
+    /// Adam, one average of decay 0.999, nothing frozen, no adapters.
     fn default() -> Self {
         let averages = vec![Average { name: "0.999".to_owned(), decay: 0.999 }];
-        Self { optimizer: Optimizer::default(), averages, freeze: Vec::new() }
+        Self { optimizer: Optimizer::default(), averages, freeze: Vec::new(), lora: None }
     }
 }
 
@@ -138,8 +141,10 @@ pub struct Best {
 pub struct TrainState {
     /// The network that is trained, on an autodiff device.
     pub unet: Unet,
-    /// Everything else that a parameter has, by its name.
+    /// Everything else that a learned parameter has, by its name.
     pub(super) slots: BTreeMap<String, Slot>,
+    /// What is learned in place of the network's weights, which are the folded ones then.
+    pub(super) adapters: Option<Adapters>,
     /// Steps taken, skipped ones included.
     pub step: u64,
     /// What happened on the way.
@@ -164,7 +169,7 @@ impl TrainState {
     /// # Errors
     /// The configuration's; `Data` where a pattern of frozen parameters matches none.
     pub fn new(config: &StageConfig, learning: &Learning, seed: u64, device: &Device) -> Result<Self> {
-        Self::of(random(config, seed, device)?, learning, device)
+        Self::of(random(config, seed, device)?, learning, seed, device)
     }
 
     /// A fresh run that begins with the weights of another stage where they fit, and random ones elsewhere.
@@ -179,41 +184,82 @@ impl TrainState {
         device: &Device,
     ) -> Result<(Self, PartialLoad)> {
         let (unet, report) = stage.load_matching(random(config, seed, device)?)?;
-        let mut state = Self::of(unet, learning, device)?;
+        if let (Some(_), Some(name)) = (&learning.lora, report.missing.iter().chain(&report.misshapen).next()) {
+            return Err(Error::usage(format!(
+                "train.lora adapts a network as it is, and this recipe's differs from it in {name}; `imagen recipe new --from \
+                 MODEL` writes a recipe for the model's own network"
+            )));
+        }
+        let mut state = Self::of(unet, learning, seed, device)?;
         state.log.history.clone_from(&stage.record.history);
         Ok((state, report))
     }
 
     /// The state of a network that no step was taken with.
-    fn of(unet: Unet, learning: &Learning, device: &Device) -> Result<Self> {
-        let frozen = freeze::frozen(&unet, &learning.freeze)?;
-        let unet = freeze::freeze(unet, &frozen);
+    fn of(unet: Unet, learning: &Learning, seed: u64, device: &Device) -> Result<Self> {
+        let mut frozen = freeze::frozen(&unet, &learning.freeze)?;
         let mut slots = BTreeMap::new();
-        for (name, tensor) in nn::export(&unet) {
-            let len = tensor.values.len();
-            let average = || Tensor::from_data(TensorData::new(tensor.values.clone(), [len]), device);
-            let moments = if frozen.contains(&name) {
+        let mut slot = |name: String, shape: Vec<usize>, values: Vec<f32>, frozen: bool| -> Result<()> {
+            let len = values.len();
+            let average = || Tensor::from_data(TensorData::new(values.clone(), [len]), device);
+            let moments = if frozen {
                 Moments::default()
             } else {
-                Moments::new(&learning.optimizer, &tensor.shape, device, |_, len| Ok(vec![0.0; len]))?
+                Moments::new(&learning.optimizer, &shape, device, |_, len| Ok(vec![0.0; len]))?
             };
             let averages = learning.averages.iter().map(|_| average()).collect();
-            slots.insert(name, Slot { shape: tensor.shape, averages, moments });
-        }
+            slots.insert(name, Slot { shape, averages, moments });
+            Ok(())
+        };
+        let adapters = match &learning.lora {
+            None => {
+                for (name, tensor) in nn::export(&unet) {
+                    let frozen = frozen.contains(&name);
+                    slot(name, tensor.shape, tensor.values, frozen)?;
+                }
+                None
+            }
+            Some(config) => {
+                let adapters = Adapters::new(&unet, config, &frozen, Rng::new(seed).fold(ADAPTERS), device)?;
+                adapters.learned().try_for_each(|(name, shape, value)| slot(name, shape, flat(&value), false))?;
+                let adapted: BTreeSet<&str> = adapters.parameters().map(String::as_str).collect();
+                nn::visit(&unet, |name, _| {
+                    if !adapted.contains(name) {
+                        frozen.insert(name.to_owned());
+                    }
+                });
+                Some(adapters)
+            }
+        };
+        let unet = freeze::freeze(unet, &frozen);
         let (learning, device) = (learning.clone(), device.clone());
-        Ok(Self { unet, slots, step: 0, log: Log::default(), learning, frozen, device })
+        Ok(Self { unet, slots, adapters, step: 0, log: Log::default(), learning, frozen, device })
     }
 
-    /// A state whose every number comes from `values(name, shape)`: `w.NAME` are weights, `ema.NAME` and so on averages,
-    /// `m.NAME` and so on moments.
+    /// A state whose every number comes from `values(name, shape)`: `w.NAME` is what is learned, `ema.NAME` and so on averages,
+    /// `m.NAME` and so on moments. Adapters are those of `base`.
     pub(super) fn read(
         config: &StageConfig,
         learning: &Learning,
+        base: Option<&StageFile>,
         device: &Device,
         mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let unet = nn::import(random(config, 0, device)?, |name, shape| values(&format!("w.{name}"), shape))?;
-        let mut state = Self::of(unet, learning, device)?;
+        let mut state = match base {
+            Some(base) => Self::from_stage(config, learning, 0, base, device)?.0,
+            None => {
+                let unet = nn::import(random(config, 0, device)?, |name, shape| values(&format!("w.{name}"), shape))?;
+                Self::of(unet, learning, 0, device)?
+            }
+        };
+        if let Some(adapters) = &mut state.adapters {
+            adapters.replace(|name, shape, old| {
+                let values = values(&format!("w.{name}"), shape)?;
+                let len = values.len();
+                Ok(Tensor::from_data(TensorData::new(values, [len]), &old.device()))
+            })?;
+            state.unet = adapters.fold(state.unet);
+        }
         for (name, slot) in &mut state.slots {
             for (i, average) in slot.averages.iter_mut().enumerate() {
                 let values = values(&format!("{}.{name}", ema::prefix(&learning.averages, i)), &slot.shape)?;
@@ -243,25 +289,45 @@ impl TrainState {
     /// Everything that [`Self::read`] asks for: name, shape, values `[len]`.
     pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>, Tensor<1>)> {
         let mut all = Vec::new();
-        nn::visit(&self.unet, |name, parameter| {
-            let slot = &self.slots[name];
+        for (name, value) in self.learned() {
+            let slot = &self.slots[&name];
             let len = slot.shape.iter().product::<usize>();
             let mut push = |kind: &str, tensor: Tensor<1>| {
                 let here = tensor.dims();
                 let shape = if here == [len] { slot.shape.clone() } else { here.to_vec() };
                 all.push((format!("{kind}.{name}"), shape, tensor));
             };
-            push("w", parameter.flat().inner());
+            push("w", value);
             for (i, average) in slot.averages.iter().enumerate() {
                 push(&ema::prefix(&self.learning.averages, i), average.clone());
             }
             for (kind, moment) in slot.moments.named(&self.learning.optimizer, &slot.shape) {
                 push(kind, moment);
             }
-        });
+        }
         // in the order of names, like every file of weights
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// What is learned, by name, `[len]` each.
+    fn learned(&self) -> Vec<(String, Tensor<1>)> {
+        if let Some(adapters) = &self.adapters {
+            return adapters.learned().map(|(name, _, value)| (name, value)).collect();
+        }
+        let mut all = Vec::new();
+        nn::visit(&self.unet, |name, parameter| all.push((name.to_owned(), parameter.flat().inner())));
+        all
+    }
+
+    /// The gradients of what is learned that a backward pass of its network left.
+    pub(super) fn gradients(&self, gradients: &Gradients) -> GradientSum {
+        let mut sum = GradientSum::default();
+        sum.add(&self.unet, gradients);
+        match &self.adapters {
+            Some(adapters) => adapters.project(sum),
+            None => sum,
+        }
     }
 
     /// One step of the optimizer with these gradients, their factor `scale` (clipping) and this learning rate; the moving
@@ -274,9 +340,15 @@ impl TrainState {
         self.step += 1;
         self.log.skipped_in_a_row = 0;
         let step = UpdateStep { lr, scale, number: self.step - self.log.skipped };
-        let learning = &self.learning;
-        let mut update = Update { slots: &mut self.slots, gradients, step, learning };
-        self.unet = nn::change(self.unet, &mut update);
+        let mut update = Update { slots: &mut self.slots, gradients, step, learning: &self.learning };
+        match &mut self.adapters {
+            None => self.unet = nn::change(self.unet, &mut update),
+            Some(adapters) => {
+                let stepped = adapters.replace(|name, _, value| Ok(update.step(name, value)));
+                stepped.expect("a step of the optimizer has no errors");
+                self.unet = adapters.fold(self.unet);
+            }
+        }
         self
     }
 
@@ -292,7 +364,23 @@ impl TrainState {
     /// # Errors
     /// None in practice; those of [`nn::import`].
     pub fn averaged(&self) -> Result<Unet> {
-        nn::import(self.unet.valid(), |name, _| Ok(flat(&self.slots[name].averages[0])))
+        self.averaged_by(0)
+    }
+
+    /// [`Self::averaged`] with another of the averages.
+    pub(super) fn averaged_by(&self, average: usize) -> Result<Unet> {
+        match self.averaged_adapters(average) {
+            Some(adapters) => Ok(adapters.fold(self.unet.valid())),
+            None => nn::import(self.unet.valid(), |name, _| Ok(flat(&self.slots[name].averages[average]))),
+        }
+    }
+
+    /// The adapters of one of the averages, where adapters are learned.
+    pub(super) fn averaged_adapters(&self, average: usize) -> Option<Adapters> {
+        let mut adapters = self.adapters.clone()?;
+        let averaged = adapters.replace(|name, _, _| Ok(self.slots[name].averages[average].clone()));
+        averaged.expect("to look up an average has no errors");
+        Some(adapters)
     }
 
     /// The state with these vectors in place of a dropped text.
@@ -316,7 +404,7 @@ impl TrainState {
                 )))
             }
         })?;
-        Ok(Self { log, ..Self::of(unet, &learning, &device)? })
+        Ok(Self { log, ..Self::of(unet, &learning, 0, &device)? })
     }
 
     /// The device of the averages and moments.
@@ -327,6 +415,7 @@ impl TrainState {
 
 /// Streams of the run's seed.
 const INIT: u64 = 0x1417;
+const ADAPTERS: u64 = 0x10ea;
 /// What the names of the parameters that stand in for a dropped text begin with.
 const NULL_TEXT: &str = "null_text.";
 
@@ -335,7 +424,7 @@ fn random(config: &StageConfig, seed: u64, device: &Device) -> Result<Unet> {
     Unet::new(&config.unet, &mut Init::new(&autodiff, Rng::new(seed).fold(INIT)))
 }
 
-/// Walks the parameters and steps each.
+/// Steps what is learned.
 struct Update<'a> {
     slots: &'a mut BTreeMap<String, Slot>,
     gradients: GradientSum,
@@ -343,23 +432,32 @@ struct Update<'a> {
     learning: &'a Learning,
 }
 
-impl Change for Update<'_> {
-    fn change<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.take(name) else { return param };
-        let (name, Slot { shape: extents, averages, moments }) =
-            self.slots.remove_entry(name).expect("every parameter has a slot");
-        let (id, tensor, mapper) = param.consume();
-        let shape = tensor.dims();
-        let w = tensor.inner().reshape([shape.iter().product::<usize>()]);
+impl Update<'_> {
+    /// The value `[len]` of this name after the step; as it is where it has no gradient.
+    fn step(&mut self, name: &str, value: Tensor<1>) -> Tensor<1> {
+        let Some(gradient) = self.gradients.take(name) else { return value };
+        let (name, Slot { shape, averages, moments }) =
+            self.slots.remove_entry(name).expect("whatever is learned has a slot");
         let decay = |i: usize| self.learning.averages[i].decay_at(self.step.number);
         let mut averages = averages.into_iter();
         let first = averages.next().expect("there is always an average");
-        let (w, first, moments) =
-            self.learning.optimizer.step(&extents, [w, gradient, first], moments, &self.step, decay(0));
-        let others = averages.enumerate().map(|(i, average)| ops::average(average, w.clone(), decay(i + 1)));
+        let (value, first, moments) =
+            self.learning.optimizer.step(&shape, [value, gradient, first], moments, &self.step, decay(0));
+        let others = averages.enumerate().map(|(i, average)| ops::average(average, value.clone(), decay(i + 1)));
         let averages = std::iter::once(first).chain(others).collect();
-        self.slots.insert(name, Slot { shape: extents, averages, moments });
-        let w = Tensor::<D>::from_inner(w.reshape(shape)).require_grad();
-        Param::from_mapped_value(id, w, mapper)
+        self.slots.insert(name, Slot { shape, averages, moments });
+        value
+    }
+}
+
+impl Change for Update<'_> {
+    fn change<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.gradients.has(name) {
+            return param;
+        }
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.dims();
+        let w = self.step(name, tensor.inner().reshape([shape.iter().product::<usize>()]));
+        Param::from_mapped_value(id, Tensor::<D>::from_inner(w.reshape(shape)).require_grad(), mapper)
     }
 }

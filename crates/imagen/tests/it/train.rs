@@ -2,5 +2,6 @@
 
 mod another_side;
 mod golden;
+mod lora;
 mod null_text;
 mod ranks;

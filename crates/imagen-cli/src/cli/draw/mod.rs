@@ -2,6 +2,7 @@
 //! evaluations and `plan` are its clients.
 
 mod fit;
+mod lora;
 mod model;
 pub(super) mod notes;
 mod per_stage;

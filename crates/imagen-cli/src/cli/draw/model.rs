@@ -10,6 +10,7 @@ use imagen::models::weights::Storage;
 use imagen::train::BUILT_IN;
 
 use super::MACHINE;
+use super::lora::{self, LoraArg};
 use crate::builtin;
 use crate::cli::shared;
 use crate::failure::{Failure, Result};
@@ -25,6 +26,9 @@ pub(in crate::cli) struct ModelArgs {
     /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; `built-in` by default
     #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model: Option<PathBuf>,
+    /// LoRA adapters over its weights: a file, or a run that learned them; FILE:0.8 weakens them; may be repeated
+    #[arg(long, value_name = "FILE", help_heading = MACHINE)]
+    pub(in crate::cli) lora: Vec<LoraArg>,
     #[command(flatten)]
     pub(in crate::cli) frozen: FrozenArgs,
 }
@@ -58,7 +62,9 @@ pub(in crate::cli) struct OpenModel {
 impl ModelArgs {
     /// Opens the model on a device and says so.
     pub(in crate::cli) fn open(&self, device: &Device, progress: &Progress) -> Result<OpenModel> {
-        self.frozen.open(self.model.as_deref(), device, progress)
+        let mut open = self.frozen.open(self.model.as_deref(), device, progress)?;
+        (open.imagen, open.record.loras) = lora::adapted(open.imagen, &self.lora, progress)?;
+        Ok(open)
     }
 }
 
@@ -118,7 +124,7 @@ impl FrozenArgs {
                 .filter_map(|stage| model.folder(stage))
                 .map(|folder| shared::model_name(&folder.path))
                 .collect();
-            let record = ModelRecord { name: names.join(" + "), steps: Default::default() };
+            let record = ModelRecord { name: names.join(" + "), steps: Default::default(), loras: Vec::new() };
             return Ok(OpenModel { imagen: model.into(), files: None, record });
         }
         if let Some(flag) = self.given() {
@@ -129,7 +135,7 @@ impl FrozenArgs {
         let imagen = Imagen::open_with(&files, builtin::model().as_ref(), device)?;
         let steps = imagen.stages().iter().filter_map(|info| Some((info.stage, info.step?))).collect();
         let name = folder.as_deref().map_or_else(|| BUILT_IN.into(), shared::model_name);
-        Ok(OpenModel { imagen, files: Some(files), record: ModelRecord { name, steps } })
+        Ok(OpenModel { imagen, files: Some(files), record: ModelRecord { name, steps, loras: Vec::new() } })
     }
 }
 

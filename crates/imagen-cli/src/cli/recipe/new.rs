@@ -30,7 +30,8 @@ const EXAMPLES: &str = "\
 Examples:
   imagen recipe new --data pictures --from built-in -o mine.toml
   imagen recipe new --data pictures --stage sr256 --minutes 120 -o mine-sr256.toml
-  imagen train mine.toml --run runs/mine --init-from built-in";
+  imagen train mine.toml --run runs/mine --init-from built-in
+  imagen recipe new --data pictures --from built-in --lora -o style.toml";
 
 /// Names of pictures that cannot be read, and how many were looked at.
 type Unreadable = (BTreeSet<String>, usize);
@@ -57,6 +58,10 @@ pub(super) struct New {
     #[arg(long, value_name = "STAGE", default_value = "base")]
     #[arg(value_parser = shared::one_of::<StageName>())]
     stage: StageName,
+    /// Learn LoRA adapters of this rank (8 by default) in place of all weights: a file of a few MB for `sample --lora`
+    #[arg(long, value_name = "RANK", requires = "from", num_args = 0..=1, default_missing_value = "8")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    lora: Option<usize>,
     /// Side of the pictures that are drawn; what suits the set by default
     #[arg(long, value_name = "PIXELS", conflicts_with = "from")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(8..=4096))]
@@ -111,7 +116,7 @@ impl New {
             ));
         }
         let (stage, size, memory) = (self.stage, self.size, self.memory.limit(&DeviceName::default().find()?));
-        let wanted = Wanted { stage, from, size, text_dim, sides, unreadable, memory };
+        let wanted = Wanted { stage, from, lora: self.lora, size, text_dim, sides, unreadable, memory };
         let mut proposal = Proposal::new(&self.data, &source, &wanted)?;
         progress.note("measuring a training step");
         let (seconds, how) = step_seconds(&proposal.recipe)?;

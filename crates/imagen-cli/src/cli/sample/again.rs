@@ -18,6 +18,9 @@ impl Command<'_> {
         for (name, value) in self.verb.model.frozen.flags() {
             value.into_iter().for_each(|value| flag(name, value));
         }
+        for lora in &self.verb.model.lora {
+            flag("--lora", lora.given());
+        }
         flag("--seed", subject.seed.to_string());
         if let Some(from) = request.from {
             flag("--from", from.to_string());

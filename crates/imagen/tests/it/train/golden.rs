@@ -47,6 +47,7 @@ fn ten_steps_of_training_are_those_of_pytorch() {
         optimizer: Optimizer::Adam { beta1: number("beta1"), beta2: number("beta2"), weight_decay: 0.0 },
         averages: vec![Average { name: "average".into(), decay: number("ema_decay") }],
         freeze: Vec::new(),
+        lora: None,
     };
     let mut state = first_state(&golden, &config, &learning, &device);
 

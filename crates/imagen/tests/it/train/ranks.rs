@@ -26,18 +26,18 @@ const EIGHT: [&str; 8] = [
     "train.sample_every=0",
 ];
 
-fn recipe(data: &Path, set: &[&str]) -> Recipe {
+pub(super) fn recipe(data: &Path, set: &[&str]) -> Recipe {
     let text = include_str!("../../tiny.toml").replace("\"data\"", &format!("{data:?}"));
     Recipe::parse_with(&text, &[&EIGHT, set].concat()).unwrap()
 }
 
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
     /// Enough pictures that some are held out.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::of(400)
     }
 
@@ -47,23 +47,23 @@ impl Place {
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, name: &str, set: &[&str]) -> Run {
+    pub(super) fn run(&self, name: &str, set: &[&str]) -> Run {
         let text = EncoderFiles::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/minilm")).unwrap();
         let recipe = recipe(&self.path("data"), set);
         Run { recipe, folder: self.path(name), resume: false, init_from: None, text, device: Device::flex() }
     }
 
-    fn bytes(&self, run: &str, file: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, run: &str, file: &str) -> Vec<u8> {
         std::fs::read(self.path(run).join(file)).unwrap()
     }
 }
 
 /// What each rank of a run comes to, where `run(rank)` is what it is given and `watch(rank, event)` its observer.
-fn on_ranks(
+pub(super) fn on_ranks(
     size: usize,
     run: impl Fn(usize) -> Run + Sync,
     watch: impl Fn(usize, &TrainEvent) -> ControlFlow<()> + Sync,
@@ -81,7 +81,7 @@ fn on_ranks(
     })
 }
 
-fn go_on(_: usize, _: &TrainEvent) -> ControlFlow<()> {
+pub(super) fn go_on(_: usize, _: &TrainEvent) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
