@@ -75,11 +75,30 @@ fn assign(table: &mut Table, assignment: &str) -> Result<()> {
     Ok(())
 }
 
+/// What other programs call some keys.
+const ELSEWHERE: [(&str, &str); 10] = [
+    ("learning_rate", "lr"),
+    ("batch_size", "batch"),
+    ("train_batch_size", "batch"),
+    ("max_train_steps", "steps"),
+    ("num_steps", "steps"),
+    ("gradient_checkpointing", "checkpoint_blocks"),
+    ("save_every", "checkpoint_every"),
+    ("resolution", "size"),
+    ("image_size", "size"),
+    ("mixed_precision", "precision"),
+];
+
 /// The parser's message; of a word that it does not know what was meant, in place of the list of all that it knows.
 fn explained(kind: ErrorKind, text: String, message: &str) -> Error {
-    let Some(hint) = meant(message) else { return Error::new(kind, text) };
     let unknown = text.split_once(", expected one of ").map_or(text.as_str(), |(unknown, _)| unknown);
-    Error::new(kind, format!("{unknown}; {hint}"))
+    match meant(message) {
+        Some(hint) => Error::new(kind, format!("{unknown}; {hint}")),
+        None if message.starts_with("unknown field") => {
+            Error::new(kind, format!("{unknown}; `imagen recipe keys` lists those that there are"))
+        }
+        None => Error::new(kind, text),
+    }
 }
 
 /// What is wrong with a text, and where.
@@ -111,11 +130,14 @@ fn meant(message: &str) -> Option<String> {
     let presets = StagePreset::KEYS.into_iter().filter(|_| message.contains("`parameterization`"));
     let words = words.chain(presets);
     let likeness = |word: &str| strsim::normalized_damerau_levenshtein(unknown, word);
-    let closest = words.filter(|word| !word.is_empty()).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let elsewhere = ELSEWHERE.iter().filter(|(_, own)| words.contains(own));
+    let names = words.iter().map(|word| (*word, *word)).chain(elsewhere.copied());
+    let closest = names.max_by(|a, b| likeness(a.0).total_cmp(&likeness(b.0)));
     if let Some(section) = section_of(unknown).filter(|_| what.contains("field")) {
         return Some(format!("{unknown:?} belongs to [{section}]"));
     }
-    closest.filter(|word| likeness(word) >= ALIKE).map(|word| format!("did you mean {word:?}?"))
+    closest.filter(|(name, _)| likeness(name) >= ALIKE).map(|(_, own)| format!("did you mean {own:?}?"))
 }
 
 /// The table of a recipe that has this key.
@@ -148,6 +170,9 @@ mod tests {
             ("\"attention\"", "\"atention\"", "did you mean \"attention\"?"),
             ("folder = ", "lr = 1.0\nfolder = ", "\"lr\" belongs to [train]"),
             ("seed = 1", "seed = 1\nzzzzzz = 2", "unknown field `zzzzzz`"),
+            ("seed = 1", "seed = 1\nlerning_rate = 2", "did you mean \"lr\"?"),
+            ("seed = 1", "seed = 1\nmax_train_steps = 2", "did you mean \"steps\"?"),
+            ("seed = 1", "seed = 1\nzzzzzz = 2", "`imagen recipe keys` lists"),
         ];
         for (from, to, expected) in cases {
             match Recipe::parse(&RECIPE.replacen(from, to, 1)) {
