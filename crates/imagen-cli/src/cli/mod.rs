@@ -42,6 +42,7 @@ mod peers;
 mod plan;
 mod recipe;
 mod report;
+mod restore;
 mod sample;
 mod serve;
 mod shard;
@@ -87,6 +88,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Sample(Box<sample::Sample>),
+    Restore(Box<restore::Restore>),
     Serve(Box<serve::Serve>),
     Train(train::Train),
     Recipe(recipe::RecipeVerb),
@@ -117,6 +119,7 @@ impl Cli {
         match self.verb {
             None => print_line(WELCOME),
             Some(Verb::Sample(verb)) => verb.run(),
+            Some(Verb::Restore(verb)) => verb.run(),
             Some(Verb::Serve(verb)) => verb.run(),
             Some(Verb::Train(verb)) => verb.run(),
             Some(Verb::Recipe(verb)) => verb.run(),

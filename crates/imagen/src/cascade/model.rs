@@ -351,6 +351,22 @@ impl Imagen {
         }
     }
 
+    /// The network of a stage of this project's own format, or one that was converted to it.
+    pub(super) fn own_network(&self, name: StageName) -> Result<Option<Rc<Stage>>> {
+        match &self.family {
+            Family::Own(model) => model.network(name, &self.device).map(Some),
+            Family::DeepFloyd(_) => Ok(None),
+        }
+    }
+
+    /// The network of a stage, built anew so that x̂ can be differentiated by z; its weights have no gradients.
+    pub(super) fn differentiable(&self, name: StageName) -> Result<Stage> {
+        match &self.family {
+            Family::Own(model) => model.differentiable(name, &self.device),
+            Family::DeepFloyd(_) => Err(Error::usage("networks of DeepFloyd IF are not differentiated")),
+        }
+    }
+
     /// The texts of these pictures of a request at each of these stages.
     pub(super) fn encode(&self, request: &Request, stages: &[StageName], pictures: Range<usize>) -> Result<Vec<Texts>> {
         match &self.family {

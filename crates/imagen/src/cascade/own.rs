@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use tracing::info_span;
 
@@ -159,6 +160,14 @@ impl OwnModel {
 }
 
 impl OwnModel {
+    /// The network of a stage on a device that records what is computed, without gradients of its weights.
+    pub(super) fn differentiable(&self, name: StageName, device: &Device) -> Result<Stage> {
+        let (file, _) = self.find(name)?;
+        let loras: Vec<_> = self.loras.iter().filter(|(lora, _)| lora.stage == name).collect();
+        let stage = file.build_with(&loras, &device.clone().autodiff())?;
+        Ok(Stage::new(stage.config.clone(), stage.unet()?.clone().no_grad()))
+    }
+
     /// Channels of its pictures.
     pub(super) fn image_channels(&self) -> usize {
         self.stages[0].0.config.unet.image_channels

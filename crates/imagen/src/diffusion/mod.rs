@@ -13,6 +13,7 @@ mod augmentation;
 mod finite;
 mod forward;
 mod guidance;
+pub mod inverse;
 mod keep;
 mod loss;
 mod parameterization;

@@ -24,13 +24,13 @@ use crate::rng::Rng;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
-    /// The rank of each adapter: how many directions a weight may change in.
+    /// The rank of each adapter, 8 by default: how many directions a weight may change in.
     #[serde(default = "default_rank")]
     pub rank: usize,
     /// What the adapters say counts alpha / rank times; the rank by default.
     #[serde(default)]
     pub alpha: Option<f64>,
-    /// Which weights get an adapter.
+    /// Which weights get an adapter; all of them by default.
     #[serde(default)]
     pub r#where: LoraPlace,
 }

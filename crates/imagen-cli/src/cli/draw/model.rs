@@ -26,7 +26,7 @@ pub(in crate::cli) struct ModelArgs {
     /// A model folder, also DeepFloyd IF's, or a pulled OWNER/NAME; `built-in` by default
     #[arg(short, long, value_name = "FOLDER|NAME", help_heading = MACHINE)]
     pub(in crate::cli) model: Option<PathBuf>,
-    /// LoRA adapters over its weights: a file, or a run that learned them; FILE:0.8 weakens them; may be repeated
+    /// LoRA adapters, a file or a run; FILE:0.8 weakens them
     #[arg(long, value_name = "FILE", help_heading = MACHINE)]
     pub(in crate::cli) lora: Vec<LoraArg>,
     #[command(flatten)]
