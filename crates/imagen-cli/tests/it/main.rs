@@ -2,6 +2,7 @@
 //!
 //! Tests that draw use a tiny random network (`tiny`) with the committed text encoder; none uses the built-in model.
 
+mod adapters;
 mod bench;
 mod channels;
 mod convert;

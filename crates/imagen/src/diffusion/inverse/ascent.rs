@@ -46,6 +46,9 @@ impl Ascent {
     }
 }
 
+/// A denoiser: the estimate of the picture behind y, which is it plus noise of a standard deviation.
+pub type DenoiseAt<'a> = dyn FnMut(&[f32], f64) -> Result<Vec<f32>> + 'a;
+
 /// Restores a picture. `denoise(y, σ)` is the estimate of the picture behind y, which is it plus noise of standard deviation σ.
 /// Breaking ends the ascent where it is.
 ///
@@ -56,7 +59,7 @@ pub fn ascend(
     measured: &[f32],
     ascent: &Ascent,
     random: Rng,
-    denoise: &mut dyn FnMut(&[f32], f64) -> Result<Vec<f32>>,
+    denoise: &mut DenoiseAt<'_>,
     observe: &mut dyn FnMut(&InverseStep) -> ControlFlow<()>,
 ) -> Result<Inverse> {
     ascent.check()?;

@@ -10,7 +10,7 @@ mod ascent;
 mod guided;
 mod operator;
 
-pub use ascent::{Ascent, ascend};
+pub use ascent::{Ascent, DenoiseAt, ascend};
 pub use guided::{Denoise, Differentiated, guide};
 pub use operator::{BlockMeans, Frequencies, Grey, Operator, Pixels};
 
@@ -83,10 +83,8 @@ mod tests {
         for i in 0..n {
             for k in i + 1..n {
                 let factor = a[k][i] / a[i][i];
-                for j in i..n {
-                    let above = a[i][j];
-                    a[k][j] -= factor * above;
-                }
+                let above = a[i].clone();
+                a[k].iter_mut().zip(&above).skip(i).for_each(|(below, above)| *below -= factor * above);
                 b[k] -= factor * b[i];
             }
         }
