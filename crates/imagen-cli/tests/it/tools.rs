@@ -69,6 +69,7 @@ fn every_verb_has_a_manual_page() {
         "imagen-recipe-keys",
         "imagen-recipe-new",
         "imagen-report",
+        "imagen-restore",
         "imagen-sample",
         "imagen-serve",
         "imagen-train",
