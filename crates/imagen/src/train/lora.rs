@@ -232,10 +232,8 @@ impl Adapters {
                 let (id, old, mapper) = param.consume();
                 let change = layer.b.clone().matmul(layer.a.clone()).transpose() * self.0.scale;
                 let folded = (layer.base.clone() + change).reshape(old.dims());
-                let folded = match old.is_require_grad() {
-                    true => Tensor::<D>::from_inner(folded).require_grad(),
-                    false => folded,
-                };
+                let folded =
+                    if old.is_require_grad() { Tensor::<D>::from_inner(folded).require_grad() } else { folded };
                 Param::from_mapped_value(id, folded, mapper)
             }
         }

@@ -25,9 +25,10 @@ impl FromStr for LoraArg {
             Some((path, Ok(strength))) => (path, strength),
             _ => (text, 1.0),
         };
-        match path.is_empty() || !strength.is_finite() {
-            true => Err("expected FILE or FILE:STRENGTH, e.g. runs/mine:0.8".to_owned()),
-            false => Ok(Self { path: path.into(), strength }),
+        if path.is_empty() || !strength.is_finite() {
+            Err("expected FILE or FILE:STRENGTH, e.g. runs/mine:0.8".to_owned())
+        } else {
+            Ok(Self { path: path.into(), strength })
         }
     }
 }
@@ -85,9 +86,10 @@ pub(super) fn adapted(mut imagen: Imagen, loras: &[LoraArg], progress: &Progress
 fn name_of(file: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let own = name(file);
-    match StageName::ALL.iter().any(|stage| Lora::file_name(*stage) == own) {
-        true => file.parent().map(name).filter(|folder| !folder.is_empty()).unwrap_or(own),
-        false => own.trim_end_matches(".safetensors").to_owned(),
+    if StageName::ALL.iter().any(|stage| Lora::file_name(*stage) == own) {
+        file.parent().map(name).filter(|folder| !folder.is_empty()).unwrap_or(own)
+    } else {
+        own.trim_end_matches(".safetensors").to_owned()
     }
 }
 

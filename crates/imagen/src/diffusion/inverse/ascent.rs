@@ -37,11 +37,12 @@ impl Ascent {
     /// `Usage` where a number is out of range.
     fn check(&self) -> Result<()> {
         let part = |x: f64| x > 0.0 && x <= 1.0;
-        match part(self.first) && part(self.noise) && self.until > 0.0 && self.from > self.until && self.most > 0 {
-            true => Ok(()),
-            false => Err(Error::usage(
+        if part(self.first) && part(self.noise) && self.until > 0.0 && self.from > self.until && self.most > 0 {
+            Ok(())
+        } else {
+            Err(Error::usage(
                 "an ascent needs 0 < first step <= 1, 0 < noise <= 1, and a noise to begin with above that to end with",
-            )),
+            ))
         }
     }
 }

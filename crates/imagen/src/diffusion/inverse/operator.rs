@@ -43,9 +43,10 @@ impl Pixels {
             )));
         }
         let known: Vec<usize> = (0..h * w).filter(|i| known[*i]).collect();
-        match known.is_empty() {
-            true => Err(Error::usage("no pixel is known: there is nothing to restore a picture from")),
-            false => Ok(Self { shape, known }),
+        if known.is_empty() {
+            Err(Error::usage("no pixel is known: there is nothing to restore a picture from"))
+        } else {
+            Ok(Self { shape, known })
         }
     }
 
@@ -108,9 +109,10 @@ impl BlockMeans {
     /// `Usage` where they do not divide the picture.
     pub fn new(shape: [usize; 3], side: usize) -> Result<Self> {
         let [h, w, _] = shape;
-        match side > 0 && h % side == 0 && w % side == 0 {
-            true => Ok(Self { shape, side }),
-            false => Err(Error::usage(format!("superres:{side}: expected a number that divides {h} and {w}"))),
+        if side > 0 && h % side == 0 && w % side == 0 {
+            Ok(Self { shape, side })
+        } else {
+            Err(Error::usage(format!("superres:{side}: expected a number that divides {h} and {w}")))
         }
     }
 
