@@ -4,7 +4,7 @@
 //! trained.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -334,9 +334,17 @@ impl StageFile {
     /// # Errors
     /// `Model` where no tensor fits at all, or one cannot be read.
     pub fn load_matching(&self, unet: Unet) -> Result<(Unet, PartialLoad)> {
-        let mut own = nn::export(&unet);
+        // the values of what does not fit alone: the others are replaced
+        let (mut names, mut own) = (BTreeSet::new(), BTreeMap::new());
+        nn::visit(&unet, |name, parameter| {
+            names.insert(name.to_owned());
+            if self.weights.shape(name) != Some(&parameter.shape()[..]) {
+                let values = parameter.flat().into_data().try_to_vec::<f32>().expect("parameters are f32");
+                own.insert(name.to_owned(), values);
+            }
+        });
         let mut report = PartialLoad {
-            unexpected: self.weights.names().filter(|name| !own.contains_key(*name)).map(str::to_owned).collect(),
+            unexpected: self.weights.names().filter(|name| !names.contains(*name)).map(str::to_owned).collect(),
             ..PartialLoad::default()
         };
         let load = || {
@@ -360,7 +368,7 @@ impl StageFile {
                     }
                     None => report.missing.push(name.to_owned()),
                 }
-                Ok(own.remove(name).expect("exported above").values)
+                Ok(own.remove(name).expect("kept above"))
             })?;
             match report.taken {
                 0 => {

@@ -25,8 +25,8 @@ pub struct Plan {
     pub held: Vec<(&'static str, u64)>,
     /// Bytes that a step needs besides.
     pub step: Vec<(&'static str, u64)>,
-    /// Bytes that saving needs besides: the averaged network, built, and on its way to the disk or drawing a grid of samples.
-    /// What a step has let go of the allocator keeps for the next, so that this comes on top.
+    /// Bytes that saving needs besides: the averaged network, built and on its way to the disk, and what it is looked at
+    /// with. What a step has let go of the allocator keeps for the next, so that this comes on top.
     pub saving: u64,
     /// Multiply-adds of a step, all its pictures there and back.
     pub step_multiply_adds: u64,
@@ -136,7 +136,7 @@ impl Plan {
                 ("kept maps", at_once * (sum(|level| level.activation_bytes) - spared)),
                 ("working maps", WORKING_MAPS * at_once * largest_map),
             ],
-            saving: weights + weights.max(grid(recipe, &levels)),
+            saving: 2 * weights + looks(recipe, &levels),
             step_multiply_adds: config.batch as u64 * (3 * sum(|level| level.multiply_adds) + again),
             steps: config.steps,
             warnings: lacks_full_resolution(&stage.unet).into_iter().collect(),
@@ -150,19 +150,22 @@ impl Plan {
     }
 }
 
-/// What a grid of samples takes beside the averaged network: its convolutions transformed, and the maps of all pictures at once.
-fn grid(recipe: &Recipe, levels: &[LevelCost]) -> u64 {
+/// What it takes to look at the averaged network by a grid of samples, a probe or a validation: its convolutions transformed, and
+/// the maps of all pictures of a grid at once.
+fn looks(recipe: &Recipe, levels: &[LevelCost]) -> u64 {
     let (stage, config) = (&recipe.stage, &recipe.train);
+    let parameters: u64 = levels.iter().map(|level| level.parameters).sum();
+    let transformed = 12 * parameters;
     if config.sample_every == 0 {
-        return 0;
+        let looked = config.validate_every > 0 || config.probe_every.is_some_and(|every| every > 0);
+        return if looked { transformed } else { 0 };
     }
     let pictures = if stage.low_size.is_none() { config.sample_prompts.len() } else { super::grid::ENLARGED } as u64;
     let branches = if stage.unet.text_dim > 0 && stage.sampling.guidance != 1.0 { 2 } else { 1 };
     let largest = levels.iter().map(|level| level.drawing_bytes).max().unwrap_or(0);
     let side = recipe.data.crop.unwrap_or(stage.size);
     let whole = ((stage.size * stage.size) as u64).div_ceil((side * side) as u64);
-    let parameters: u64 = levels.iter().map(|level| level.parameters).sum();
-    12 * parameters + pictures * branches * whole * largest
+    transformed + pictures * branches * whole * largest
 }
 
 /// That nothing but the first convolution works at the pictures' own resolution: DESIGN.md says what comes of it, and why.
