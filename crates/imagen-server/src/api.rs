@@ -11,6 +11,7 @@ mod peers;
 pub(crate) mod sdapi;
 pub(crate) mod streams;
 pub(crate) mod trainings;
+pub(crate) mod uploads;
 mod wait;
 
 pub(crate) use extract::{Body, Client, IdempotencyKey, PictureBody, Sought, blocking};

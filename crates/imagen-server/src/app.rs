@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 
 use imagen::{Error, ErrorKind};
 
-use crate::api::{about, images, jobs, openai, openapi, sdapi, streams, trainings};
+use crate::api::{about, images, jobs, openai, openapi, sdapi, streams, trainings, uploads};
 use crate::guard::Guard;
 use crate::lender::Lender;
 use crate::limits::Limits;
@@ -30,7 +30,10 @@ const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 /// Addresses whose answers wait for pictures.
-const PATIENT: &[&str] = &["/v1/images/", "/sdapi/v1/txt2img"];
+const PATIENT: &[&str] = &["/v1/images/", "/sdapi/v1/txt2img", "/sdapi/v1/img2img"];
+
+/// Addresses whose bodies come in parts.
+const PARTS: &[&str] = &["/v1/images/edits"];
 
 /// How a studio is served.
 #[derive(Clone, Debug)]
@@ -83,12 +86,16 @@ impl Server {
             .route("/api/v1/images/{id}/restore", post(images::restore))
             .route("/api/v1/images/{id}/file", get(images::file))
             .route("/api/v1/images/{id}/small", get(images::small))
+            .route("/api/v1/images/archive", post(images::archive))
+            .route("/api/v1/uploads", post(uploads::send))
+            .route("/api/v1/uploads/{id}/file", get(uploads::file))
             .route("/api/v1/capabilities", get(about::capabilities))
             .route("/api/v1/models", get(about::models))
             .route("/api/v1/runs", get(trainings::list))
             .route("/api/v1/runs/{name}", get(trainings::look))
             .route("/api/v1/runs/{name}/grids/{step}", get(trainings::grid))
             .route("/v1/images/generations", post(openai::generate))
+            .route("/v1/images/edits", post(openai::edit).layer(DefaultBodyLimit::disable()))
             .route("/v1/models", get(openai::models))
             .route("/v1/models/{id}", get(openai::one_model))
             .route("/sdapi/v1/txt2img", post(sdapi::txt2img))
@@ -115,6 +122,7 @@ impl Server {
             hosts: self.options.hosts.clone(),
             token: self.options.token.clone(),
             forms: false,
+            parts: PARTS,
             policy: POLICY,
             referrer: "no-referrer",
             patient: PATIENT,

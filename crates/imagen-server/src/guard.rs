@@ -36,6 +36,8 @@ pub struct Guard {
     pub token: Option<String>,
     /// Whether bodies may be forms, which only pages without a script need.
     pub forms: bool,
+    /// Addresses whose bodies are `multipart/form-data`; no page of a browser may send one, this service's own neither.
+    pub parts: &'static [&'static str],
     /// Where a page may load from.
     pub policy: &'static str,
     /// What the pages tell others about where one came from.
@@ -78,9 +80,27 @@ impl Guard {
             let message = "changes are taken from this service's own pages and from programs only";
             return Some((self.refuse)(StatusCode::FORBIDDEN, "foreign_origin", message));
         }
+        if self.parts.contains(&request.uri().path()) {
+            return self.refused_parts(request);
+        }
         if !self.forms && !is_json(request) {
             let message = "send the body as application/json";
             return Some((self.refuse)(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
+        }
+        None
+    }
+
+    /// The answer to a body in parts that goes no further: forms send such bodies, so that they are taken from programs alone.
+    fn refused_parts(&self, request: &Request) -> Option<Response> {
+        let headers = request.headers();
+        let page = [header::ORIGIN, header::REFERER, header::COOKIE, HeaderName::from_static("sec-fetch-site")];
+        if page.iter().any(|name| headers.contains_key(name)) {
+            let message = "bodies in parts are taken from programs only; a page sends JSON elsewhere";
+            return Some((self.refuse)(StatusCode::FORBIDDEN, "foreign_origin", message));
+        }
+        if kind(headers) != "multipart/form-data" {
+            let message = "send the body as multipart/form-data";
+            return Some((self.refuse)(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_parts", message));
         }
         None
     }
@@ -146,12 +166,17 @@ fn own_page(headers: &HeaderMap, host: Option<&str>) -> bool {
 /// Whether a body is JSON, or there is none.
 fn is_json(request: &Request) -> bool {
     let headers = request.headers();
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+    if !headers.contains_key(header::CONTENT_TYPE) {
         let empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
         return empty && !headers.contains_key(header::TRANSFER_ENCODING);
-    };
-    let kind = kind.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
-    kind.eq_ignore_ascii_case("application/json")
+    }
+    kind(headers) == "application/json"
+}
+
+/// What kind of body it is, in small letters and without parameters.
+fn kind(headers: &HeaderMap) -> String {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// Answers who may be answered, and says to browsers what pages may do.

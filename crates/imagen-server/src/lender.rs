@@ -2,7 +2,7 @@
 //! opens no file of a model itself, so that nothing that a client sends can name one.
 
 use imagen::cascade::deepfloyd::Verdict;
-use imagen::cascade::{Imagen, Request, StageName, StageSettings};
+use imagen::cascade::{Edges, Imagen, Request, StageName, StageSettings};
 use imagen::image::{Picture, PngText};
 
 /// Opens one of the configured models, on the thread that will own it.
@@ -42,6 +42,19 @@ pub struct Finished<'a> {
     pub picture: &'a Picture,
     /// What a safety checker found.
     pub verdict: Option<Verdict>,
+    /// What it began with.
+    pub began: Option<&'a Began>,
+}
+
+/// What a drawing began with, as it was given.
+#[derive(Clone, Debug)]
+pub struct Began {
+    /// The picture, before any room was added.
+    pub picture: Picture,
+    /// White where it was drawn anew.
+    pub mask: Option<Picture>,
+    /// The room that was added at its edges.
+    pub extend: Option<Edges>,
 }
 
 /// What a picture is.

@@ -6,6 +6,7 @@
 
 mod api;
 mod app;
+mod begin;
 mod estimate;
 mod events;
 mod guard;
@@ -26,5 +27,5 @@ mod worker;
 
 pub use app::{Options, Server};
 pub use guard::Guard;
-pub use lender::{Describe, Description, Finished, Lender, Model, Open};
+pub use lender::{Began, Describe, Description, Finished, Lender, Model, Open};
 pub use limits::Limits;

@@ -27,6 +27,20 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of a request that holds a picture.
     pub picture_body_bytes: usize,
+    /// The largest side of a picture that is sent.
+    pub picture_side: usize,
+    /// Bytes that decoding such a picture may take.
+    pub picture_bytes: u64,
+    /// Pictures that are read at once.
+    pub pictures_at_once: usize,
+    /// Bytes of pictures that were sent and are kept.
+    pub kept_bytes: u64,
+    /// The largest side of a picture that was enlarged.
+    pub enlarged_side: usize,
+    /// How often a step within a mask may be taken.
+    pub resample: usize,
+    /// Pictures of an archive.
+    pub archive: usize,
     /// Seconds after which a job is ended.
     pub job_seconds: u64,
     /// Streams of events at once.
@@ -53,6 +67,13 @@ impl Default for Limits {
             queue_per_client: 32,
             body_bytes: 64 << 10,
             picture_body_bytes: 32 << 20,
+            picture_side: 8192,
+            picture_bytes: 256 << 20,
+            pictures_at_once: 2,
+            kept_bytes: 2 << 30,
+            enlarged_side: 8192,
+            resample: 20,
+            archive: 200,
             job_seconds: 3600,
             streams: 512,
         }

@@ -73,7 +73,21 @@ impl From<rusqlite::Error> for Problem {
 }
 
 /// What is said where nothing more can be written.
-pub(crate) const DISK_FULL: &str = "the disk is full; make room on it, then try again";
+const DISK_FULL: &str = "the disk is full; make room on it, then try again";
+
+/// What is said of a picture that could not be written: no path, and a full disk by its name.
+pub(crate) fn unkept(error: &imagen::Error) -> Problem {
+    tracing::error!(cause = %format!("{error:#}"), "a picture could not be written");
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
+            return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", DISK_FULL);
+        }
+        cause = inner.source();
+    }
+    let message = "a picture could not be written; the server's log says why";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unwritten", message)
+}
 
 impl From<imagen::Error> for Problem {
     fn from(error: imagen::Error) -> Self {

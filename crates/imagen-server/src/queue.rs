@@ -12,6 +12,8 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) client: String,
     pub(crate) order: Order,
+    /// How much work it is, beside a square picture from noise.
+    pub(crate) size: f64,
     /// Seconds that it takes, as far as could be told when it came.
     pub(crate) seconds: f64,
     /// Whether somebody ended it.
@@ -19,8 +21,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: String, client: String, order: Order, seconds: f64) -> Self {
-        Self { id, client, order, seconds, cancelled: Arc::default() }
+    pub(crate) fn new(id: String, client: String, order: Order, [size, seconds]: [f64; 2]) -> Self {
+        Self { id, client, order, size, seconds, cancelled: Arc::default() }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     fn job(id: &str, client: &str) -> Job {
-        Job::new(id.into(), client.into(), Order::default(), 1.0)
+        Job::new(id.into(), client.into(), Order::default(), [1.0; 2])
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! is whole. What the program was doing when it was killed is marked the next time. Files are named by ids that are made here,
 //! never by anything that a client sends.
 
+mod uploads;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,11 +16,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use imagen::files::Lock;
 use imagen::{Error, ErrorKind};
 
+use crate::begin::BeginOrder;
 use crate::ids;
 use crate::wire::{JobView, Order, PictureView, State};
 
-/// The form of the tables; a file of another is not read.
-const VERSION: i64 = 1;
+/// The form of the tables; a file of an older one is brought to it, one of a newer is not read.
+const VERSION: i64 = 2;
 /// How long one program waits for another's transaction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -58,6 +61,20 @@ CREATE TABLE IF NOT EXISTS pictures (
     deleted_ms INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS pictures_of_job ON pictures (job, place);
+CREATE TABLE IF NOT EXISTS uploads (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL UNIQUE,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS begins (
+    job TEXT NOT NULL,
+    upload TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS begins_of_upload ON begins (upload);
 ";
 
 const JOB: &str = "SELECT id, state, request, error, created_ms, begun_ms, ended_ms, client FROM jobs";
@@ -94,11 +111,14 @@ impl Store {
     /// # Errors
     /// `Io` where the folder cannot be made or the database not be opened; `Data` where it is of another version.
     pub(crate) fn open(folder: &Path) -> imagen::Result<Self> {
-        let pictures = folder.join("pictures");
-        std::fs::create_dir_all(&pictures).map_err(|e| Error::io("make", &pictures, e))?;
+        let [pictures, uploads] = ["pictures", "uploads"].map(|name| folder.join(name));
+        for folder in [&pictures, &uploads] {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io("make", folder, e))?;
+        }
         // two servers would each take the other's jobs for interrupted ones
         let lock = Lock::folder(&pictures)?;
         imagen::files::sweep(&pictures)?;
+        imagen::files::sweep(&uploads)?;
         let path = folder.join("studio.sqlite");
         let failed = |e: rusqlite::Error| Error::new(ErrorKind::Io, format!("cannot open {}: {e}", path.display()));
         let connect = || {
@@ -110,12 +130,13 @@ impl Store {
             let connection = connect()?;
             connection.pragma_update(None, "journal_mode", "wal")?;
             connection.pragma_update(None, "synchronous", "full")?;
-            let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if version == 0 {
+            let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version < VERSION {
+                // what came with a later version are tables of their own
                 connection.execute_batch(TABLES)?;
                 connection.pragma_update(None, "user_version", VERSION)?;
             }
-            Ok((connection, if version == 0 { VERSION } else { version }))
+            Ok((connection, version.max(VERSION)))
         };
         let (writing, version) = open().map_err(failed)?;
         if version != VERSION {
@@ -143,7 +164,8 @@ impl Store {
 
     /// Adds a job that waits; where its client has sent one under this key before, that one's id comes back.
     pub(crate) fn add_job(&self, id: &str, client: &str, key: Option<&str>, order: &Order) -> Result<Option<String>> {
-        let connection = lock(&self.writing);
+        let mut connection = lock(&self.writing);
+        let connection = connection.transaction()?;
         if let Some(key) = key {
             let sql = "SELECT id FROM jobs WHERE client = ?1 AND key = ?2";
             let known = connection.query_row(sql, params![client, key], |row| row.get(0)).optional()?;
@@ -155,6 +177,10 @@ impl Store {
         let sql =
             "INSERT INTO jobs (id, client, key, state, request, created_ms) VALUES (?1, ?2, ?3, 'queued', ?4, ?5)";
         connection.execute(sql, params![id, client, key, request, now()])?;
+        for begun in order.begin.iter().flat_map(BeginOrder::ids) {
+            connection.execute("INSERT INTO begins (job, upload) VALUES (?1, ?2)", params![id, begun])?;
+        }
+        connection.commit()?;
         Ok(None)
     }
 

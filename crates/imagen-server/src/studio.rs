@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use crate::begin;
 use crate::estimate::Estimate;
 use crate::events::Hub;
 use crate::ids;
@@ -39,6 +41,8 @@ pub(crate) struct Studio {
     pub(crate) last: Mutex<Option<Value>>,
     /// The model that clients of `/sdapi/v1` have chosen.
     pub(crate) checkpoint: Mutex<Option<String>>,
+    /// Pictures that may be read at the same time.
+    pub(crate) reading: Arc<Semaphore>,
     models: OnceLock<Vec<ModelView>>,
     /// Seconds that the running job still takes.
     remaining: Mutex<f64>,
@@ -57,6 +61,7 @@ impl Studio {
             streams: AtomicUsize::new(0),
             last: Mutex::default(),
             checkpoint: Mutex::default(),
+            reading: Arc::new(Semaphore::new(limits.pictures_at_once)),
             models: OnceLock::new(),
             remaining: Mutex::new(0.0),
         })
@@ -67,11 +72,12 @@ impl Studio {
         // set once, by the one worker
         let _ = self.models.set(models);
         self.store.purge(UNDO)?;
+        self.store.purge_uploads(UNDO)?;
         for (JobView { id, mut request, .. }, client) in self.store.waiting()? {
-            match request.settle(self.models()?, &self.limits) {
-                Ok(()) => {
-                    let seconds = self.seconds(&request);
-                    self.queue.push(Job::new(id, client, request, seconds));
+            match request.settle(self.models()?, &self.limits).and_then(|()| self.size(&request)) {
+                Ok(size) => {
+                    let seconds = self.seconds(&request, size);
+                    self.queue.push(Job::new(id, client, request, [size, seconds]));
                 }
                 // the studio was started with other models
                 Err(problem) => self.store.end(&id, State::Failed, Some(&problem.message))?,
@@ -92,16 +98,23 @@ impl Studio {
         self.models.get()?.iter().find(|model| model.name == name)
     }
 
-    /// Seconds that a settled order takes.
-    pub(crate) fn seconds(&self, order: &Order) -> f64 {
+    /// How much work a settled order is, beside square pictures from noise; refused where the model does not draw it.
+    fn size(&self, order: &Order) -> Result<f64, Problem> {
+        let model = order.model.as_deref().and_then(|name| self.model(name));
+        model.map_or(Ok(1.0), |model| begin::size(order, model, &self.store, &self.limits))
+    }
+
+    /// Seconds that a settled order of this size takes.
+    pub(crate) fn seconds(&self, order: &Order, size: f64) -> f64 {
         let model = order.model.as_deref().and_then(|name| self.model(name));
         let estimate = self.estimate.lock().unwrap_or_else(PoisonError::into_inner);
-        model.map_or(0.0, |model| estimate.order(model, order))
+        model.map_or(0.0, |model| estimate.order(model, order, size))
     }
 
     /// Takes a job, or the one that this client sent under this key before.
     pub(crate) fn submit(&self, client: &str, key: Option<&str>, mut order: Order) -> Result<String, Problem> {
         order.settle(self.models()?, &self.limits)?;
+        let size = self.size(&order)?;
         let limits = [self.limits.queue, self.limits.queue_per_client];
         if let Err(full) = self.queue.room(client, limits) {
             return Err(self.full(full));
@@ -110,8 +123,8 @@ impl Studio {
         if let Some(known) = self.store.add_job(&id, client, key, &order)? {
             return Ok(known);
         }
-        let seconds = self.seconds(&order);
-        self.queue.push(Job::new(id.clone(), client.to_owned(), order, seconds));
+        let seconds = self.seconds(&order, size);
+        self.queue.push(Job::new(id.clone(), client.to_owned(), order, [size, seconds]));
         count(&self.metrics.jobs_submitted);
         self.moved();
         Ok(id)

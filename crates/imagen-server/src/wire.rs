@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use imagen::cascade::{Imagen, Request, StageName, StageOptions, StageSettings, Subject};
+use imagen::cascade::{Imagen, Request, StageInfo, StageName, StageOptions, StageSettings, Subject, Toward};
 use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
 use imagen::nn::Precision;
 
+use crate::begin::{self, BeginOrder, Vary};
 use crate::ids;
 use crate::limits::Limits;
 use crate::problem::Problem;
@@ -33,6 +34,21 @@ pub(crate) struct Order {
     /// A seed for each picture, in place of `count` and `seed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) seeds: Option<Vec<u64>>,
+    /// Another seed for the stages that enlarge, counting up as `seed` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sr_seed: Option<u64>,
+    /// One of those for each picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sr_seeds: Option<Vec<u64>>,
+    /// Variations of one seed: the seeds say where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vary: Option<Vary>,
+    /// A picture to begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begin: Option<BeginOrder>,
+    /// The first stage that draws, where it is one that enlarges what the order begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<StageName>,
     /// The last stage that draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<StageName>,
@@ -97,6 +113,8 @@ pub(crate) struct ModelView {
     pub(crate) default_until: StageName,
     /// Whether a safety checker judges every picture.
     pub(crate) checked: bool,
+    /// Whether its base draws squares alone.
+    pub(crate) square: bool,
 }
 
 /// A stage of a model, as clients see it.
@@ -126,6 +144,8 @@ impl ModelView {
         let last = infos.last().map(|info| info.stage);
         let one = Request { until: last, batch: Some(1), ..Request::new(vec!["a".into()], 1, 0) };
         let needs = imagen.needs(&one)?;
+        let side = |info: &StageInfo| info.config.as_ref().and_then(|config| config.unet.side());
+        let square = infos.first().is_some_and(|info| side(info).is_some());
         let stages = infos.into_iter().map(|info| {
             let need = needs.iter().find(|need| need.stage == Some(info.stage));
             StageView {
@@ -145,6 +165,7 @@ impl ModelView {
             stages: stages.collect(),
             default_until: imagen.default_until(),
             checked: imagen.deepfloyd().is_some_and(imagen::cascade::deepfloyd::DeepFloyd::has_checker),
+            square,
         })
     }
 
@@ -188,16 +209,22 @@ impl Order {
             ));
         }
         self.settle_seeds(limits)?;
+        begin::settle(self, model, until, limits)?;
+        let (first, from) = (model.stages[0].stage, self.from);
+        if from.is_none() && until == first {
+            // nothing is enlarged
+            self.sr_seeds = None;
+        }
         if let Some(batch) = self.batch {
             within("batch", batch, 1, limits.batch)?;
         }
         self.stages.retain(|_, order| *order != StageOrder::default());
         for (name, order) in &self.stages {
-            let Some(stage) = model.running(until).find(|stage| stage.stage == *name) else {
-                return Err(Problem::invalid(
-                    "stages",
-                    format!("there are settings for {name}, but only stages up to {until} run"),
-                ));
+            let mut running = model.running(until).filter(|stage| from.is_none_or(|from| stage.stage >= from));
+            let Some(stage) = running.find(|stage| stage.stage == *name) else {
+                let begins = from.map_or_else(String::new, |from| format!("from {from} "));
+                let message = format!("there are settings for {name}, but only stages {begins}up to {until} run");
+                return Err(Problem::invalid("stages", message));
             };
             if let Some(steps) = order.steps {
                 within("steps", steps, 1, limits.steps)?;
@@ -230,6 +257,23 @@ impl Order {
         if seeds.iter().any(|seed| *seed > limits.seed) {
             return Err(Problem::invalid("seed", format!("seeds are whole numbers from 0 to {}", limits.seed)));
         }
+        self.sr_seeds = match (self.sr_seeds.take(), self.sr_seed.take()) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid("sr_seeds", "sr_seeds stands in place of sr_seed: give one or the other"));
+            }
+            (None, first) => first.map(|first| (0..seeds.len() as u64).map(|k| first.saturating_add(k)).collect()),
+            (given, None) => given,
+        };
+        let enlarging = self.sr_seeds.iter().flatten();
+        if self.sr_seeds.as_ref().is_some_and(|given| given.len() != seeds.len()) {
+            return Err(Problem::invalid("sr_seeds", format!("sr_seeds: expected {}, one a picture", seeds.len())));
+        }
+        if enlarging.chain(self.vary.as_ref().map(|vary| &vary.seed)).any(|seed| *seed > limits.seed) {
+            return Err(Problem::invalid("seed", format!("seeds are whole numbers from 0 to {}", limits.seed)));
+        }
+        if self.vary.is_some_and(|vary| !(0.0..=1.0).contains(&vary.part)) {
+            return Err(Problem::invalid("vary", "vary: expected a part from 0 to 1"));
+        }
         (self.seed, self.count, self.seeds) = (None, None, Some(seeds));
         Ok(())
     }
@@ -239,10 +283,31 @@ impl Order {
         self.seeds.as_deref().unwrap_or_default()
     }
 
-    /// The library's request.
+    /// What picture `index` alone was asked for with.
+    pub(crate) fn only(&self, index: usize) -> Self {
+        let mut one = self.clone();
+        for seeds in [&mut one.seeds, &mut one.sr_seeds] {
+            *seeds = seeds.as_ref().and_then(|seeds| seeds.get(index)).map(|seed| vec![*seed]);
+        }
+        one
+    }
+
+    /// The library's request, without the picture that it begins with.
     pub(crate) fn request(&self) -> Request {
-        let pictures = self.all_seeds().iter().map(|seed| Subject { prompt: 0, seed: *seed, toward: None }).collect();
+        let subject = |(k, seed): (usize, &u64)| {
+            let enlarging = self.sr_seeds.as_ref().and_then(|seeds| seeds.get(k).copied());
+            match self.vary {
+                Some(Vary { seed: from, part }) => Subject {
+                    enlarging,
+                    toward: Some(Toward { prompt: 0, seed: *seed, part }),
+                    ..Subject::new(0, from)
+                },
+                None => Subject { enlarging, ..Subject::new(0, *seed) },
+            }
+        };
+        let pictures = self.all_seeds().iter().enumerate().map(subject).collect();
         Request {
+            from: self.from,
             prompts: vec![self.prompt.clone()],
             negative: self.negative.iter().cloned().collect(),
             pictures,
@@ -379,7 +444,7 @@ mod tests {
             multiply_adds: 1,
         };
         let stages = vec![stage(StageName::Base, 64, false), stage(StageName::Sr256, 256, true)];
-        vec![ModelView { name: "one".into(), stages, default_until: StageName::Base, checked: false }]
+        vec![ModelView { name: "one".into(), stages, default_until: StageName::Base, checked: false, square: true }]
     }
 
     fn settled(json: &str) -> Result<Order, Problem> {

@@ -20,10 +20,10 @@ use imagen::image::{Picture, png};
 use imagen::{Error, ErrorKind};
 
 use crate::ids;
-use crate::lender::{Finished, Lender, Model};
+use crate::lender::{Began, Finished, Lender, Model};
 use crate::metrics::{count, resident};
 use crate::preview;
-use crate::problem::{DISK_FULL, Problem};
+use crate::problem::{Problem, unkept};
 use crate::queue::Job;
 use crate::store::now;
 use crate::studio::Studio;
@@ -140,10 +140,18 @@ impl Worker {
         }
         let (_, model) = self.open.as_ref().expect("just opened");
         let view = self.studio.model(&name).ok_or_else(|| Problem::not_found("model"))?;
-        let request = job.order.request();
+        let mut request = job.order.request();
+        let began = match &job.order.begin {
+            Some(begin) => {
+                let (start, began) = begin.read(&self.studio.store)?;
+                request.start = Some(start);
+                Some(began)
+            }
+            None => None,
+        };
         let stages = model.imagen.resolve(&request)?;
         self.check_memory(model, &request)?;
-        Draw { studio: &self.studio, job, model, view, request, stages, begun: Instant::now(), done: 0.0 }.run()
+        Draw { studio: &self.studio, job, model, view, request, began, stages, begun: Instant::now(), done: 0.0 }.run()
     }
 
     /// Refuses what does not fit, before the system ends the server without a word.
@@ -171,6 +179,7 @@ struct Draw<'a> {
     model: &'a Model,
     view: &'a ModelView,
     request: Request,
+    began: Option<Began>,
     stages: Vec<(StageName, StageSettings)>,
     begun: Instant,
     /// Estimated seconds of the steps that were done.
@@ -188,11 +197,11 @@ impl Draw<'_> {
                         let mut estimate = self.studio.estimate.lock().unwrap_or_else(PoisonError::into_inner);
                         // the first evaluation prepares weights and is no measure
                         if index > 0 {
-                            estimate.learn(self.view, stage, pictures.len(), took);
+                            estimate.learn(self.view, stage, pictures.len() as f64 * self.job.size, took);
                         }
                         estimate.step(self.view, stage)
                     };
-                    self.done += step * pictures.len() as f64;
+                    self.done += step * pictures.len() as f64 * self.job.size;
                     count(&self.studio.metrics.steps);
                     self.tell_step(stage, [index, of], [pictures.start, pictures.end], &x_hat)?;
                 }
@@ -225,7 +234,7 @@ impl Draw<'_> {
         pictures: [usize; 2],
         x_hat: &burn::tensor::Tensor<4>,
     ) -> Result<(), Problem> {
-        let whole = self.studio.seconds(&self.job.order);
+        let whole = self.studio.seconds(&self.job.order, self.job.size);
         let remaining = (whole - self.done).max(0.0);
         self.studio.remains(remaining);
         if self.studio.hub.listeners() == 0 {
@@ -245,7 +254,8 @@ impl Draw<'_> {
 
     /// Keeps a finished picture: the file, then its row, then the news.
     fn keep(&self, index: usize, picture: &Picture, verdict: Option<Verdict>) -> Result<(), Problem> {
-        let finished = Finished { request: &self.request, stages: &self.stages, index, picture, verdict };
+        let began = self.began.as_ref();
+        let finished = Finished { request: &self.request, stages: &self.stages, index, picture, verdict, began };
         let description = (self.model.describe)(&self.model.imagen, &finished);
         let id = ids::random();
         let file = self.studio.store.file(&id);
@@ -255,8 +265,6 @@ impl Draw<'_> {
         let (prompt, seed) = self.request.subject(index);
         let stages: serde_json::Map<_, _> =
             self.stages.iter().map(|(stage, settings)| (stage.to_string(), json!(settings))).collect();
-        let mut again = self.job.order.clone();
-        again.seeds = Some(vec![seed]);
         let view = PictureView {
             url: format!("/api/v1/images/{id}/file"),
             id,
@@ -268,7 +276,7 @@ impl Draw<'_> {
             until: self.stages.last().map_or(self.view.default_until, |(stage, _)| *stage),
             width: picture.width(),
             height: picture.height(),
-            request: again,
+            request: self.job.order.only(index),
             stages: stages.into(),
             command: description.command,
             seconds: self.begun.elapsed().as_secs_f64(),
@@ -280,20 +288,6 @@ impl Draw<'_> {
         self.studio.hub.tell(&self.job.client, &self.job.id, "picture", &json!(view));
         Ok(())
     }
-}
-
-/// What is said of a picture that could not be written: no path, and a full disk by its name.
-fn unkept(error: &Error) -> Problem {
-    tracing::error!(cause = %format!("{error:#}"), "a picture could not be written");
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
-            return Problem::new(axum::http::StatusCode::INSUFFICIENT_STORAGE, "disk_full", DISK_FULL);
-        }
-        cause = inner.source();
-    }
-    let message = "a picture could not be written; the server's log says why";
-    Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "unwritten", message)
 }
 
 /// The words of a panic.

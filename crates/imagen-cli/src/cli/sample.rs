@@ -6,7 +6,7 @@
 mod again;
 mod animation;
 mod begin;
-mod between;
+pub(super) mod between;
 mod previews;
 mod sheet;
 mod words;
@@ -73,6 +73,11 @@ pub(crate) struct Sample {
     /// Seed of the first picture; random, and printed, by default or with -1
     #[arg(short, long, allow_negative_numbers = true, help_heading = DRAW)]
     seed: Option<Seed>,
+    /// Another seed for the stages that enlarge: the small picture stays, what is added to it is another
+    ///
+    /// It counts up as --seed does.
+    #[arg(long, hide_short_help = true, value_name = "SEED", help_heading = DRAW)]
+    sr_seed: Option<u64>,
     /// First stage that draws: one after base enlarges --image
     #[arg(long, value_name = "STAGE", help_heading = DRAW, value_parser = one_of::<StageName>())]
     #[arg(hide_possible_values = true)]
@@ -199,7 +204,9 @@ impl Sample {
         let until = self.until.or_else(|| remembered.as_ref().and_then(|r| r.options.keys().next_back().copied()));
         let from = self.from.or_else(|| remembered.as_ref().and_then(|r| r.from));
         let options = remembered.as_ref().map(|r| r.options.clone()).unwrap_or_default();
-        check_seeds(seed, self.count)?;
+        check_seeds("--seed", seed, self.count)?;
+        let enlarging = self.sr_seed.or(remembered.as_ref().and_then(|r| r.sr_seed));
+        enlarging.map_or(Ok(()), |seed| check_seeds("--sr-seed", seed, self.count))?;
         let embeddings = self.embeddings.as_ref().map(|path| Embeddings::open(path, &found.device)).transpose()?;
         let (start, start_record) = match self.begin.open(remembered.as_ref())? {
             Some(Begin { start, record }) => (Some(start), Some(record)),
@@ -207,7 +214,7 @@ impl Sample {
         };
         let last = until.unwrap_or_else(|| model.imagen.default_until());
         let runs = |stage| stage <= last && from.is_none_or(|from| stage >= from);
-        let request = Request {
+        let mut request = Request {
             options: self.how.over(options, &model.imagen, (from, until))?,
             from,
             until,
@@ -220,6 +227,9 @@ impl Sample {
             stage_prompts: self.words.of_stages(remembered.as_ref(), runs),
             ..self.between.request(prompts, (self.count, seed), remembered.as_ref())?
         };
+        for (k, picture) in request.pictures.iter_mut().enumerate() {
+            picture.enlarging = enlarging.map(|seed| seed + (k % self.count) as u64);
+        }
         if self.no_clean && model.imagen.deepfloyd().is_none() {
             return Err(Failure::usage("--no-clean is for folders of DeepFloyd IF, and this model is none"));
         }
@@ -392,6 +402,7 @@ impl Command<'_> {
         record.start = self.start.clone();
         record.negative = self.session.request.negative_of(index).map(str::to_owned);
         record.toward = between::record(&self.session.request, index);
+        record.sr_seed = self.session.request.pictures[index].enlarging;
         if let Some(safety) = record.safety.as_ref().filter(|_| verdict.is_some_and(Verdict::withheld)) {
             self.progress.note(format_args!("picture {} is {safety}", index + 1));
         }
@@ -432,10 +443,10 @@ fn step_title(stage: StageName, pictures: &Range<usize>, count: usize) -> String
 }
 
 /// Fails where the last picture's seed would be none.
-fn check_seeds(seed: u64, count: usize) -> Result<()> {
+fn check_seeds(flag: &str, seed: u64, count: usize) -> Result<()> {
     match seed.checked_add(count as u64 - 1) {
         Some(_) => Ok(()),
-        None => Err(Failure::usage(format_args!("--seed {seed} plus --count {count} is out of range"))),
+        None => Err(Failure::usage(format_args!("{flag} {seed} plus --count {count} is out of range"))),
     }
 }
 

@@ -8,18 +8,19 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use imagen::cascade::Imagen;
+use imagen::cascade::{Imagen, Request};
 use imagen::nn::device::Found;
 use imagen::train::BUILT_IN;
 use imagen::{Error, ErrorKind};
 use imagen_server::listen::{own_addresses, serve};
-use imagen_server::{Description, Finished, Lender, Limits, Model, Options, Server};
+use imagen_server::{Began, Description, Finished, Lender, Limits, Model, Options, Server};
 
 use super::draw::{MACHINE, ModelArgs, OpenModel, describe, flags};
+use super::sample::between;
 use super::shared::Machine;
 use crate::failure::{Exit, Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::record::ModelRecord;
+use crate::output::record::{ModelRecord, StartRecord, digest};
 use crate::output::shell;
 use crate::progress::Progress;
 use crate::system;
@@ -209,10 +210,13 @@ fn model(OpenModel { imagen, record, .. }: OpenModel, path: PathBuf) -> Model {
 }
 
 fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Finished<'_>) -> Description {
-    let Finished { request, stages, index, picture, verdict } = *finished;
+    let Finished { request, stages, index, picture, verdict, began } = *finished;
     let (prompt, seed) = request.subject(index);
     let mut record = describe(imagen, model, request, stages, (prompt, seed), picture, verdict);
     record.negative = request.negative_of(index).map(str::to_owned);
+    record.toward = between::record(request, index);
+    record.sr_seed = request.pictures[index].enlarging;
+    record.start = began.map(|began| start(began, request));
     let mut words = vec!["imagen".to_owned(), "sample".to_owned()];
     let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
     if path != Path::new(BUILT_IN) {
@@ -220,7 +224,17 @@ fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Fin
     }
     request.negative_of(index).iter().for_each(|negative| flag("--negative", (*negative).to_owned()));
     flag("--seed", seed.to_string());
+    request.pictures[index].enlarging.iter().for_each(|seed| flag("--sr-seed", seed.to_string()));
+    request.from.iter().for_each(|from| flag("--from", from.to_string()));
     request.until.iter().for_each(|until| flag("--until", until.to_string()));
+    between::flags(request, index).into_iter().for_each(|(name, value)| flag(name, value));
+    if let (Some(began), Some(start)) = (began, &record.start) {
+        // where the studio keeps them is nobody's to know: the page hands them out under these names
+        flag("--image", "start.png".to_owned());
+        began.mask.iter().for_each(|_| flag("--mask", "mask.png".to_owned()));
+        start.flags().into_iter().for_each(|(name, value)| flag(name, value));
+        record.strength.iter().for_each(|strength| flag("--strength", strength.to_string()));
+    }
     flags(&request.options, stages).into_iter().for_each(|(name, value)| flag(name, value));
     if prompt.starts_with('-') {
         words.push("--".to_owned());
@@ -228,6 +242,19 @@ fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Fin
     words.push(prompt.to_owned());
     let command = words.iter().map(|word| shell::quote(word)).collect::<Vec<_>>().join(" ");
     Description { text: record.text(), command }
+}
+
+/// What a record says of the picture that a drawing began with.
+fn start(began: &Began, request: &Request) -> StartRecord {
+    let given = request.start.as_ref();
+    StartRecord {
+        picture: Some(digest(&began.picture)),
+        mask: began.mask.as_ref().map(digest),
+        extend: began.extend,
+        feather: given.and_then(|start| start.feather),
+        resample: given.and_then(|start| start.resample),
+        outside: given.and_then(|start| start.outside),
+    }
 }
 
 /// Opens the page with what the system opens pages with.

@@ -58,6 +58,9 @@ pub(crate) struct Record {
     /// The picture that it is on the way to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) toward: Option<TowardRecord>,
+    /// The seed of the stages that enlarge, where it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sr_seed: Option<u64>,
     /// What a safety checker said, where the model is of a family that ships one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) safety: Option<String>,
@@ -85,6 +88,19 @@ pub(crate) struct StartRecord {
     /// What was seen outside the mask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outside: Option<Outside>,
+}
+
+impl StartRecord {
+    /// The flags that say its numbers again.
+    pub(crate) fn flags(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("--extend", self.extend.map(|edges| edges.to_string())),
+            ("--feather", self.feather.map(|pixels| pixels.to_string())),
+            ("--resample", self.resample.map(|times| times.to_string())),
+            ("--outside", self.outside.map(|way| way.to_string())),
+        ];
+        all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
 }
 
 /// The picture that another is on the way to.
@@ -148,7 +164,7 @@ impl Record {
         size: [usize; 2],
     ) -> Self {
         let (version, program) = (VERSION, program());
-        let (caption, strength, start, from, negative, weighted, toward, safety) = Default::default();
+        let (caption, strength, start, from, negative, weighted, toward, sr_seed, safety) = Default::default();
         let (prompts, stages) = (BTreeMap::new(), stages);
         Self {
             version,
@@ -166,6 +182,7 @@ impl Record {
             weighted,
             prompts,
             toward,
+            sr_seed,
             safety,
         }
     }
@@ -222,6 +239,9 @@ impl Record {
             let seed = seed.map_or_else(String::new, |seed| format!(", Variation seed: {seed}"));
             write!(text, "{prompt}{seed}, Variation seed strength: {part}").expect("writing to a string");
         }
+        if let Some(seed) = self.sr_seed {
+            write!(text, ", Enlarging seed: {seed}").expect("writing to a string");
+        }
         if let Some(safety) = &self.safety {
             write!(text, ", Safety: {}", quoted(safety)).expect("writing to a string");
         }
@@ -244,6 +264,7 @@ pub(crate) struct Remembered {
     pub(crate) prompts: BTreeMap<StageName, String>,
     pub(crate) toward: Option<TowardRecord>,
     pub(crate) loras: Vec<LoraRecord>,
+    pub(crate) sr_seed: Option<u64>,
 }
 
 impl Remembered {
@@ -271,18 +292,45 @@ impl Remembered {
                     weighted,
                     prompts,
                     toward,
+                    sr_seed,
                     ..
                 } = read(json)?;
                 let loras = model.loras;
                 let options = stages.into_iter().map(|(stage, settings)| (stage, settings.into())).collect();
-                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward, loras })
+                Ok(Self {
+                    prompt,
+                    seed,
+                    options,
+                    strength,
+                    start,
+                    from,
+                    negative,
+                    weighted,
+                    prompts,
+                    toward,
+                    loras,
+                    sr_seed,
+                })
             }
             Version { deepfloyd: Some(1), .. } => {
                 let DeepFloydRecord { prompt, seed, stages, strength } = read(json)?;
                 let options = stages.into_iter().map(|(name, stage)| Ok((name, stage.options()?)));
                 let options = options.collect::<Result<_, String>>()?;
-                let (start, from, negative, weighted, prompts, toward, loras) = Default::default();
-                Ok(Self { prompt, seed, options, strength, start, from, negative, weighted, prompts, toward, loras })
+                let (start, from, negative, weighted, prompts, toward, loras, sr_seed) = Default::default();
+                Ok(Self {
+                    prompt,
+                    seed,
+                    options,
+                    strength,
+                    start,
+                    from,
+                    negative,
+                    weighted,
+                    prompts,
+                    toward,
+                    loras,
+                    sr_seed,
+                })
             }
             Version { version: Some(version), .. } => {
                 Err(format!("its record has version {version}; this program reads {VERSION}"))

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::problem::Problem;
 use crate::studio::Studio;
@@ -29,28 +30,45 @@ impl<T: DeserializeOwned> FromRequest<Arc<Studio>> for Body<T> {
     }
 }
 
-/// A body of JSON that holds a picture.
+/// A body of JSON that holds a picture. So many are read at once, so that many large ones fill no memory.
 #[derive(Debug)]
-pub(crate) struct PictureBody<T>(pub(crate) T);
+pub(crate) struct PictureBody<T>(pub(crate) T, pub(crate) Turn);
+
+/// A turn at reading pictures, given back with it.
+pub(crate) type Turn = OwnedSemaphorePermit;
+
+/// Waits for a turn, before the body is read.
+pub(crate) async fn turn(studio: &Arc<Studio>) -> Result<Turn, Problem> {
+    let turn = tokio::time::timeout(ARRIVAL, studio.reading.clone().acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let message = "as many pictures are read as may be; try again later";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_pictures", message).retry_after(5)
+    })
+}
 
 impl<T: DeserializeOwned> FromRequest<Arc<Studio>> for PictureBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, studio: &Arc<Studio>) -> Result<Self, Problem> {
-        json(request, studio.limits.picture_body_bytes).await.map(Self)
+        let turn = turn(studio).await?;
+        Ok(Self(json(request, studio.limits.picture_body_bytes).await?, turn))
     }
 }
 
-/// Reads a body of at most so many bytes, in at most so much time.
+/// Reads a body of JSON.
 async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, Problem> {
-    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time; try again");
-    let bytes =
-        tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), most)).await.map_err(slow)?.map_err(|_| {
-            let message = format!("the body is longer than the {most} bytes that are read, or ended early");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-        })?;
+    let bytes = read(request, most).await?;
     serde_json::from_slice(&bytes)
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body: {e}")))
+}
+
+/// Reads a body of at most so many bytes, in at most so much time.
+pub(crate) async fn read(request: Request, most: usize) -> Result<Bytes, Problem> {
+    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time; try again");
+    tokio::time::timeout(ARRIVAL, to_bytes(request.into_body(), most)).await.map_err(slow)?.map_err(|_| {
+        let message = format!("the body is longer than the {most} bytes that are read, or ended early");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    })
 }
 
 /// Who asks: a name that the client chose, by which its jobs are found again. It is no secret and opens nothing.

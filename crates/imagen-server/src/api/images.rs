@@ -1,5 +1,6 @@
 //! Pictures: the gallery, a picture's words, its file by its id alone.
 
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -7,9 +8,12 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
+use zip::write::FileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 use imagen::image::{DecodeOptions, Filter, decode, export};
 
+use super::extract::turn;
 use super::{Body, Sought, blocking};
 use crate::ids;
 use crate::problem::{Problem, as_json};
@@ -19,6 +23,8 @@ use crate::wire::PictureView;
 
 /// Pictures of a page of the gallery.
 const PAGE: usize = 60;
+/// Bytes of the pictures of an archive.
+const ARCHIVE: usize = 256 << 20;
 /// Side of a small picture.
 const SMALL: usize = 320;
 
@@ -85,14 +91,17 @@ pub(crate) async fn small(State(studio): State<Arc<Studio>>, Path(id): Path<Stri
 async fn read(studio: Arc<Studio>, id: String) -> Result<(PictureView, Vec<u8>), Problem> {
     blocking(move || {
         let picture = known(&studio, &id)?;
-        let bytes = imagen::input::read(&studio.store.file(&picture.id), DecodeOptions::default().max_bytes);
-        let bytes = bytes.map_err(|e| {
-            tracing::error!(cause = %format!("{e:#}"), "a picture of the gallery cannot be read");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", "the picture's file cannot be read")
-        })?;
+        let bytes = file_bytes(&studio, &picture)?;
         Ok((picture, bytes))
     })
     .await
+}
+
+fn file_bytes(studio: &Studio, picture: &PictureView) -> Result<Vec<u8>, Problem> {
+    imagen::input::read(&studio.store.file(&picture.id), DecodeOptions::default().max_bytes).map_err(|e| {
+        tracing::error!(cause = %format!("{e:#}"), "a picture of the gallery cannot be read");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", "the picture's file cannot be read")
+    })
 }
 
 /// What a browser calls a picture that it keeps: letters and digits of its prompt, and its seed.
@@ -143,6 +152,57 @@ pub(crate) async fn restore(State(studio): State<Arc<Studio>>, Path(id): Path<St
         known(&studio, &id)
     });
     Ok(as_json(json!(picture.await?).to_string()).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chosen {
+    ids: Vec<String>,
+}
+
+/// `POST /api/v1/images/archive`: several pictures in a zip, with a line on how each was made.
+pub(crate) async fn archive(
+    State(studio): State<Arc<Studio>>,
+    Body(Chosen { ids }): Body<Chosen>,
+) -> Result<Response, Problem> {
+    let most = studio.limits.archive;
+    if !(1..=most).contains(&ids.len()) {
+        return Err(Problem::invalid("ids", format!("ids: expected 1 to {most} pictures")));
+    }
+    let turn = turn(&studio).await?;
+    let bytes = blocking(move || {
+        let packed = packed(&studio, &ids);
+        drop(turn);
+        packed
+    });
+    let name = "attachment; filename=\"imagen.zip\"";
+    Ok(([(header::CONTENT_TYPE, "application/zip"), (header::CONTENT_DISPOSITION, name)], bytes.await?).into_response())
+}
+
+/// The bytes of the archive. PNGs are packed already, so that they are stored as they are.
+fn packed(studio: &Studio, ids: &[String]) -> Result<Vec<u8>, Problem> {
+    let options = FileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let mut add = |name: &str, bytes: &[u8]| archive.start_file(name, options).map(|()| archive.write_all(bytes));
+    let broken = |e: &dyn std::fmt::Display| {
+        tracing::error!(cause = %e, "an archive could not be made");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "archive", "the archive could not be made")
+    };
+    let (mut words, mut bytes) = (String::new(), 0);
+    for (k, id) in ids.iter().enumerate() {
+        let picture = known(studio, id)?;
+        let file = file_bytes(studio, &picture)?;
+        bytes += file.len();
+        if bytes > ARCHIVE {
+            return Err(Problem::invalid("ids", "these pictures are too many bytes for one archive: choose fewer"));
+        }
+        let name = format!("{:03}-{}", k + 1, file_name(&picture));
+        add(&name, &file).map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
+        let line = json!({ "file": name, "prompt": picture.prompt, "seed": picture.seed, "command": picture.command, "request": picture.request });
+        words += &format!("{line}\n");
+    }
+    add("pictures.jsonl", words.as_bytes()).map_err(|e| broken(&e))?.map_err(|e| broken(&e))?;
+    Ok(archive.finish().map_err(|e| broken(&e))?.into_inner())
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! OpenAI's Images: `/v1/images/generations` and `/v1/models`, for their clients as they are.
+//! OpenAI's Images: `/v1/images/generations`, `/v1/images/edits` and `/v1/models`, for their clients as they are.
 //!
 //! What differs: pictures are square and of a stage's size, the next larger one where another is asked for (`size` in the answer
 //! says which); without `response_format` a picture comes both as an address and as base64. `seed`, `steps`, `guidance`, `sampler`,
 //! `negative_prompt` and `stages` may stand beside OpenAI's fields; quality, style, moderation and compression are accepted and change nothing.
+
+mod edits;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,6 +27,8 @@ use super::wait::{News, Waited};
 use crate::problem::{Problem, as_json};
 use crate::studio::Studio;
 use crate::wire::{ModelView, Order, PictureView, StageOrder};
+
+pub(crate) use self::edits::edit;
 
 /// Whose jobs these are.
 const CLIENT: &str = "openai";
@@ -137,9 +141,20 @@ pub(crate) async fn generate(
     Body(asked): Body<Generation>,
 ) -> Result<Response, Problem> {
     let order = asked.order(studio.models()?)?;
+    answer(studio, &headers, asked, order, "image_generation").await
+}
+
+/// Draws, and answers as was asked; events of a stream begin with `kind`.
+async fn answer(
+    studio: Arc<Studio>,
+    headers: &HeaderMap,
+    asked: Generation,
+    order: Order,
+    kind: &'static str,
+) -> Result<Response, Problem> {
     let waited = Waited::submit(studio.clone(), CLIENT, order).await?;
     if asked.stream {
-        return Ok(streamed(studio, waited, asked));
+        return Ok(streamed(studio, waited, asked, kind));
     }
     let job = waited.finished().await?;
     // the guard knows the host, and an address that a client can follow has the one that it came by
@@ -169,7 +184,7 @@ fn size(picture: &PictureView) -> String {
 }
 
 /// x̂ on the way, then the picture.
-fn streamed(studio: Arc<Studio>, waited: Waited, asked: Generation) -> Response {
+fn streamed(studio: Arc<Studio>, waited: Waited, asked: Generation, kind: &'static str) -> Response {
     let begun = crate::store::now() / 1000;
     let steps = async move |(mut waited, mut sent): (Waited, usize)| loop {
         match waited.news().await {
@@ -189,11 +204,11 @@ fn streamed(studio: Arc<Studio>, waited: Waited, asked: Generation) -> Response 
                 let format = if step["preview"]["type"] == "image/png" { "png" } else { "jpeg" };
                 let (width, height) = (&step["preview"]["width"], &step["preview"]["height"]);
                 let partial = json!({
-                    "type": "image_generation.partial_image", "b64_json": data, "partial_image_index": sent, "created_at": begun,
+                    "type": format!("{kind}.partial_image"), "b64_json": data, "partial_image_index": sent, "created_at": begun,
                     "output_format": format, "size": format!("{width}x{height}"), "background": "opaque", "quality": "auto",
                 });
                 sent += 1;
-                return Some((vec![event("image_generation.partial_image", &partial)], Some((waited, sent))));
+                return Some((vec![event(&format!("{kind}.partial_image"), &partial)], Some((waited, sent))));
             }
             Ok(News::Over(job)) => {
                 let picture = job.pictures.first()?;
@@ -201,10 +216,10 @@ fn streamed(studio: Arc<Studio>, waited: Waited, asked: Generation) -> Response 
                 let tokens = json!({"input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
                     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}});
                 let whole = json!({
-                    "type": "image_generation.completed", "b64_json": data, "created_at": begun, "size": size(picture),
+                    "type": format!("{kind}.completed"), "b64_json": data, "created_at": begun, "size": size(picture),
                     "output_format": asked.output_format.as_str(), "background": "opaque", "quality": "auto", "usage": tokens,
                 });
-                return Some((vec![event("image_generation.completed", &whole)], None));
+                return Some((vec![event(&format!("{kind}.completed"), &whole)], None));
             }
         }
     };

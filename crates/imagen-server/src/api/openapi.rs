@@ -43,6 +43,16 @@ const ROWS: &[Row] = &[
     ("post", "/api/v1/images/{id}/restore", "Bring a deleted picture back.", None, "200", "Picture"),
     ("get", "/api/v1/images/{id}/file", "The PNG, with its settings.", None, "200", "image/png"),
     ("get", "/api/v1/images/{id}/small", "A small JPEG.", None, "200", "image/jpeg"),
+    ("post", "/api/v1/images/archive", "Several pictures in a zip.", Some("Chosen"), "200", "application/zip"),
+    (
+        "post",
+        "/api/v1/uploads",
+        "Send a picture to begin with (base64); its id stands in an order's begin.",
+        Some("Sent"),
+        "201",
+        "Upload",
+    ),
+    ("get", "/api/v1/uploads/{id}/file", "A picture that was sent, as a PNG.", None, "200", "image/png"),
     ("get", "/api/v1/capabilities", "Models, what can be set, and all limits.", None, "200", "Capabilities"),
     ("get", "/api/v1/models", "The models.", None, "200", "Models"),
     ("get", "/api/v1/runs", "Trainings (--runs), the one that changed last first.", None, "200", "Object"),
@@ -56,9 +66,18 @@ const ROWS: &[Row] = &[
         "200",
         "Object",
     ),
+    (
+        "post",
+        "/v1/images/edits",
+        "OpenAI's edits: a picture drawn over, where its mask is transparent or everywhere; strength may stand beside its fields.",
+        Some("Edit"),
+        "200",
+        "Object",
+    ),
     ("get", "/v1/models", "The models, as OpenAI lists them.", None, "200", "Object"),
     ("get", "/v1/models/{id}", "A model, as OpenAI shows it.", None, "200", "Object"),
     ("post", "/sdapi/v1/txt2img", "AUTOMATIC1111's txt2img.", Some("Object"), "200", "Object"),
+    ("post", "/sdapi/v1/img2img", "AUTOMATIC1111's img2img, with its mask.", Some("Object"), "200", "Object"),
     ("get", "/sdapi/v1/progress", "How far the job of /sdapi/v1 is.", None, "200", "Object"),
     ("post", "/sdapi/v1/interrupt", "End the job of /sdapi/v1 that is drawn.", None, "200", "Object"),
     ("get", "/sdapi/v1/options", "The model of /sdapi/v1.", None, "200", "Object"),
@@ -96,8 +115,8 @@ fn document(limits: &Limits) -> Value {
             "responses": { *status: { "description": summary, "content": content }, "default": refusal },
         });
         if let Some(takes) = takes {
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "application/json": { "schema": reference(takes) } } });
+            let kind = if *takes == "Edit" { "multipart/form-data" } else { "application/json" };
+            operation["requestBody"] = json!({ "required": true, "content": { kind: { "schema": reference(takes) } } });
         }
         if path.contains("{id}") {
             operation["parameters"] =
@@ -119,6 +138,21 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
+/// A picture to begin with.
+fn begin(limits: &Limits) -> Value {
+    let text = || json!({ "type": "string" });
+    let pixels = || json!({ "type": "integer", "minimum": 0, "maximum": limits.picture_side });
+    let room = json!({ "left": pixels(), "right": pixels(), "top": pixels(), "bottom": pixels() });
+    object(
+        &["picture"],
+        json!({
+            "picture": text(), "mask": text(), "strength": { "type": "number", "minimum": 0, "maximum": 1 }, "feather": pixels(),
+            "resample": { "type": "integer", "minimum": 1, "maximum": limits.resample }, "outside": { "enum": ["noised", "clean"] },
+            "extend": object(&[], room),
+        }),
+    )
+}
+
 fn schemas(limits: &Limits) -> Value {
     let text = || json!({ "type": "string" });
     let whole = |most: u64| json!({ "type": "integer", "minimum": 0, "maximum": most });
@@ -137,7 +171,11 @@ fn schemas(limits: &Limits) -> Value {
             "seeds": { "type": "array", "items": whole(limits.seed), "minItems": 1, "maxItems": limits.count },
             "until": { "enum": StageName::ALL }, "batch": { "type": "integer", "minimum": 1, "maximum": limits.batch },
             "stages": { "type": "object", "additionalProperties": reference("Stage") },
+            "sr_seed": whole(limits.seed), "sr_seeds": { "type": "array", "items": whole(limits.seed), "maxItems": limits.count },
+            "vary": object(&["seed", "part"], json!({ "seed": whole(limits.seed), "part": { "type": "number", "minimum": 0, "maximum": 1 } })),
+            "from": { "enum": StageName::ALL }, "begin": reference("Begin"),
         })),
+        "Begin": begin(limits),
         "Stage": stage,
         "Job": object(&["id", "state", "request", "created_ms", "pictures"], json!({
             "id": text(), "state": { "enum": ["queued", "running", "done", "failed", "cancelled", "interrupted"] }, "request": reference("Order"),
@@ -152,6 +190,15 @@ fn schemas(limits: &Limits) -> Value {
             "created_ms": { "type": "integer" }, "favourite": { "type": "boolean" }, "url": text(),
         })),
         "Pictures": object(&["images"], json!({ "images": list("Picture"), "next": { "type": ["string", "null"] } })),
+        "Chosen": object(&["ids"], json!({ "ids": { "type": "array", "items": text(), "minItems": 1, "maxItems": limits.archive } })),
+        "Sent": object(&["image"], json!({ "image": text() })),
+        "Upload": object(&["id", "width", "height", "url"], json!({
+            "id": text(), "width": { "type": "integer" }, "height": { "type": "integer" }, "url": text(),
+        })),
+        "Edit": object(&["image", "prompt"], json!({
+            "image": { "type": "string", "format": "binary" }, "mask": { "type": "string", "format": "binary" }, "prompt": text(),
+            "n": { "type": "integer" }, "size": text(), "response_format": { "enum": ["url", "b64_json"] }, "strength": { "type": "number" },
+        })),
         "Change": object(&["favourite"], json!({ "favourite": { "type": "boolean" } })),
         "Capabilities": object(&["version", "models", "settings", "limits"], json!({
             "version": text(), "models": { "type": "array" }, "settings": { "type": "array" }, "limits": { "type": "object" },

@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use imagen::cascade::StageName;
-use imagen::image::{DecodeOptions, decode, export};
+use imagen::image::{DecodeOptions, Picture, decode, export};
 
 use super::blocking;
+use crate::begin::BeginOrder;
 use crate::problem::Problem;
 use crate::studio::Studio;
 use crate::wire::{ModelView, PictureView};
@@ -54,4 +55,10 @@ pub(super) async fn encoded(studio: &Arc<Studio>, picture: &PictureView, format:
         Ok(STANDARD.encode(bytes))
     })
     .await
+}
+
+/// Keeps a picture and its mask, and begins with them.
+pub(super) fn begin(studio: &Studio, picture: &Picture, mask: Option<&Picture>) -> Result<BeginOrder, Problem> {
+    let keep = |picture: &Picture| studio.store.keep_upload(picture, studio.limits.kept_bytes).map(|kept| kept.id);
+    Ok(BeginOrder { picture: keep(picture)?, mask: mask.map(keep).transpose()?, ..BeginOrder::default() })
 }

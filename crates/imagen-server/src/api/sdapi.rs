@@ -4,14 +4,13 @@
 //! change nothing, and `info` names what was ignored; `progress` and `interrupt` see the jobs of this interface
 //! alone, so that nobody ends what another interface draws.
 
+mod img2img;
+
 use std::sync::Arc;
 use std::sync::PoisonError;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -19,11 +18,14 @@ use imagen::diffusion::Sampler;
 use imagen::image::{DecodeOptions, png};
 
 use super::peers::{Format, encoded, stage_of};
+use super::uploads::inline;
 use super::wait::Waited;
 use super::{Body, PictureBody, blocking};
 use crate::problem::{Problem, as_json};
 use crate::studio::Studio;
 use crate::wire::{Order, StageOrder};
+
+pub(crate) use self::img2img::img2img;
 
 /// Whose jobs these are.
 pub(crate) const CLIENT: &str = "sdapi";
@@ -128,6 +130,16 @@ pub(crate) async fn txt2img(
     Body(asked): Body<Txt2Img>,
 ) -> Result<Response, Problem> {
     let (order, ignored) = asked.order(&studio)?;
+    answer(studio, &asked, order, ignored).await
+}
+
+/// Draws, and answers as A1111 does.
+async fn answer(
+    studio: Arc<Studio>,
+    asked: &Txt2Img,
+    order: Order,
+    ignored: Vec<&'static str>,
+) -> Result<Response, Problem> {
     let job = Waited::submit(studio.clone(), CLIENT, order.clone()).await?.finished().await?;
     let (mut images, mut infotexts) = (Vec::new(), Vec::new());
     for picture in &job.pictures {
@@ -162,12 +174,6 @@ pub(crate) async fn txt2img(
 /// The line format that a PNG holds.
 fn infotext(bytes: &[u8]) -> String {
     png::read_text(bytes, &DecodeOptions::default()).ok().and_then(|text| text.parameters).unwrap_or_default()
-}
-
-/// `POST /sdapi/v1/img2img`
-pub(crate) async fn img2img() -> Problem {
-    let message = "these models do not start from a picture over this interface; use txt2img";
-    Problem::new(StatusCode::BAD_REQUEST, "not_supported", message)
 }
 
 /// The job of this interface that is drawn now.
@@ -239,13 +245,8 @@ pub(crate) struct Sent {
 }
 
 /// `POST /sdapi/v1/png-info`: what a PNG says about itself; its pixels are not decoded, and no address is followed.
-pub(crate) async fn png_info(PictureBody(Sent { image }): PictureBody<Sent>) -> Result<Response, Problem> {
-    let data =
-        image.split_once(',').filter(|(start, _)| start.starts_with("data:")).map_or(image.as_str(), |(_, data)| data);
-    let bytes = STANDARD
-        .decode(data)
-        .map_err(|_| Problem::invalid("image", "expected a PNG as base64; addresses are not followed"))?;
-    let text = png::read_text(&bytes, &DecodeOptions::default())?;
+pub(crate) async fn png_info(PictureBody(Sent { image }, _turn): PictureBody<Sent>) -> Result<Response, Problem> {
+    let text = png::read_text(&inline(&image, "image")?, &DecodeOptions::default())?;
     let info = text.parameters.unwrap_or_default();
     let answer = json!({ "info": info, "items": { "parameters": info, "imagen": text.imagen }, "parameters": {} });
     Ok(as_json(answer.to_string()).into_response())

@@ -144,3 +144,42 @@ fn a_database_that_another_program_holds_is_busy_and_then_goes_on() {
     drop(held);
     store.add_job(&ids::random(), "me", None, &order("a")).unwrap();
 }
+
+#[test]
+fn a_folder_of_the_first_version_is_brought_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = ids::random();
+    let store = Store::open(folder.path()).unwrap();
+    store.add_job(&id, "me", None, &order("a cat")).unwrap();
+    lock(&store.writing).execute_batch("DROP TABLE uploads; DROP TABLE begins; PRAGMA user_version = 1").unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.waiting().unwrap()[0].0.id, id);
+    let picture = imagen::image::Picture::filled(4, 4, [1, 2, 3]);
+    store.keep_upload(&picture, 1 << 20).unwrap();
+}
+
+#[test]
+fn what_was_sent_is_kept_for_as_long_as_something_that_was_drawn_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let sent = |value: u8| store.keep_upload(&imagen::image::Picture::filled(4, 4, [value; 3]), 1 << 20).unwrap().id;
+    let [waits, drawn, unused] = [1, 2, 3].map(sent);
+    let begins =
+        |id: &str| Order { begin: Some(BeginOrder { picture: id.into(), ..BeginOrder::default() }), ..order("a") };
+    let [first, second] = [(); 2].map(|()| ids::random());
+    store.add_job(&first, "me", None, &begins(&waits)).unwrap();
+    store.add_job(&second, "me", None, &begins(&drawn)).unwrap();
+    store.add_picture(&picture(&second, "a", 1)).unwrap();
+    store.end(&second, State::Done, None).unwrap();
+    let stray = folder.path().join("uploads").join(format!("{}.png", ids::random()));
+    std::fs::write(&stray, b"left by a kill").unwrap();
+    assert_eq!(store.purge_uploads(Duration::from_secs(3600)).unwrap(), 0, "all of them came just now");
+    assert!(!stray.exists());
+    assert_eq!(store.purge_uploads(Duration::ZERO).unwrap(), 1);
+    let there = |id: &str| store.size_of(id).unwrap().is_some() && store.file_of(id).unwrap().unwrap().is_file();
+    assert_eq!([there(&waits), there(&drawn)], [true, true]);
+    assert_eq!(store.size_of(&unused).unwrap(), None);
+    store.end(&first, State::Cancelled, None).unwrap();
+    assert_eq!(store.purge_uploads(Duration::ZERO).unwrap(), 1);
+}

@@ -8,7 +8,7 @@ use imagen_server::Limits;
 use crate::served::Served;
 
 /// Every address, with a method that it takes.
-const ROUTES: [(Method, &str); 25] = [
+const ROUTES: [(Method, &str); 30] = [
     (Method::GET, "/"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
@@ -27,7 +27,12 @@ const ROUTES: [(Method, &str); 25] = [
     (Method::POST, "/api/v1/images/0123456789abcdef0123456789abcdef/restore"),
     (Method::GET, "/assets/main.js"),
     (Method::GET, "/api/v1/images/0123456789abcdef0123456789abcdef/file"),
+    (Method::POST, "/api/v1/images/archive"),
+    (Method::POST, "/api/v1/uploads"),
+    (Method::GET, "/api/v1/uploads/0123456789abcdef0123456789abcdef/file"),
     (Method::POST, "/v1/images/generations"),
+    (Method::POST, "/v1/images/edits"),
+    (Method::POST, "/sdapi/v1/img2img"),
     (Method::GET, "/v1/models"),
     (Method::POST, "/sdapi/v1/txt2img"),
     (Method::POST, "/sdapi/v1/interrupt"),
@@ -180,7 +185,7 @@ fn every_address_of_the_openapi_document_is_there_and_guarded() {
             addresses += 1;
         }
     }
-    assert_eq!(addresses, 33);
+    assert_eq!(addresses, 38);
 }
 
 #[test]

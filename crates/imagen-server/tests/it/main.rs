@@ -4,6 +4,7 @@
 #[path = "../../../imagen-cli/tests/it/tiny.rs"]
 mod tiny;
 
+mod begin;
 mod guard;
 mod jobs;
 mod peers;

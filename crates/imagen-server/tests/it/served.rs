@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use burn::tensor::Device;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -14,7 +16,7 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 use imagen::cascade::{Imagen, ModelFiles};
-use imagen::image::PngText;
+use imagen::image::{DecodeOptions, Picture, PngText, decode};
 use imagen_server::{Description, Finished, Lender, Limits, Model, Options, Server};
 
 use crate::tiny::{self, Trained};
@@ -138,6 +140,29 @@ impl Served {
         }
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         self.send(request.body(Body::from(body.to_owned())).unwrap())
+    }
+
+    /// Sends a body of any bytes and kind.
+    pub(crate) fn raw(&self, path: &str, headers: &[(&str, &str)], kind: &str, body: Vec<u8>) -> Reply {
+        let request = Request::post(path).header("host", "localhost:7860").header("content-type", kind);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request.header("content-length", body.len()).body(Body::from(body)).unwrap())
+    }
+
+    /// Sends a picture; its id.
+    pub(crate) fn upload(&self, png: &[u8]) -> String {
+        let reply = self.post("/api/v1/uploads", &serde_json::json!({ "image": STANDARD.encode(png) }).to_string());
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text());
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The finished pictures of an order, in their order.
+    pub(crate) fn drawn(&self, order: &Value) -> Vec<Picture> {
+        let job = self.wait(&self.submit(&order.to_string()), &["done", "failed"]);
+        assert_eq!(job["state"], "done", "{job}");
+        let file = |picture: &Value| self.get(picture["url"].as_str().unwrap()).body;
+        let decoded = |bytes: Vec<u8>| decode::decode(&bytes, &DecodeOptions::default()).unwrap();
+        job["pictures"].as_array().unwrap().iter().map(|picture| decoded(file(picture))).collect()
     }
 
     pub(crate) fn get(&self, path: &str) -> Reply {

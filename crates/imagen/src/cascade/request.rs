@@ -48,6 +48,8 @@ pub struct Subject {
     pub prompt: usize,
     /// Its seed.
     pub seed: u64,
+    /// Another seed for the stages that enlarge: what they add is another, what they enlarge stays.
+    pub enlarging: Option<u64>,
     /// Another picture, and how far this one is on the way there.
     pub toward: Option<Toward>,
 }
@@ -66,12 +68,15 @@ pub struct Toward {
 impl Subject {
     /// A picture of a prompt and a seed.
     pub fn new(prompt: usize, seed: u64) -> Self {
-        Self { prompt, seed, toward: None }
+        Self { prompt, seed, enlarging: None, toward: None }
     }
 
     /// Where the noise of a stage comes from.
     pub(super) fn key(&self, stage: StageName) -> Key {
         let of = |seed| Rng::new(seed).fold(stage as u64);
+        if let Some(seed) = self.enlarging.filter(|_| stage != StageName::Base) {
+            return Key { from: of(seed), toward: None };
+        }
         let toward = self.toward.filter(|toward| toward.seed != self.seed);
         Key { from: of(self.seed), toward: toward.map(|toward| (of(toward.seed), toward.part)) }
     }
@@ -103,7 +108,7 @@ impl Request {
         let other = usize::from(from.0 != to.0);
         let frame = |k: usize| {
             let toward = Toward { prompt: other, seed: to.1, part: k as f64 / last };
-            Subject { prompt: 0, seed: from.1, toward: Some(toward) }
+            Subject { toward: Some(toward), ..Subject::new(0, from.1) }
         };
         let prompts = if other == 1 { vec![from.0, to.0] } else { vec![from.0] };
         Self { prompts, pictures: (0..frames).map(frame).collect(), ..Self::default() }

@@ -22,6 +22,9 @@ impl Command<'_> {
             flag("--lora", lora.given());
         }
         flag("--seed", subject.seed.to_string());
+        if let Some(seed) = request.pictures[index].enlarging {
+            flag("--sr-seed", seed.to_string());
+        }
         if let Some(from) = request.from {
             flag("--from", from.to_string());
         }

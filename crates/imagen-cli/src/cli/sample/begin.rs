@@ -82,16 +82,11 @@ impl BeginArgs {
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let record = record.cloned().unwrap_or_default();
         let strength = request.start.as_ref().and_then(|start| start.strength);
-        let all = [
-            ("--image", file(&self.image)),
-            ("--mask", file(&self.mask)),
-            ("--extend", record.extend.map(|edges| edges.to_string())),
-            ("--feather", record.feather.map(|pixels| pixels.to_string())),
-            ("--resample", record.resample.map(|times| times.to_string())),
-            ("--outside", record.outside.map(|way| way.to_string())),
-            ("--strength", strength.map(|part| part.to_string())),
-        ];
-        all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+        let files = [("--image", file(&self.image)), ("--mask", file(&self.mask))];
+        let strength = [("--strength", strength.map(|part| part.to_string()))];
+        let given = |(flag, value): (_, Option<String>)| Some((flag, value?));
+        let files = files.into_iter().filter_map(given);
+        files.chain(record.flags()).chain(strength.into_iter().filter_map(given)).collect()
     }
 }
 

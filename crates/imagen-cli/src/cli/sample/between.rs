@@ -75,8 +75,8 @@ impl BetweenArgs {
 }
 
 /// Where a picture is on its way, for its record; nothing where it is at the beginning.
-pub(super) fn record(request: &Request, index: usize) -> Option<TowardRecord> {
-    let Subject { prompt, seed, toward } = request.pictures[index];
+pub(in crate::cli) fn record(request: &Request, index: usize) -> Option<TowardRecord> {
+    let Subject { prompt, seed, toward, .. } = request.pictures[index];
     let Toward { prompt: other, seed: to_seed, part } = toward.filter(|toward| toward.part > 0.0)?;
     Some(TowardRecord {
         prompt: (other != prompt).then(|| request.prompts[other].clone()),
@@ -86,7 +86,7 @@ pub(super) fn record(request: &Request, index: usize) -> Option<TowardRecord> {
 }
 
 /// The flags that say it again.
-pub(super) fn flags(request: &Request, index: usize) -> Vec<(&'static str, String)> {
+pub(in crate::cli) fn flags(request: &Request, index: usize) -> Vec<(&'static str, String)> {
     let Some(TowardRecord { prompt, seed, part }) = record(request, index) else { return Vec::new() };
     let ends = [("--to", prompt), ("--to-seed", seed.map(|seed| seed.to_string()))];
     let ends = ends.into_iter().filter_map(|(flag, value)| Some((flag, value?)));

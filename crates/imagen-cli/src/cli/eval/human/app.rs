@@ -235,6 +235,7 @@ pub(super) fn app(state: Arc<App>) -> Router {
         hosts: state.hosts.clone(),
         token: None,
         forms: true,
+        parts: &[],
         policy: POLICY,
         referrer: "same-origin",
         patient: &[],
