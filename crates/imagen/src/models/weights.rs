@@ -16,13 +16,14 @@ mod shards;
 mod storage;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
 
@@ -83,6 +84,35 @@ impl std::fmt::Debug for Weights {
     }
 }
 
+/// A header in which no name occurs twice: of two tensors of one name another reader might take the other one.
+struct OnceEach;
+
+impl<'de> Deserialize<'de> for OnceEach {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = OnceEach;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("tensors by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<OnceEach, A::Error> {
+                let mut seen = HashSet::new();
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if let Some(name) = seen.replace(name) {
+                        return Err(de::Error::custom(format_args!("{name:?} is there twice")));
+                    }
+                }
+                Ok(OnceEach)
+            }
+        }
+
+        deserializer.deserialize_map(Names)
+    }
+}
+
 impl Weights {
     /// Maps a file and checks its header; tensors are read from it when they are asked for.
     ///
@@ -113,6 +143,7 @@ impl Weights {
         let start = 8 + length;
         // Parsing also proves that the tensors lie one behind the other, each as long as its type and shape say.
         let header: Metadata = serde_json::from_slice(&bytes[8..start]).map_err(|e| damaged(format!("header: {e}")))?;
+        serde_json::from_slice::<OnceEach>(&bytes[8..start]).map_err(|e| damaged(format!("header: {e}")))?;
         if header.data_len() != bytes.len() - start {
             return Err(damaged(format!(
                 "its header describes {} bytes of tensors, but {} follow (truncated or overwritten)",
@@ -537,6 +568,13 @@ mod tests {
             (
                 "shape overflows",
                 file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#, &[]),
+            ),
+            (
+                "one name twice",
+                file(
+                    r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#,
+                    &[0; 4],
+                ),
             ),
             ("sizes overflow", file(&format!("{{{}}}", giant.join(",")), &[])),
         ];
