@@ -1,5 +1,6 @@
 //! `imagen train`: one stage from a recipe, with progress, checkpoints and a Ctrl-C that loses nothing.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
@@ -7,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use imagen::cascade::PartialLoad;
 use imagen::nn::device::Found;
 use imagen::said;
-use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, TrainEvent};
+use imagen::train::{self, InitFrom, Outcome, Plan, ProbeReport, Recipe, Run, StepReport, StopFile, TrainEvent};
 
 use super::draw::MaxMemory;
 use super::shared::{self, Machine, TextEncoder};
@@ -97,10 +98,18 @@ impl Train {
             watcher.progress.note(format_args!("{} ranks, {} on this machine", ranks.size(), job.neighbours));
         }
         watcher.progress.note("reading pictures and captions");
+        let (mut stop, mut heard) = (StopFile::new(&self.run)?, false);
         let outcome = train::train_among(&run, ranks, &mut |event| {
             watcher.show(event);
+            if stop.asked() {
+                if !std::mem::replace(&mut heard, true) {
+                    watcher.progress.note("asked to stop: finishing this step and saving");
+                }
+                return ControlFlow::Break(());
+            }
             interrupt::flow()
         });
+        drop(stop);
         watcher.progress.finish();
         match outcome.map_err(|error| ranks::said(ranks, error.into()))? {
             Outcome::Finished if ranks.rank() > 0 => Ok(()),

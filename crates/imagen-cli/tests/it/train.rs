@@ -148,6 +148,37 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn a_run_that_is_asked_to_stop_by_its_folder_saves_and_can_go_on() {
+    use std::process::{Command, Stdio};
+    let folder = folder();
+    let run_folder = folder.path().join("run");
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+        .args(["train", "recipe.toml", "--run", "run", "--steps", "1000000", "--text-encoder"])
+        .arg(tiny::text_encoder())
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !run_folder.join("state.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    imagen::train::ask_to_stop(&run_folder).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert_eq!(stderr.matches("asked to stop").count(), 1, "{stderr}");
+    assert!(stderr.contains("stopped and saved after step"), "{stderr}");
+    assert!(!run_folder.join("stop").exists(), "it was heeded");
+    // a wish that nobody heeded is not the next training's
+    imagen::train::ask_to_stop(&run_folder).unwrap();
+    let json = succeed(folder.path(), &["inspect", "run", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let saved = json["stages"][0]["step"].as_u64().unwrap();
+    assert_eq!(train(folder.path(), "run", &["--resume", "--steps", &(saved + 2).to_string()]).code, 0);
+}
+
+#[test]
 fn shapes_are_the_same_for_the_same_seed_and_pass_their_check() {
     let folder = folder();
     for (name, seed) in [("same", "1"), ("other", "2")] {

@@ -35,6 +35,7 @@ mod reference;
 mod report;
 mod run;
 mod state;
+mod stop;
 mod texts;
 mod validate;
 
@@ -62,6 +63,7 @@ pub use reference::{Key, annotated, keys as recipe_keys};
 pub use report::{LossByTime, ProbeReport, QUARTERS, StepReport};
 pub use run::{Outcome, Run, TrainEvent};
 pub use state::{Best, Learning, Log, TrainState};
+pub use stop::{StopFile, ask_to_stop};
 
 use crate::cascade::Stage;
 use crate::data::{Source, Split};
