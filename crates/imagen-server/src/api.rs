@@ -2,6 +2,7 @@
 //! the one who submitted it alone; whoever knows it may look, listen and cancel.
 
 pub(crate) mod about;
+pub(crate) mod evals;
 mod extract;
 pub(crate) mod images;
 pub(crate) mod jobs;

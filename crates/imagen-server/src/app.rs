@@ -6,21 +6,21 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use imagen::{Error, ErrorKind};
 
-use crate::api::{about, images, jobs, openai, openapi, sdapi, streams, trainings, uploads};
-use crate::guard::Guard;
+use crate::api::{about, evals, images, jobs, openai, openapi, sdapi, streams, trainings, uploads};
+use crate::guard::{Guard, Keyed};
 use crate::lender::Lender;
 use crate::limits::Limits;
-use crate::metrics::count;
 use crate::page;
 use crate::problem::Problem;
+use crate::record::record;
 use crate::runs::Runs;
 use crate::studio::Studio;
 use crate::worker;
@@ -63,8 +63,11 @@ impl Server {
     ///
     /// # Errors
     /// What opening a model may say; `Io` or `Data` where the folder cannot be used; `Usage` where another server uses it.
-    pub fn open(options: Options, lender: Lender) -> imagen::Result<Self> {
-        let studio = Arc::new(Studio::open(&options.data, options.limits, options.runs.clone().map(Runs::new))?);
+    pub fn open(options: Options, mut lender: Lender) -> imagen::Result<Self> {
+        let pace = lender.pace.take();
+        let runs = options.runs.clone().map(|folder| Runs::new(folder, pace));
+        let lent = (runs, lender.evals.take());
+        let studio = Arc::new(Studio::open(&options.data, options.limits, lent, options.token.clone())?);
         let (tell, opened) = channel();
         let told = move |result| drop(tell.send(result));
         let worker = worker::start(studio.clone(), lender, told)
@@ -94,6 +97,11 @@ impl Server {
             .route("/api/v1/runs", get(trainings::list))
             .route("/api/v1/runs/{name}", get(trainings::look))
             .route("/api/v1/runs/{name}/grids/{step}", get(trainings::grid))
+            .route("/api/v1/runs/{name}/stop", post(trainings::stop))
+            .route("/api/v1/evals", get(evals::list))
+            .route("/api/v1/evals/{name}/report", get(evals::report))
+            .route("/studies/{key}/", any(evals::study))
+            .route("/studies/{key}/{*rest}", any(evals::study))
             .route("/v1/images/generations", post(openai::generate))
             .route("/v1/images/edits", post(openai::edit).layer(DefaultBodyLimit::disable()))
             .route("/v1/models", get(openai::models))
@@ -123,12 +131,16 @@ impl Server {
             token: self.options.token.clone(),
             forms: false,
             parts: PARTS,
+            keyed: Some(Keyed(Arc::new({
+                let studio = self.studio.clone();
+                move |path: &str| evals::is_keyed(&studio, path)
+            }))),
             policy: POLICY,
             referrer: "no-referrer",
             patient: PATIENT,
             refuse,
         };
-        guard.before(router).layer(from_fn_with_state(self.studio.clone(), counted))
+        guard.before(router).layer(from_fn_with_state(self.studio.clone(), record))
     }
 
     /// From now on no job is taken, the one that is drawn stops after its step and can be run again, and streams end.
@@ -153,14 +165,4 @@ fn refuse(status: StatusCode, code: &'static str, message: &str) -> Response {
         StatusCode::UNAUTHORIZED => (status, page::door()).into_response(),
         _ => Problem::new(status, code, message).into_response(),
     }
-}
-
-/// Counts what is asked and what is refused.
-async fn counted(State(studio): State<Arc<Studio>>, request: Request, next: Next) -> Response {
-    count(&studio.metrics.requests);
-    let response = next.run(request).await;
-    if response.status().is_client_error() || response.status().is_server_error() {
-        count(&studio.metrics.refusals);
-    }
-    response
 }

@@ -27,6 +27,16 @@ const ALIVE: &str = "/healthz";
 /// What a browser keeps of the token.
 const COOKIE: &str = "imagen_studio";
 
+/// Says of an address whether a key in it stands in for the token.
+#[derive(Clone)]
+pub struct Keyed(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keyed")
+    }
+}
+
 /// What a service lets in, and what its answers say to browsers.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -38,6 +48,8 @@ pub struct Guard {
     pub forms: bool,
     /// Addresses whose bodies are `multipart/form-data`; no page of a browser may send one, this service's own neither.
     pub parts: &'static [&'static str],
+    /// Addresses of pages with forms that need no token, since a key is part of them.
+    pub keyed: Option<Keyed>,
     /// Where a page may load from.
     pub policy: &'static str,
     /// What the pages tell others about where one came from.
@@ -62,7 +74,8 @@ impl Guard {
             let message = "this address is not known by that name; the one who serves it can add it with --allow-host";
             return Some((self.refuse)(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message));
         }
-        if self.token.is_some() && request.uri().path() != ALIVE {
+        let keyed = self.keyed.as_ref().is_some_and(|Keyed(is)| is(request.uri().path()));
+        if self.token.is_some() && request.uri().path() != ALIVE && !keyed {
             if let Some(entered) = self.entered(request) {
                 return Some(entered);
             }
@@ -83,7 +96,7 @@ impl Guard {
         if self.parts.contains(&request.uri().path()) {
             return self.refused_parts(request);
         }
-        if !self.forms && !is_json(request) {
+        if !self.forms && !keyed && !is_json(request) {
             let message = "send the body as application/json";
             return Some((self.refuse)(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message));
         }
@@ -192,10 +205,12 @@ async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         }
     };
     let headers = response.headers_mut();
+    // a page of another kind may have said these itself
+    for (name, value) in [(header::CONTENT_SECURITY_POLICY, guard.policy), (header::REFERRER_POLICY, guard.referrer)] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     for (name, value) in [
-        ("content-security-policy", guard.policy),
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", guard.referrer),
         ("x-frame-options", "DENY"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),

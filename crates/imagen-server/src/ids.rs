@@ -38,6 +38,11 @@ pub(crate) fn cookie_of(token: &str) -> String {
     hex(&Sha256::digest(format!("imagen studio\0{token}")))
 }
 
+/// A name of the form that [`random`] makes, which only those can make who know the secret.
+pub(crate) fn key_of(secret: &str, name: &str) -> String {
+    hex(&Sha256::digest(format!("imagen study\0{secret}\0{name}"))[..DIGITS / 2])
+}
+
 /// The name of some bytes for caches.
 pub(crate) fn tag_of(bytes: &[u8]) -> String {
     format!("\"{}\"", hex(&Sha256::digest(bytes)[..12]))

@@ -1,15 +1,50 @@
 //! What the program lends to the studio: the models that it was started with, and what a picture says about itself. The studio
 //! opens no file of a model itself, so that nothing that a client sends can name one.
 
+use axum::Router;
 use imagen::cascade::deepfloyd::Verdict;
 use imagen::cascade::{Edges, Imagen, Request, StageName, StageSettings};
 use imagen::image::{Picture, PngText};
+use serde_json::Value;
 
 /// Opens one of the configured models, on the thread that will own it.
 pub type Open = Box<dyn Fn(&str) -> imagen::Result<Model> + Send>;
 
 /// Says what a finished picture is.
 pub type Describe = Box<dyn Fn(&Imagen, &Finished<'_>) -> Description>;
+
+/// Sweeps and studies of a folder, which the program reads.
+pub trait Evaluations: Send + Sync {
+    /// All of them: `{"sweeps": […], "studies": […]}`.
+    ///
+    /// # Errors
+    /// Those of the files.
+    fn list(&self) -> imagen::Result<Value>;
+
+    /// The report of the one of a name as an HTML page; nothing where there is none.
+    ///
+    /// # Errors
+    /// Those of the files.
+    fn report(&self, name: &str) -> imagen::Result<Option<String>>;
+
+    /// The names of the studies that may be rated.
+    fn studies(&self) -> Vec<String>;
+
+    /// The pages of a study's raters, which stand below the address `base`; nothing where there is no such study.
+    ///
+    /// # Errors
+    /// Those of the files.
+    fn pages(&self, name: &str, base: &str) -> imagen::Result<Option<Router>>;
+}
+
+impl std::fmt::Debug for dyn Evaluations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Evaluations")
+    }
+}
+
+/// Multiply-adds a second that a training reaches on this machine; measured when it is asked for.
+pub type Pace = Box<dyn Fn() -> f64 + Send + Sync>;
 
 /// The models of a studio.
 pub struct Lender {
@@ -19,6 +54,10 @@ pub struct Lender {
     pub open: Open,
     /// Bytes that drawing may take; nothing is refused where they are not known.
     pub memory: Option<u64>,
+    /// How fast this machine trains, where that can be told.
+    pub pace: Option<Pace>,
+    /// Evaluations that may be looked at.
+    pub evals: Option<Box<dyn Evaluations>>,
 }
 
 /// A model that is open.

@@ -19,6 +19,7 @@ mod page;
 mod preview;
 mod problem;
 mod queue;
+mod record;
 mod runs;
 mod store;
 mod studio;
@@ -26,6 +27,6 @@ mod wire;
 mod worker;
 
 pub use app::{Options, Server};
-pub use guard::Guard;
-pub use lender::{Began, Describe, Description, Finished, Lender, Model, Open};
+pub use guard::{Guard, Keyed};
+pub use lender::{Began, Describe, Description, Evaluations, Finished, Lender, Model, Open, Pace};
 pub use limits::Limits;

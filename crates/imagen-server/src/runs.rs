@@ -1,14 +1,18 @@
-//! Trainings, looked at while they go on: the run folders of one folder. Everything is read, nothing is written; a run is known by
-//! its name in the folder's own list, so that no path is made of what a client sends.
+//! Trainings, looked at while they go on: the run folders of one folder. A run is known by its name in the folder's own list, so that
+//! no path is made of what a client sends. Nothing is written but the wish that a training ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use imagen::cascade::StageName;
-use imagen::train::{MetricsLine, Recipe, read_metrics};
+use imagen::train::{MetricsLine, Plan, Recipe, ask_to_stop, read_metrics};
+
+use crate::lender::Pace;
 
 /// Points of a curve; more lines are averaged.
 const POINTS: usize = 400;
@@ -20,8 +24,18 @@ const RUNS: usize = 200;
 const GRID: u64 = 64 << 20;
 
 /// Where the runs are.
-#[derive(Clone, Debug)]
-pub(crate) struct Runs(PathBuf);
+pub(crate) struct Runs {
+    folder: PathBuf,
+    pace: Option<Pace>,
+    /// What was counted of recipes, by what they are and when they were written: a plan reads the whole set.
+    plans: Mutex<BTreeMap<(String, SystemTime), Value>>,
+}
+
+impl std::fmt::Debug for Runs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runs").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
 
 /// A run in a list.
 #[derive(Debug, Serialize)]
@@ -42,13 +56,13 @@ pub(crate) struct RunView {
 }
 
 impl Runs {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self(folder)
+    pub(crate) fn new(folder: PathBuf, pace: Option<Pace>) -> Self {
+        Self { folder, pace, plans: Mutex::default() }
     }
 
     /// The folders that hold runs, by name.
     fn folders(&self) -> Vec<(String, PathBuf)> {
-        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let named = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let runs = named.filter(|entry| entry.path().join("recipe.toml").is_file());
         let mut folders: Vec<_> =
@@ -80,7 +94,34 @@ impl Runs {
         let mut run = json!(view);
         run["curves"] = curves(&lines);
         run["grids"] = json!(grids(&folder));
+        run["plan"] = self.plan(name, &folder).unwrap_or_default();
         Ok(Some(run))
+    }
+
+    /// What the training takes, as `imagen plan` counts it; nothing where it cannot be counted.
+    fn plan(&self, name: &str, folder: &Path) -> Option<Value> {
+        let path = folder.join("recipe.toml");
+        let key = (name.to_owned(), path.metadata().ok()?.modified().ok()?);
+        if let Some(known) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Some(known.clone());
+        }
+        let plan = Plan::of(&Recipe::read(&path).ok()?).ok()?;
+        let seconds = self.pace.as_ref().map(|pace| plan.step_multiply_adds as f64 / pace() * plan.steps as f64);
+        let told = json!({ "parameters": plan.parameters, "memory": plan.bytes(), "seconds": seconds, "warnings": plan.warnings });
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.retain(|(known, _), _| known != name);
+        plans.insert(key, told.clone());
+        Some(told)
+    }
+
+    /// Asks a training to stop as after Ctrl-C: whether it goes on at all; nothing where there is none of that name.
+    pub(crate) fn stop(&self, name: &str) -> imagen::Result<Option<bool>> {
+        let Some(folder) = self.folder(name) else { return Ok(None) };
+        let (view, _) = view(name.to_owned(), &folder)?;
+        if view.alive {
+            ask_to_stop(&folder)?;
+        }
+        Ok(Some(view.alive))
     }
 
     /// The PNG of a grid.

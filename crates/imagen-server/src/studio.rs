@@ -13,6 +13,7 @@ use crate::begin;
 use crate::estimate::Estimate;
 use crate::events::Hub;
 use crate::ids;
+use crate::lender::Evaluations;
 use crate::limits::Limits;
 use crate::metrics::{Metrics, count};
 use crate::problem::Problem;
@@ -33,6 +34,10 @@ pub(crate) struct Studio {
     pub(crate) limits: Limits,
     /// Trainings that may be looked at.
     pub(crate) runs: Option<Runs>,
+    /// Evaluations that may be looked at.
+    pub(crate) evals: Option<Box<dyn Evaluations>>,
+    /// What keys of studies are made of.
+    secret: String,
     pub(crate) metrics: Metrics,
     pub(crate) estimate: Mutex<Estimate>,
     /// Streams of events that are open.
@@ -49,13 +54,20 @@ pub(crate) struct Studio {
 }
 
 impl Studio {
-    pub(crate) fn open(folder: &Path, limits: Limits, runs: Option<Runs>) -> imagen::Result<Self> {
+    pub(crate) fn open(
+        folder: &Path,
+        limits: Limits,
+        (runs, evals): (Option<Runs>, Option<Box<dyn Evaluations>>),
+        token: Option<String>,
+    ) -> imagen::Result<Self> {
         Ok(Self {
             store: Store::open(folder)?,
             queue: Queue::default(),
             hub: Hub::new(),
             limits,
             runs,
+            evals,
+            secret: token.unwrap_or_default(),
             metrics: Metrics::default(),
             estimate: Mutex::default(),
             streams: AtomicUsize::new(0),
@@ -84,6 +96,11 @@ impl Studio {
             }
         }
         Ok(())
+    }
+
+    /// By which key a study's raters reach it.
+    pub(crate) fn study_key(&self, name: &str) -> String {
+        ids::key_of(&self.secret, name)
     }
 
     /// The models, where they are open.

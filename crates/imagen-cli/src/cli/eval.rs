@@ -20,7 +20,7 @@ mod fid;
 mod finding;
 mod forced_choice;
 mod genders;
-mod human;
+pub(super) mod human;
 mod imports;
 mod kid;
 mod manifest;
@@ -32,7 +32,7 @@ mod retrieval;
 mod samples;
 mod shapes;
 mod stats;
-mod sweep;
+pub(super) mod sweep;
 
 verbs! {
     /// Measure pictures: distances between sets, whether the model draws the right thing, and what people say

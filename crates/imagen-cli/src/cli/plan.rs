@@ -171,6 +171,12 @@ impl Pace {
     }
 }
 
+/// Multiply-adds a second that a training reaches on a device.
+pub(super) fn training_rate(found: &Found) -> f64 {
+    let pace = Pace::of(found);
+    pace.rate * pace.shares[0]
+}
+
 /// A batch of pictures of an empty prompt.
 pub(super) fn one_batch(model: &Imagen, batch: usize) -> Request {
     // super-resolution alone enlarges a picture, whatever it shows

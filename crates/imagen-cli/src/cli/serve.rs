@@ -2,6 +2,9 @@
 //!
 //! The server is `imagen-server`'s; here it is lent its models, told what a picture says about itself, and given an address.
 
+mod evals;
+mod log;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,9 +16,11 @@ use imagen::nn::device::Found;
 use imagen::train::BUILT_IN;
 use imagen::{Error, ErrorKind};
 use imagen_server::listen::{own_addresses, serve};
-use imagen_server::{Began, Description, Finished, Lender, Limits, Model, Options, Server};
+use imagen_server::{Began, Description, Evaluations, Finished, Lender, Limits, Model, Options, Pace, Server};
 
+use self::log::Log;
 use super::draw::{MACHINE, ModelArgs, OpenModel, describe, flags};
+use super::plan::training_rate;
 use super::sample::between;
 use super::shared::Machine;
 use crate::failure::{Exit, Failure, Result, print_line};
@@ -58,6 +63,9 @@ pub(crate) struct Serve {
     /// A folder of training runs, to be watched on the page
     #[arg(long, value_name = "FOLDER", help_heading = WHERE)]
     runs: Option<PathBuf>,
+    /// A folder of sweeps and studies, to be looked at on the page, with the pages of the studies' raters
+    #[arg(long, value_name = "FOLDER", help_heading = WHERE)]
+    evals: Option<PathBuf>,
     /// The address to listen at; anything but the loopback asks for a token
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = WHERE)]
     host: IpAddr,
@@ -80,11 +88,18 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, help_heading = WHERE)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     job_time: u64,
+    /// What is written down on stderr: problems, all (every request and job, without prompts and tokens), or none
+    #[arg(long, value_name = "WHAT", default_value = "problems", help_heading = WHERE)]
+    log: Log,
+    /// Write it down as one JSON object a line
+    #[arg(long, help_heading = WHERE)]
+    log_json: bool,
 }
 
 impl Serve {
     pub(crate) fn run(self) -> Result<()> {
         let token = self.token()?;
+        log::start(self.log, self.log_json);
         let machine = self.machine;
         machine.compute(|found| self.serve(token, found))
     }
@@ -103,7 +118,8 @@ impl Serve {
         let address = SocketAddr::new(self.host, self.port);
         let listener = std::net::TcpListener::bind(address).map_err(|e| unavailable(address, &e))?;
         listener.set_nonblocking(true).map_err(|e| unavailable(address, &e))?;
-        let server = Server::open(options, lender(&self.model, found))?;
+        let evals = self.evals.clone().map(|folder| Box::new(evals::Folder::new(folder)) as Box<dyn Evaluations>);
+        let server = Server::open(options, Lender { evals, ..lender(&self.model, found) })?;
         let bound = listener.local_addr().map_err(|e| unavailable(address, &e))?;
         let names = if outward.is_empty() { vec![bound.to_string()] } else { with_port(&outward, bound.port()) };
         let key = token.map(|token| format!("?token={token}")).unwrap_or_default();
@@ -199,7 +215,9 @@ fn lender(models: &[PathBuf], found: &Found) -> Lender {
         Ok(model(opened, path.clone()))
     };
     let memory = system::memory().map(|memory| memory.total).filter(|_| found.is_cpu());
-    Lender { names, open: Box::new(open), memory }
+    let trains = found.clone();
+    let pace: Pace = Box::new(move || training_rate(&trains));
+    Lender { names, open: Box::new(open), memory, pace: Some(pace), evals: None }
 }
 
 /// An open model, with what its pictures say.

@@ -18,7 +18,7 @@ use crate::{files, imagen, run, succeed};
 const SUITE: &str = "prompt,category\n\"a red, round thing\",Colors\ntwo things,Counting\na sign that says hi,Text\n";
 
 /// A folder with a suite, a tiny model, and another model's pictures of it.
-fn material() -> tempfile::TempDir {
+pub(crate) fn material() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("suite.csv"), SUITE).unwrap();
     tiny::model(&folder.path().join("m"), &Trained::BASE);
@@ -33,7 +33,7 @@ fn material() -> tempfile::TempDir {
     folder
 }
 
-const MAKE: [&str; 11] =
+pub(crate) const MAKE: [&str; 11] =
     ["eval", "drawbench", "s", "--suite", "suite.csv", "-n2", "--model", "ours=m", "--import", "theirs=theirs", "-q"];
 
 #[test]

@@ -22,6 +22,7 @@ mod ranks;
 mod recipe;
 mod refusals;
 mod sample;
+mod serve;
 mod shares;
 mod tiny;
 mod tools;

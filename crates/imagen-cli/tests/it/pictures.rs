@@ -187,6 +187,22 @@ fn variations_lie_around_the_picture_of_the_seed() {
 }
 
 #[test]
+fn the_seed_of_enlarging_changes_what_is_added_and_not_what_is_enlarged() {
+    let folder = folder(&[]);
+    let path = folder.path();
+    let own = draw(path, "own.png", &["x"]);
+    assert_eq!(draw(path, "same.png", &["x", "--sr-seed", "3"]), own, "the seed itself");
+    let other = draw(path, "other.png", &["x", "--sr-seed", "4"]);
+    assert_ne!(other, own);
+    let base = draw(path, "base.png", &["x", "--until", "base"]);
+    assert_eq!(draw(path, "small.png", &["x", "--until", "base", "--sr-seed", "4"]), base);
+    assert_eq!(record(path.join("other.png"))["sr_seed"], 4);
+    assert_eq!(draw(path, "again.png", &["--params-from", "other.png"]), other);
+    succeed(path, &["sample", "-mm", "-q", "-s3", "x", "-n2", "--sr-seed", "4", "-o", "n{index}.png"]);
+    assert_eq!(record(path.join("n1.png"))["sr_seed"], 5, "it counts up with the seed");
+}
+
+#[test]
 fn a_prompt_of_each_stage_that_is_the_same_is_one_prompt() {
     let folder = folder(&[]);
     let path = folder.path();

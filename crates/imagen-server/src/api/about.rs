@@ -24,6 +24,7 @@ pub(crate) async fn capabilities(State(studio): State<Arc<Studio>>) -> Result<Re
         "settings": settings(&studio),
         "limits": studio.limits,
         "runs": studio.runs.is_some(),
+        "evals": studio.evals.is_some(),
         "undo_seconds": UNDO.as_secs(),
     });
     Ok(as_json(answer.to_string()).into_response())

@@ -57,7 +57,10 @@ const ROWS: &[Row] = &[
     ("get", "/api/v1/models", "The models.", None, "200", "Models"),
     ("get", "/api/v1/runs", "Trainings (--runs), the one that changed last first.", None, "200", "Object"),
     ("get", "/api/v1/runs/{name}", "A training with its curves.", None, "200", "Object"),
+    ("post", "/api/v1/runs/{name}/stop", "Ask a training to stop as after Ctrl-C.", None, "202", ""),
     ("get", "/api/v1/runs/{name}/grids/{step}", "A grid of samples.", None, "200", "image/png"),
+    ("get", "/api/v1/evals", "Sweeps and studies (--evals).", None, "200", "Object"),
+    ("get", "/api/v1/evals/{name}/report", "The report of a sweep or a study, as a page.", None, "200", "text/html"),
     (
         "post",
         "/v1/images/generations",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -27,6 +27,16 @@ pub(crate) async fn look(State(studio): State<Arc<Studio>>, Path(name): Path<Str
     let run =
         blocking(move || runs(&studio)?.look(&name).map_err(unreadable)?.ok_or_else(|| Problem::not_found("run")));
     Ok(as_json(run.await?.to_string()).into_response())
+}
+
+/// `POST /api/v1/runs/{name}/stop`: it finishes its step, saves and ends.
+pub(crate) async fn stop(State(studio): State<Arc<Studio>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    blocking(move || match runs(&studio)?.stop(&name).map_err(unreadable)? {
+        Some(true) => Ok(StatusCode::ACCEPTED),
+        Some(false) => Err(Problem::new(StatusCode::CONFLICT, "not_running", "this training does not go on")),
+        None => Err(Problem::not_found("run")),
+    })
+    .await
 }
 
 /// `GET /api/v1/runs/{name}/grids/{step}`

@@ -34,8 +34,20 @@ export const favourite = (id, yes) => ask("PATCH", `/api/v1/images/${id}`, { fav
 export const remove = (id) => ask("DELETE", `/api/v1/images/${id}`);
 export const restore = (id) => ask("POST", `/api/v1/images/${id}/restore`);
 
+export const upload = (image) => ask("POST", "/api/v1/uploads", { image });
+
+/** Several pictures as a zip. */
+export const archive = async (ids) => {
+  const answer = await fetch("/api/v1/images/archive", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }) });
+  if (answer.ok) return answer.blob();
+  throw new Error((await answer.json())?.error?.message ?? answer.statusText);
+};
+
 export const runs = () => ask("GET", "/api/v1/runs");
 export const run = (name) => ask("GET", `/api/v1/runs/${encodeURIComponent(name)}`);
+
+export const stopRun = (name) => ask("POST", `/api/v1/runs/${encodeURIComponent(name)}/stop`);
+export const evals = () => ask("GET", "/api/v1/evals");
 
 /** All that happens to this browser's jobs; `hear` gets names and data. A stream that breaks begins again by itself. */
 export const listen = (hear) => {

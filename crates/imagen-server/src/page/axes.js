@@ -1,7 +1,7 @@
 // A sheet of one or two settings: every value of the one against every value of the other, with one seed.
 
 import * as api from "./api.js";
-import { make, toast, voice } from "./dom.js";
+import { keep, make, toast, voice } from "./dom.js";
 import { over } from "./jobs.js";
 import { number, say } from "./words.js";
 
@@ -11,6 +11,14 @@ const CELL = 256;
 /** What an axis may go along: `stage.setting`, or the seed. */
 const parse = (text, isNumber) => text.split(",").map((value) => value.trim()).filter(Boolean)
   .map((value) => (isNumber ? Number(value) : value)).filter((value) => !isNumber || Number.isFinite(value));
+
+/** What a model's settings may be varied along. */
+export const choicesOf = (facts, model) => model.stages.flatMap((stage) => facts.settings.filter((setting) => !setting.enlarging || stage.stage !== "base").map((setting) => {
+  const standard = stage.defaults[setting.name] ?? setting.standard, isNumber = setting.kind !== "choice" && setting.kind !== "text";
+  const round = (value) => (setting.kind === "integer" ? Math.max(1, Math.round(value)) : Number(value.toPrecision(3)));
+  const example = setting.kind === "text" ? String(standard) : isNumber ? [standard / 2, standard, standard * 2].map(round).filter((value) => value <= setting.most).join(", ") : setting.choices.join(", ");
+  return { name: `${stage.stage}.${setting.name}`, label: `${say(setting.name)}, ${stage.size} px`, isNumber, example };
+}));
 
 /** The fields that ask for axes; `draw(axes)` gets up to two of `{ name, label, values }`. */
 export const asking = (choices, draw) => {
@@ -34,10 +42,10 @@ export const asking = (choices, draw) => {
 };
 
 /** An order with a value of an axis in its place. */
-const placed = (order, name, value) => {
+export const placed = (order, name, value) => {
   if (name === "seed") return { ...order, seed: value };
   const [stage, setting] = name.split(".");
-  return { ...order, stages: { ...order.stages, [stage]: { ...order.stages[stage], [setting]: value } } };
+  return { ...order, stages: { ...order.stages, [stage]: { ...order.stages?.[stage], [setting]: value } } };
 };
 
 /** The sheet while it is drawn. */
@@ -54,18 +62,13 @@ export const sheet = (order, axes, act) => {
   const note = make("p", { class: "soft num" });
   const cancel = make("button", { type: "button", onclick: () => stop() }, say("cancel"));
   const save = make("button", { type: "button", hidden: true, onclick: () => exported() }, say("axes_png"));
-  const words = make("button", { type: "button", hidden: true, onclick: () => keep(new Blob([JSON.stringify(record(), null, 2)], { type: "application/json" }), "json") }, say("axes_json"));
+  const words = make("button", { type: "button", hidden: true, onclick: () => keep(new Blob([JSON.stringify(record(), null, 2)], { type: "application/json" }), "imagen-sheet.json") }, say("axes_json"));
   const table = make("table", { class: "grid" },
     make("thead", {}, make("tr", {}, y ? make("th", {}, `${y.label} ↓ · ${x.label} →`) : make("th", {}, `${x.label} →`), x.values.map((value) => make("th", { scope: "col" }, String(value))))),
     make("tbody", {}, rows.map((down, k) => make("tr", {}, make("th", { scope: "row" }, down === null ? "" : String(down)), cells.slice(k * x.values.length, (k + 1) * x.values.length).map((cell) => make("td", {}, cell.tile))))));
   const element = make("section", { class: "axes-sheet", "aria-label": order.prompt }, make("blockquote", {}, order.prompt), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": say("axes") }, table), note, make("div", { class: "row" }, cancel, save, words));
 
   const record = () => ({ prompt: order.prompt, axes, cells: cells.map((cell) => ({ [x.label]: cell.across, ...(y ? { [y.label]: cell.down } : {}), request: cell.given, image: cell.picture?.url })) });
-  const keep = (blob, ending) => {
-    const link = make("a", { href: URL.createObjectURL(blob), download: `imagen-sheet.${ending}` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  };
   const told = () => {
     const ready = cells.filter((cell) => cell.picture).length;
     note.textContent = say("axes_ready", { n: number(ready), all: number(cells.length) });
@@ -95,7 +98,7 @@ export const sheet = (order, axes, act) => {
       pen.imageSmoothingEnabled = image.naturalWidth > 64;
       pen.drawImage(image, left + (k % x.values.length) * (CELL + 8), top + Math.floor(k / x.values.length) * (CELL + 8), CELL, CELL);
     });
-    canvas.toBlob((blob) => keep(blob, "png"), "image/png");
+    canvas.toBlob((blob) => keep(blob, "imagen-sheet.png"), "image/png");
   };
 
   const begin = async () => {

@@ -10,7 +10,7 @@ export const make = (tag, given = {}, ...children) => {
     else if (name in element && typeof value !== "string") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined));
   return element;
 };
 
@@ -42,3 +42,10 @@ export const dialog = (label, ...children) => {
 
 /** Whether somebody is typing. */
 export const typing = (event) => event.target.closest?.("input, textarea, select") !== null;
+
+/** Gives a file to whoever sits before the page. */
+export const keep = (blob, name) => {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};

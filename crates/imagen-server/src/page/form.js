@@ -1,8 +1,9 @@
 // The prompt and its settings. All that can be set comes from the server's capabilities, so that nothing is missing here.
 
-import { asking } from "./axes.js";
-import { make } from "./dom.js";
-import { say } from "./words.js";
+import { asking, choicesOf } from "./axes.js";
+import { beginning } from "./begin.js";
+import { make, toast, voice } from "./dom.js";
+import { number, say } from "./words.js";
 
 /** Drafts are drawn so many at a time. */
 const DRAFTS = 9;
@@ -25,6 +26,15 @@ export const form = (facts, draw, compare) => {
   const count = make("input", { type: "number", min: 1, max: facts.limits.count, value: "1", inputMode: "numeric" });
   const seed = make("input", { type: "number", min: 0, max: facts.limits.seed, placeholder: say("random"), inputMode: "numeric" });
   const dice = make("button", { type: "button", class: "icon", "aria-label": say("dice"), title: say("dice"), onclick: () => { seed.value = ""; seed.focus(); } }, "⚄");
+  const other = make("input", { type: "number", min: 0, max: facts.limits.seed, placeholder: say("as_seed"), inputMode: "numeric" });
+  let vary = null;
+  const varied = make("span", { class: "num" }), variation = make("div", { class: "field", hidden: true }, make("span", {}, say("variation")), make("span", { class: "joined" }, varied, make("button", { type: "button", class: "plain icon", "aria-label": say("variation_none"), onclick: () => { varies(null); seed.focus(); } }, "✕")));
+  const varies = (given) => {
+    vary = given;
+    variation.hidden = !given;
+    if (given) varied.textContent = say("variation_of", { part: number(given.part * 100), seed: given.seed });
+  };
+  const lock = make("input", { type: "checkbox" });
   const negative = make("input", { type: "text", maxLength: facts.limits.prompt_characters, autocomplete: "off" });
   const chooser = make("select", { onchange: () => { choose(chooser.value); } }, models.map((each) => make("option", { value: each.name }, each.name)));
   const stages = make("div", { class: "fields" });
@@ -71,20 +81,32 @@ export const form = (facts, draw, compare) => {
       models.length > 1 ? field(say("model"), chooser) : null,
       make("label", { class: "field wide" }, make("span", {}, say("negative")), negative),
       field(say("count"), count),
-      field(say("seed"), make("span", { class: "joined" }, seed, dice)));
-    const axes = model.stages.flatMap((stage) => facts.settings.filter((setting) => !setting.enlarging || stage.stage !== "base").map((setting) => {
-      const standard = stage.defaults[setting.name] ?? setting.standard, isNumber = setting.kind !== "choice" && setting.kind !== "text";
-      const round = (value) => (setting.kind === "integer" ? Math.max(1, Math.round(value)) : Number(value.toPrecision(3)));
-      const example = setting.kind === "text" ? String(standard) : isNumber ? [standard / 2, standard, standard * 2].map(round).filter((value) => value <= setting.most).join(", ") : setting.choices.join(", ");
-      return { name: `${stage.stage}.${setting.name}`, label: `${say(setting.name)}, ${stage.size} px`, isNumber, example };
-    }));
+      field(say("seed"), make("span", { class: "joined" }, seed, dice)),
+      variation,
+      model.stages.length > 1 ? field(say("sr_seed"), other) : null,
+      model.stages.length > 1 ? make("label", { class: "field check", title: say("lock_hint") }, lock, make("span", {}, say("lock"))) : null);
+    const axes = choicesOf(facts, model);
     axes.push({ name: "seed", label: say("seed"), isNumber: true, example: "1, 2, 3" });
     stages.replaceChildren(general, ...model.stages.map(fieldsOf), asking(axes, (chosen) => sheet(chosen)));
     size(until);
+    begin?.show();
   };
+  let begin = null;
   choose(model.name);
 
-  const order = () => {
+  const file = make("input", { type: "file", accept: "image/png,image/jpeg,image/webp,image/gif,image/bmp", hidden: true, tabIndex: -1, onchange: () => { if (file.files[0]) begin.take(file.files[0]); file.value = ""; } });
+  const from = make("button", { type: "button", class: "go", onclick: () => file.click() }, say("begin_choose"));
+  // what draws changes with what is drawn from
+  begin = beginning(facts, () => model, (way) => {
+    from.hidden = way !== null;
+    drafts.hidden = sizes.hidden = way === "larger";
+  });
+  begin.build();
+
+  const random = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+  /** What is asked for, without what it begins with. */
+  const words = () => {
     const given = { prompt: prompt.value.trim(), model: model.name, until, stages: {} };
     for (const [name, element] of inputs) {
       const [stage, setting] = name.split(".");
@@ -93,36 +115,57 @@ export const form = (facts, draw, compare) => {
     }
     if (negative.value.trim()) given.negative = negative.value.trim();
     if (seed.value !== "") given.seed = Number(seed.value);
+    if (vary) given.vary = vary;
+    if (other.value !== "" && running().length > 1) given.sr_seed = Number(other.value);
     return given;
   };
 
-  const send = (drafts) => {
+  /** What is asked for, its pictures sent. */
+  const order = async () => {
+    const given = words(), begun = await begin.order();
+    if (!begun) return given;
+    if (begun.from) {
+      const first = model.stages.findIndex((stage) => stage.stage === begun.from);
+      given.stages = Object.fromEntries(Object.entries(given.stages).filter(([name]) => model.stages.findIndex((stage) => stage.stage === name) >= first));
+    }
+    return { ...given, ...begun };
+  };
+
+  const send = async (small) => {
     const whole = [...element.querySelectorAll("input")].every((each) => each.reportValidity());
-    if (!whole) return;
+    if (!whole) return undefined;
     localStorage.setItem("imagen.prompt", prompt.value);
-    const given = order();
-    if (!drafts) return draw({ ...given, count: Number(count.value) || 1 });
+    let given;
+    try { given = await order(); } catch (problem) { voice(problem.message); return toast(problem.message); }
+    const pictures = Number(count.value) || 1;
+    if (lock.checked && pictures > 1 && running().length > 1 && !given.from && !small) {
+      const { seed: one = random(), sr_seed: first = one, ...rest } = given;
+      return draw({ ...rest, seeds: Array(pictures).fill(one), sr_seed: first });
+    }
+    if (!small || given.from) return draw({ ...given, count: pictures });
     const first = model.stages[0].stage, own = given.stages[first];
+    delete given.sr_seed;
     return draw({ ...given, until: first, stages: own ? { [first]: own } : {}, count: DRAFTS, batch: Math.min(DRAFTS, facts.limits.batch) });
   };
 
   /** A sheet: axes of stages that do not run are none. */
-  const sheet = (axes) => {
+  const sheet = async (axes) => {
     const last = model.stages.findIndex((each) => each.stage === until);
     const runs = axes.every(({ name }) => name === "seed" || model.stages.findIndex((each) => each.stage === name.split(".")[0]) <= last);
-    const given = order();
-    if (given.seed === undefined) given.seed = crypto.getRandomValues(new Uint32Array(1))[0];
+    let given;
+    try { given = await order(); } catch (problem) { return toast(problem.message); }
+    given.seed ??= random();
     return compare(given, axes, runs);
   };
 
+  const drafts = make("button", { type: "button", class: "go", title: say("drafts_hint"), onclick: () => send(true) }, say("drafts"));
   const settings = make("details", { class: "settings" }, make("summary", {}, say("settings")), stages);
   const element = make("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); send(false); } },
     prompt,
     make("div", { class: "row" },
       make("button", { class: "main go" }, say("draw")),
-      make("button", { type: "button", class: "go", title: say("drafts_hint"), onclick: () => send(true) }, say("drafts")),
-      sizes),
-    settings);
+      drafts, from, file, sizes),
+    begin.element, settings);
   prompt.addEventListener("keydown", (event) => {
     // with Ctrl the page hears it, wherever the focus is
     if (event.key !== "Enter" || event.isComposing || event.shiftKey || event.ctrlKey || event.metaKey) return;
@@ -131,7 +174,7 @@ export const form = (facts, draw, compare) => {
   });
 
   return {
-    element, prompt, send,
+    element, prompt, send, begin,
     model: () => model,
     until: () => until,
     /** Takes the settings of an order: what is as the stages suggest stays open. */
@@ -143,7 +186,10 @@ export const form = (facts, draw, compare) => {
       }
       prompt.value = given.prompt ?? "";
       negative.value = given.negative ?? "";
-      const first = given.seeds?.[0] ?? given.seed;
+      const first = given.seeds?.[0] ?? given.seed, second = given.sr_seeds?.[0] ?? given.sr_seed;
+      varies(given.vary ?? null);
+      other.value = second === undefined ? "" : String(second);
+      lock.checked = (given.seeds?.length ?? 0) > 1 && new Set(given.seeds).size === 1;
       seed.value = first === undefined ? "" : String(first);
       count.value = String(given.seeds?.length ?? given.count ?? 1);
       let changed = false;
@@ -158,7 +204,7 @@ export const form = (facts, draw, compare) => {
         }
         changed ||= element.value !== "";
       }
-      settings.open ||= changed;
+      settings.open ||= changed || vary !== null || other.value !== "";
       prompt.dispatchEvent(new Event("input"));
     },
     /** The stage that drafts are enlarged to, and its size. */

@@ -19,8 +19,9 @@ export const paint = (canvas, frame, k) => {
 /** The view of a job. `act` says what can be done: `draw(order)`, `open(picture)`, `form`. */
 export const live = (seen, model, act) => {
   const { job } = seen;
-  const seeds = job.request.seeds, stages = model.stages.slice(0, model.stages.findIndex((stage) => stage.stage === job.request.until) + 1);
-  const drafts = stages.length === 1 && seeds.length > 1;
+  const seeds = job.request.seeds, all = model.stages.slice(0, model.stages.findIndex((stage) => stage.stage === job.request.until) + 1);
+  const stages = job.request.from ? all.slice(all.findIndex((stage) => stage.stage === job.request.from)) : all;
+  const drafts = all.length === 1 && seeds.length > 1;
   const picked = new Set();
 
   const tiles = seeds.map((seed, k) => {
@@ -83,7 +84,7 @@ export const live = (seen, model, act) => {
   const offer = () => {
     const buttons = [];
     const target = act.form.larger(job.request.until);
-    const next = stages.length < model.stages.length ? model.stages[Math.max(stages.length, model.stages.indexOf(target))] : null;
+    const next = !job.request.from && all.length < model.stages.length ? model.stages[Math.max(all.length, model.stages.indexOf(target))] : null;
     const enlarge = (chosen) => {
       const { count, seed, batch, ...rest } = job.request;
       act.draw({ ...rest, until: next.stage, seeds: chosen });

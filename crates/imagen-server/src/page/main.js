@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { sheet } from "./axes.js";
 import { by, dialog, make, toast, typing, voice } from "./dom.js";
+import { evaluations } from "./evals.js";
 import { form } from "./form.js";
 import { gallery, hung } from "./gallery.js";
 import { over, watch } from "./jobs.js";
@@ -43,6 +44,8 @@ const facts = await ask();
 const modelOf = (name) => facts.models.find((model) => model.name === name) ?? facts.models[0];
 
 let view = null, grid = null;
+/** Jobs that are looked at elsewhere. */
+const quiet = new Set();
 const stage = make("div"), waiting = make("ul", { class: "waiting-list", "aria-label": say("queued") }), recent = make("ul", { class: "wall small" });
 const recently = make("section", { class: "recent", hidden: true }, make("h2", {}, say("recent")), recent);
 const suggest = make("div", { class: "suggest" }, make("p", {}, say("try")), make("div", { class: "row" },
@@ -50,10 +53,12 @@ const suggest = make("div", { class: "suggest" }, make("p", {}, say("try")), mak
 
 /** Sends an order. */
 const draw = async (order) => {
-  if (!order.prompt) { voice(say("first")); toast(say("first")); ask_form.prompt.focus(); return; }
+  if (!order.prompt && !order.begin) { voice(say("first")); toast(say("first")); ask_form.prompt.focus(); return; }
   try {
     location.hash = "#draw";
     taken(await api.submit(order));
+    // what is drawn is to be seen, however much stands before it
+    if (stage.getBoundingClientRect().top > innerHeight / 2) stage.scrollIntoView({ block: "start" });
     voice(say("started", { prompt: order.prompt }));
   } catch (problem) {
     toast(problem.retryAfter ? `${problem.message} (${say("retry", { n: problem.retryAfter })})` : problem.message);
@@ -69,7 +74,7 @@ const taken = (job) => {
 
 /** Draws a sheet of settings. */
 const compare = (order, axes, runs) => {
-  if (!order.prompt) return draw(order);
+  if (!order.prompt && !order.begin) return draw(order);
   const cells = axes.reduce((all, axis) => all * axis.values.length, 1), most = facts.limits.queue_per_client;
   if (cells > most) return toast(say("axes_many", { n: cells, most }));
   if (!runs) return toast(say("axes_stage"));
@@ -84,13 +89,20 @@ const compare = (order, axes, runs) => {
 const ask_form = form(facts, draw, compare);
 
 const larger = (picture) => {
+  // what was enlarged as it is has no stage's size
+  if (picture.request.from) return null;
   const { stages } = modelOf(picture.model);
   return stages[stages.findIndex((each) => each.stage === picture.until) + 1] ?? null;
 };
 const act = {
-  form: ask_form, draw, taken, larger,
+  form: ask_form, draw, larger,
+  /** A job was taken; `quietly` where it is looked at elsewhere. */
+  taken: (job, quietly) => { if (quietly) quiet.add(job.id); else taken(job); },
+  enlarged: (picture) => picture.request.from || modelOf(picture.model).stages[0].stage !== picture.until,
   sizes: (picture) => Object.fromEntries(modelOf(picture.model).stages.map((each) => [each.stage, each.size])),
-  fill: (order) => { ask_form.fill(order); location.hash = "#draw"; ask_form.prompt.focus(); },
+  fill: (order) => { ask_form.fill(order); ask_form.begin.restore(order); location.hash = "#draw"; ask_form.prompt.focus(); },
+  begin: (picture) => { location.hash = "#draw"; return ask_form.begin.use(picture).then(() => ask_form.begin.element.scrollIntoView({ block: "nearest" }), (problem) => toast(problem.message)); },
+  facts, modelOf,
 };
 
 const latest = async () => {
@@ -117,7 +129,7 @@ const look = (seen) => {
 
 /** The own jobs that wait. */
 const queue = () => {
-  const all = jobs.waiting().filter((seen) => seen !== view?.seen && !grid?.has(seen.job.id));
+  const all = jobs.waiting().filter((seen) => seen !== view?.seen && !quiet.has(seen.job.id) && !grid?.has(seen.job.id));
   waiting.replaceChildren(...all.map(({ job }) => make("li", {},
     make("span", { class: "what" }, job.request.prompt),
     make("span", { class: "soft num" }, [job.position ? say("position", { n: job.position }) : say("queued"), job.eta_seconds ? say("left", { n: number(Math.ceil(job.eta_seconds)) }) : ""].filter(Boolean).join(" · ")),
@@ -131,6 +143,10 @@ const jobs = watch((name, what, more) => {
   if (name === "queue") {
     by("queue-note").textContent = what.waiting ? say(what.waiting === 1 ? "queue_one" : "queue_other", { n: what.waiting, s: number(Math.ceil(what.seconds)) }) : "";
     return;
+  }
+  if (quiet.has(what.job.id)) {
+    jobs.forget(what);
+    return undefined;
   }
   if (grid?.has(what.job.id)) {
     grid.hear(name, what, more);
@@ -161,19 +177,24 @@ const school = trainings();
 by("train-page").append(school.element);
 by("train-page").setAttribute("aria-label", say("train_page"));
 document.querySelector('nav a[href="#train"]').hidden = !facts.runs;
+const board = evaluations();
+by("evaluate-page").append(board.element);
+by("evaluate-page").setAttribute("aria-label", say("studies_page"));
+document.querySelector('nav a[href="#evaluate"]').hidden = !facts.evals;
 by("draw-page").setAttribute("aria-label", say("draw_page"));
 by("gallery-page").setAttribute("aria-label", say("gallery"));
 
 /** The page that the address names. */
 const turn = () => {
-  const wanted = location.hash.slice(1), page = wanted === "gallery" || (wanted === "train" && facts.runs) ? wanted : "draw";
-  for (const name of ["draw", "gallery", "train"]) {
+  const wanted = location.hash.slice(1), there = { gallery: true, train: facts.runs, evaluate: facts.evals }, page = there[wanted] ? wanted : "draw";
+  for (const name of ["draw", "gallery", "train", "evaluate"]) {
     by(`${name}-page`).hidden = name !== page;
     const link = document.querySelector(`nav a[href="#${name}"]`);
     if (name === page) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  document.title = page === "draw" ? "Imagen" : `${say(page === "train" ? "train_page" : page)} · Imagen`;
+  document.title = page === "draw" ? "Imagen" : `${say({ train: "train_page", evaluate: "studies_page" }[page] ?? page)} · Imagen`;
   school.watch(page === "train");
+  if (page === "evaluate") board.load();
   if (page === "gallery") hall.load();
   if (page === "draw") latest();
 };
@@ -184,7 +205,7 @@ if (!by("draw-page").hidden) ask_form.prompt.focus();
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });
 
 const help = () => {
-  const rows = [["Ctrl Enter", "key_draw"], ["Alt Enter", "key_drafts"], ["Esc", "key_cancel"], ["1 2 3", "key_pages"], ["/", "key_prompt"], ["← →", "key_gallery"], ["c", "key_flip"], ["?", "key_help"]];
+  const rows = [["Ctrl Enter", "key_draw"], ["Alt Enter", "key_drafts"], ["Esc", "key_cancel"], ["1 2 3 4", "key_pages"], ["/", "key_prompt"], ["← →", "key_gallery"], ["c", "key_flip"], ["?", "key_help"]];
   const box = dialog(say("help"),
     make("button", { type: "button", class: "plain icon close", "aria-label": say("close"), onclick: () => box.close() }, "✕"),
     make("div", { class: "page" }, make("h2", {}, say("keys")),
@@ -202,6 +223,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "1") location.hash = "#draw";
   if (event.key === "2") location.hash = "#gallery";
   if (event.key === "3" && facts.runs) location.hash = "#train";
+  if (event.key === "4" && facts.evals) location.hash = "#evaluate";
   if (event.key === "/") { event.preventDefault(); (location.hash === "#gallery" ? hall.search : ask_form.prompt).focus(); }
 });
 
@@ -217,10 +239,13 @@ addEventListener("drop", async (event) => {
   document.body.classList.remove("over");
   const file = event.dataTransfer?.files?.[0];
   if (!file) return;
+  location.hash = "#draw";
+  const begins = () => ask_form.begin.take(file);
   try {
     const order = await png.order(file);
-    if (!order) return toast(say("drop_none"));
+    if (!order) return begins();
     act.fill(order);
-    toast(say("dropped"), null, null, 4);
-  } catch { toast(say("drop_large")); }
+    if (order.began) ask_form.begin.later(order.began);
+    return toast(say(order.began ? "begin_other" : "dropped"), say("begin_this"), begins, 12);
+  } catch { return toast(say("drop_large")); }
 });

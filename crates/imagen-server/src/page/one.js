@@ -1,6 +1,7 @@
 // One picture: how it was made, and what can be done with it.
 
 import * as api from "./api.js";
+import { comparing } from "./compare.js";
 import { dialog, make, toast, typing, voice } from "./dom.js";
 import { moment, number, say } from "./words.js";
 
@@ -9,6 +10,21 @@ const table = (rows) => make("table", {}, make("tbody", {}, rows.map(([name, val
 /** How each stage ran, a row each. */
 const settings = (stages, sizes) => Object.entries(stages).map(([name, given]) =>
   [sizes[name] ? `${sizes[name]} px` : name, Object.entries(given).filter(([key]) => key !== "aug_level" || name !== "base").map(([key, value]) => `${say(key)} ${typeof value === "number" ? number(value, value % 1 ? 2 : 0) : value}`).join(" · ")]);
+
+/** How far variations are from a picture. */
+const NEAR = 0.3;
+/** Four seeds. */
+const dice = () => [...crypto.getRandomValues(new Uint32Array(4))];
+
+/** What a picture began with, to be looked at and kept under the names that its command has. */
+const began = ({ begin, seeds, sr_seeds: details, vary }) => {
+  const rows = [];
+  const link = (id, name) => make("a", { href: `/api/v1/uploads/${id}/file`, download: name }, name);
+  if (begin) rows.push([say("begin_with"), make("span", {}, link(begin.picture, "start.png"), begin.mask ? [", ", link(begin.mask, "mask.png")] : "", begin.strength === undefined ? "" : ` · ${say("strength")} ${number(begin.strength * 100)} %`)]);
+  if (details && details[0] !== seeds[0]) rows.push([say("sr_seed"), String(details[0])]);
+  if (vary) rows.push([say("variation"), say("variation_of", { part: number(vary.part * 100), seed: vary.seed })]);
+  return rows;
+};
 
 /** Opens a picture. `act`: `fill(order)`, `draw(order)`, `larger(picture)`, `around(id, way)`, `changed`, `gone`, `back`. */
 export const one = (picture, act) => {
@@ -26,6 +42,13 @@ export const one = (picture, act) => {
         try { await api.restore(shown.id); act.back(); } catch (problem) { toast(problem.message); }
       }, 15);
     } catch (problem) { toast(problem.message); }
+  };
+
+  /** Draws what is near a picture. */
+  const near = (shown, order) => {
+    const { sr_seeds: _, count: __, batch: ___, ...rest } = shown.request;
+    box.close();
+    act.draw(order(rest));
   };
 
   const show = (shown) => {
@@ -46,12 +69,15 @@ export const one = (picture, act) => {
         make("div", { class: "row" },
           star,
           make("button", { type: "button", onclick: () => { box.close(); act.fill(shown.request); } }, say("same")),
+          make("button", { type: "button", onclick: () => { box.close(); act.begin({ id: shown.id, url: shown.url }); } }, say("begin_this")),
+          shown.request.vary ? null : make("button", { type: "button", title: say("vary_hint"), onclick: () => near(shown, ({ seeds: _, ...rest }) => ({ ...rest, seeds: dice(), vary: { seed: shown.seed, part: NEAR } })) }, say("vary")),
+          act.enlarged(shown) ? make("button", { type: "button", title: say("details_hint"), onclick: () => near(shown, (rest) => ({ ...rest, seeds: Array(4).fill(shown.request.seeds[0]), sr_seeds: dice() })) }, say("details")) : null,
           larger ? make("button", { type: "button", onclick: () => { box.close(); act.draw({ ...shown.request, until: larger.stage }); } }, say("bigger", { size: `${larger.size} px` })) : null,
           make("button", { type: "button", onclick: () => choose(shown) }, say("compare")),
           make("a", { class: "button", href: shown.url, download: `imagen-${shown.seed}.png` }, say("download")),
           make("button", { type: "button", onclick: () => remove(shown) }, say("remove"))),
         make("h3", {}, say("how")),
-        table([[say("model"), shown.model], [say("seed"), String(shown.seed)], [say("size"), `${shown.width} × ${shown.height}`], ...settings(shown.stages, act.sizes(shown)), [say("drawn_at"), moment(shown.created_ms)]]),
+        table([[say("model"), shown.model], [say("seed"), String(shown.seed)], [say("size"), `${shown.width} × ${shown.height}`], ...settings(shown.stages, act.sizes(shown)), [say("drawn_at"), moment(shown.created_ms)], ...began(shown.request)]),
         make("div", { class: "command" }, code, make("button", { type: "button", "aria-label": `${say("copy")}: ${say("command")}`, onclick: async () => {
           // where a browser does not let pages copy, the text is chosen and the keys do it
           try { await navigator.clipboard.writeText(shown.command); } catch { return getSelection().selectAllChildren(code); }
@@ -60,34 +86,8 @@ export const one = (picture, act) => {
     picture = shown;
   };
 
-  /** Asks which picture to compare with: those of the same prompt first. */
-  const choose = async (shown) => {
-    const [same, latest] = await Promise.all([api.pictures({ search: shown.prompt.slice(0, 200), limit: "12" }), api.pictures({ limit: "24" })]);
-    const others = new Map([...same.images, ...latest.images].filter((each) => each.id !== shown.id).map((each) => [each.id, each]));
-    content.replaceChildren(make("div", { class: "page" }, make("h2", {}, say("compare_pick")),
-      make("ul", { class: "wall small" }, [...others.values()].map((other) => make("li", {}, make("figure", {},
-        make("button", { type: "button", class: "tile", "aria-label": say("open", { prompt: other.prompt }), onclick: () => compare(shown, other) },
-          make("img", { src: `/api/v1/images/${other.id}/small`, alt: "" })),
-        make("figcaption", {}, other.prompt)))))));
-    content.querySelector("button")?.focus();
-  };
-
-  const compare = (left, right) => {
-    const [below, above] = [left, right].map((each) => make("img", { src: each.url, alt: each.prompt }));
-    above.className = "over";
-    const pair = make("div", { class: "compare" }, below, above, make("div", { class: "cut", "aria-hidden": "true" }));
-    const at = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": say("slider"), oninput: () => pair.style.setProperty("--at", `${at.value}%`) });
-    const flip = () => { at.value = Number(at.value) < 50 ? "100" : "0"; at.dispatchEvent(new Event("input")); };
-    const difference = make("button", { type: "button", "aria-pressed": "false", onclick: () => difference.setAttribute("aria-pressed", String(pair.classList.toggle("difference"))) }, say("difference"));
-    content.replaceChildren(make("div", { class: "view" }, pair), make("div", { class: "about" },
-      make("h2", {}, say("compare_with")), at,
-      make("div", { class: "row" }, make("button", { type: "button", class: "flip", onclick: flip }, say("flip"), " ", make("kbd", {}, "c")), difference, make("button", { type: "button", onclick: () => show(left) }, say("close"))),
-      table([[left.prompt, `${left.seed} · ${left.width} px`], [right.prompt, `${right.seed} · ${right.width} px`]])));
-    at.focus();
-  };
-
+  const choose = comparing(content, act, (shown) => show(shown));
   box.addEventListener("keydown", (event) => {
-    if (event.key === "c" && !typing(event)) content.querySelector(".flip")?.click();
     const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!way || typing(event)) return;
     const other = act.around(picture.id, way);

@@ -44,7 +44,15 @@ export const order = async (file) => {
     const record = JSON.parse(imagen);
     if (typeof record.prompt !== "string" || typeof record.stages !== "object") return null;
     const names = Object.keys(record.stages);
-    return { prompt: record.prompt, negative: typeof record.negative === "string" ? record.negative : undefined, seed: record.seed, model: record.model?.name, until: names.at(-1), stages: record.stages };
+    const order = { prompt: record.prompt, negative: typeof record.negative === "string" ? record.negative : undefined, seed: record.seed, model: record.model?.name, until: names.at(-1), stages: record.stages };
+    if (Number.isFinite(record.sr_seed)) order.sr_seed = record.sr_seed;
+    const { seed, part } = record.toward ?? {};
+    if (Number.isFinite(seed) && Number.isFinite(part)) Object.assign(order, { seed, vary: { seed: record.seed, part } });
+    // what it began with is known by its checksum alone
+    const { extend, feather, resample, mask } = record.start ?? {};
+    const room = typeof extend === "string" ? Object.fromEntries(extend.split(",").map((each) => each.split("=")).map(([edge, pixels]) => [edge, Number(pixels)])) : undefined;
+    if (record.start) order.began = { strength: record.strength, extend: room, feather, resample, mask, from: record.from };
+    return order;
   } catch {
     return null;
   }

@@ -1,39 +1,16 @@
 // Trainings while they go on: curves of the runs that are chosen, and the grids of one over time.
 
 import * as api from "./api.js";
-import { make, toast } from "./dom.js";
+import { overSteps as chart } from "./chart.js";
+import { dialog, make, toast, voice } from "./dom.js";
 import { moment, number, say } from "./words.js";
 
-const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [640, 260, 52, 26];
 /** How often runs are looked at while they are in view. */
 const EVERY = 5000;
 
-const draw = (tag, given, ...children) => {
-  const element = document.createElementNS(SVG, tag);
-  Object.entries(given).forEach(([name, value]) => element.setAttribute(name, value));
-  element.append(...children);
-  return element;
-};
-
-/** A chart of curves `{ label, points, kind }` over steps; losses are shown in powers. */
-const chart = (title, curves) => {
-  const points = curves.flatMap((curve) => curve.points).filter(([, value]) => value > 0);
-  if (points.length === 0) return null;
-  const most = Math.max(...points.map(([step]) => step)), values = points.map(([, value]) => Math.log(value));
-  const [low, high] = [Math.min(...values), Math.max(...values) + 1e-6];
-  const x = (step) => LEFT + (step / most) * (WIDTH - LEFT - 8), y = (value) => 10 + (1 - (Math.log(value) - low) / (high - low)) * (HEIGHT - BOTTOM - 16);
-  const ticks = [0, 1, 2, 3].map((k) => Math.exp(low + ((high - low) * k) / 3));
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: ${curves.map((curve) => `${curve.label} ${number(curve.points.at(-1)?.[1] ?? NaN, 4)}`).join(", ")}` },
-    ...ticks.flatMap((value) => [draw("line", { class: "rule", x1: LEFT, x2: WIDTH - 8, y1: y(value), y2: y(value) }), draw("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, number(value, 3))]),
-    ...[0, 0.5, 1].map((part) => draw("text", { x: x(most * part), y: HEIGHT - 8, "text-anchor": ["start", "middle", "end"][part * 2] }, number(most * part))),
-    ...curves.map((curve, k) => draw("polyline", { class: `curve c${k % 6} ${curve.kind ?? ""}`, points: curve.points.filter(([, value]) => value > 0).map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })));
-  return make("figure", { class: "chart" }, make("figcaption", {}, make("h3", {}, title), make("p", { class: "legend" }, curves.map((curve, k) => make("span", { class: `key c${k % 6} ${curve.kind ?? ""}` }, curve.label)))), svg);
-};
-
 /** The page of trainings. */
 export const trainings = () => {
-  const list = make("ul", { class: "runs" }), charts = make("div", { class: "charts" }), film = make("div", { class: "over-time" });
+  const list = make("ul", { class: "runs" }), facts = make("div", { class: "scroll facts-of-runs", tabindex: 0, role: "region", "aria-label": say("compare_runs") }), charts = make("div", { class: "charts" }), film = make("div", { class: "over-time" });
   const chosen = new Set(), shown = { name: null, at: null };
   let timer = null;
 
@@ -44,10 +21,44 @@ export const trainings = () => {
     return told.join(" · ");
   };
 
+  /** Asks first: who trains for days does not want to stop by a slip. */
+  const stop = (run) => {
+    const box = dialog(say("stop"), make("div", { class: "page ask-first" }, make("h2", {}, run.name), make("p", {}, say("stop_sure")),
+      make("div", { class: "row" },
+        make("button", { type: "button", class: "main", onclick: async () => {
+          box.close();
+          try { await api.stopRun(run.name); stopping.add(run.name); voice(say("stopping")); toast(say("stopping")); load(); } catch (problem) { toast(problem.message); }
+        } }, say("stop")),
+        make("button", { type: "button", onclick: () => box.close() }, say("close")))));
+    box.querySelector("button:not(.main)").focus();
+  };
+  const stopping = new Set();
+
+  const time = (seconds) => (seconds > 5400 ? say("hours", { n: number(seconds / 3600, 1) }) : say("minutes", { n: number(Math.max(1, Math.round(seconds / 60))) }));
+
+  /** Numbers of the runs that are chosen, beside each other. */
+  const compared = (runs) => {
+    const last = (run, curve, digits = 4) => (run.curves[curve].length ? number(run.curves[curve].at(-1)[1], digits) : "—");
+    const rows = [
+      [say("size"), (run) => `${run.size} px`], [say("step"), (run) => `${number(run.step)} / ${number(run.steps)}`],
+      [say("loss"), (run) => last(run, "loss")], [say("validation"), (run) => last(run, "validation")],
+      [`${say("probe")}: ${say("right_caption")}`, (run) => last(run, "right_caption")], [`${say("probe")}: ${say("no_caption")}`, (run) => last(run, "no_caption")], [`${say("probe")}: ${say("shuffled_captions")}`, (run) => last(run, "shuffled_captions")],
+      [say("gradient"), (run) => last(run, "gradient_norm", 2)],
+      [say("parameters"), (run) => (run.plan ? `${number(run.plan.parameters / 1e6, 1)} M` : "—")],
+      [say("plan"), (run) => (run.plan ? say("plan_note", { seconds: run.plan.seconds ? time(run.plan.seconds) : "—", memory: `${number(run.plan.memory / 2 ** 30, 1)} GiB` }) : "—")],
+    ];
+    facts.hidden = runs.length === 0;
+    facts.replaceChildren(make("table", {},
+      make("thead", {}, make("tr", {}, make("td", {}), runs.map((run) => make("th", { scope: "col" }, run.name)))),
+      make("tbody", {}, rows.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), runs.map((run) => make("td", { class: "num" }, value(run))))))),
+    ...runs.flatMap((run) => run.plan?.warnings ?? []).map((warning) => make("p", { class: "soft" }, warning)));
+  };
+
   const look = async () => {
     const runs = (await Promise.all([...chosen].map((name) => api.run(name).catch(() => null)))).filter(Boolean);
     const named = (curve, kind) => runs.filter((run) => run.curves[curve].length).map((run) => ({ label: `${run.name}${kind ? `, ${say(curve)}` : ""}`, points: run.curves[curve], kind }));
     const alone = runs.length === 1 ? runs[0] : null;
+    compared(runs);
     const captions = (run) => ["right_caption", "no_caption", "shuffled_captions"].map((name) => ({ label: say(name), points: run.curves[name] }));
     charts.replaceChildren(...[
       chart(say("loss"), alone ? [...named("loss"), ...named("validation", "dashed")] : named("loss")),
@@ -75,10 +86,12 @@ export const trainings = () => {
       const { runs } = await api.runs();
       if (chosen.size === 0 && runs.length) chosen.add(runs[0].name);
       const focused = document.activeElement?.dataset?.run;
-      list.replaceChildren(...runs.map((run) => make("li", {}, make("label", {},
+      for (const name of stopping) if (!runs.some((run) => run.name === name && run.alive)) stopping.delete(name);
+      list.replaceChildren(...runs.map((run) => make("li", { class: run.alive ? "goes-on" : "" }, make("label", {},
         make("input", { type: "checkbox", "data-run": run.name, checked: chosen.has(run.name), onchange: (event) => { if (event.target.checked) chosen.add(run.name); else chosen.delete(run.name); look(); } }),
         make("span", {}, make("b", {}, run.name), ` ${run.size} px`, run.alive ? make("span", { class: "alive" }, say("alive")) : null),
-        make("span", { class: "soft num" }, state(run)), make("progress", { max: run.steps, value: run.step, "aria-label": run.name })))));
+        make("span", { class: "soft num" }, state(run)), make("progress", { max: run.steps, value: run.step, "aria-label": run.name })),
+        run.alive ? make("button", { type: "button", disabled: stopping.has(run.name), "data-run": `stop ${run.name}`, "aria-label": `${say("stop")}: ${run.name}`, onclick: () => stop(run) }, say(stopping.has(run.name) ? "stopping" : "stop")) : null)));
       if (focused) list.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
       if (runs.length === 0) list.replaceChildren(make("li", { class: "empty" }, say("no_runs")));
       await look();
@@ -86,7 +99,7 @@ export const trainings = () => {
   };
 
   return {
-    element: make("div", {}, make("h2", { class: "unseen" }, say("train_page")), list, charts, film),
+    element: make("div", {}, make("h2", { class: "unseen" }, say("train_page")), list, charts, facts, film),
     /** Looks now and then, until it is out of view. */
     watch: (inView) => {
       clearInterval(timer);

@@ -183,3 +183,24 @@ fn what_was_sent_is_kept_for_as_long_as_something_that_was_drawn_from_it() {
     store.end(&first, State::Cancelled, None).unwrap();
     assert_eq!(store.purge_uploads(Duration::ZERO).unwrap(), 1);
 }
+
+#[test]
+fn a_disk_that_is_full_is_said_and_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let kept = ids::random();
+    store.add_job(&kept, "me", None, &order("a")).unwrap();
+    // no page more: what SQLite meets on a disk without room
+    let pages: i64 = lock(&store.writing).pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    let limit =
+        |pages: i64| lock(&store.writing).pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    limit(pages);
+    let long = order(&"a very long prompt ".repeat(100));
+    let refused = (0..64).find_map(|_| store.add_job(&ids::random(), "me", None, &long).err()).expect("a full disk");
+    let problem = crate::problem::Problem::from(refused);
+    assert_eq!((problem.status.as_u16(), problem.code), (507, "disk_full"));
+    assert!(problem.message.contains("make room"), "{}", problem.message);
+    assert!(store.job(&kept).unwrap().is_some(), "what is there can be read");
+    limit(1 << 20);
+    store.add_job(&ids::random(), "me", None, &long).unwrap();
+}

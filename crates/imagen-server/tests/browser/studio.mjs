@@ -6,7 +6,7 @@
 // Every page is looked over by axe, every request is held to this server, and what a console says is a failure.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +28,24 @@ const lines = Array.from({ length: 60 }, (_, k) => ({ kind: "train", step: 10 * 
 lines.push({ kind: "validation", step: 600, loss: 0.02 }, ...[300, 600].map((step) => ({ kind: "probe", step, pictures: 32, right_caption: 0.02, shuffled_captions: 0.3, no_caption: 0.1 })));
 writeFileSync(join(run, "metrics.jsonl"), lines.map((line) => JSON.stringify(line) + "\n").join(""));
 
-const server = options.address ? null : spawn(options.program, ["serve", "--port", "0", "--data", data, "--runs", join(data, "runs")], { stdio: ["ignore", "pipe", "ignore"] });
+// a sweep of two curves and a study whose pictures come when one is drawn, as `imagen eval` writes them
+const evals = join(data, "evals");
+mkdirSync(join(evals, "steps"), { recursive: true });
+writeFileSync(join(evals, "steps", "sweep.json"), JSON.stringify({ data: "set", captions_from: "all", compared_with: "real", captions: 64, references: 64, seed: 0, stage: "base", extractor: "layout-1", extractor_digest: "0", resize: "area", models: [] }));
+const interval = { low: 0.25, high: 0.75 }, rate = (value) => ({ hits: 1, rate: value, interval });
+const grid = [4, 16].flatMap((steps) => [1, 1.5, 2, 3].map((guidance) => ({ model: "built-in", stage: "base", settings: { sampler: "ddim", steps, guidance, thresholding: "static" }, pictures: 64, top_1: rate(0.2), top_5: rate(0.3 + 0.15 * Math.log2(guidance) + 0.01 * steps), kid: 0.05 + 0.02 * guidance * guidance - 0.002 * steps, kid_interval: interval, frechet_distance: 1, shown: "a.png" })));
+writeFileSync(join(evals, "steps", "points.jsonl"), grid.map((point) => JSON.stringify(point) + "\n").join(""));
+const study = (bytes) => {
+  const folder = join(evals, "first");
+  for (const set of ["ours", "theirs"]) {
+    mkdirSync(join(folder, set), { recursive: true });
+    for (const k of [0, 1]) writeFileSync(join(folder, set, `${k}.png`), bytes);
+  }
+  const sets = ["ours", "theirs"].map((name) => ({ name, origin: { kind: "imported", folder: name }, files: [0, 1].map((k) => [`${name}/${k}.png`]) }));
+  writeFileSync(join(folder, "study.json"), JSON.stringify({ version: 1, seed: 1, suite: "mine", pictures: 1, prompts: [{ text: "a red apple", category: "x" }, { text: "a cat", category: "x" }], sets }));
+};
+
+const server = options.address ? null : spawn(options.program, ["serve", "--port", "0", "--data", data, "--runs", join(data, "runs"), "--evals", evals], { stdio: ["ignore", "pipe", "ignore"] });
 const address = options.address || await new Promise((found, failed) => {
   server.stdout.once("data", (line) => found(line.toString().trim().replace(/\/$/, "")));
   server.once("exit", (code) => failed(new Error(`the server ended with ${code}`)));
@@ -57,6 +74,8 @@ const shot = async (page, name) => {
 };
 /** What axe finds wrong, of any weight. */
 const look = async (page, name) => {
+  // colours that are on their way are nobody's to read
+  await page.waitForFunction(() => document.getAnimations().every((animation) => animation.playState !== "running" || animation.animationName === "sheen"));
   const client = await page.createCDPSession();
   await client.send("Page.setBypassCSP", { enabled: true });
   await page.evaluate(axe);
@@ -73,15 +92,189 @@ const chord = async (page, ...keys) => {
 const prompt = async (page, text) => {
   await page.focus("#prompt");
   await chord(page, "Control", "a");
+  await page.keyboard.press("Backspace");
   await page.keyboard.type(text);
 };
-const press = (page, text, within = "body") => page.evaluate((wanted, root) => {
-  const button = [...document.querySelectorAll(`${root} button, ${root} a`)].find((each) => each.textContent.includes(wanted) && !each.disabled && each.offsetParent !== null);
-  if (!button) throw new Error(`there is no button ${wanted}`);
-  button.click();
-}, text, within);
+/** Presses a button by its words, once it is there. */
+const press = async (page, text, within = "body") => {
+  const found = await page.waitForFunction((wanted, root) => [...document.querySelectorAll(`${root} button, ${root} a`)]
+    .find((each) => each.textContent.includes(wanted) && !each.disabled && each.offsetParent !== null), {}, text, within);
+  await found.evaluate((button) => button.click());
+};
 const count = (page, selector, least) => page.waitForFunction((wanted, n) => document.querySelectorAll(wanted).length >= n, {}, selector, least);
 const say = (text) => console.log(`ok  ${text}`);
+const worded = (page, wanted) => page.waitForFunction((text) => document.querySelector(".work blockquote")?.textContent === text && document.querySelector(".work .tile img") && !document.querySelector(".work .tile.waiting"), {}, wanted);
+
+/** Drawing from pictures: over, within a mask, beyond the edges, larger. */
+const begins = async (page, picture, file, drop) => {
+  const hidden = () => page.waitForFunction(() => document.querySelector(".begin").hidden);
+  const way = (name) => page.click(`.ways input[value=${name}]`);
+  const size = (name) => page.click(`.sizes input[value=${name}]`);
+  // one of ours offers itself, once its settings are taken
+  await drop(new Uint8Array(file), "apple.png");
+  await press(page, "Begin with it", "#toasts");
+  await page.waitForSelector(".begin:not([hidden]) .board img");
+  await look(page, "begin, over");
+  await size("base");
+  await prompt(page, "a red apple");
+  await chord(page, "Control", "Enter");
+  await worded(page, "a red apple");
+  let last = (await pictures())[0];
+  assert.deepEqual([last.request.begin.strength, last.width], [0.7, 64]);
+
+  // a mask by hand: strokes, undone, erased, inverted
+  await way("mask");
+  const painted = () => page.$eval(".mask", (canvas) => {
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0;
+    for (let k = 3; k < data.length; k += 4) count += data[k] > 127;
+    return count / (canvas.width * canvas.height);
+  });
+  const stroke = async (from, to) => {
+    const { x, y, width, height } = await (await page.$(".mask")).boundingBox();
+    await page.mouse.move(x + from[0] * width, y + from[1] * height);
+    await page.mouse.down();
+    await page.mouse.move(x + to[0] * width, y + to[1] * height, { steps: 6 });
+    await page.mouse.up();
+  };
+  await page.evaluate(() => document.querySelector(".begin").scrollIntoView({ block: "center" }));
+  await chord(page, "Control", "Enter");
+  await page.waitForFunction(() => /Paint what is to be drawn/.test(document.querySelector("#toasts").textContent));
+  await stroke([0.2, 0.3], [0.8, 0.3]);
+  const once = await painted();
+  assert.ok(once > 0.05 && once < 0.3, String(once));
+  await stroke([0.2, 0.6], [0.8, 0.6]);
+  assert.ok(await painted() > 1.5 * once);
+  await press(page, "Undo", ".begin");
+  assert.equal(await painted(), once);
+  await press(page, "Eraser", ".begin");
+  await stroke([0.5, 0.1], [0.5, 0.5]);
+  assert.ok(await painted() < once);
+  await press(page, "Undo", ".begin");
+  await press(page, "Invert", ".begin");
+  assert.ok(Math.abs(await painted() - (1 - once)) < 0.02);
+  await press(page, "Undo", ".begin");
+  await press(page, "Brush", ".begin");
+  await look(page, "begin, mask");
+  await shot(page, "mask");
+  await size("sr256");
+  await prompt(page, "a mended pear");
+  await chord(page, "Control", "Enter");
+  await worded(page, "a mended pear");
+  last = (await pictures())[0];
+  // how far the pictures are from each other in the rows of the stroke, and below them
+  const far = await page.evaluate(async (urls) => {
+    const data = await Promise.all(urls.map(async (url) => {
+      const image = new Image();
+      image.src = url;
+      await image.decode();
+      const canvas = new OffscreenCanvas(256, 256), pen = canvas.getContext("2d", { willReadFrequently: true });
+      pen.drawImage(image, 0, 0);
+      return pen;
+    }));
+    const apart = (y, height) => {
+      const [a, b] = data.map((pen) => pen.getImageData(0, y, 256, height).data);
+      return a.reduce((sum, value, k) => Math.max(sum, Math.abs(value - b[k])), 0);
+    };
+    return [apart(60, 30), apart(150, 100)];
+  }, [picture.url, last.url]);
+  assert.ok(far[0] > 20 && far[1] <= 1, `within the mask it is another, beyond it is the same: ${far}`);
+
+  // by keys alone
+  await page.focus(".mask");
+  await page.keyboard.press("Delete");
+  assert.equal(await painted(), 0);
+  for (const key of ["ArrowLeft", "Space", "ArrowRight", "ArrowRight", "ArrowDown", "Space", "ArrowDown"]) await page.keyboard.press(key);
+  const byKeys = await painted();
+  assert.ok(byKeys > 0.01 && byKeys < 0.2, String(byKeys));
+  await page.keyboard.press("i");
+  assert.ok(await painted() > 0.8);
+  await chord(page, "Control", "z");
+  assert.equal(await painted(), byKeys);
+  await page.keyboard.press("]");
+  assert.match(await page.$eval(".begin .pair output", (value) => value.textContent), /18/);
+
+  // the frame is dragged; a model of squares keeps it one
+  await way("beyond");
+  await page.evaluate(() => document.querySelector(".begin").scrollIntoView({ block: "center" }));
+  const handle = await (await page.$(".handle.left")).boundingBox();
+  await page.mouse.move(handle.x + 12, handle.y + handle.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(handle.x - 40, handle.y + handle.height / 2, { steps: 5 });
+  await page.mouse.up();
+  const room = await page.$$eval(".four input", (all) => all.map((input) => Number(input.value)));
+  assert.ok(room[0] > 20 && room[1] === 0 && room[2] + room[3] === room[0], room.join());
+  await look(page, "begin, beyond");
+  await shot(page, "beyond");
+  await size("base");
+  await prompt(page, "a wider apple");
+  await chord(page, "Control", "Enter");
+  await worded(page, "a wider apple");
+  last = (await pictures())[0];
+  assert.deepEqual(Object.values(last.request.begin.extend), room);
+  assert.match(last.command, /--image start\.png --extend left=/);
+
+  // a small picture is enlarged as it is
+  await press(page, "Begin without", ".begin");
+  await hidden();
+  const [input] = await page.$$("input[type=file]"), small = (await pictures()).find((each) => each.width === 64);
+  writeFileSync(join(data, "small.png"), new Uint8Array(await (await fetch(address + small.url)).arrayBuffer()));
+  await input.uploadFile(join(data, "small.png"));
+  await page.waitForSelector(".begin:not([hidden]) .board img");
+  await way("larger");
+  await look(page, "begin, larger");
+  assert.equal(await page.$eval(".begin select", (select) => select.value), "sr256");
+  await prompt(page, "");
+  await chord(page, "Control", "Enter");
+  await worded(page, "—");
+  last = (await pictures())[0];
+  assert.deepEqual([last.request.from, last.width, Object.keys(last.stages).join()], ["sr256", 256, "sr256"]);
+  await press(page, "Begin without", ".begin");
+  await hidden();
+  say("over a picture, within a mask, beyond its edges, larger; by hand and by keys");
+
+  // its start comes back with its settings
+  await page.evaluate(() => { location.hash = "#gallery"; });
+  await page.waitForSelector("#gallery-page .wall .tile");
+  await page.type("#gallery-page input[type=search]", "mended");
+  await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 1);
+  await page.click("#gallery-page .wall .tile");
+  await page.waitForSelector("dialog .command");
+  assert.deepEqual(await page.$$eval("dialog a[download]", (all) => all.map((link) => link.download).filter((name) => /^(start|mask)/.test(name))), ["start.png", "mask.png"]);
+  await press(page, "Use these settings", "dialog");
+  await page.waitForSelector(".begin:not([hidden]) .board img");
+  await page.waitForFunction(() => document.querySelector(".ways input[value=mask]").checked);
+  assert.ok(Math.abs(await painted() - once) < 0.03, "the mask is painted again");
+  await press(page, "Begin without", ".begin");
+  await hidden();
+  say("a picture that began with another brings it back");
+
+  // the small picture stays, what is added to it varies
+  await page.evaluate(() => { location.hash = "#gallery"; });
+  await page.waitForSelector("#gallery-page .wall .tile");
+  await page.click("#gallery-page .wall .tile");
+  await page.waitForSelector("dialog .command");
+  await press(page, "Other details", "dialog");
+  await page.waitForFunction(() => document.querySelectorAll(".work .tile img").length === 4);
+  const four = (await pictures()).slice(0, 4);
+  assert.deepEqual([new Set(four.map((each) => each.seed)).size, new Set(four.map((each) => each.request.sr_seeds[0])).size], [1, 4]);
+  await page.evaluate(() => { location.hash = "#gallery"; document.querySelector("#gallery-page input[type=search]").value = ""; });
+  say("one small picture, four ways of enlarging it");
+  await page.evaluate(() => { location.hash = "#draw"; });
+};
+
+/** What both languages say, and what the page asks for. */
+const languages = async (page) => {
+  const [english, vietnamese, asked] = await page.evaluate(async () => {
+    const words = await Promise.all(["english", "vietnamese"].map(async (name) => Object.keys((await import(`/assets/${name}.js`)).default)));
+    const names = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => name.endsWith(".js"));
+    const texts = await Promise.all(names.map((name) => fetch(name).then((answer) => answer.text())));
+    return [...words, texts.flatMap((text) => [...text.matchAll(/\bsay\("(\w+)"/g)].map((found) => found[1]))];
+  });
+  assert.deepEqual(english, vietnamese, "both languages say the same things");
+  assert.deepEqual(asked.filter((key) => !english.includes(key)), [], "nothing is said that has no words");
+  say(`${english.length} sentences in two languages`);
+};
 
 try {
   const page = await open(DESKTOP);
@@ -89,6 +282,7 @@ try {
   await page.waitForFunction(() => document.querySelector(".sizes input"));
   await look(page, "start");
   await shot(page, "start");
+  await languages(page);
 
   await prompt(page, "a sunflower");
   const begun = Date.now();
@@ -151,8 +345,12 @@ try {
   const filled = await page.$$eval(".fields input", (all) => all.map((input) => input.value));
   assert.ok(filled.includes(String(large[0].seed)), filled.join());
   await drop(new TextEncoder().encode("<script>alert(1)</script>"), "x.png");
-  await page.waitForFunction(() => /no settings/.test(document.querySelector("#toasts").textContent));
-  say("a dropped picture fills the form, and another one says what it lacks");
+  await page.waitForFunction(() => /not a picture/.test(document.querySelector("#toasts").textContent));
+  faults.splice(faults.findIndex((fault) => /400/.test(fault)), 1);
+  assert.equal(await page.$(".begin:not([hidden])"), null);
+  say("a dropped picture fills the form, and what is none is said to be none");
+
+  await begins(page, large[0], file, drop);
 
   // a setting is found behind the form, and changes what is drawn
   await page.evaluate(() => { document.querySelector("details.settings").open = true; });
@@ -199,7 +397,8 @@ try {
   await count(page, "#gallery-page .wall .tile", 10);
   await page.keyboard.press("/");
   await page.keyboard.type("APPLE green");
-  await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 11);
+  const apples = async () => page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, (await ask("/api/v1/images?search=apple+green")).images.length);
+  await apples();
   await look(page, "gallery");
   await page.focus("#gallery-page .wall .tile");
   await page.keyboard.press("ArrowRight");
@@ -217,6 +416,27 @@ try {
   await page.click("dialog .command button");
   // a headless browser may have no clipboard: the text is chosen then
   await page.waitForFunction(() => /Copied/.test(document.querySelector("#toasts").textContent) || getSelection().toString().startsWith("imagen sample"));
+  await page.keyboard.press("ArrowLeft");
+  await page.waitForFunction((known) => document.querySelector("dialog .command code").textContent === known, {}, one);
+  await press(page, "Compare", "dialog");
+  await page.waitForSelector("dialog .wall .tile");
+  await look(page, "compare with");
+  await press(page, "Bicubic", "dialog");
+  await page.waitForSelector("dialog .compare canvas");
+  assert.deepEqual(await page.$eval("dialog .compare canvas", (canvas) => [canvas.width, canvas.height]), [256, 256]);
+  await press(page, "Difference", "dialog");
+  await press(page, "Side by side", "dialog");
+  await look(page, "bicubic");
+  await shot(page, "bicubic");
+  await press(page, "Back", "dialog");
+  await press(page, "Compare", "dialog");
+  await page.waitForSelector("dialog .row.other select");
+  await page.select("dialog .row.other select", "sr256.steps");
+  await page.$eval("dialog .row.other input", (input) => { input.value = "3"; });
+  await press(page, "Draw and compare", "dialog");
+  await page.waitForSelector("dialog .compare");
+  assert.equal((await pictures())[0].stages.sr256.steps, 3);
+  await press(page, "Back", "dialog");
   await press(page, "Compare", "dialog");
   await page.waitForSelector("dialog .wall .tile");
   await page.click("dialog .wall .tile");
@@ -227,19 +447,48 @@ try {
   await page.keyboard.press("c");
   assert.equal(await page.$eval("dialog .compare", (pair) => pair.style.getPropertyValue("--at")), "0%");
   await page.keyboard.press("Escape");
+  await page.evaluate(() => { document.querySelector("#gallery-page input[type=search]").dispatchEvent(new Event("input")); });
   say("the gallery: search, arrows, favourite, command, compare");
 
+  await apples();
+  const there = (await ask("/api/v1/images?search=apple+green")).images.length;
   await page.click("#gallery-page .wall .tile");
   await page.waitForSelector("dialog .command");
   await press(page, "Delete", "dialog");
-  await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 10);
+  await apples();
+  assert.equal((await ask("/api/v1/images?search=apple+green")).images.length, there - 1);
   await press(page, "Undo", "#toasts");
-  await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 11);
+  await page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, there);
   say("a deleted picture comes back");
+
+  // several at once: as one file, gone, and back
+  const walls = () => page.$$eval("#gallery-page .wall .tile", (all) => all.length);
+  const before_choice = await walls();
+  await press(page, "Choose", "#gallery-page");
+  const boxes = await page.$$("#gallery-page .choice");
+  await boxes[0].click();
+  await boxes[2].click();
+  await look(page, "choosing");
+  await shot(page, "choosing");
+  const archive = mkdtempSync(join(tmpdir(), "zip-"));
+  await session.send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: archive, browserContextId: context.id });
+  await press(page, "Download as zip", "#gallery-page");
+  for (let k = 0; k < 100 && !existsSync(join(archive, "imagen.zip")); k++) await new Promise((done) => setTimeout(done, 100));
+  const zip = readFileSync(join(archive, "imagen.zip"));
+  assert.ok(zip.subarray(0, 2).toString() === "PK" && zip.includes("pictures.jsonl"));
+  rmSync(archive, { recursive: true });
+  await press(page, "Delete", "#gallery-page");
+  await page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, before_choice - 2);
+  await press(page, "Undo", "#toasts");
+  await page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, before_choice);
+  await press(page, "Choose", "#gallery-page");
+  say("several pictures: a zip, deleted, brought back");
 
   // a studio that was there before has runs of its own
   if (server) {
     for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
+    // a run that wrote something just now goes on
+    utimesSync(join(run, "metrics.jsonl"), new Date(), new Date());
     await page.evaluate(() => { location.hash = "#train"; });
     await count(page, ".chart svg", 2);
     await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
@@ -249,7 +498,43 @@ try {
     assert.match(await page.$eval(".over-time p", (note) => note.textContent), /step 300/);
     await look(page, "trainings");
     await shot(page, "trainings");
-    say("a training is watched");
+    await count(page, ".facts-of-runs tbody tr", 10);
+    assert.match(await page.$eval(".facts-of-runs", (table) => table.textContent), /Estimated.*GiB/);
+    await look(page, "train");
+    await shot(page, "train");
+    await press(page, "Stop", ".runs");
+    await page.waitForSelector("dialog .ask-first");
+    await look(page, "stop");
+    assert.equal(existsSync(join(run, "stop")), false, "not before it is said again");
+    await press(page, "Stop", "dialog");
+    await page.waitForFunction(() => /Stopping/.test(document.querySelector(".runs").textContent));
+    assert.ok(existsSync(join(run, "stop")));
+    say("a training is watched, and asked to stop");
+
+    study(new Uint8Array(file));
+    await page.evaluate(() => { location.hash = "#evaluate"; });
+    await count(page, ".sweep .chart polyline", 2);
+    await look(page, "evaluate");
+    await shot(page, "evaluate");
+    assert.match(await page.$eval(".studies", (list) => list.textContent), /first.*ours, theirs.*Votes: 0 · raters: 0/);
+    const raters = await context.newPage();
+    await raters.goto(await page.$eval(".studies a", (link) => link.href));
+    await raters.type("#rater", "anna");
+    await raters.keyboard.press("Enter");
+    await raters.waitForSelector("form.trial");
+    await raters.waitForFunction(() => [...document.querySelectorAll(".panel img")].every((image) => image.naturalWidth > 0));
+    await raters.evaluate(() => { for (const set of document.querySelectorAll("fieldset")) set.querySelector("input").click(); });
+    await raters.keyboard.press("Enter");
+    await raters.waitForFunction((before) => location.href !== before || document.querySelector("progress")?.value > 0, {}, raters.url());
+    await raters.close();
+    await page.evaluate(() => { location.hash = "#draw"; });
+    await page.evaluate(() => { location.hash = "#evaluate"; });
+    await page.waitForFunction(() => /Votes: 2 · raters: 1/.test(document.querySelector(".studies").textContent));
+    const report = await context.newPage();
+    await report.goto(await page.$$eval(".studies a", (all) => all.find((link) => link.textContent === "Report").href));
+    assert.match(await report.$eval("h1", (title) => title.textContent), /What raters said/);
+    await report.close();
+    say("a sweep's curves, a study's raters and their report");
 
     await page.goto(`${address}/api`);
     await count(page, ".reference section", 30);

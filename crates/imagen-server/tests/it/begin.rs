@@ -192,8 +192,11 @@ fn a_restart_keeps_what_a_waiting_job_begins_with() {
     assert_eq!(decode::decode(&served.get(&url).body, &DecodeOptions::default()).unwrap(), picture(16, 16));
 }
 
-/// A body in parts: names, file names and contents.
-fn parts(all: &[(&str, &str, &[u8])]) -> Vec<u8> {
+/// A part of a body: its name, its file's name, its content.
+type Part<'a> = (&'a str, &'a str, &'a [u8]);
+
+/// A body in parts.
+fn parts(all: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, bytes) in all {
         let file =
@@ -206,7 +209,7 @@ fn parts(all: &[(&str, &str, &[u8])]) -> Vec<u8> {
     body
 }
 
-fn edit(served: &Served, all: &[(&str, &str, &[u8])]) -> Reply {
+fn edit(served: &Served, all: &[Part<'_>]) -> Reply {
     served.raw("/v1/images/edits", &[], "multipart/form-data; boundary=cut", parts(all))
 }
 
@@ -216,7 +219,7 @@ fn openai_edits_where_the_mask_is_transparent() {
     let image = encoded(&picture(16, 16));
     let holes = (0..256).flat_map(|k| [9, 9, 9, if k % 16 >= 8 { 0 } else { 255 }]).collect();
     let mask = encoded(&Picture::with_channels(16, 16, 4, holes).unwrap());
-    let text: [(&str, &str, &[u8]); 5] = [
+    let text: [Part<'_>; 5] = [
         ("prompt", "", b"a cat"),
         ("n", "", b"2"),
         ("size", "", b"16x16"),
@@ -248,7 +251,7 @@ fn openai_edits_where_the_mask_is_transparent() {
 fn openai_edits_that_cannot_be_done_say_why() {
     let served = Served::new();
     let (image, wide, bomb) = (encoded(&picture(16, 16)), encoded(&picture(20, 16)), bomb());
-    let cases: [(&[(&str, &str, &[u8])], &str); 7] = [
+    let cases: [(&[Part<'_>], &str); 7] = [
         (&[("prompt", "", b"a")], "image"),
         (&[("prompt", "", b"a"), ("image", "a.png", b"no picture")], "image"),
         (&[("prompt", "", b"a"), ("image", "a.png", &bomb)], "image"),
@@ -263,7 +266,7 @@ fn openai_edits_that_cannot_be_done_say_why() {
         assert_eq!((reply.status, error["param"].as_str()), (StatusCode::BAD_REQUEST, Some(param)), "{error}");
         assert_eq!(error["type"], "invalid_request_error");
     }
-    let many: Vec<(&str, &str, &[u8])> = vec![("x", "", b"y"); 100];
+    let many: Vec<Part<'_>> = vec![("x", "", b"y"); 100];
     assert_eq!(edit(&served, &many).status, StatusCode::BAD_REQUEST);
     let large = vec![b'a'; 33 << 20];
     assert_eq!(edit(&served, &[("image", "a.png", &large)]).status, StatusCode::PAYLOAD_TOO_LARGE);

@@ -8,7 +8,7 @@ use imagen_server::Limits;
 use crate::served::Served;
 
 /// Every address, with a method that it takes.
-const ROUTES: [(Method, &str); 30] = [
+const ROUTES: [(Method, &str); 31] = [
     (Method::GET, "/"),
     (Method::GET, "/healthz"),
     (Method::GET, "/readyz"),
@@ -30,6 +30,7 @@ const ROUTES: [(Method, &str); 30] = [
     (Method::POST, "/api/v1/images/archive"),
     (Method::POST, "/api/v1/uploads"),
     (Method::GET, "/api/v1/uploads/0123456789abcdef0123456789abcdef/file"),
+    (Method::POST, "/api/v1/runs/x/stop"),
     (Method::POST, "/v1/images/generations"),
     (Method::POST, "/v1/images/edits"),
     (Method::POST, "/sdapi/v1/img2img"),
@@ -185,7 +186,7 @@ fn every_address_of_the_openapi_document_is_there_and_guarded() {
             addresses += 1;
         }
     }
-    assert_eq!(addresses, 38);
+    assert_eq!(addresses, 41);
 }
 
 #[test]
@@ -210,5 +211,5 @@ fn a_page_loads_nothing_from_elsewhere_and_all_that_it_names_is_there() {
     }
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 18, "{seen:?}");
+    assert_eq!(seen.len(), 25, "{seen:?}");
 }

@@ -9,5 +9,6 @@ mod guard;
 mod jobs;
 mod peers;
 mod pictures;
+mod reports;
 mod runs;
 mod served;

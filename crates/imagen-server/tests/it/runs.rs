@@ -1,8 +1,8 @@
-//! Trainings over HTTP: read, and nothing else.
+//! Trainings over HTTP: read, and asked to stop.
 
 use std::fs;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 
 use imagen::image::{Picture, PngText, png};
 
@@ -10,7 +10,7 @@ use crate::served::Served;
 use crate::tiny;
 
 #[test]
-fn a_training_shows_its_curves_and_grids_while_it_goes_on() {
+fn a_training_shows_its_curves_and_grids_and_is_asked_to_stop() {
     let served = Served::new();
     assert_eq!(
         served.get("/api/v1/runs").json()["runs"].as_array().unwrap().len(),
@@ -48,6 +48,20 @@ fn a_training_shows_its_curves_and_grids_while_it_goes_on() {
     assert_eq!(shown["grids"], serde_json::json!([2]));
     assert!(!shown.to_string().contains("private"), "a run does not tell where its pictures are");
     assert!(served.get("/api/v1/runs/first%20run/grids/2").body == grid);
+
+    let plan = &shown["plan"];
+    assert!(plan["memory"].as_u64() > Some(1 << 20) && plan["seconds"].as_f64() > Some(0.0), "{plan}");
+    // it is asked to stop as by Ctrl-C; a foreign page's wish is none
+    let stop = "/api/v1/runs/first%20run/stop";
+    let foreign = served.request(Method::POST, stop, &[("origin", "http://evil.example")], "");
+    assert_eq!((foreign.status, run.join("stop").exists()), (StatusCode::FORBIDDEN, false));
+    assert_eq!((served.post(stop, "").status, run.join("stop").exists()), (StatusCode::ACCEPTED, true));
+    assert_eq!(served.post("/api/v1/runs/..%2Fmodel/stop", "").status, StatusCode::NOT_FOUND);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let metrics = fs::File::options().append(true).open(run.join("metrics.jsonl")).unwrap();
+    metrics.set_modified(long_ago).unwrap();
+    let over = served.post(stop, "");
+    assert_eq!((over.status, &*over.code()), (StatusCode::CONFLICT, "not_running"));
 
     fs::write(served.folder.path().join("runs/recipe.toml"), "secret").unwrap();
     for path in [

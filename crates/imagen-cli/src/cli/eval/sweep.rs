@@ -10,6 +10,7 @@ mod grid;
 mod page;
 mod plot;
 mod points;
+mod studio;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ use crate::output::{make_writable, own_folder, write_file};
 use crate::progress::Progress;
 use grid::{Axes, Model, Point, Resolved};
 use points::{Measured, Points, Protocol, Rate, Score};
+
+pub(in crate::cli) use studio::{report, sweep};
 
 /// Pictures of each point that are shown, at most.
 const SHOWN: usize = 8;

@@ -48,6 +48,8 @@ pub(super) struct App {
     store: Store,
     pictures: Pictures,
     hosts: Vec<String>,
+    /// Below which address the pages stand; nothing where they are all that is served.
+    base: String,
     plans: Mutex<HashMap<String, Arc<Plan>>>,
 }
 
@@ -68,7 +70,18 @@ impl App {
         store: Store,
         hosts: Vec<String>,
     ) -> Self {
-        Self { folder, study, mode, options, store, pictures: Pictures::default(), hosts, plans: Mutex::default() }
+        let (pictures, base, plans) = (Pictures::default(), String::new(), Mutex::default());
+        Self { folder, study, mode, options, store, pictures, hosts, base, plans }
+    }
+
+    /// The pages below another address.
+    pub(super) fn below(self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self }
+    }
+
+    /// Another page by GET.
+    fn see(&self, path: &str) -> Response {
+        Redirect::to(&format!("{}{path}", self.base)).into_response()
     }
 
     /// Picture `k` of a prompt of the only set.
@@ -112,7 +125,7 @@ impl App {
         let field = |name: &str| form.get(name).map(String::as_str);
         // an open page of before another plan was served: nothing is written down under a wrong name
         let Some(at) = field("trial").and_then(|token| plan.find(token)) else {
-            return Ok(see(&format!("/rate/{rater}")));
+            return Ok(self.see(&format!("/rate/{rater}")));
         };
         let trial = &plan.trials[at].1;
         let mut answers: Vec<(Question, Answer)> = Vec::new();
@@ -138,7 +151,7 @@ impl App {
         let first = plan.done(&self.store.answered(rater, self.mode)?);
         let rest = |done: &usize| plan.ends.contains(done) && *done < plan.trials.len();
         let next = if rest(&first) && first > before { format!("/rest/{rater}") } else { format!("/rate/{rater}") };
-        Ok(see(&next))
+        Ok(self.see(&next))
     }
 
     /// The page of a trial: the one that was asked for, or the first that is not answered.
@@ -150,14 +163,15 @@ impl App {
             Some(at) if at <= first => at,
             _ => first,
         };
-        let Some((token, trial)) = plan.trials.get(at) else { return Ok(see(&format!("/done/{rater}"))) };
+        let Some((token, trial)) = plan.trials.get(at) else { return Ok(self.see(&format!("/done/{rater}"))) };
         let urls = |(token, trial): &(String, Trial)| -> Vec<Vec<String>> {
             let files = |panel: usize| self.files(trial, panel).len();
-            let url = |panel: usize, k: usize| format!("/picture/{rater}/{token}/{panel}/{k}");
+            let url = |panel: usize, k: usize| format!("{}/picture/{rater}/{token}/{panel}/{k}", self.base);
             let panels = 0..trial.panels.len();
             panels.map(|panel| (0..files(panel)).map(|k| url(panel, k)).collect()).collect()
         };
         let page = TrialPage {
+            base: &self.base,
             rater,
             mode: self.mode,
             caption: &self.study.prompts[trial.prompt].text,
@@ -236,12 +250,18 @@ pub(super) fn app(state: Arc<App>) -> Router {
         token: None,
         forms: true,
         parts: &[],
+        keyed: None,
         policy: POLICY,
         referrer: "same-origin",
         patient: &[],
         refuse: |status, _, message| refusal(status, message),
     };
-    let router = Router::new()
+    guard.before(pages_of(state))
+}
+
+/// The pages alone, for a service that has a guard of its own.
+pub(super) fn pages_of(state: Arc<App>) -> Router {
+    Router::new()
         .route("/", get(start).post(enter))
         .route("/rate/{rater}", get(rate).post(vote))
         .route("/rest/{rater}", get(rest))
@@ -252,18 +272,17 @@ pub(super) fn app(state: Arc<App>) -> Router {
         .route("/script.js", get(async || text("text/javascript", pages::SCRIPT.to_owned())))
         .fallback(async || refusal(StatusCode::NOT_FOUND, "there is no such page"))
         .layer(DefaultBodyLimit::max(FORM))
-        .with_state(state);
-    guard.before(router)
+        .with_state(state)
 }
 
 async fn start(State(state): State<Arc<App>>) -> Response {
     blocking(move || {
         if is_gallery(&state.study, state.mode) {
-            return Ok(html(pages::gallery(&state.study)));
+            return Ok(html(pages::gallery(&state.base, &state.study)));
         }
         let plan = state.plan("")?;
         let first = plan.ends.first().copied().unwrap_or(0);
-        Ok(html(pages::start(state.mode, first, plan.ends.len(), None)))
+        Ok(html(pages::start(&state.base, state.mode, first, plan.ends.len(), None)))
     })
     .await
 }
@@ -272,21 +291,28 @@ async fn enter(State(state): State<Arc<App>>, Form(form): Form<BTreeMap<String, 
     blocking(move || {
         let entered = form.get("rater").map_or("", String::as_str);
         if let Some(name) = rater_name(entered) {
-            return Ok(see(&format!("/rate/{name}")));
+            return Ok(state.see(&format!("/rate/{name}")));
         }
         let plan = state.plan("")?;
         let first = plan.ends.first().copied().unwrap_or(0);
-        Ok((StatusCode::BAD_REQUEST, html(pages::start(state.mode, first, plan.ends.len(), Some(entered))))
+        Ok((
+            StatusCode::BAD_REQUEST,
+            html(pages::start(&state.base, state.mode, first, plan.ends.len(), Some(entered))),
+        )
             .into_response())
     })
     .await
 }
 
 /// Does `f` with a rater's name as it is kept.
-async fn with_rater(rater: String, f: impl FnOnce(String) -> Result<Response> + Send + 'static) -> Response {
+async fn with_rater(
+    state: Arc<App>,
+    rater: String,
+    f: impl FnOnce(Arc<App>, String) -> Result<Response> + Send + 'static,
+) -> Response {
     match rater_name(&rater) {
-        Some(name) if name == rater => blocking(move || f(name)).await,
-        _ => see("/"),
+        Some(name) if name == rater => blocking(move || f(state, name)).await,
+        _ => state.see("/"),
     }
 }
 
@@ -295,7 +321,7 @@ async fn rate(
     Path(rater): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
-    with_rater(rater, move |rater| state.trial(&rater, query.get("trial").map(String::as_str))).await
+    with_rater(state, rater, move |state, rater| state.trial(&rater, query.get("trial").map(String::as_str))).await
 }
 
 async fn vote(
@@ -303,25 +329,25 @@ async fn vote(
     Path(rater): Path<String>,
     Form(form): Form<BTreeMap<String, String>>,
 ) -> Response {
-    with_rater(rater, move |rater| state.vote(&rater, &form)).await
+    with_rater(state, rater, move |state, rater| state.vote(&rater, &form)).await
 }
 
 async fn rest(State(state): State<Arc<App>>, Path(rater): Path<String>) -> Response {
-    with_rater(rater, move |rater| {
+    with_rater(state, rater, move |state, rater| {
         let plan = state.plan(&rater)?;
         let done = plan.done(&state.store.answered(&rater, state.mode)?);
         let batches = plan.ends.iter().filter(|end| **end <= done).count();
-        Ok(html(pages::rest(&rater, batches, plan.ends.len())))
+        Ok(html(pages::rest(&state.base, &rater, batches, plan.ends.len())))
     })
     .await
 }
 
 async fn done(State(state): State<Arc<App>>, Path(rater): Path<String>) -> Response {
-    with_rater(rater, move |rater| {
+    with_rater(state, rater, move |state, rater| {
         let plan = state.plan(&rater)?;
         match plan.done(&state.store.answered(&rater, state.mode)?) {
-            done if done < plan.trials.len() => Ok(see(&format!("/rate/{rater}"))),
-            done => Ok(html(pages::done(&rater, done))),
+            done if done < plan.trials.len() => Ok(state.see(&format!("/rate/{rater}"))),
+            done => Ok(html(pages::done(&state.base, &rater, done))),
         }
     })
     .await
@@ -331,7 +357,7 @@ async fn picture(
     State(state): State<Arc<App>>,
     Path((rater, token, panel, k)): Path<(String, String, usize, usize)>,
 ) -> Response {
-    with_rater(rater, move |rater| state.picture(&rater, &token, panel, k)).await
+    with_rater(state, rater, move |state, rater| state.picture(&rater, &token, panel, k)).await
 }
 
 async fn shown(State(state): State<Arc<App>>, Path((prompt, k)): Path<(usize, usize)>) -> Response {
@@ -356,11 +382,6 @@ fn html(page: String) -> Response {
 
 fn text(kind: &str, body: String) -> Response {
     ([(header::CONTENT_TYPE, format!("{kind}; charset=utf-8"))], body).into_response()
-}
-
-/// Another page by GET.
-fn see(path: &str) -> Response {
-    Redirect::to(path).into_response()
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {

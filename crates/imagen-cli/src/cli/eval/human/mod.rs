@@ -12,7 +12,10 @@ mod report;
 mod report_page;
 mod serve;
 mod store;
+mod studio;
 mod words;
+
+pub(in crate::cli) use studio::{pages, rated, report, study};
 
 verbs! {
     /// Let people rate a study's pictures in the browser, and report what they said

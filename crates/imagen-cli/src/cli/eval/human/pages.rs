@@ -32,6 +32,8 @@ pub(super) struct Place {
 /// A page with a question or two.
 #[derive(Debug)]
 pub(super) struct TrialPage<'a> {
+    /// Below which address the pages stand.
+    pub(super) base: &'a str,
     pub(super) rater: &'a str,
     pub(super) mode: Mode,
     pub(super) caption: &'a str,
@@ -54,8 +56,8 @@ impl TrialPage<'_> {
         let back = match self.previous {
             Some(token) => {
                 format!(
-                    "<a class=\"back\" rel=\"prev\" href=\"/rate/{}?trial={token}\">Back <kbd>⌫</kbd></a>",
-                    self.rater
+                    "<a class=\"back\" rel=\"prev\" href=\"{}/rate/{}?trial={token}\">Back <kbd>⌫</kbd></a>",
+                    self.base, self.rater
                 )
             }
             None => "<span></span>".to_owned(),
@@ -79,16 +81,18 @@ impl TrialPage<'_> {
             .collect();
         let questions: String = self.mode.questions().iter().map(|question| self.question(*question)).collect();
         frame(
+            self.base,
             &format!("Page {page} of {pages}"),
             &self.mode.to_string(),
             &format!(
                 "<header><progress max=\"{pages}\" value=\"{}\"></progress><p>{page} of {pages}{several}</p></header>\n\
                  {caption}<div class=\"panels\">\n{panels}</div>\n\
-                 <form class=\"trial\" method=\"post\" action=\"/rate/{}\" data-next=\"{}\">\n\
+                 <form class=\"trial\" method=\"post\" action=\"{}/rate/{}\" data-next=\"{}\">\n\
                  <input type=\"hidden\" name=\"trial\" value=\"{}\"><input type=\"hidden\" name=\"spent\" value=\"\">\n\
                  {questions}<p class=\"way\">{back}<button>Next <kbd>↵</kbd></button></p>\n\
                  <p class=\"status\" role=\"status\"></p></form>\n",
                 page - 1,
+                self.base,
                 self.rater,
                 self.next.join(" "),
                 self.token
@@ -136,7 +140,7 @@ fn words_of(question: Question, answer: Answer) -> &'static str {
 }
 
 /// The first page; `refused` is a name that cannot be one.
-pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&str>) -> String {
+pub(super) fn start(base: &str, mode: Mode, pages: usize, batches: usize, refused: Option<&str>) -> String {
     let task = match mode {
         Mode::DrawBench => {
             "You will see a caption and two sets of pictures that were drawn for it. Say which set is of higher quality, \
@@ -170,13 +174,14 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
         Mode::Alignment => "<li><kbd>←</kbd> yes, <kbd>↓</kbd> somewhat, <kbd>→</kbd> no</li>",
     };
     frame(
+        base,
         "Which is better?",
         "plain",
         &format!(
             "<h1>We would like your opinion</h1>\n<p class=\"lead\">{task}</p>\n\
              <p>There is no right answer to most of it: take the first impression that you would stand by. On a few pages \
              the answer is known; they show that somebody is looking.</p>\n\
-             <form class=\"start\" method=\"post\" action=\"/\">{refused}<label for=\"rater\">A name of your choice</label>\n\
+             <form class=\"start\" method=\"post\" action=\"{base}/\">{refused}<label for=\"rater\">A name of your choice</label>\n\
              <input id=\"rater\" name=\"rater\" required maxlength=\"40\" autocomplete=\"off\" autocapitalize=\"off\" \
              spellcheck=\"false\" autofocus><button>Begin <kbd>↵</kbd></button>\n\
              <p><small>Come back under the same name to continue where you stopped.</small></p></form>\n\
@@ -187,16 +192,17 @@ pub(super) fn start(mode: Mode, pages: usize, batches: usize, refused: Option<&s
 }
 
 /// The pictures of a study's only set: there is nothing to compare them with.
-pub(super) fn gallery(study: &Study) -> String {
+pub(super) fn gallery(base: &str, study: &Study) -> String {
     let set = study.contenders().next();
     let figure = |(prompt, files): (usize, &Vec<String>)| {
         let text = escaped(&study.prompts[prompt].text);
-        let picture = |k| format!("<img loading=\"lazy\" src=\"/shown/{prompt}/{k}\" alt=\"{text}, {}\">", k + 1);
+        let picture = |k| format!("<img loading=\"lazy\" src=\"{base}/shown/{prompt}/{k}\" alt=\"{text}, {}\">", k + 1);
         let pictures: String = (0..files.len()).map(picture).collect();
         format!("<section class=\"panel of{}\"><h2>{text}</h2><div>{pictures}</div></section>\n", files.len().min(8))
     };
     let figures: String = set.into_iter().flat_map(|set| set.files.iter().enumerate()).map(figure).collect();
     frame(
+        base,
         "Pictures",
         "gallery",
         &format!(
@@ -208,15 +214,16 @@ pub(super) fn gallery(study: &Study) -> String {
 }
 
 /// Between two batches.
-pub(super) fn rest(rater: &str, done: usize, of: usize) -> String {
+pub(super) fn rest(base: &str, rater: &str, done: usize, of: usize) -> String {
     frame(
+        base,
         "Rest",
         "plain",
         &format!(
             "<header><progress max=\"{of}\" value=\"{done}\"></progress><p>part {done} of {of}</p></header>\n\
              <h1>Look out of the window</h1>\n<p class=\"lead\">{done} of {of} parts are done, and every answer is kept. Go on \
              now, or come back under the name <b>{}</b>.</p>\n\
-             <p class=\"way\"><span></span><a class=\"go\" rel=\"next\" href=\"/rate/{}\">Go on <kbd>↵</kbd></a></p>\n",
+             <p class=\"way\"><span></span><a class=\"go\" rel=\"next\" href=\"{base}/rate/{}\">Go on <kbd>↵</kbd></a></p>\n",
             escaped(rater),
             escaped(rater)
         ),
@@ -224,8 +231,9 @@ pub(super) fn rest(rater: &str, done: usize, of: usize) -> String {
 }
 
 /// The last page.
-pub(super) fn done(rater: &str, pages: usize) -> String {
+pub(super) fn done(base: &str, rater: &str, pages: usize) -> String {
     frame(
+        base,
         "Thank you",
         "plain",
         &format!(
@@ -240,14 +248,14 @@ pub(super) fn done(rater: &str, pages: usize) -> String {
 
 /// Something that went wrong, in a sentence.
 pub(super) fn message(text: &str) -> String {
-    frame("Not here", "plain", &format!("<h1>This did not work</h1>\n<p class=\"lead\">{}</p>\n", escaped(text)))
+    frame("", "Not here", "plain", &format!("<h1>This did not work</h1>\n<p class=\"lead\">{}</p>\n", escaped(text)))
 }
 
-fn frame(title: &str, class: &str, body: &str) -> String {
+fn frame(base: &str, title: &str, class: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<link rel=\"stylesheet\" href=\"/style.css\">\n\
-         <script src=\"/script.js\" defer></script>\n</head>\n<body>\n<main class=\"{class}\">\n{body}</main>\n</body>\n</html>\n"
+         <title>{title}</title>\n<link rel=\"stylesheet\" href=\"{base}/style.css\">\n\
+         <script src=\"{base}/script.js\" defer></script>\n</head>\n<body>\n<main class=\"{class}\">\n{body}</main>\n</body>\n</html>\n"
     )
 }

@@ -1,7 +1,7 @@
 //! `imagen eval human report`: what the votes come to, as a table, as JSON and as an HTML page.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -63,6 +63,15 @@ impl Report {
         print_line(describe(&study, &found, options, &name))?;
         print_line(format_args!("page: {}", path.display()))
     }
+}
+
+/// The report of a study's votes as a page; its raters are judged as the report's own defaults say.
+pub(super) fn page_of(folder: &Path, name: &str) -> Result<String> {
+    let study = Study::open(folder)?;
+    let ballots = Store::open_existing(folder, &study.prompts)?.ballots()?;
+    let votes: Vec<_> = ballots.into_iter().map(|ballot| ballot.vote).collect();
+    let options = FindingsOptions::default();
+    Ok(report_page::page(&study, &Findings::of(&study, &votes, options)?, options, name))
 }
 
 fn describe(study: &Study, found: &Findings, options: FindingsOptions, name: &str) -> String {

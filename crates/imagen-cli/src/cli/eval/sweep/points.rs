@@ -201,6 +201,18 @@ impl Points {
     }
 }
 
+/// What a folder holds of a sweep, which may be going on; nothing where it holds none.
+pub(super) fn look(folder: &Path) -> Option<Result<(Protocol, Vec<Measured>)>> {
+    let about = folder.join(PROTOCOL);
+    about.is_file().then(|| {
+        let protocol =
+            serde_json::from_slice(&input::read(&about, input::MOST_TEXT)?).map_err(|e| broken(&about, &e))?;
+        let mut points = Points { own: folder.join(POINTS), folder: folder.to_owned(), protocol, measured: Vec::new() };
+        points.look_again()?;
+        Ok((points.protocol, points.measured))
+    })
+}
+
 /// Whether a file has this name: points, or those of a share.
 fn is_points(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
