@@ -80,6 +80,8 @@ pub(crate) async fn study(State(studio): State<Arc<Studio>>, request: Request) -
     });
     let pages = pages.await?;
     let (mut parts, body) = request.into_parts();
+    // what this service found in the address is none of theirs
+    parts.extensions.clear();
     let rest = parts.uri.path_and_query().map_or("/", |uri| uri.as_str());
     let rest = rest.strip_prefix(&base).filter(|rest| rest.starts_with('/')).unwrap_or("/");
     parts.uri = rest.parse::<Uri>().map_err(|_| Problem::not_found("page"))?;
