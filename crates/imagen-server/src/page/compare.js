@@ -81,13 +81,16 @@ export const comparing = (content, act, back) => {
     const box = make("div", { class: "compare" }, left.element, right.element, make("div", { class: "cut", "aria-hidden": "true" }));
     const at = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": say("slider"), oninput: () => box.style.setProperty("--at", `${at.value}%`) });
     const flip = () => { at.value = Number(at.value) < 50 ? "100" : "0"; at.dispatchEvent(new Event("input")); voice(Number(at.value) < 50 ? right.title : left.title); };
-    const toggle = (name, text) => {
-      const button = make("button", { type: "button", "aria-pressed": "false", onclick: () => button.setAttribute("aria-pressed", String(box.classList.toggle(name))) }, say(text));
-      return button;
-    };
+    // beside each other or over each other: one excludes the other
+    const ways = ["difference", "split"].map((name) => make("button", { type: "button", "aria-pressed": "false", onclick: () => {
+      const yes = !box.classList.contains(name);
+      box.classList.remove("difference", "split");
+      box.classList.toggle(name, yes);
+      for (const way of ways) way.setAttribute("aria-pressed", String(yes && way === ways[name === "split" ? 1 : 0]));
+    } }, say(name)));
     content.replaceChildren(make("div", { class: "view" }, box), make("div", { class: "about" },
       make("h2", {}, say("compare_with")), at,
-      make("div", { class: "row" }, make("button", { type: "button", class: "flip", onclick: flip }, say("flip"), " ", make("kbd", {}, "c")), toggle("difference", "difference"), toggle("split", "split"), make("button", { type: "button", onclick: () => back(shown) }, say("to_picture"))),
+      make("div", { class: "row" }, make("button", { type: "button", class: "flip", onclick: flip }, say("flip"), " ", make("kbd", {}, "c")), ways, make("button", { type: "button", onclick: () => back(shown) }, say("to_picture"))),
       make("table", {}, make("tbody", {}, [left, right].map(({ title, note }) => make("tr", {}, make("th", { scope: "row" }, title), make("td", { class: "num" }, note)))))));
     at.focus();
   };
