@@ -455,7 +455,7 @@ try {
   await page.click("#gallery-page .wall .tile");
   await page.waitForSelector("dialog .command");
   await press(page, "Delete", "dialog");
-  await apples();
+  await page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, there - 1);
   assert.equal((await ask("/api/v1/images?search=apple+green")).images.length, there - 1);
   await press(page, "Undo", "#toasts");
   await page.waitForFunction((n) => document.querySelectorAll("#gallery-page .wall .tile").length === n, {}, there);
