@@ -13,7 +13,7 @@ const FLOORS: [(&str, &[&str]); 16] = [
     ("said", &[]),
     ("names", &["error"]),
     ("ranks", &["error"]),
-    ("files", &["error"]),
+    ("files", &["said", "error"]),
     ("input", &["error"]),
     ("image", &["files", "input", "error"]),
     ("diffusion", &["names", "rng", "error"]),
