@@ -28,8 +28,9 @@ pub trait LanguageModel: Send + Sync {
     fn dim(&self) -> usize;
 }
 
-/// Batches of captions that are remembered.
-const REMEMBERED: usize = 8;
+/// Captions of a batch up to which it is remembered, and batches that are: a drawing's, not a training set's.
+const FEW: usize = 16;
+const REMEMBERED: usize = 4;
 
 /// A language model with its tokenizer.
 #[derive(Debug)]
@@ -65,9 +66,11 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
         let batch = self.tokens.batch(captions)?;
         let states = self.network.states(&batch.ids, &batch.real, batch.rows)?;
         let embedding = batch.embedding(states, self.network.device())?;
-        let mut recent = recent();
-        recent.truncate(REMEMBERED - 1);
-        recent.push_front((captions.iter().copied().map(str::to_owned).collect(), embedding.clone()));
+        if captions.len() <= FEW {
+            let mut recent = recent();
+            recent.truncate(REMEMBERED - 1);
+            recent.push_front((captions.iter().copied().map(str::to_owned).collect(), embedding.clone()));
+        }
         Ok(embedding)
     }
 
@@ -140,5 +143,8 @@ mod tests {
         let others: Vec<String> = (0..REMEMBERED).map(|k| format!("{k} cats")).collect();
         assert_eq!(others.iter().map(|caption| runs(&[caption])).max(), Some(2 + REMEMBERED));
         assert_eq!([runs(&[&others[0]]), runs(&["a cat"])], [2 + REMEMBERED, 3 + REMEMBERED]);
+        // many are a training set's, of which nothing comes again
+        let many = ["a cat"; FEW + 1];
+        assert_eq!([runs(&many), runs(&many)], [4 + REMEMBERED, 5 + REMEMBERED]);
     }
 }
