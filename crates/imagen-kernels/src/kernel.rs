@@ -11,7 +11,7 @@ use crate::isa::Isa;
 use crate::simd::F32x4;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{F32x8, F32x16, Pairs};
-use crate::simd::{Operands, Portable, Rounded, Simd, Single};
+use crate::simd::{Operands, Plain, Portable, Simd};
 
 /// The arguments of a kernel and its body.
 pub(crate) trait Kernel {
@@ -38,29 +38,16 @@ pub(crate) trait OperandKernel {
     unsafe fn run<O: Operands>(self) -> Self::Output;
 }
 
-/// A kernel on operands in f32.
-struct InSingle<K>(K);
+/// A kernel on operands that are kept in f32, rounded to bfloat16 before where `ROUNDED`.
+struct OnPlain<K, const ROUNDED: bool>(K);
 
-impl<K: OperandKernel> Kernel for InSingle<K> {
+impl<K: OperandKernel, const ROUNDED: bool> Kernel for OnPlain<K, ROUNDED> {
     type Output = K::Output;
 
     #[inline(always)]
     unsafe fn run<V: Simd>(self) -> K::Output {
         // SAFETY: passed on.
-        unsafe { self.0.run::<Single<V>>() }
-    }
-}
-
-/// A kernel on operands that are rounded to bfloat16 and kept in f32.
-struct InRounded<K>(K);
-
-impl<K: OperandKernel> Kernel for InRounded<K> {
-    type Output = K::Output;
-
-    #[inline(always)]
-    unsafe fn run<V: Simd>(self) -> K::Output {
-        // SAFETY: passed on.
-        unsafe { self.0.run::<Rounded<V>>() }
+        unsafe { self.0.run::<Plain<V, ROUNDED>>() }
     }
 }
 
@@ -71,7 +58,7 @@ impl Isa {
     /// As for [`Isa::run`].
     pub(crate) unsafe fn run_single<K: OperandKernel>(self, kernel: K) -> K::Output {
         // SAFETY: passed on.
-        unsafe { self.run(InSingle(kernel)) }
+        unsafe { self.run(OnPlain::<_, false>(kernel)) }
     }
 
     /// Runs a kernel on operands that are rounded to bfloat16 and kept in f32.
@@ -80,7 +67,7 @@ impl Isa {
     /// As for [`Isa::run`].
     pub(crate) unsafe fn run_rounded<K: OperandKernel>(self, kernel: K) -> K::Output {
         // SAFETY: passed on.
-        unsafe { self.run(InRounded(kernel)) }
+        unsafe { self.run(OnPlain::<_, true>(kernel)) }
     }
 
     /// Runs a kernel on pairs of bfloat16; on another processor than those of [`Isa::has_pairs`] it panics.

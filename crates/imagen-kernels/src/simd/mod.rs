@@ -17,7 +17,7 @@ mod x86;
 pub(crate) use bf16::Pairs;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::F32x4;
-pub(crate) use operands::{Operands, Rounded, Single};
+pub(crate) use operands::{Operands, Plain};
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{F32x8, F32x16};

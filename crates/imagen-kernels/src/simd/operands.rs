@@ -45,14 +45,8 @@ pub(crate) trait Operands {
     unsafe fn store_units(first: Self::V, second: Self::V, to: *mut f32);
 }
 
-/// Numbers kept and multiplied in f32, rounded to bfloat16 before where `ROUNDED`.
+/// Numbers kept and multiplied in f32, rounded to bfloat16 before where `ROUNDED`, for processors without instructions for it.
 pub(crate) struct Plain<V, const ROUNDED: bool>(PhantomData<V>);
-
-/// Numbers in f32.
-pub(crate) type Single<V> = Plain<V, false>;
-
-/// Numbers rounded to bfloat16, and kept and multiplied in f32: for processors without instructions for bfloat16.
-pub(crate) type Rounded<V> = Plain<V, true>;
 
 impl<V: Simd, const ROUNDED: bool> Operands for Plain<V, ROUNDED> {
     type V = V;

@@ -6,7 +6,7 @@
 use super::sink::{Keep, Rows, Sink, Units};
 use super::transform::{Transform, fits};
 use crate::kernel::{Kernel, OperandKernel};
-use crate::simd::{Operands, Simd, Single, prefetch};
+use crate::simd::{Operands, Plain, Simd, prefetch};
 use crate::stored::{Bf16, F16, F32, Format, Int8, Stored, StoredLinear};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -207,7 +207,7 @@ impl<T: Transform> WeightTransform<'_, T> {
                     }
                 }
                 for half in [0, V::LANES] {
-                    self.several::<Single<V>>(channel, 1, half, (taps.as_ptr().add(half), 0, 2 * V::LANES));
+                    self.several::<Plain<V, false>>(channel, 1, half, (taps.as_ptr().add(half), 0, 2 * V::LANES));
                 }
             }
         }
