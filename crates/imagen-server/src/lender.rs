@@ -18,13 +18,13 @@ pub trait Evaluations: Send + Sync {
     /// All of them: `{"sweeps": […], "studies": […]}`.
     ///
     /// # Errors
-    /// Those of the files.
+    /// What the files fail with.
     fn list(&self) -> imagen::Result<Value>;
 
     /// The report of the one of a name as an HTML page; nothing where there is none.
     ///
     /// # Errors
-    /// Those of the files.
+    /// What the files fail with.
     fn report(&self, name: &str) -> imagen::Result<Option<String>>;
 
     /// The names of the studies that may be rated.
@@ -33,7 +33,7 @@ pub trait Evaluations: Send + Sync {
     /// The pages of a study's raters, which stand below the address `base`; nothing where there is no such study.
     ///
     /// # Errors
-    /// Those of the files.
+    /// What the files fail with.
     fn pages(&self, name: &str, base: &str) -> imagen::Result<Option<Router>>;
 }
 

@@ -54,7 +54,7 @@ pub type DenoiseAt<'a> = dyn FnMut(&[f32], f64) -> Result<Vec<f32>> + 'a;
 /// Breaking ends the ascent where it is.
 ///
 /// # Errors
-/// Those of `denoise`; `Usage` where a number of `ascent` is out of range.
+/// What `denoise` fails with; `Usage` where a number of `ascent` is out of range.
 pub fn ascend(
     operator: &dyn Operator,
     measured: &[f32],

@@ -23,7 +23,7 @@ pub type Denoise<'a> = dyn FnMut(&[f32], LogSnr, &mut dyn FnMut(&[f32]) -> Vec<f
 /// with the estimate that there is.
 ///
 /// # Errors
-/// Those of `denoise`; `Usage` without steps.
+/// What `denoise` fails with; `Usage` without steps.
 pub fn guide(
     operator: &dyn Operator,
     measured: &[f32],
