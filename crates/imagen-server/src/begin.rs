@@ -3,16 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use imagen::cascade::{Edges, StageName, StartPicture};
+use imagen::cascade::{Edges, StageName};
 use imagen::diffusion::Outside;
-use imagen::image::{DecodeOptions, MAX_CHANNELS, Picture, decode};
 
 use crate::ids;
-use crate::lender::Began;
 use crate::limits::Limits;
 use crate::problem::Problem;
-use crate::store::Store;
-use crate::wire::{ModelView, Order};
 
 /// What a drawing begins with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,94 +87,28 @@ impl BeginOrder {
     }
 }
 
-/// What an order says of where it begins, brought to its settled form.
-pub(crate) fn settle(order: &mut Order, model: &ModelView, until: StageName, limits: &Limits) -> Result<(), Problem> {
-    let first = model.stages[0].stage;
-    order.from = order.from.filter(|from| *from != first);
-    if let Some(from) = order.from {
-        if !model.stages.iter().any(|stage| stage.stage == from) || from > until {
-            return Err(Problem::invalid("from", format!("{from} is no stage of {} up to {until}", model.name)));
+/// Where an order begins, brought to its settled form: the first stage and the picture, for a model of this name with these
+/// stages.
+pub(crate) fn settle(
+    (from, begin): (&mut Option<StageName>, &mut Option<BeginOrder>),
+    (model, stages): (&str, &[StageName]),
+    until: StageName,
+    limits: &Limits,
+) -> Result<(), Problem> {
+    *from = from.filter(|from| *from != stages[0]);
+    if let Some(from) = *from {
+        if !stages.contains(&from) || from > until {
+            return Err(Problem::invalid("from", format!("{from} is no stage of {model} up to {until}")));
         }
-        if order.begin.is_none() {
+        if begin.is_none() {
             return Err(Problem::invalid("from", format!("{from} enlarges: say with begin which picture")));
         }
     }
-    let enlarges = order.from.is_some();
-    order.begin.as_mut().map_or(Ok(()), |begin| begin.settle(enlarges, limits))
-}
-
-/// How much more or less work an order is than a square picture from noise: its size, checked against what the model draws.
-pub(crate) fn size(order: &Order, model: &ModelView, store: &Store, limits: &Limits) -> Result<f64, Problem> {
-    let Some(begin) = &order.begin else { return Ok(1.0) };
-    let mut sizes = Vec::new();
-    for id in begin.ids() {
-        let size = store.size_of(id)?;
-        sizes.push(size.ok_or_else(|| Problem::invalid("begin", "there is no picture of that id; send it again"))?);
-    }
-    let room = begin.extend.unwrap_or_default();
-    let [width, height] = [sizes[0][0] + room.left + room.right, sizes[0][1] + room.top + room.bottom];
-    let (long, short) = (width.max(height) as f64, width.min(height) as f64);
-    if long / short > 8.0 {
-        return Err(Problem::invalid(
-            "begin",
-            format!("a picture of {width}x{height}: expected sides of at most 8 to 1"),
-        ));
-    }
-    let Some(from) = order.from else {
-        if model.square && width != height {
-            let message = format!(
-                "{} draws squares, and this is {width}x{height}: cut a square out of the picture, or extend it to one",
-                model.name
-            );
-            return Err(Problem::invalid("begin", message));
-        }
-        return Ok(long / short);
-    };
-    let at = model.stages.iter().position(|stage| stage.stage == from).unwrap_or(1).max(1);
-    let low = model.stages[at - 1].size as f64;
-    let until = order.until.unwrap_or(model.default_until);
-    let last = model.running(until).last().map_or(0, |stage| stage.size);
-    let times = last as f64 / low;
-    if long * times > limits.enlarged_side as f64 {
-        let most = (limits.enlarged_side as f64 / times) as usize;
-        let message =
-            format!("a picture of {width}x{height} is enlarged {times} times: expected sides of at most {most}");
-        return Err(Problem::invalid("begin", message));
-    }
-    // a picture that is smaller than what the stage enlarges is brought to that size first
-    Ok((short / low).max(1.0).powi(2) * (long / short))
+    let enlarges = from.is_some();
+    begin.as_mut().map_or(Ok(()), |begin| begin.settle(enlarges, limits))
 }
 
 impl BeginOrder {
-    /// Reads the pictures.
-    pub(crate) fn read(&self, store: &Store) -> Result<(StartPicture, Began), Problem> {
-        let read = |id: &str| -> Result<Picture, Problem> {
-            let gone =
-                || Problem::invalid("begin", "the picture that this begins with is no longer there; send it again");
-            let file = store.file_of(id)?.ok_or_else(gone)?;
-            let options = DecodeOptions { channels: MAX_CHANNELS, ..DecodeOptions::default() };
-            decode::open(&file, &options).map_err(|e| {
-                tracing::error!(cause = %format!("{e:#}"), "a picture to begin with cannot be read");
-                gone()
-            })
-        };
-        let began = Began {
-            picture: read(&self.picture)?,
-            mask: self.mask.as_deref().map(read).transpose()?,
-            extend: self.extend.map(Edges::from),
-        };
-        let start = StartPicture {
-            picture: began.picture.clone(),
-            mask: began.mask.clone(),
-            strength: self.strength,
-            feather: self.feather,
-            resample: self.resample,
-            outside: self.outside,
-        };
-        let start = began.extend.map_or(Ok(start.clone()), |edges| start.extended(edges))?;
-        Ok((start, began))
-    }
-
     /// Which part of its steps a stage takes, and how often.
     pub(crate) fn effort(&self) -> f64 {
         let again = self.resample.unwrap_or(1) as f64;

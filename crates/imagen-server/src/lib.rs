@@ -7,6 +7,7 @@
 mod api;
 mod app;
 mod begin;
+mod beginning;
 mod estimate;
 mod events;
 mod guard;

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::begin;
+use crate::beginning;
 use crate::estimate::Estimate;
 use crate::events::Hub;
 use crate::ids;
@@ -118,7 +118,7 @@ impl Studio {
     /// How much work a settled order is, beside square pictures from noise; refused where the model does not draw it.
     fn size(&self, order: &Order) -> Result<f64, Problem> {
         let model = order.model.as_deref().and_then(|name| self.model(name));
-        model.map_or(Ok(1.0), |model| begin::size(order, model, &self.store, &self.limits))
+        model.map_or(Ok(1.0), |model| beginning::size(order, model, &self.store, &self.limits))
     }
 
     /// Seconds that a settled order of this size takes.

@@ -209,7 +209,8 @@ impl Order {
             ));
         }
         self.settle_seeds(limits)?;
-        begin::settle(self, model, until, limits)?;
+        let stages: Vec<StageName> = model.stages.iter().map(|stage| stage.stage).collect();
+        begin::settle((&mut self.from, &mut self.begin), (&model.name, &stages), until, limits)?;
         let (first, from) = (model.stages[0].stage, self.from);
         if from.is_none() && until == first {
             // nothing is enlarged

@@ -19,6 +19,7 @@ use imagen::error::Context;
 use imagen::image::{Picture, png};
 use imagen::{Error, ErrorKind};
 
+use crate::beginning;
 use crate::ids;
 use crate::lender::{Began, Finished, Lender, Model};
 use crate::metrics::{count, resident};
@@ -145,7 +146,7 @@ impl Worker {
         let mut request = job.order.request();
         let began = match &job.order.begin {
             Some(begin) => {
-                let (start, began) = begin.read(&self.studio.store)?;
+                let (start, began) = beginning::read(begin, &self.studio.store)?;
                 request.start = Some(start);
                 Some(began)
             }

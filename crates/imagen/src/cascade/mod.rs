@@ -37,6 +37,7 @@ pub use edges::Edges;
 pub use info::StageInfo;
 pub use model::Imagen;
 pub use need::Need;
+pub(crate) use needs::drawing_bytes;
 pub use preset::Preset;
 pub use prompt_text::PromptText;
 pub use request::{Request, Subject, Toward};

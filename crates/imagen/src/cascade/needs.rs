@@ -74,6 +74,21 @@ fn branches(file: &StageFile, settings: &StageSettings, request: &Request) -> u6
     1 + u64::from(texts && settings.guidance != 1.0) + u64::from(texts && between)
 }
 
+/// The maps of one evaluation of so many pictures at once, from what most of a picture's levels take: residual blocks go through
+/// a batch in parts, so that what they need in between is that of one picture. What was let go of waits to be used again.
+fn maps(at_once: u64, drawing: u64, largest: u64) -> u64 {
+    let maps = at_once * drawing + largest * 5 / 4;
+    maps + (WAITING * maps).min(WAITING_LIMIT)
+}
+
+/// What drawing with a network of these levels takes beside its weights: its convolutions transformed, and the maps of so many
+/// pictures at once.
+pub(crate) fn drawing_bytes(levels: &[LevelCost], at_once: u64) -> u64 {
+    let most = |field: fn(&LevelCost) -> u64| levels.iter().map(field).max().unwrap_or(0);
+    let parameters: u64 = levels.iter().map(|level| level.parameters).sum();
+    10 * parameters + maps(at_once, most(|level| level.drawing_bytes), most(|level| level.largest_map_bytes))
+}
+
 /// One stage whose pictures are of this size: its weights, the maps of one evaluation, and bytes of the stages `before` it, which
 /// stay, of files that are mapped, and of the text encoder's files.
 fn need(
@@ -94,9 +109,7 @@ fn need(
     let sum = |field: fn(&LevelCost) -> u64| levels.iter().map(field).sum::<u64>();
     let most = |field: fn(&LevelCost) -> u64| sized(levels.iter().map(field).max().unwrap_or(0));
     let at_once = batch * branches;
-    // residual blocks go through a batch in parts, so that what they need in between is that of one picture
-    let maps = at_once * most(|level| level.drawing_bytes) + most(|level| level.largest_map_bytes) * 5 / 4;
-    let waiting = (WAITING * maps).min(WAITING_LIMIT);
+    let maps = maps(at_once, most(|level| level.drawing_bytes), most(|level| level.largest_map_bytes));
     let picture = 4 * (h * w * config.unet.image_channels) as u64;
     Need {
         what: config.stage.to_string(),
@@ -106,7 +119,7 @@ fn need(
             (Need::WEIGHTS, weights),
             ("weights, transformed", transformed),
             ("stages before", before),
-            (Need::MAPS, maps + waiting),
+            (Need::MAPS, maps),
             ("pictures", COPIES * batch * picture),
             ("files", mapped),
             // its files, and what is made of them

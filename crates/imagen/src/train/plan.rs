@@ -7,6 +7,7 @@
 use super::optimizer::Optimizer;
 use super::recipe::Recipe;
 use super::state::Learning;
+use crate::cascade::drawing_bytes;
 use crate::data::Source;
 use crate::error::Result;
 use crate::models::unet::{Layout, LevelCost, UnetConfig, cost};
@@ -154,18 +155,15 @@ impl Plan {
 /// the maps of all pictures of a grid at once.
 fn looks(recipe: &Recipe, levels: &[LevelCost]) -> u64 {
     let (stage, config) = (&recipe.stage, &recipe.train);
-    let parameters: u64 = levels.iter().map(|level| level.parameters).sum();
-    let transformed = 12 * parameters;
     if config.sample_every == 0 {
         let looked = config.validate_every > 0 || config.probe_every.is_some_and(|every| every > 0);
-        return if looked { transformed } else { 0 };
+        return if looked { drawing_bytes(levels, config.micro_batch.unwrap_or(config.batch) as u64) } else { 0 };
     }
     let pictures = if stage.low_size.is_none() { config.sample_prompts.len() } else { super::grid::ENLARGED } as u64;
     let branches = if stage.unet.text_dim > 0 && stage.sampling.guidance != 1.0 { 2 } else { 1 };
-    let largest = levels.iter().map(|level| level.drawing_bytes).max().unwrap_or(0);
     let side = recipe.data.crop.unwrap_or(stage.size);
     let whole = ((stage.size * stage.size) as u64).div_ceil((side * side) as u64);
-    transformed + pictures * branches * whole * largest
+    drawing_bytes(levels, pictures * branches * whole)
 }
 
 /// That nothing but the first convolution works at the pictures' own resolution: DESIGN.md says what comes of it, and why.

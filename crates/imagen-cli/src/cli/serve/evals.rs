@@ -101,7 +101,7 @@ impl Evaluations for Folder {
             return Ok(Some(pages.clone()));
         }
         let Some(path) = named(&self.folder, name) else { return Ok(None) };
-        let pages = human::pages(&path, base).map_err(failed)?;
+        let pages = human::rater_pages(&path, base).map_err(failed)?;
         open.insert(base.to_owned(), pages.clone());
         Ok(Some(pages))
     }

@@ -15,7 +15,7 @@ mod store;
 mod studio;
 mod words;
 
-pub(in crate::cli) use studio::{pages, rated, report, study};
+pub(in crate::cli) use studio::{rated, rater_pages, report, study};
 
 verbs! {
     /// Let people rate a study's pictures in the browser, and report what they said

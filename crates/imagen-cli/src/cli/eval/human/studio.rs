@@ -45,7 +45,7 @@ pub(in crate::cli) fn report(folder: &Path, name: &str) -> Result<String> {
 }
 
 /// The pages of its raters below an address; who may see them is the guard's to say that stands before.
-pub(in crate::cli) fn pages(folder: &Path, base: &str) -> Result<Router> {
+pub(in crate::cli) fn rater_pages(folder: &Path, base: &str) -> Result<Router> {
     let study = Study::open(folder)?;
     let options = PlanOptions::default();
     let mode = Mode::DrawBench;
