@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use imagen::cascade::deepfloyd::DeepFloyd;
+use imagen::cascade::lora::Lora;
 use imagen::cascade::{ModelFiles, Need, Record, StageConfig, StageFile, StageName, Status};
 use imagen::models::unet::{LevelCost, cost};
 use imagen::said::{bytes, count, counted};
@@ -51,6 +52,9 @@ impl Inspect {
         if let Some(folder) = folder.as_deref().filter(|folder| DeepFloyd::is_folder(folder)) {
             return self.deepfloyd(folder);
         }
+        if let Some(lora) = folder.as_deref().filter(|path| path.is_file()).and_then(|path| Lora::open(path).ok()) {
+            return self.adapters(&lora);
+        }
         let (label, stages) = look(folder.as_deref())?;
         if self.json {
             let stages: Vec<Value> = stages.iter().map(Inspected::to_json).collect();
@@ -61,6 +65,26 @@ impl Inspect {
             write!(text, "\n\n{}", stage.describe()).expect("writing to a string");
         }
         print_line(text)
+    }
+
+    /// A file of low-rank adapters.
+    fn adapters(&self, lora: &Lora) -> Result<()> {
+        let (adapters, parameters) = (lora.adapters.len(), lora.parameters());
+        if self.json {
+            return print_line(json!({
+                "source": lora.label(), "format": "lora", "stage": lora.stage, "step": lora.step,
+                "adapters": adapters, "parameters": parameters,
+            }));
+        }
+        let step =
+            lora.step.map(|step| format!(", trained for {}", counted(step as usize, "step"))).unwrap_or_default();
+        print_line(format_args!(
+            "{}\n\nLoRA for {}: {} of {} parameters{step}\n  imagen sample … --lora {0}",
+            lora.label(),
+            lora.stage,
+            counted(adapters, "adapter"),
+            count(parameters as u64),
+        ))
     }
 
     /// A folder of DeepFloyd IF: its parts in the order in which they run.

@@ -15,7 +15,7 @@ use super::draw::ModelArgs;
 use super::shared::{Machine, one_of};
 use crate::failure::{Failure, Result, print_line};
 use crate::interrupt;
-use crate::output::write_file;
+use crate::output::{shell, write_file};
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -34,7 +34,7 @@ What was measured, by --operator:
   grey              the brightness alone
 
 The picture is cut to a square of the base's side, 64 pixels for the built-in model; then
-`imagen sample --from sr256 --image RESTORED.png \"\"` enlarges it. The residual is how far what would
+`imagen sample --from sr256 --image RESTORED.png` enlarges it. The residual is how far what would
 be measured of the result is from what was, on a scale from -1 to 1.";
 
 /// Restore a blurred, torn, small, grey or otherwise damaged picture with a model as the prior
@@ -148,6 +148,11 @@ impl Restore {
         let model = self.model.open(&found.device, &progress)?;
         let shape = model.imagen.restored_shape()?;
         let operator = self.operator(shape)?;
+        let [height, width, _] = shape;
+        let [w, h] = [picture.width(), picture.height()];
+        if (w, h) != (width, height) && !matches!(self.operator, Measure::Superres(_)) {
+            progress.note(format_args!("the picture of {w}x{h} becomes {width}x{height}"));
+        }
         let whole = self.simulate.then(|| float(picture, [shape[0], shape[1]], shape[2])).transpose()?;
         let measured = match &whole {
             Some(whole) => operator.measure(whole.values()),
@@ -166,7 +171,7 @@ impl Restore {
             seed: self.seed,
         };
         let most = match self.method {
-            Restorer::Ascent => ascent.most,
+            Restorer::Ascent => ascent.steps(),
             Restorer::Guided => wanted.guided_steps(),
         };
         let restored = model.imagen.restore(&wanted, operator.as_ref(), &measured, &mut |step| {
@@ -187,6 +192,10 @@ impl Restore {
         print_line(output.display())?;
         let near = near.map(|near| format!(", {near:.1} dB PSNR to the whole picture")).unwrap_or_default();
         progress.note(format_args!("{} steps, residual {:.4}{near}", restored.steps, restored.residual));
+        if model.imagen.stages().len() > 1 {
+            let output = shell::quote(&output.display().to_string());
+            progress.note(format_args!("to enlarge it: imagen sample --from sr256 --image {output}"));
+        }
         Ok(())
     }
 

@@ -46,8 +46,9 @@ pub(crate) struct Train {
     #[arg(long)]
     resume: bool,
     /// Begin with the weights of a model (`built-in` is the one in this program), a run or a stage's file,
-    /// where their names and shapes fit; what does not fit is listed and begins at random
-    #[arg(long, value_name = "MODEL|FILE", conflicts_with = "resume")]
+    /// where their names and shapes fit; what does not fit is listed and begins at random. A resumed run has
+    /// weights already, and takes no notice
+    #[arg(long, value_name = "MODEL|FILE")]
     init_from: Option<PathBuf>,
     /// Replace a value of the recipe, e.g. --set train.lr=1e-4 --set data.folder=pictures; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -92,14 +93,14 @@ impl Train {
     fn train(&self, recipe: Recipe, found: &Found, job: &Job) -> Result<()> {
         let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
         let ranks = job.ranks.as_ref();
-        let run = ranks::agree(ranks, self.prepare(recipe, found, job.neighbours))?;
+        let run_of = ranks::agree(ranks, self.prepare(recipe, found, job.neighbours))?;
         let mut watcher = Watcher::new(Progress::new(self.quiet || ranks.rank() > 0));
         if ranks.size() > 1 {
             watcher.progress.note(format_args!("{} ranks, {} on this machine", ranks.size(), job.neighbours));
         }
         watcher.progress.note("reading pictures and captions");
         let (mut stop, mut heard) = (StopFile::new(&self.run)?, false);
-        let outcome = train::train_among(&run, ranks, &mut |event| {
+        let outcome = train::train_among(&run_of, ranks, &mut |event| {
             watcher.show(event);
             if stop.asked() {
                 if !std::mem::replace(&mut heard, true) {
@@ -124,7 +125,10 @@ impl Train {
                 }
                 let name = self.run.file_name().map_or("mine".into(), |name| name.to_string_lossy());
                 let model = shell::quote(&format!("models/{name}"));
-                watcher.progress.note(format_args!("next: imagen export {run} --model {model}"));
+                watcher.progress.note(match run_of.recipe.train.lora {
+                    Some(_) => format!("next: imagen sample … --lora {run}"),
+                    None => format!("next: imagen export {run} --model {model}"),
+                });
                 Ok(())
             }
             Outcome::StoppedEncoding => {
@@ -145,7 +149,8 @@ impl Train {
         let sharing = if found.is_cpu() { neighbours as u64 } else { 1 };
         self.memory.check_training(found, &recipe, (sharing, Plan::of(&recipe)?.bytes()))?;
         let text = self.text_encoder.files()?;
-        let init_from = self.init_from.as_deref().map(init_from).transpose()?;
+        let named = self.init_from.as_deref().filter(|_| !self.resume);
+        let init_from = named.map(init_from).transpose()?;
         if !self.resume {
             self.check_data(&recipe.data.folder)?;
             self.check_run(&recipe.data.folder)?;
@@ -182,7 +187,8 @@ impl Train {
 
     fn read_recipe(&self) -> Result<Recipe> {
         if !self.recipe.exists() {
-            return Err(Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display())));
+            let failure = Failure::new(Exit::Data, format_args!("there is no recipe {}", self.recipe.display()));
+            return Err(failure.hint("`imagen recipe new --data FOLDER` writes one for a set of pictures"));
         }
         Ok(Recipe::read_with(&self.recipe, &self.set)?)
     }

@@ -336,7 +336,7 @@ fn what_contradicts_itself_is_refused_in_one_line() {
             (&["--mask", "p.png"], 2, "--image"),
             (&["--from", "sr256"], 2, "stage sr256 enlarges: give a picture to enlarge"),
             (&["--from", "sr256", "--image", "p.png", "--strength", "0.5"], 2, "without mask and strength"),
-            (&["--from", "sr256", "--until", "base", "--image", "p.png"], 2, "to draw from sr256 on until base"),
+            (&["--from", "sr256", "--until", "base", "--image", "p.png"], 2, "nothing is drawn from sr256 up to base"),
             (&["--from", "sr256", "--prompt-base", "y", "--image", "p.png"], 2, "a prompt for stage base"),
             (&["--until", "base", "--prompt-sr256", "y"], 2, "a prompt for stage sr256"),
             (&["--prompt-sr1024", "y"], 2, "a prompt for stage sr1024"),

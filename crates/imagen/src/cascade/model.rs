@@ -206,7 +206,7 @@ impl Imagen {
         if from > until || !stages.iter().any(|info| info.stage == from) {
             let names: Vec<&str> = stages.iter().map(|info| info.stage.name()).collect();
             return Err(Error::usage(format!(
-                "to draw from {from} on until {until}: this model has {}, in this order",
+                "nothing is drawn from {from} up to {until}: this model's stages are {}, in this order",
                 names.join(", ")
             )));
         }
@@ -253,11 +253,11 @@ impl Imagen {
         let enlarges = from != StageName::Base;
         match &request.start {
             None if enlarges => Err(Error::usage(format!(
-                "stage {from} enlarges: give a picture to enlarge, without mask and strength"
+                "stage {from} enlarges: give a picture to enlarge (--image), without mask and strength"
             ))),
             None => Ok(()),
             Some(start) if enlarges && (start.mask.is_some() || start.strength.is_some()) => Err(Error::usage(
-                format!("stage {from} enlarges: give a picture to enlarge, without mask and strength"),
+                format!("stage {from} enlarges: give a picture to enlarge (--image), without mask and strength"),
             )),
             Some(start) => {
                 start.check()?;

@@ -108,6 +108,11 @@ impl FromStr for DeviceName {
 
     fn from_str(text: &str) -> Result<Self> {
         let (kind, index) = split(text);
+        if kind.eq_ignore_ascii_case("gpu") {
+            return Err(Error::usage(
+                "unknown device 'gpu': auto takes the fastest that there is, cuda, rocm, metal, vulkan or webgpu name one",
+            ));
+        }
         let kind = find("device", &DeviceKind::ALL, kind)?;
         let Some(index) = index else { return Ok(kind.into()) };
         if kind.feature().is_none() {

@@ -15,7 +15,7 @@ use crate::nn::device::DeviceName;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// An image folder, a tar shard, or a JSON file of COCO captions.
+    /// An image folder, a tar shard, or a JSON file of COCO captions; relative to the folder in which the program is started.
     pub folder: PathBuf,
     /// The file of the captions' embeddings, which is completed where it lacks some; `captions.safetensors` in the run's folder
     /// by default.

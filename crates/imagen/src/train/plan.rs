@@ -163,7 +163,8 @@ fn looks(recipe: &Recipe, levels: &[LevelCost]) -> u64 {
     let branches = if stage.unet.text_dim > 0 && stage.sampling.guidance != 1.0 { 2 } else { 1 };
     let side = recipe.data.crop.unwrap_or(stage.size);
     let whole = ((stage.size * stage.size) as u64).div_ceil((side * side) as u64);
-    drawing_bytes(levels, pictures * branches * whole)
+    // beside what the steps have let go of, of which little fits
+    drawing_bytes(levels, pictures * branches * whole) * 5 / 4
 }
 
 /// That nothing but the first convolution works at the pictures' own resolution: DESIGN.md says what comes of it, and why.

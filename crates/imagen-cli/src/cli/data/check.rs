@@ -206,7 +206,8 @@ impl<'a> Report<'a> {
         );
         let mut line = |line: String| write!(text, "\n{line}").expect("writing to a string");
         if !captions.is_empty() {
-            line(format!("{}, the longest of {longest} characters", counted(captions.len(), "caption")));
+            let (captions, longest) = (counted(captions.len(), "caption"), counted(longest, "character"));
+            line(format!("{captions}, the longest of {longest}"));
         }
         if let Some(Tokens { spread, limit, cut }) = &self.tokens {
             let (range, mean) = (range(spread.min, spread.max), spread.mean);

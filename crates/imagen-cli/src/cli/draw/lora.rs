@@ -47,8 +47,12 @@ impl LoraArg {
 
     /// The files that are meant.
     fn files(&self) -> Result<Vec<PathBuf>> {
-        if !self.path.is_dir() {
+        if self.path.is_file() {
             return Ok(vec![self.path.clone()]);
+        }
+        if !self.path.is_dir() {
+            let failure = Failure::new(Exit::Model, format_args!("there are no adapters at {}", self.path.display()));
+            return Err(failure.hint("name a file, or a run whose recipe has train.lora"));
         }
         let all = StageName::ALL.map(|stage| self.path.join(Lora::file_name(stage)));
         let files: Vec<PathBuf> = all.into_iter().filter(|file| file.exists()).collect();

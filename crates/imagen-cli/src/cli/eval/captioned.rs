@@ -13,7 +13,7 @@ use imagen::eval::Clip;
 
 use super::drawing::{DrawingArgs, choose, subjects};
 use super::pictures::{Set, chunks};
-use crate::cli::shared::one_of;
+use crate::cli::shared::{self, one_of};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -30,7 +30,8 @@ pub(super) struct Captioned {
     /// The part of the set, or of --data; all of it by default
     #[arg(long, value_name = "SPLIT", value_parser = one_of::<Split>())]
     split: Option<Split>,
-    /// A folder with a CLIP as published: config.json, tokenizer, model.safetensors, preprocessor_config.json
+    /// A folder with a CLIP as published (config.json, tokenizer, model.safetensors, preprocessor_config.json), or its name once
+    /// `imagen models pull openai/clip-vit-large-patch14` has fetched it
     #[arg(long, value_name = "FOLDER")]
     clip: PathBuf,
     /// Draw so many captions of --data and look at what comes out
@@ -186,8 +187,9 @@ impl Embedded {
 
 /// A CLIP of a folder.
 pub(super) fn open(folder: &std::path::Path, device: &Device, progress: &Progress) -> Result<Clip> {
+    let folder = shared::model_folder(folder)?;
     progress.note(format_args!("opening {}", folder.display()));
-    Ok(Clip::open(folder, device)?)
+    Ok(Clip::open(&folder, device)?)
 }
 
 /// The embeddings of these pictures of a set, each with a caption.

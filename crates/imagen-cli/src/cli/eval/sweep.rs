@@ -146,7 +146,8 @@ impl Sweep {
         let things = Concepts::of(&source);
         let chosen = choose(&part(&source, self.split)?, self.samples, self.seed);
         let subjects = subjects(&source, &chosen, self.seed)?;
-        let references = part(&source, self.references)?;
+        let references = part(&source, self.references)
+            .map_err(|failure| failure.hint("--references train compares with those of the training"))?;
         if references.len() < REFERENCES {
             let failure = Failure::new(
                 Exit::Data,

@@ -100,6 +100,17 @@ impl New {
         let progress = Progress::new(self.quiet);
         let source = Source::open(&self.data)?;
         progress.note(&source);
+        let (left_out, there) = (source.odd().uncaptioned.len(), source.examples().len());
+        if left_out > there {
+            let failure = Failure::new(
+                Exit::Data,
+                format_args!(
+                    "{left_out} of {} have no caption and would be left out",
+                    counted(left_out + there, "picture")
+                ),
+            );
+            return Err(failure.hint("caption them, or move the captions away to train without any"));
+        }
         let from = self.from.as_deref().map(|model| self.stage_of(model)).transpose()?;
         let text_dim = match (&from, self.unconditional) {
             (Some(from), _) => from.unet.text_dim,
@@ -172,13 +183,18 @@ impl New {
         let prompt =
             recipe.train.sample_prompts.first().map(|prompt| format!(" {}", quoted(prompt))).unwrap_or_default();
         let prompt = if recipe.stage.unet.text_dim == 0 { " ''".to_owned() } else { prompt };
+        let after = match recipe.train.lora {
+            Some(_) => format!("#   imagen sample --lora {run}{prompt}\n"),
+            None => format!(
+                "#   imagen export {run} --model {model}{encoder}\n#   imagen sample --model {model}{prompt}\n",
+                encoder = self.encoder()
+            ),
+        };
         format!(
-            "# {stage} for {folder}: {source}.\n# `imagen recipe keys` lists what else a recipe may say.\n#\n#   {train}\n#   \
-             imagen export {run} --model {model}{encoder}\n#   imagen sample --model {model}{prompt}\n",
+            "# {stage} for {folder}: {source}.\n# `imagen recipe keys` lists what else a recipe may say.\n#\n#   {train}\n{after}",
             stage = recipe.stage.stage,
             folder = self.data.display(),
             train = self.train_command(),
-            encoder = self.encoder(),
         )
     }
 

@@ -193,9 +193,10 @@ impl Source {
         let mut part = self.clone();
         part.examples.retain(|example| example.split == split);
         if part.examples.is_empty() {
-            let name = if split == Split::Train { "training" } else { "validation" };
+            let [name, other] =
+                if split == Split::Train { ["training", "validation"] } else { ["validation", "training"] };
             return Err(Error::data(format!(
-                "{} holds no picture of the {name} split; {} are in the other: add pictures, or divide the set by folders \
+                "{} holds no picture of the {name} split; {} are in the {other} split: add pictures, or divide the set by folders \
                  train/ and validation/",
                 self.path.display(),
                 self.examples.len()
@@ -266,7 +267,7 @@ impl fmt::Display for Source {
         write!(f, "{train} training and {} validation pictures", self.examples.len() - train)?;
         match self.captions.len() {
             0 => write!(f, " without captions")?,
-            captions => write!(f, " with {captions} captions")?,
+            captions => write!(f, " with {}", counted(captions, "caption"))?,
         }
         if self.layout != Layout::Unconditional {
             write!(f, " from {}", self.origin)?;

@@ -33,6 +33,18 @@ impl Default for Ascent {
 }
 
 impl Ascent {
+    /// How many steps it takes.
+    pub fn steps(&self) -> usize {
+        let mut sigma = self.from;
+        let steps = (1..self.most).take_while(|step| {
+            let t = *step as f64;
+            let goes_on = sigma > self.until;
+            sigma *= 1.0 - self.noise * self.first * t / (1.0 + self.first * (t - 1.0));
+            goes_on
+        });
+        (steps.count() + 1).min(self.most)
+    }
+
     /// # Errors
     /// `Usage` where a number is out of range.
     fn check(&self) -> Result<()> {

@@ -177,5 +177,9 @@ mod tests {
             if step.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert_eq!((seen, found.unwrap().steps), (3, 3));
+        let ascent = Ascent::default();
+        let mut go_on = |_: &InverseStep| ControlFlow::Continue(());
+        let whole = ascend(&operator(), &VALUES, &ascent, Rng::new(1), &mut denoise, &mut go_on).unwrap();
+        assert_eq!(whole.steps, ascent.steps(), "how many steps there are is known before");
     }
 }
