@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections import defaultdict
 
+from load import read
 from works import TRAINING_LONGER
 
 MEBIBYTE = 1 << 20
@@ -65,14 +66,6 @@ def command(options):
     words += [f"--rounds {options.rounds}", f"--seconds {options.seconds}", f"--threads {options.threads}"]
     words += [f"--device {options.device}"] if options.device else []
     return " ".join(words + ([f"--modes {options.modes}"] if options.modes else []))
-
-
-def read(path):
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def tables(found):

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use imagen::cascade::{Restoration, Restorer};
 use imagen::diffusion::inverse::{Ascent, BlockMeans, Frequencies, Grey, Operator, Pixels};
-use imagen::image::{DecodeOptions, Filter, FloatPicture, MAX_CHANNELS, Picture, PngText, decode, png};
+use imagen::image::{DecodeOptions, Filter, FloatPicture, MAX_CHANNELS, Picture, PngText, decode, png, psnr};
 use imagen::nn::device::Found;
 
 use super::draw::ModelArgs;
@@ -179,8 +179,9 @@ impl Restore {
             interrupt::flow()
         })?;
         progress.finish();
-        write_file(output, &encode(restored.picture.clone(), shape)?)?;
-        let near = whole.map(|whole| decibels(whole.values(), &restored.picture));
+        let picture: Vec<f32> = restored.picture.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
+        let near = whole.map(|whole| psnr(whole.values(), &picture));
+        write_file(output, &encode(picture, shape)?)?;
         if self.json {
             return print_line(json!({
                 "path": output.display().to_string(),
@@ -237,17 +238,9 @@ fn float(picture: &Picture, [height, width]: [usize; 2], channels: usize) -> Res
     Ok(picture.to_float())
 }
 
-fn encode(mut values: Vec<f32>, [height, width, channels]: [usize; 3]) -> Result<Vec<u8>> {
-    values.iter_mut().for_each(|value| *value = value.clamp(-1.0, 1.0));
+fn encode(values: Vec<f32>, [height, width, channels]: [usize; 3]) -> Result<Vec<u8>> {
     let picture = FloatPicture::new(width, height, channels, values)?.to_picture()?;
     Ok(png::encode(&picture, &PngText::default())?)
-}
-
-/// Peak signal-to-noise ratio of pictures in [-1, 1], in decibels; 100 at most.
-fn decibels(whole: &[f32], found: &[f32]) -> f64 {
-    let square = |(a, b): (&f32, &f32)| f64::from(a - b.clamp(-1.0, 1.0)).powi(2);
-    let mean = whole.iter().zip(found).map(square).sum::<f64>() / whole.len() as f64;
-    (10.0 * (4.0 / mean).log10()).min(100.0)
 }
 
 fn restored_name(picture: &Path) -> PathBuf {
@@ -280,9 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn decibels_follow_their_definition() {
-        assert!((decibels(&[0.0; 4], &[0.2; 4]) - 20.0).abs() < 1e-6);
-        assert_eq!(decibels(&[0.5; 4], &[0.5; 4]), 100.0);
+    fn a_restored_picture_is_named_after_its_measurement() {
         assert_eq!(restored_name(Path::new("a/b.jpg")), Path::new("a/b-restored.png"));
     }
 }

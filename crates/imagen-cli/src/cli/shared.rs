@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
 use imagen::cascade::ModelFiles;
+use imagen::data::Source;
 use imagen::names::Named;
 use imagen::nn::device::{DeviceName, Found};
+use imagen::said::counted;
 use imagen::text::EncoderFiles;
 use imagen::train::BUILT_IN;
 
@@ -167,6 +169,20 @@ pub(super) fn model_name(folder: &Path) -> String {
     }
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Refuses a set of which most pictures would be left out, because they have no caption and others have.
+///
+/// # Errors
+/// `Data`.
+pub(super) fn check_captioned(source: &Source, folder: &Path) -> Result<()> {
+    let (left_out, there) = (source.odd().uncaptioned.len(), source.examples().len());
+    if left_out <= there {
+        return Ok(());
+    }
+    let (all, folder) = (counted(left_out + there, "picture"), folder.display());
+    let message = format_args!("{left_out} of the {all} of {folder} have no caption and would be left out");
+    Err(Failure::new(Exit::Data, message).hint("caption them, or move the captions away to train without any"))
 }
 
 /// Choices by name, known to the help and the completions.

@@ -93,14 +93,14 @@ impl Train {
     fn train(&self, recipe: Recipe, found: &Found, job: &Job) -> Result<()> {
         let (stage, steps) = (recipe.stage.stage, recipe.train.steps);
         let ranks = job.ranks.as_ref();
-        let run_of = ranks::agree(ranks, self.prepare(recipe, found, job.neighbours))?;
+        let training = ranks::agree(ranks, self.prepare(recipe, found, job.neighbours))?;
         let mut watcher = Watcher::new(Progress::new(self.quiet || ranks.rank() > 0));
         if ranks.size() > 1 {
             watcher.progress.note(format_args!("{} ranks, {} on this machine", ranks.size(), job.neighbours));
         }
         watcher.progress.note("reading pictures and captions");
         let (mut stop, mut heard) = (StopFile::new(&self.run)?, false);
-        let outcome = train::train_among(&run_of, ranks, &mut |event| {
+        let outcome = train::train_among(&training, ranks, &mut |event| {
             watcher.show(event);
             if stop.asked() {
                 if !std::mem::replace(&mut heard, true) {
@@ -125,7 +125,7 @@ impl Train {
                 }
                 let name = self.run.file_name().map_or("mine".into(), |name| name.to_string_lossy());
                 let model = shell::quote(&format!("models/{name}"));
-                watcher.progress.note(match run_of.recipe.train.lora {
+                watcher.progress.note(match training.recipe.train.lora {
                     Some(_) => format!("next: imagen sample … --lora {run}"),
                     None => format!("next: imagen export {run} --model {model}"),
                 });

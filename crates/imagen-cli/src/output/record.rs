@@ -251,7 +251,7 @@ impl Record {
 }
 
 /// What a picture's record says of how to draw it again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Remembered {
     pub(crate) prompt: String,
     pub(crate) seed: u64,
@@ -280,57 +280,28 @@ impl Remembered {
         }
         match read(json)? {
             Version { version: Some(VERSION), .. } => {
-                let Record {
-                    prompt,
-                    seed,
-                    model,
-                    stages,
-                    strength,
-                    start,
-                    from,
-                    negative,
-                    weighted,
-                    prompts,
-                    toward,
-                    sr_seed,
-                    ..
-                } = read(json)?;
-                let loras = model.loras;
-                let options = stages.into_iter().map(|(stage, settings)| (stage, settings.into())).collect();
+                let record: Record = read(json)?;
+                let options = record.stages.into_iter().map(|(stage, settings)| (stage, settings.into())).collect();
                 Ok(Self {
-                    prompt,
-                    seed,
+                    prompt: record.prompt,
+                    seed: record.seed,
                     options,
-                    strength,
-                    start,
-                    from,
-                    negative,
-                    weighted,
-                    prompts,
-                    toward,
-                    loras,
-                    sr_seed,
+                    strength: record.strength,
+                    start: record.start,
+                    from: record.from,
+                    negative: record.negative,
+                    weighted: record.weighted,
+                    prompts: record.prompts,
+                    toward: record.toward,
+                    loras: record.model.loras,
+                    sr_seed: record.sr_seed,
                 })
             }
             Version { deepfloyd: Some(1), .. } => {
                 let DeepFloydRecord { prompt, seed, stages, strength } = read(json)?;
                 let options = stages.into_iter().map(|(name, stage)| Ok((name, stage.options()?)));
                 let options = options.collect::<Result<_, String>>()?;
-                let (start, from, negative, weighted, prompts, toward, loras, sr_seed) = Default::default();
-                Ok(Self {
-                    prompt,
-                    seed,
-                    options,
-                    strength,
-                    start,
-                    from,
-                    negative,
-                    weighted,
-                    prompts,
-                    toward,
-                    loras,
-                    sr_seed,
-                })
+                Ok(Self { prompt, seed, options, strength, ..Self::default() })
             }
             Version { version: Some(version), .. } => {
                 Err(format!("its record has version {version}; this program reads {VERSION}"))

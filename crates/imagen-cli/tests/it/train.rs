@@ -119,22 +119,28 @@ fn a_new_run_begins_with_the_weights_of_another_where_they_fit() {
     assert!(both.code == 0 && !both.stderr.contains("begin at random"), "{}", both.stderr);
 }
 
-#[test]
-#[cfg(unix)]
-fn ctrl_c_saves_and_says_how_to_go_on() {
-    use std::process::{Command, Stdio};
-    let folder = folder();
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("imagen"))
+/// A run without end in `run` that has saved once.
+fn begun(folder: &Path) -> std::process::Child {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("imagen"))
         .args(["train", "recipe.toml", "--run", "run", "--steps", "1000000", "--text-encoder"])
         .arg(tiny::text_encoder())
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
+        .current_dir(folder)
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    while !folder.path().join("run/state.safetensors").exists() {
+    while !folder.join("run/state.safetensors").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    child
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    use std::process::Command;
+    let folder = folder();
+    let child = begun(folder.path());
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -150,20 +156,9 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 
 #[test]
 fn a_run_that_is_asked_to_stop_by_its_folder_saves_and_can_go_on() {
-    use std::process::{Command, Stdio};
     let folder = folder();
     let run_folder = folder.path().join("run");
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("imagen"))
-        .args(["train", "recipe.toml", "--run", "run", "--steps", "1000000", "--text-encoder"])
-        .arg(tiny::text_encoder())
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while !run_folder.join("state.safetensors").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let child = begun(folder.path());
     imagen::train::ask_to_stop(&run_folder).unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

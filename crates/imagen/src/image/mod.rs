@@ -11,11 +11,13 @@ pub mod decode;
 pub mod export;
 pub mod png;
 mod preparation;
+mod psnr;
 pub mod resize;
 
 pub use decode::DecodeOptions;
 pub use png::PngText;
 pub use preparation::Preparation;
+pub use psnr::{MAX_PSNR, psnr};
 pub use resize::Filter;
 
 use crate::error::{Error, ErrorKind, Result};

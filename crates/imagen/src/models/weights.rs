@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 pub use file_bytes::FileBytes;
 pub use shards::shard_names;
 pub use storage::Storage;
-pub(crate) use write::{Content, RawTensor, write_checked, write_late, write_raw};
+pub(crate) use write::{Content, RawTensor, copy, write_checked, write_late, write_raw};
 pub use write::{NamedTensor, Precision, write_safetensors};
 
 /// The format's own limit on the size of a header.

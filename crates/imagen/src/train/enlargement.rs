@@ -22,7 +22,7 @@ use crate::data::{Pixels, Source};
 use crate::diffusion::AugLevel;
 use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
-use crate::image::{Filter, FloatPicture};
+use crate::image::{Filter, FloatPicture, psnr};
 use crate::input;
 use crate::models::unet::Text;
 use crate::rng::Rng;
@@ -34,8 +34,6 @@ pub const AUG_LEVELS: [f64; 6] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5];
 const BATCH: usize = 4;
 /// The measurement's own seed, for windows.
 const SEED: u64 = 0x5e;
-/// The largest PSNR that is reported; equal pictures would have an infinite one.
-const MAX_PSNR: f64 = 100.0;
 
 /// How faithful enlarged pictures are: means over pictures, in dB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -243,13 +241,6 @@ impl Pair {
     }
 }
 
-/// Peak signal-to-noise ratio of numbers in [-1, 1], in dB.
-fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-    let mean = squares / a.len() as f64;
-    (10.0 * (4.0 / mean).log10()).min(MAX_PSNR)
-}
-
 fn plus(a: Fidelity, b: Fidelity) -> Fidelity {
     Fidelity { psnr_truth: a.psnr_truth + b.psnr_truth, psnr_input: a.psnr_input + b.psnr_input }
 }
@@ -262,14 +253,7 @@ fn over(sum: Fidelity, count: usize) -> Fidelity {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn psnr_follows_its_definition_and_has_an_end() {
-        // an error of 2 / 10 of the range everywhere is 20 dB
-        assert!((psnr(&[0.2; 12], &[0.0; 12]) - 20.0).abs() < 1e-6);
-        assert!((psnr(&[0.2, 0.0], &[0.0, 0.0]) - 10.0 * 200f64.log10()).abs() < 1e-6);
-        assert_eq!(psnr(&[0.5; 3], &[0.5; 3]), MAX_PSNR);
-    }
+    use crate::image::MAX_PSNR;
 
     #[test]
     fn a_result_is_held_against_the_truth_and_reduced_against_its_input() {

@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::files::write_whole;
 use crate::input;
 use crate::models::unet::Unet;
-use crate::models::weights::FileBytes;
+use crate::models::weights;
 use crate::nn::{self, Init};
 use crate::text::EncoderFiles;
 
@@ -152,11 +152,7 @@ pub fn export(run: &Path, model: &Path, choice: &Choice, text: &EncoderFiles) ->
             step = averaged;
             write_stage(&path, &recipe.stage, &record(&recipe, step, &log), &file.text_encoder, &unet)?;
         }
-        None => {
-            // whoever draws with the old file meanwhile has it mapped and keeps it
-            let stage = FileBytes::map(&from).map_err(|e| Error::io("read", &from, e))?;
-            write_whole(&path, |file| file.write_all(&stage)).map_err(|e| Error::io("write", &path, e))?;
-        }
+        None => weights::copy(&from, &path)?,
     }
     let average = match choice {
         Choice::Average(name) => name.clone(),

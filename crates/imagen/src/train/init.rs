@@ -1,12 +1,10 @@
 //! What the weights of a new run begin with: a stage of a model or of a run, or a stage's file.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::cascade::{ModelFiles, StageFile, StageName};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
-use crate::models::weights::FileBytes;
+use crate::models::weights;
 
 /// How arguments and files name the model that is compiled into a program.
 pub const BUILT_IN: &str = "built-in";
@@ -45,10 +43,7 @@ impl InitFrom {
     pub(super) fn copy(&self, stage: StageName, to: &Path) -> Result<()> {
         match self {
             Self::Model(files) => files.copy_stage(stage, to),
-            Self::File(path) => {
-                let bytes = FileBytes::map(path).map_err(|e| Error::io("read", path, e))?;
-                write_whole(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
-            }
+            Self::File(path) => weights::copy(path, to),
         }
     }
 

@@ -13,6 +13,7 @@ use imagen::text::TextEncoder;
 
 use super::looked::{LAYOUTS, Looked, token_counts};
 use super::spread::Spread;
+use crate::cli::shared::check_captioned;
 use crate::failure::{Exit, Failure, Result, print_line};
 
 /// How many names of a kind of trouble are printed; `--json` has all.
@@ -61,15 +62,7 @@ impl Check {
                 failure.hint(format_args!("a set needs pictures ({FORMATS}), all of them with captions or none"))
             );
         }
-        let (left_out, there) = (source.odd().uncaptioned.len(), source.examples().len());
-        if left_out > there {
-            let message = format!(
-                "{left_out} of the {} of {folder} have no caption and would be left out",
-                counted(left_out + there, "picture")
-            );
-            let failure = Failure::new(Exit::Data, message);
-            return Err(failure.hint("caption them, or move the captions away to train without any"));
-        }
+        check_captioned(&source, &self.looked.folder)?;
         if unusable > allowed(self.max_bad, entries) {
             let failure = Failure::new(
                 Exit::Data,

@@ -100,17 +100,7 @@ impl New {
         let progress = Progress::new(self.quiet);
         let source = Source::open(&self.data)?;
         progress.note(&source);
-        let (left_out, there) = (source.odd().uncaptioned.len(), source.examples().len());
-        if left_out > there {
-            let failure = Failure::new(
-                Exit::Data,
-                format_args!(
-                    "{left_out} of {} have no caption and would be left out",
-                    counted(left_out + there, "picture")
-                ),
-            );
-            return Err(failure.hint("caption them, or move the captions away to train without any"));
-        }
+        shared::check_captioned(&source, &self.data)?;
         let from = self.from.as_deref().map(|model| self.stage_of(model)).transpose()?;
         let text_dim = match (&from, self.unconditional) {
             (Some(from), _) => from.unet.text_dim,

@@ -35,14 +35,20 @@ impl Default for Ascent {
 impl Ascent {
     /// How many steps it takes.
     pub fn steps(&self) -> usize {
+        self.schedule().count()
+    }
+
+    /// Each step's size and the noise before it, until that is little enough.
+    fn schedule(self) -> impl Iterator<Item = (f64, f64)> {
         let mut sigma = self.from;
-        let steps = (1..self.most).take_while(|step| {
-            let t = *step as f64;
-            let goes_on = sigma > self.until;
-            sigma *= 1.0 - self.noise * self.first * t / (1.0 + self.first * (t - 1.0));
-            goes_on
-        });
-        (steps.count() + 1).min(self.most)
+        let mut ended = false;
+        (1..=self.most).map_while(move |step| {
+            let before = sigma;
+            let h = self.first * step as f64 / (1.0 + self.first * (step as f64 - 1.0));
+            sigma *= 1.0 - self.noise * h;
+            let over = std::mem::replace(&mut ended, before <= self.until);
+            (!over).then_some((h, before))
+        })
     }
 
     /// # Errors
@@ -80,10 +86,8 @@ pub fn ascend(
     // what was measured, the middle grey elsewhere, and noise over both
     let known = operator.pseudo_inverse(measured);
     let mut y: Vec<f32> = known.iter().zip(noise(0)).map(|(x, n)| x + (ascent.from as f32) * n).collect();
-    let mut sigma = ascent.from;
-    for step in 1..=ascent.most {
-        let t = step as f64;
-        let h = ascent.first * t / (1.0 + ascent.first * (t - 1.0));
+    let last = ascent.steps();
+    for (step, (h, sigma)) in (1..).zip(ascent.schedule()) {
         let x_hat = denoise(&y, sigma)?;
         // the denoiser's way where nothing was measured, the measured way elsewhere: (1 − M†M) f + M†(y₀ − M y)
         let f: Vec<f32> = difference(&x_hat, &y).collect();
@@ -91,7 +95,7 @@ pub fn ascend(
         let back = missing(operator, measured, &y);
         let d: Vec<f32> = f.iter().zip(&seen).zip(&back).map(|((f, seen), back)| f - seen + back).collect();
         let stop = observe(&InverseStep { step, sigma, x_hat }).is_break();
-        if stop || sigma <= ascent.until || step == ascent.most {
+        if stop || step == last {
             let picture = y.iter().zip(&d).map(|(y, d)| y + d).collect();
             return Ok(Inverse::of(picture, step, operator, measured));
         }
@@ -100,7 +104,6 @@ pub fn ascend(
         for ((y, d), n) in y.iter_mut().zip(&d).zip(noise(step)) {
             *y += h as f32 * d + fresh as f32 * n;
         }
-        sigma *= kept;
     }
     unreachable!("the last step returns")
 }

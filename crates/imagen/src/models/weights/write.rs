@@ -13,7 +13,7 @@ use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::CHECKSUM;
+use super::{CHECKSUM, FileBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_whole;
 
@@ -101,6 +101,15 @@ fn integers(row: &[f32]) -> Vec<u8> {
     let scale = scale(row);
     // A row of zeros has scale 0, and 0 / 0 converts to the integer 0.
     row.iter().map(|x| ((x / scale).round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned()).collect()
+}
+
+/// Copies a file as it is, whole or not at all. Whoever reads an old one at `to` meanwhile has it mapped and keeps it.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    let bytes = FileBytes::map(from).map_err(|e| Error::io("read", from, e))?;
+    write_whole(to, |file| file.write_all(&bytes)).map_err(|e| Error::io("write", to, e))
 }
 
 /// Writes tensors and metadata to `path`, atomically, with a checksum in the header ([`super::Weights::verify`]).
