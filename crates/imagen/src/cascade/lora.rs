@@ -109,6 +109,10 @@ impl Lora {
     /// `Io`; `Model` where it is damaged, has no adapters, or has ones that are not whole.
     pub fn open(path: &Path) -> Result<Self> {
         let file = Weights::open(path)?;
+        // a whole network is not read to find out that it holds none
+        if adapted(&file).next().is_some() {
+            file.verify()?;
+        }
         Self::read(&file).context(|| path.display().to_string())
     }
 
@@ -116,26 +120,17 @@ impl Lora {
         let entry = |key: &str| file.metadata().get(key);
         let stage = entry(STAGE).map_or(Ok(StageName::Base), |name| name.parse().map_err(Error::of_model))?;
         let step = entry(STEP).and_then(|step| step.parse().ok());
-        let found: Vec<(&str, &str, &str)> = file
-            .names()
-            .filter_map(|name| {
-                let of = |[down, up]: &[&'static str; 2]| Some((name, name.strip_suffix(down)?, *up));
-                ENDINGS.iter().find_map(of)
-            })
-            .collect();
-        if found.is_empty() {
+        let mut adapters = BTreeMap::new();
+        for (before, down, up) in adapted(file) {
+            let module = PREFIXES.iter().fold(before, |module, prefix| module.strip_prefix(prefix).unwrap_or(module));
+            let adapter = read_adapter(file, before, down, &format!("{before}{up}"))?;
+            adapters.insert(format!("{module}{WEIGHT}"), adapter);
+        }
+        if adapters.is_empty() {
             return Err(Error::model(
                 "it has no adapters: expected tensors named MODULE.lora_A.weight and MODULE.lora_B.weight, as a run with \
                  train.lora writes them",
             ));
-        }
-        // whole networks are not read to find out that they are none
-        file.verify()?;
-        let mut adapters = BTreeMap::new();
-        for (name, before, up) in found {
-            let module = PREFIXES.iter().fold(before, |module, prefix| module.strip_prefix(prefix).unwrap_or(module));
-            let adapter = read_adapter(file, before, name, &format!("{before}{up}"))?;
-            adapters.insert(format!("{module}{WEIGHT}"), adapter);
         }
         Ok(Self { label: file.label().to_owned(), stage, step, text_encoder: entry(ENCODER).cloned(), adapters })
     }
@@ -200,6 +195,11 @@ impl Lora {
             adapter.add_to(values, strength);
         }
     }
+}
+
+/// The modules of a file that have adapters, with the name of the down tensor and the ending of the up tensor.
+fn adapted(file: &Weights) -> impl Iterator<Item = (&str, &str, &'static str)> {
+    file.names().filter_map(|name| ENDINGS.iter().find_map(|[down, up]| Some((name.strip_suffix(down)?, name, *up))))
 }
 
 /// One adapter of a file.
