@@ -79,6 +79,7 @@ export const gallery = (act) => {
 
   const load = async (anew) => {
     const now = ++asked;
+    wall.setAttribute("aria-busy", "true");
     const query = { limit: "60" };
     if (search.value.trim()) query.search = search.value.trim();
     if (loved.getAttribute("aria-pressed") === "true") query.favourites = "true";
@@ -90,7 +91,9 @@ export const gallery = (act) => {
       shown = anew ? found.images : [...shown, ...found.images];
       next = found.next;
       hang();
-    } catch (problem) { toast(problem.message); }
+    } catch (problem) { toast(problem.message); } finally {
+      if (now === asked) wall.setAttribute("aria-busy", "false");
+    }
   };
 
   // arrows go from picture to picture

@@ -101,6 +101,12 @@ const press = async (page, text, within = "body") => {
     .find((each) => each.textContent.includes(wanted) && !each.disabled && each.offsetParent !== null), {}, text, within);
   await found.evaluate((button) => button.click());
 };
+/** Waits until a page of the studio is the one that is seen: an address that changed is heard of later, and a gallery is asked for anew. */
+const arrived = (page, name) => page.waitForSelector(`#${name}-page:not([hidden]):not(:has(> * > .wall[aria-busy=true]))`);
+const turn = async (page, name) => {
+  await page.evaluate((wanted) => { location.hash = wanted; }, `#${name}`);
+  await arrived(page, name);
+};
 const count = (page, selector, least) => page.waitForFunction((wanted, n) => document.querySelectorAll(wanted).length >= n, {}, selector, least);
 const say = (text) => console.log(`ok  ${text}`);
 const worded = (page, wanted) => page.waitForFunction((text) => document.querySelector(".work blockquote")?.textContent === text && document.querySelector(".work .tile img") && !document.querySelector(".work .tile.waiting"), {}, wanted);
@@ -234,8 +240,7 @@ const begins = async (page, picture, file, drop) => {
   say("over a picture, within a mask, beyond its edges, larger; by hand and by keys");
 
   // its start comes back with its settings
-  await page.evaluate(() => { location.hash = "#gallery"; });
-  await page.waitForSelector("#gallery-page .wall .tile");
+  await turn(page, "gallery");
   await page.type("#gallery-page input[type=search]", "mended");
   await page.waitForFunction(() => document.querySelectorAll("#gallery-page .wall .tile").length === 1);
   await page.click("#gallery-page .wall .tile");
@@ -250,17 +255,16 @@ const begins = async (page, picture, file, drop) => {
   say("a picture that began with another brings it back");
 
   // the small picture stays, what is added to it varies
-  await page.evaluate(() => { location.hash = "#gallery"; });
-  await page.waitForSelector("#gallery-page .wall .tile");
+  await turn(page, "gallery");
   await page.click("#gallery-page .wall .tile");
   await page.waitForSelector("dialog .command");
   await press(page, "Other details", "dialog");
   await page.waitForFunction(() => document.querySelectorAll(".work .tile img").length === 4);
   const four = (await pictures()).slice(0, 4);
   assert.deepEqual([new Set(four.map((each) => each.seed)).size, new Set(four.map((each) => each.request.sr_seeds[0])).size], [1, 4]);
-  await page.evaluate(() => { location.hash = "#gallery"; document.querySelector("#gallery-page input[type=search]").value = ""; });
+  await page.$eval("#gallery-page input[type=search]", (search) => { search.value = ""; });
   say("one small picture, four ways of enlarging it");
-  await page.evaluate(() => { location.hash = "#draw"; });
+  await turn(page, "draw");
 };
 
 /** What both languages say, and what the page asks for. */
@@ -394,6 +398,7 @@ try {
   await page.keyboard.press("Tab");
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press("2");
+  await arrived(page, "gallery");
   await count(page, "#gallery-page .wall .tile", 10);
   await page.keyboard.press("/");
   await page.keyboard.type("APPLE green");
@@ -489,7 +494,7 @@ try {
     for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
     // a run that wrote something just now goes on
     utimesSync(join(run, "metrics.jsonl"), new Date(), new Date());
-    await page.evaluate(() => { location.hash = "#train"; });
+    await turn(page, "train");
     await count(page, ".chart svg", 2);
     await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
     assert.match(await page.$eval(".runs li", (item) => item.textContent), /shapes.*training.*600/);
@@ -512,7 +517,7 @@ try {
     say("a training is watched, and asked to stop");
 
     study(new Uint8Array(file));
-    await page.evaluate(() => { location.hash = "#evaluate"; });
+    await turn(page, "evaluate");
     await count(page, ".sweep .chart polyline", 2);
     await look(page, "evaluate");
     await shot(page, "evaluate");
@@ -527,8 +532,8 @@ try {
     for (const key of ["ArrowLeft", "ArrowLeft"]) await raters.keyboard.press(key);
     await raters.waitForFunction(() => document.querySelector("progress")?.value > 0);
     await raters.close();
-    await page.evaluate(() => { location.hash = "#draw"; });
-    await page.evaluate(() => { location.hash = "#evaluate"; });
+    await turn(page, "draw");
+    await turn(page, "evaluate");
     await page.waitForFunction(() => /Votes: 2 · raters: 1/.test(document.querySelector(".studies").textContent));
     const report = await context.newPage();
     await report.goto(await page.$$eval(".studies a", (all) => all.find((link) => link.textContent === "Report").href));
@@ -548,7 +553,7 @@ try {
   assert.equal(await page.$eval("html", (html) => html.dataset.theme), "dark");
   await look(page, "gallery, dark");
   await shot(page, "gallery-dark");
-  await page.evaluate(() => { location.hash = "#draw"; });
+  await turn(page, "draw");
   await look(page, "draw, dark");
   await shot(page, "dark");
   await page.close();
@@ -569,9 +574,9 @@ try {
   await phone.waitForSelector(".work .tile img");
   await shot(phone, "phone-drawn");
   await phone.evaluate(() => { document.querySelector("details.settings").open = true; });
-  for (const hash of ["#draw", "#gallery"]) {
-    await phone.evaluate((wanted) => { location.hash = wanted; }, hash);
-    assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), 390, `${hash} fits the phone`);
+  for (const name of ["draw", "gallery"]) {
+    await turn(phone, name);
+    assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), 390, `${name} fits the phone`);
   }
   await phone.close();
   say("a phone of 390 pixels, in Vietnamese");
@@ -593,6 +598,7 @@ try {
   say("nothing was asked of anybody else, and the console is empty");
 } catch (error) {
   console.log(faults.join("\n"));
+  for (const page of await context.pages()) console.log(page.url(), await page.evaluate(() => document.body.innerText.slice(0, 1000)));
   throw error;
 } finally {
   await browser.close();
