@@ -3,7 +3,7 @@
 
 use axum::Router;
 use imagen::cascade::deepfloyd::Verdict;
-use imagen::cascade::{Edges, Imagen, Request, StageName, StageSettings};
+use imagen::cascade::{Edges, Imagen, Remarks, Request, StageName, StageSettings};
 use imagen::image::{Picture, PngText};
 use serde_json::Value;
 
@@ -66,6 +66,10 @@ pub struct Model {
     pub imagen: Imagen,
     /// Says what was drawn.
     pub describe: Describe,
+    /// Says what will not be drawn.
+    pub remarks: Remarks,
+    /// Prompts for those who do not know where to begin.
+    pub examples: Vec<String>,
 }
 
 /// A picture that is finished, with what it was drawn by.

@@ -21,6 +21,7 @@ mod preview;
 mod problem;
 mod queue;
 mod record;
+mod remark;
 mod runs;
 mod store;
 mod studio;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use imagen::cascade::StageName;
-use imagen::train::{MetricsLine, Plan, Recipe, ask_to_stop, read_metrics};
+use imagen::train::{MetricsLine, Plan, Recipe, ask_to_stop, grid_columns, read_metrics};
 
 use crate::lender::Pace;
 
@@ -91,7 +91,12 @@ impl Runs {
     pub(crate) fn look(&self, name: &str) -> imagen::Result<Option<Value>> {
         let Some(folder) = self.folder(name) else { return Ok(None) };
         let (view, lines) = view(name.to_owned(), &folder)?;
+        let recipe = Recipe::read(&folder.join("recipe.toml"))?;
         let mut run = json!(view);
+        if recipe.stage.low_size.is_none() {
+            run["prompts"] = json!(recipe.train.sample_prompts);
+            run["columns"] = json!(grid_columns(recipe.train.sample_prompts.len()));
+        }
         run["curves"] = curves(&lines);
         run["grids"] = json!(grids(&folder));
         run["plan"] = self.plan(name, &folder).unwrap_or_default();

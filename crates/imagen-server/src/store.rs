@@ -18,10 +18,11 @@ use imagen::{Error, ErrorKind};
 
 use crate::begin::BeginOrder;
 use crate::ids;
+use crate::remark::RemarkView;
 use crate::wire::{JobView, Order, PictureView, State};
 
 /// The form of the tables; a file of an older one is brought to it, one of a newer is not read.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long one program waits for another's transaction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -75,9 +76,14 @@ CREATE TABLE IF NOT EXISTS begins (
     upload TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS begins_of_upload ON begins (upload);
+CREATE TABLE IF NOT EXISTS remarks (
+    job TEXT PRIMARY KEY,
+    remarks TEXT NOT NULL
+) STRICT;
 ";
 
-const JOB: &str = "SELECT id, state, request, error, created_ms, begun_ms, ended_ms, client FROM jobs";
+const JOB: &str = "SELECT id, state, request, error, created_ms, begun_ms, ended_ms, client, remarks FROM jobs \
+                   LEFT JOIN remarks ON job = id";
 const PICTURE: &str = "SELECT id, job, place, prompt, seed, model, until, width, height, request, stages, command, seconds, \
                        created_ms, favourite FROM pictures";
 
@@ -188,6 +194,13 @@ impl Store {
     pub(crate) fn begin(&self, id: &str) -> Result<()> {
         let sql = "UPDATE jobs SET state = 'running', begun_ms = ?2 WHERE id = ?1";
         lock(&self.writing).execute(sql, params![id, now()]).map(drop)
+    }
+
+    /// What the pictures of a job will not follow.
+    pub(crate) fn remark(&self, id: &str, remarks: &[RemarkView]) -> Result<()> {
+        let remarks = serde_json::to_string(remarks).expect("remarks are plain data");
+        let sql = "INSERT OR REPLACE INTO remarks (job, remarks) VALUES (?1, ?2)";
+        lock(&self.writing).execute(sql, params![id, remarks]).map(drop)
     }
 
     /// A job has ended.
@@ -358,7 +371,7 @@ fn unreadable(column: usize, cause: impl std::fmt::Display) -> rusqlite::Error {
 }
 
 fn job_of(row: &Row<'_>) -> Result<(JobView, String)> {
-    let (state, request): (String, String) = (row.get(1)?, row.get(2)?);
+    let (state, request, remarks): (String, String, Option<String>) = (row.get(1)?, row.get(2)?, row.get(8)?);
     let job = JobView {
         id: row.get(0)?,
         state: State::named(&state).ok_or_else(|| unreadable(1, state))?,
@@ -369,6 +382,7 @@ fn job_of(row: &Row<'_>) -> Result<(JobView, String)> {
         ended_ms: row.get(6)?,
         position: None,
         eta_seconds: None,
+        remarks: remarks.map_or(Ok(Vec::new()), |text| serde_json::from_str(&text)).map_err(|e| unreadable(8, e))?,
         pictures: Vec::new(),
     };
     Ok((job, row.get(7)?))

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use imagen::cascade::{Imagen, Request, StageInfo, StageName, StageOptions, StageSettings, Subject, Toward};
+use imagen::cascade::{Request, StageInfo, StageName, StageOptions, StageSettings, Subject, Toward};
 use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
 use imagen::nn::Precision;
 
 use crate::begin::{self, BeginOrder, Vary};
 use crate::ids;
+use crate::lender::Model;
 use crate::limits::Limits;
 use crate::problem::Problem;
+use crate::remark::RemarkView;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -111,6 +113,8 @@ pub(crate) struct ModelView {
     pub(crate) name: String,
     pub(crate) stages: Vec<StageView>,
     pub(crate) default_until: StageName,
+    /// Prompts for those who do not know where to begin.
+    pub(crate) examples: Vec<String>,
     /// Whether a safety checker judges every picture.
     pub(crate) checked: bool,
     /// Whether its base draws squares alone.
@@ -139,7 +143,7 @@ pub(crate) struct StageView {
 }
 
 impl ModelView {
-    pub(crate) fn of(name: &str, imagen: &Imagen) -> imagen::Result<Self> {
+    pub(crate) fn of(name: &str, Model { imagen, examples, .. }: &Model) -> imagen::Result<Self> {
         let infos = imagen.stages();
         let last = infos.last().map(|info| info.stage);
         let one = Request { until: last, batch: Some(1), ..Request::new(vec!["a".into()], 1, 0) };
@@ -164,6 +168,7 @@ impl ModelView {
             name: name.to_owned(),
             stages: stages.collect(),
             default_until: imagen.default_until(),
+            examples: examples.clone(),
             checked: imagen.deepfloyd().is_some_and(imagen::cascade::deepfloyd::DeepFloyd::has_checker),
             square,
         })
@@ -398,6 +403,9 @@ pub(crate) struct JobView {
     /// Seconds until it is done, as far as can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) eta_seconds: Option<f64>,
+    /// What the pictures will not follow of the prompt, once the drawing has begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remarks: Vec<RemarkView>,
     pub(crate) pictures: Vec<PictureView>,
 }
 
@@ -445,7 +453,8 @@ mod tests {
             multiply_adds: 1,
         };
         let stages = vec![stage(StageName::Base, 64, false), stage(StageName::Sr256, 256, true)];
-        vec![ModelView { name: "one".into(), stages, default_until: StageName::Base, checked: false, square: true }]
+        let (name, examples) = ("one".into(), Vec::new());
+        vec![ModelView { name, stages, default_until: StageName::Base, examples, checked: false, square: true }]
     }
 
     fn settled(json: &str) -> Result<Order, Problem> {

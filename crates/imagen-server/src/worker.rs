@@ -26,6 +26,7 @@ use crate::metrics::{count, resident};
 use crate::preview;
 use crate::problem::{Problem, unkept};
 use crate::queue::Job;
+use crate::remark::RemarkView;
 use crate::store::now;
 use crate::studio::Studio;
 use crate::wire::{ModelView, PictureView, State};
@@ -72,7 +73,7 @@ impl Worker {
         let mut views = Vec::new();
         for name in self.lender.names.iter().rev() {
             let model = (self.lender.open)(name)?;
-            views.push(ModelView::of(name, &model.imagen)?);
+            views.push(ModelView::of(name, &model)?);
             self.open = Some((name.clone(), model));
         }
         views.reverse();
@@ -154,7 +155,20 @@ impl Worker {
         };
         let stages = model.imagen.resolve(&request)?;
         self.check_memory(model, &request)?;
+        self.remark(job, model, &request)?;
         Draw { studio: &self.studio, job, model, view, request, began, stages, begun: Instant::now(), done: 0.0 }.run()
+    }
+
+    /// Says what the pictures will not follow.
+    fn remark(&self, job: &Job, model: &Model, request: &Request) -> Result<(), Problem> {
+        let remarks = model.remarks.of(&model.imagen, request)?;
+        if remarks.is_empty() {
+            return Ok(());
+        }
+        let remarks: Vec<_> = remarks.iter().map(RemarkView::from).collect();
+        self.studio.store.remark(&job.id, &remarks)?;
+        self.studio.hub.tell(&job.client, &job.id, "remarks", &json!({ "id": job.id, "remarks": remarks }));
+        Ok(())
     }
 
     /// Refuses what does not fit, before the system ends the server without a word.

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use imagen::cascade::{Imagen, Request};
+use imagen::cascade::{Imagen, Remarks, Request};
 use imagen::nn::device::Found;
 use imagen::train::BUILT_IN;
 use imagen::{Error, ErrorKind};
@@ -47,6 +47,12 @@ Pictures and their settings are kept in --data. The page needs nothing from else
 find the API at /api/v1.";
 
 const WHERE: &str = "Where";
+
+/// Prompts to begin with, of the built-in model and of one that does not remember its captions.
+const EXAMPLES_TO_DRAW: [&str; 6] =
+    ["a red apple", "a grinning cat", "a sunflower", "a blue book", "a rocket", "a slice of pizza"];
+/// Characters of a caption that fits on a button.
+const ON_A_BUTTON: usize = 40;
 
 /// Serve the studio: a page to draw with, and an API
 #[derive(Debug, clap::Args)]
@@ -212,7 +218,7 @@ fn lender(models: &[PathBuf], found: &Found) -> Lender {
         let opened = args
             .open(&device, &Progress::new(true))
             .map_err(|failure| Error::new(ErrorKind::Model, failure.message()))?;
-        Ok(model(opened, path.clone()))
+        model(opened, path.clone())
     };
     let memory = system::memory().map(|memory| memory.total).filter(|_| found.is_cpu());
     let trains = found.clone();
@@ -221,10 +227,21 @@ fn lender(models: &[PathBuf], found: &Found) -> Lender {
 }
 
 /// An open model, with what its pictures say.
-fn model(OpenModel { imagen, record, .. }: OpenModel, path: PathBuf) -> Model {
+fn model(OpenModel { imagen, files, record }: OpenModel, path: PathBuf) -> imagen::Result<Model> {
+    let remarks = Remarks::open(&imagen, files.as_ref())?;
+    let builtin = path == Path::new(BUILT_IN);
     let record = Rc::new(record);
     let describe = move |imagen: &Imagen, finished: &Finished<'_>| description(imagen, &record, &path, finished);
-    Model { imagen, describe: Box::new(describe) }
+    let examples = if builtin { Vec::new() } else { spread(remarks.captions()) };
+    let examples = if examples.is_empty() { EXAMPLES_TO_DRAW.map(str::to_owned).to_vec() } else { examples };
+    Ok(Model { imagen, describe: Box::new(describe), remarks, examples })
+}
+
+/// A few captions, as different as their places in the list, of those that fit on a button.
+fn spread(captions: &[String]) -> Vec<String> {
+    let short: Vec<&String> = captions.iter().filter(|caption| caption.chars().count() <= ON_A_BUTTON).collect();
+    let apart = short.len().div_ceil(EXAMPLES_TO_DRAW.len()).max(1);
+    short.into_iter().step_by(apart).cloned().collect()
 }
 
 fn description(imagen: &Imagen, model: &ModelRecord, path: &Path, finished: &Finished<'_>) -> Description {
@@ -277,13 +294,15 @@ fn start(began: &Began, request: &Request) -> StartRecord {
 
 /// Opens the page with what the system opens pages with.
 fn open_browser(address: &str, progress: &Progress) {
+    let no_display =
+        cfg!(target_os = "linux") && ["DISPLAY", "WAYLAND_DISPLAY"].iter().all(|name| std::env::var_os(name).is_none());
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let started = if cfg!(windows) {
         Command::new("cmd").args(["/C", "start", "", address]).stdout(Stdio::null()).spawn()
     } else {
         Command::new(program).arg(address).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
-    if started.is_err() {
+    if started.is_err() || no_display {
         progress.note("no browser could be started; open the address yourself");
     }
 }

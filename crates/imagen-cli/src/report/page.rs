@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use imagen::models::unet::cost;
 use imagen::said::{self, duration};
-use imagen::train::MetricsLine;
+use imagen::train::{MetricsLine, grid_columns};
 
 use super::axis::short;
 use super::chart::{self, Chart, Look, PALETTE, Scale, Series};
@@ -167,7 +167,7 @@ impl RunFacts {
             None => {
                 // in rows as long as the grid's, so that a caption stands where its picture does
                 let prompts = &self.recipe.train.sample_prompts;
-                let columns = (prompts.len() as f64).sqrt().ceil().max(1.0) as usize;
+                let columns = grid_columns(prompts.len());
                 let cells = prompts.iter().map(|p| format!("<li>{}</li>", escaped(p)));
                 format!(
                     "<p class=\"note\">What each picture of a grid was asked to be:</p>\n<ol class=\"prompts\" \

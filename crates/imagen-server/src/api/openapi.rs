@@ -183,7 +183,11 @@ fn schemas(limits: &Limits) -> Value {
         "Job": object(&["id", "state", "request", "created_ms", "pictures"], json!({
             "id": text(), "state": { "enum": ["queued", "running", "done", "failed", "cancelled", "interrupted"] }, "request": reference("Order"),
             "created_ms": { "type": "integer" }, "begun_ms": { "type": "integer" }, "ended_ms": { "type": "integer" }, "error": text(),
-            "position": { "type": "integer" }, "eta_seconds": { "type": "number" }, "pictures": list("Picture"),
+            "position": { "type": "integer" }, "eta_seconds": { "type": "number" }, "remarks": list("Remark"), "pictures": list("Picture"),
+        })),
+        "Remark": object(&["kind", "text", "message"], json!({
+            "kind": { "enum": ["empty", "cut", "unknown", "nothing", "loose", "far"] }, "text": text(), "words": text(),
+            "nearest": { "type": "array", "items": text() }, "message": text(),
         })),
         "Jobs": object(&["jobs", "queue"], json!({ "jobs": list("Job"), "queue": { "type": "object" } })),
         "Picture": object(&["id", "job", "prompt", "seed", "url", "command"], json!({

@@ -52,7 +52,7 @@ export const evals = () => ask("GET", "/api/v1/evals");
 /** All that happens to this browser's jobs; `hear` gets names and data. A stream that breaks begins again by itself. */
 export const listen = (hear) => {
   const source = new EventSource(`/api/v1/events?client=${client}`);
-  for (const name of ["queue", "begin", "step", "picture", "end", "missed"]) {
+  for (const name of ["queue", "begin", "remarks", "step", "picture", "end", "missed"]) {
     source.addEventListener(name, (event) => hear(name, JSON.parse(event.data)));
   }
   source.addEventListener("open", () => hear("open", null));

@@ -1,7 +1,7 @@
 // Curves, drawn here: as SVG, with words for those who cannot see them.
 
 import { make } from "./dom.js";
-import { number } from "./words.js";
+import { number, say } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, LEFT, BOTTOM] = [640, 260, 56, 26];
@@ -29,7 +29,7 @@ export const overSteps = (title, curves) => {
   const ticks = [0, 1, 2, 3].map((k) => Math.exp(low + ((high - low) * k) / 3));
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: ${curves.map((curve) => `${curve.label} ${number(curve.points.at(-1)?.[1] ?? NaN, 4)}`).join(", ")}` },
     ...ticks.flatMap((value) => [draw("line", { class: "rule", x1: LEFT, x2: WIDTH - 8, y1: y(value), y2: y(value) }), draw("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, number(value, 3))]),
-    ...[0, 0.5, 1].map((part) => draw("text", { x: x(most * part), y: HEIGHT - 8, "text-anchor": ["start", "middle", "end"][part * 2] }, number(most * part))),
+    ...[0, 0.5, 1].map((part) => draw("text", { x: x(most * part), y: HEIGHT - 8, "text-anchor": ["start", "middle", "end"][part * 2] }, part === 1 ? say("steps_of", { n: number(most) }) : number(most * part))),
     ...curves.map((curve, k) => draw("polyline", { class: `curve c${k % 6} ${curve.kind ?? ""}`, points: curve.points.filter(([, value]) => value > 0).map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })));
   return figure(title, curves, svg);
 };

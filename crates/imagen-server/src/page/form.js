@@ -8,8 +8,8 @@ import { number, say } from "./words.js";
 /** Drafts are drawn so many at a time. */
 const DRAFTS = 9;
 
-/** The form; `draw` gets an order, `compare` an order and the axes of a sheet. */
-export const form = (facts, draw, compare) => {
+/** The form; `draw` gets an order, `compare` an order and the axes of a sheet, `changed` the model that draws. */
+export const form = (facts, draw, compare, changed) => {
   const models = facts.models;
   let model = models[0], until = model.default_until;
   const remembered = localStorage.getItem("imagen.size");
@@ -36,7 +36,7 @@ export const form = (facts, draw, compare) => {
   };
   const lock = make("input", { type: "checkbox" });
   const negative = make("input", { type: "text", maxLength: facts.limits.prompt_characters, autocomplete: "off" });
-  const chooser = make("select", { onchange: () => { choose(chooser.value); } }, models.map((each) => make("option", { value: each.name }, each.name)));
+  const chooser = make("select", { class: "model", "aria-label": say("model"), onchange: () => { choose(chooser.value); } }, models.map((each) => make("option", { value: each.name }, each.name)));
   const stages = make("div", { class: "fields" });
   const inputs = new Map();
 
@@ -78,7 +78,6 @@ export const form = (facts, draw, compare) => {
       make("input", { type: "radio", name: "size", value: stage.stage, checked: stage.stage === until, onchange: () => size(stage.stage) }),
       make("span", {}, String(stage.size)))));
     const general = make("fieldset", {},
-      models.length > 1 ? field(say("model"), chooser) : null,
       make("label", { class: "field wide" }, make("span", {}, say("negative")), negative),
       field(say("count"), count),
       field(say("seed"), make("span", { class: "joined" }, seed, dice)),
@@ -90,6 +89,7 @@ export const form = (facts, draw, compare) => {
     stages.replaceChildren(general, ...model.stages.map(fieldsOf), asking(axes, (chosen) => sheet(chosen)));
     size(until);
     begin?.show();
+    changed(model);
   };
   let begin = null;
   choose(model.name);
@@ -164,7 +164,7 @@ export const form = (facts, draw, compare) => {
     prompt,
     make("div", { class: "row" },
       make("button", { class: "main go" }, say("draw")),
-      drafts, from, file, sizes),
+      drafts, from, file, sizes, models.length > 1 ? chooser : null),
     begin.element, settings);
   prompt.addEventListener("keydown", (event) => {
     // with Ctrl the page hears it, wherever the focus is

@@ -48,6 +48,10 @@ export const watch = (changed) => {
       const seen = await known(data.id);
       seen.job.state = "running";
       changed("begin", seen);
+    } else if (name === "remarks") {
+      const seen = await known(data.id);
+      seen.job.remarks = data.remarks;
+      changed("remarks", seen);
     } else if (name === "step") {
       const seen = await known(data.id);
       seen.job.state = "running";

@@ -8,6 +8,9 @@ import { number, say } from "./words.js";
 /** Up to this size pixels are shown as what they are. */
 const CRISP = 64;
 
+/** Width of a step in the film, with the gap beside it. */
+const FRAME = 44;
+
 /** Paints picture `k` of a frame on a canvas. */
 export const paint = (canvas, frame, k) => {
   const { width, height, bitmap } = frame;
@@ -51,8 +54,9 @@ export const live = (seen, model, act) => {
   const cancel = make("button", { type: "button", onclick: () => stop() }, say("cancel"), " ", make("kbd", {}, "Esc"));
   const actions = make("div", { class: "row" });
   const trouble = make("p", { class: "bad", hidden: true });
+  const noted = make("ul", { class: "remarks", hidden: true });
   const side = make("div", { class: "side" },
-    make("blockquote", {}, job.request.prompt || "—"), strip, film,
+    make("blockquote", {}, job.request.prompt || "—"), noted, strip, film,
     make("div", {}, state, facts), trouble, actions);
   const element = make("section", { class: "work", "aria-label": job.request.prompt }, sheet, side);
 
@@ -63,6 +67,13 @@ export const live = (seen, model, act) => {
 
   /** The steps of the first picture, one beside the other. */
   const mine = () => seen.frames.filter((frame) => frame.pictures[0] === 0);
+
+  /** Of many steps as many are seen as have room, evenly. */
+  const spread = () => {
+    const all = [...frames.children], room = Math.max(2, Math.floor(frames.clientWidth / FRAME) || 8), last = all.length - 1;
+    const kept = new Set(all.length <= room ? all.keys() : Array.from({ length: room }, (_, k) => Math.round((k * last) / (room - 1))));
+    all.forEach((frame, k) => { frame.hidden = !kept.has(k); });
+  };
 
   /** Looks back at a step; the last one is now. */
   const look = (at) => {
@@ -114,7 +125,11 @@ export const live = (seen, model, act) => {
       const { state: now, position, error, pictures } = seen.job;
       const last = pictures.at(-1);
       state.textContent = now === "queued" && position ? say("position", { n: position }) : say(now);
-      if (now === "done" && last) facts.replaceChildren(make("span", {}, say("took", { n: number(last.seconds, 1) })));
+      if (now === "done" && last) {
+        const told = [say("took", { n: number(last.seconds, 1) })];
+        if (seeds.length === 1) told.push(`${say("seed")} ${seeds[0]}`);
+        facts.replaceChildren(...told.map((text) => make("span", {}, text)));
+      } else if (over(seen.job)) facts.replaceChildren();
       trouble.hidden = !error;
       trouble.textContent = error ?? "";
       sheet.setAttribute("aria-busy", String(!over(seen.job)));
@@ -123,6 +138,15 @@ export const live = (seen, model, act) => {
         cells.forEach((cell) => cell.element.classList.remove("on"));
       }
       offer();
+    },
+    /** What the picture will not follow, with prompts that it would. */
+    remarks: () => {
+      const all = seen.job.remarks ?? [];
+      noted.hidden = all.length === 0;
+      noted.replaceChildren(...all.map(({ kind, text, words, nearest = [] }) => make("li", {},
+        say(`remark_${kind}`, { text, words }),
+        nearest.length ? make("span", { class: "row tight" }, nearest.map((near) => make("button", { type: "button", onclick: () => act.fill({ ...job.request, prompt: near }) }, near))) : null)));
+      if (all.length) voice(all.map(({ message }) => message).join(" "));
     },
     step: () => {
       const { stage, step, of, eta_seconds: left, elapsed_seconds: gone, memory } = seen.step;
@@ -153,6 +177,7 @@ export const live = (seen, model, act) => {
       paint(small, frame, 0);
       frames.append(small);
       film.hidden = false;
+      spread();
       const following = Number(scrub.value) === Number(scrub.max);
       scrub.max = String(mine().length - 1);
       if (following) scrub.value = scrub.max; else look(Number(scrub.value));
@@ -172,5 +197,6 @@ export const live = (seen, model, act) => {
   seen.frames.forEach(show.frame);
   seen.job.pictures.forEach(show.picture);
   show.state();
+  show.remarks();
   return { element, seen, stop, ...show };
 };

@@ -13,8 +13,6 @@ import * as png from "./png.js";
 import { trainings } from "./runs.js";
 import { number, other, say, sayAll } from "./words.js";
 
-/** Prompts for those who do not know where to begin. */
-const EXAMPLES = ["a red apple", "a grinning cat", "a sunflower", "a blue book", "a rocket", "a slice of pizza"];
 const RECENT = 12;
 
 sayAll();
@@ -48,8 +46,10 @@ let view = null, grid = null;
 const quiet = new Set();
 const stage = make("div"), waiting = make("ul", { class: "waiting-list", "aria-label": say("queued") }), recent = make("ul", { class: "wall small" });
 const recently = make("section", { class: "recent", hidden: true }, make("h2", {}, say("recent")), recent);
-const suggest = make("div", { class: "suggest" }, make("p", {}, say("try")), make("div", { class: "row" },
-  EXAMPLES.map((example) => make("button", { type: "button", onclick: () => { ask_form.prompt.value = example; ask_form.prompt.focus(); ask_form.send(false); } }, example))));
+const examples = make("div", { class: "row" });
+const suggest = make("div", { class: "suggest" }, make("p", {}, say("try")), examples);
+/** Prompts of the model that draws, for those who do not know where to begin. */
+const suggested = (model) => examples.replaceChildren(...model.examples.map((example) => make("button", { type: "button", onclick: () => { ask_form.prompt.value = example; ask_form.prompt.focus(); ask_form.send(false); } }, example)));
 
 /** Sends an order. */
 const draw = async (order) => {
@@ -86,7 +86,7 @@ const compare = (order, axes, runs) => {
   return grid.begin();
 };
 
-const ask_form = form(facts, draw, compare);
+const ask_form = form(facts, draw, compare, suggested);
 
 const larger = (picture) => {
   // what was enlarged as it is has no stage's size
@@ -161,6 +161,7 @@ const jobs = watch((name, what, more) => {
     if (name === "frame") view.frame(more);
     if (name === "picture") view.picture(more);
     if (["job", "begin", "end"].includes(name)) view.state();
+    if (["job", "remarks"].includes(name)) view.remarks();
   }
   if (name === "end") {
     const { state, pictures } = what.job;

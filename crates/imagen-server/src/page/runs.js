@@ -56,7 +56,7 @@ export const trainings = () => {
 
   const look = async () => {
     const runs = (await Promise.all([...chosen].map((name) => api.run(name).catch(() => null)))).filter(Boolean);
-    const named = (curve, kind) => runs.filter((run) => run.curves[curve].length).map((run) => ({ label: `${run.name}${kind ? `, ${say(curve)}` : ""}`, points: run.curves[curve], kind }));
+    const named = (curve, kind) => runs.filter((run) => run.curves[curve].length).map((run) => ({ label: `${run.name}${kind ? `, ${say(curve).toLocaleLowerCase()}` : ""}`, points: run.curves[curve], kind }));
     const alone = runs.length === 1 ? runs[0] : null;
     compared(runs);
     const captions = (run) => ["right_caption", "no_caption", "shuffled_captions"].map((name) => ({ label: say(name), points: run.curves[name] }));
@@ -78,7 +78,9 @@ export const trainings = () => {
     } });
     // a scrubber that is held is not to be made anew
     if (film.contains(document.activeElement)) return undefined;
-    return film.replaceChildren(make("h3", {}, say("grids")), image, range, note);
+    const prompts = make("ol", { class: "prompts" }, (last.prompts ?? []).map((prompt) => make("li", {}, prompt)));
+    prompts.style.setProperty("--columns", last.columns ?? 1);
+    return film.replaceChildren(make("h3", {}, say("grids")), image, range, note, last.prompts?.length ? prompts : make("p", { class: "soft" }, say("grid_enlarged")));
   };
 
   const load = async () => {

@@ -368,6 +368,20 @@ try {
   assert.equal(await page.$$eval("img[src='x']", (all) => all.length), 0, "what a prompt says stays text");
   say("settings reach the model, and a prompt is never a page");
 
+  // what the model was never taught is said, and what it knows instead is a click away
+  const far = "quarterly revenue of the steel industry";
+  await prompt(page, far);
+  await chord(page, "Control", "Enter");
+  await worded(page, far);
+  assert.match(await page.$eval(".remarks", (list) => list.textContent), /far from everything that the model was taught/);
+  await look(page, "far");
+  await shot(page, "far");
+  const text = await page.$eval(".remarks button", (button) => button.textContent);
+  await press(page, text, ".remarks");
+  assert.equal(await page.$eval("#prompt", (field) => field.value), text);
+  assert.ok((await ask(`/api/v1/jobs/${(await pictures())[0].job}`)).remarks[0].nearest.includes(text));
+  say("a prompt far from what was taught is told so, with prompts that are near");
+
   // two settings against each other, a job for each cell
   await page.evaluate(() => { document.querySelector('[data-stage="base"] input').value = ""; });
   await prompt(page, "a red apple");

@@ -51,6 +51,28 @@ fn a_job_is_drawn_with_previews_of_every_step_and_its_pictures_are_kept() {
 }
 
 #[test]
+fn what_a_picture_will_not_follow_is_said_and_remembered() {
+    let mut served = Served::new();
+    let prompt = "a cat ".repeat(40);
+    let mut id = String::new();
+    let events = served.listen("/api/v1/events?client=me", "end", || {
+        let order = json!({ "prompt": prompt, "negative": "dogs \u{1F436}", "until": "base" });
+        id = served.submit_meanwhile(&order.to_string());
+    });
+    let told = &events.iter().find(|(name, _)| name == "remarks").expect("before it is drawn").1;
+    assert_eq!(told["id"], json!(id));
+    let remarks = told["remarks"].as_array().unwrap();
+    let cut = &remarks[0];
+    assert_eq!((cut["kind"].as_str(), cut["text"].as_str()), (Some("cut"), Some(prompt.trim())));
+    assert!(prompt.ends_with(&format!("{} ", cut["words"].as_str().unwrap())), "{cut}");
+    assert!(cut["message"].as_str().unwrap().contains("tokens of a prompt; not read: \""), "{cut}");
+    served.restart();
+    assert_eq!(served.job(&id)["remarks"], told["remarks"]);
+    let plain = served.submit(r#"{"prompt": "a cat", "until": "base"}"#);
+    assert!(served.wait(&plain, &["done"]).get("remarks").is_none(), "nothing to say of a prompt that is read");
+}
+
+#[test]
 fn a_picture_is_the_same_as_without_the_server() {
     let served = Served::new();
     let id = served.submit(

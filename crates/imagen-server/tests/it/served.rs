@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
-use imagen::cascade::{Imagen, ModelFiles};
+use imagen::cascade::{Imagen, ModelFiles, Remarks};
 use imagen::image::{DecodeOptions, Picture, PngText, decode};
 use imagen_server::{Description, Finished, Lender, Limits, Model, Options, Server};
 
@@ -64,7 +64,8 @@ fn lender(folder: &Path) -> Lender {
     let folder = folder.join("model");
     let open = move |name: &str| {
         assert!(["tiny", "other"].contains(&name), "only configured models are opened");
-        let imagen = Imagen::open(&ModelFiles::Folder(folder.clone()), &Device::flex())?;
+        let files = ModelFiles::Folder(folder.clone());
+        let imagen = Imagen::open(&files, &Device::flex())?;
         let describe = |_: &Imagen, finished: &Finished<'_>| {
             let (prompt, seed) = finished.request.subject(finished.index);
             assert!(!prompt.contains("panic"), "a model that panics");
@@ -74,7 +75,8 @@ fn lender(folder: &Path) -> Lender {
             let text = PngText { parameters: Some(format!("{prompt}\nSeed: {seed}")), imagen: None };
             Description { text, command: format!("imagen sample --seed {seed} '{prompt}'") }
         };
-        Ok(Model { imagen, describe: Box::new(describe) })
+        let remarks = Remarks::open(&imagen, Some(&files))?;
+        Ok(Model { imagen, describe: Box::new(describe), remarks, examples: vec!["a cat".into()] })
     };
     Lender {
         names: vec!["tiny".into(), "other".into()],

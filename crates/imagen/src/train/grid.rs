@@ -17,7 +17,14 @@ use crate::text::TextEncoder;
 
 /// Real pictures that a super-resolution stage enlarges.
 pub(super) const ENLARGED: usize = 4;
+/// Low resolution, result and original.
+const ENLARGED_COLUMNS: usize = 3;
 const WHITE: [u8; 3] = [255; 3];
+
+/// Columns of a base stage's grid of so many pictures: the grid is about as wide as it is high.
+pub fn columns(pictures: usize) -> usize {
+    (pictures as f64).sqrt().ceil().max(1.0) as usize
+}
 
 /// Draws the grid of this step with its stage; the file.
 pub(super) fn draw(run: &Run, stage: &Stage, step: u64, encoder: &dyn TextEncoder, source: &Source) -> Result<PathBuf> {
@@ -25,15 +32,15 @@ pub(super) fn draw(run: &Run, stage: &Stage, step: u64, encoder: &dyn TextEncode
     let (pictures, columns) = match stage.config.low_size {
         None => {
             let pictures = sample(stage, encoder, &prompts, None)?;
-            let columns = (pictures.len() as f64).sqrt().ceil() as usize;
+            let columns = columns(pictures.len());
             (pictures, columns)
         }
-        Some(low_size) => (enlarge(stage, encoder, source, low_size)?, 3),
+        Some(low_size) => (enlarge(stage, encoder, source, low_size)?, ENLARGED_COLUMNS),
     };
     let path = path(&run.folder, step);
     let folder = path.parent().expect("a folder of samples");
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    png::write(&path, &grid(&pictures, columns.max(1), 2, WHITE)?, &PngText::default())?;
+    png::write(&path, &grid(&pictures, columns, 2, WHITE)?, &PngText::default())?;
     Ok(path)
 }
 

@@ -51,6 +51,7 @@ pub use enlargement::{
 };
 pub use export::{Brought, Choice, Exported, Other, bring_stages, copy_encoder, export};
 pub use gradients::GradientSum;
+pub use grid::columns as grid_columns;
 pub use init::{BUILT_IN, InitFrom};
 pub use known::known_captions;
 pub use lora::{LoraConfig, LoraPlace};
