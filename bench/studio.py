@@ -5,17 +5,18 @@
     bench/studio.py                       # 30 rounds; about ten minutes on an idle machine
     bench/studio.py --rounds 8 --pictures 2
 
-Both draw the same pictures with the same seeds. The command line's start is taken out by the difference of two commands of
-different counts; the server is warm, and a listener reads every step and preview as the page does. Counted is user plus system
-time of the whole process, which other work on the machine changes far less than it changes the clock. Rounds alternate which
-comes first; said is the median of the rounds' ratios with a bootstrapped interval. Needs nothing but Python.
+Both draw the same pictures with the same seeds, and both are counted from their second picture on, since what a start takes
+from the system varies by more than what is looked for. A listener takes every step and preview that the server sends. Counted
+is user plus system time of the whole process, which other work on the machine changes far less than it changes the clock.
+Rounds alternate which comes first; said is the median of the rounds' ratios with a bootstrapped interval. Needs nothing but
+Python.
 """
 
 import argparse
 import json
 import os
 import random
-import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -36,14 +37,20 @@ def spent(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def command(arguments, count: int, folder: str) -> float:
-    """User and system seconds of the command that draws so many pictures."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [IMAGEN, "sample", arguments.prompt, "--seed", "1", "--count", str(count), "--batch", "1", "--until", arguments.until, "--quiet",
-         "--threads", str(arguments.threads), "--force", "--output", f"{folder}/{{index}}.png"], check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def command(arguments, folder: str) -> float:
+    """User and system seconds in which the command draws its pictures after the first one."""
+    first = Path(folder, "0.png")
+    first.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [IMAGEN, "sample", arguments.prompt, "--seed", "1", "--count", str(arguments.pictures + 1), "--batch", "1", "--until", arguments.until,
+         "--quiet", "--threads", str(arguments.threads), "--force", "--output", f"{folder}/{{index}}.png"], stdout=subprocess.DEVNULL)
+    while not first.exists():
+        assert process.poll() is None, "the command ended without a picture"
+        time.sleep(0.002)
+    before = spent(process.pid)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, f"the command ended with {status}"
+    return used.ru_utime + used.ru_stime - before
 
 
 class Server:
@@ -56,13 +63,27 @@ class Server:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.address = self.process.stdout.readline().strip().rstrip("/")
         self.previews = 0
+        # seconds when the first picture of the job was there
+        self.first = None
+        self.ended = threading.Event()
         threading.Thread(target=self.listen, daemon=True).start()
-        self.draw(1)
+        self.draw()
 
     def listen(self):
-        with urllib.request.urlopen(f"{self.address}/api/v1/events?client=bench") as stream:
-            for line in stream:
-                self.previews += b'"preview":{' in line
+        """Takes what comes as a browser's network thread does: whoever reads on the same machine is not the server's cost."""
+        host, port = self.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as stream:
+            stream.sendall(f"GET /api/v1/events?client=bench HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            kept = b""
+            while read := stream.recv(1 << 20):
+                # what is found at the end of one part is not found again at the beginning of the next
+                text = kept + read
+                self.previews += text.count(b'"preview":{')
+                if self.first is None and b"event: picture" in text:
+                    self.first = spent(self.process.pid)
+                if b"event: end" in text:
+                    self.ended.set()
+                kept = read[-9:]
 
     def ask(self, path: str, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -70,16 +91,18 @@ class Server:
         with urllib.request.urlopen(urllib.request.Request(self.address + path, data, headers)) as reply:
             return json.load(reply)
 
-    def draw(self, count: int) -> float:
-        """User and system seconds of the server while it draws so many pictures."""
-        before = spent(self.process.pid)
-        order = {"prompt": self.arguments.prompt, "seed": 1, "count": count, "batch": 1, "until": self.arguments.until}
+    def draw(self) -> float:
+        """User and system seconds in which the server draws a job's pictures after the first one."""
+        order = {"prompt": self.arguments.prompt, "seed": 1, "count": self.arguments.pictures + 1, "batch": 1, "until": self.arguments.until}
+        self.first = None
+        self.ended.clear()
         job = self.ask("/api/v1/jobs", order)
-        while job["state"] in ("queued", "running"):
-            time.sleep(0.1)
-            job = self.ask(f"/api/v1/jobs/{job['id']}")
+        self.ended.wait()
+        time.sleep(0.1)
+        used = spent(self.process.pid) - self.first
+        job = self.ask(f"/api/v1/jobs/{job['id']}")
         assert job["state"] == "done", job
-        return spent(self.process.pid) - before
+        return used
 
 
 def interval(values, draws=4000):
@@ -99,15 +122,15 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = Server(arguments, folder)
-        command(arguments, 1, folder)
+        command(arguments, folder)
         ratios, alone = [], []
         try:
             for k in range(arguments.rounds):
                 def by_command():
-                    return command(arguments, arguments.pictures + 1, folder) - command(arguments, 1, folder)
+                    return command(arguments, folder)
 
                 def by_server():
-                    return server.draw(arguments.pictures)
+                    return server.draw()
 
                 first, second = (by_command, by_server) if k % 2 == 0 else (by_server, by_command)
                 results = {first: first(), second: second()}

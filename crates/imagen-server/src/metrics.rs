@@ -55,7 +55,7 @@ impl Metrics {
 
 /// Bytes of memory that this process holds now, where the system tells it.
 pub(crate) fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    // asked at every step, and much quicker than the same number in /proc/self/status
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    pages.split_whitespace().nth(1)?.parse::<u64>().ok().map(|pages| pages * rustix::param::page_size() as u64)
 }

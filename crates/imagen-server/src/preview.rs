@@ -1,5 +1,7 @@
 //! x̂ as a browser shows it: in a pixel cascade the estimate is a picture already, so that a preview costs its encoding alone.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burn::tensor::Tensor;
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use imagen::Error;
 use imagen::cascade::to_pictures;
-use imagen::image::{Filter, Picture, PngText, png};
+use imagen::image::{Filter, Picture, grid, png};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 /// The largest side of a preview of one picture, and of several; a larger x̂ is shrunk to it.
@@ -25,25 +27,27 @@ pub(crate) fn of(x_hat: &Tensor<4>) -> imagen::Result<Value> {
     let shrunk: Vec<Picture> =
         pictures.into_iter().map(|picture| shrink(picture, most)).collect::<imagen::Result<_>>()?;
     let (width, height) = (shrunk[0].width(), shrunk[0].height());
-    let pixels = shrunk.iter().flat_map(|picture| picture.pixels()).copied().collect();
-    let column = Picture::with_channels(width, height * shrunk.len(), shrunk[0].channels(), pixels)?;
+    let column = match shrunk.as_slice() {
+        [one] => one,
+        several => &grid(several, 1, 0, [255; 3])?,
+    };
     let (kind, bytes) = if width.max(height) <= LOSSLESS {
-        ("image/png", png::encode(&column, &PngText::default())?)
+        ("image/png", png::encode_quickly(column)?)
     } else {
-        ("image/jpeg", jpeg(&column)?)
+        ("image/jpeg", jpeg(column)?)
     };
     Ok(json!({ "width": width, "height": height, "type": kind, "data": STANDARD.encode(bytes) }))
 }
 
 /// The bytes of a JPEG, by the quickest way: a picture has a few dozen previews, and together they are to cost a hundredth of it.
 fn jpeg(picture: &Picture) -> imagen::Result<Vec<u8>> {
-    let picture = picture.to_rgb([255; 3]);
+    let rgb = if picture.channels() == 3 { Cow::Borrowed(picture) } else { Cow::Owned(picture.to_rgb([255; 3])) };
     let side =
         |length: usize| u16::try_from(length).map_err(|_| Error::usage("a preview is larger than a JPEG may be"));
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, QUALITY);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
-    let encoded = encoder.encode(picture.pixels(), side(picture.width())?, side(picture.height())?, ColorType::Rgb);
+    let encoded = encoder.encode(rgb.pixels(), side(rgb.width())?, side(rgb.height())?, ColorType::Rgb);
     encoded.map_err(|e| Error::data("a preview could not be encoded").with_source(e))?;
     Ok(bytes)
 }

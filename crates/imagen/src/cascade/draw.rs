@@ -23,7 +23,7 @@ use super::stage::Steps;
 use super::texts::Texts;
 use crate::diffusion::{Key, StepEvent, noise_of};
 use crate::error::{Context, Error, Result};
-use crate::image::{FloatPicture, Picture};
+use crate::image::Picture;
 use crate::nn::ops;
 
 /// What happens while pictures are drawn.
@@ -277,8 +277,7 @@ impl Iterator for Drawing<'_> {
 pub fn to_pictures(x: &Tensor<4>) -> Result<Vec<Picture>> {
     let _span = tracing::debug_span!("to pictures").entered();
     let [n, h, w, c] = x.dims();
-    let values =
-        x.clone().into_data().try_to_vec::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
-    let picture = |values: &[f32]| FloatPicture::new(w, h, c, values.to_vec())?.to_picture();
-    (0..n).map(|i| picture(&values[i * h * w * c..(i + 1) * h * w * c])).collect()
+    let data = x.clone().into_data();
+    let values = data.as_slice::<f32>().map_err(|e| Error::model(format!("pictures are f32: {e:?}")))?;
+    (0..n).map(|i| Picture::from_floats(w, h, c, &values[i * h * w * c..(i + 1) * h * w * c])).collect()
 }

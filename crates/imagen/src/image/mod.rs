@@ -108,6 +108,9 @@ impl Picture {
 
     /// The picture as RGB; what is transparent shows `background`.
     pub fn to_rgb(&self, background: [u8; CHANNELS]) -> Self {
+        if self.channels == CHANNELS {
+            return self.clone();
+        }
         let pixel = |pixel: &[u8]| match pixel.len() {
             2 | 4 => over(colour(pixel), pixel[pixel.len() - 1], background),
             _ => colour(pixel),
@@ -222,20 +225,33 @@ impl FloatPicture {
     /// [`ErrorKind::NonFinite`] if a value is infinite or not a number: a broken picture is never written as a black
     /// one. [`ErrorKind::Usage`] if there are more than 4 channels.
     pub fn to_picture(&self) -> Result<Picture> {
-        if let Some(at) = self.values.iter().position(|value| !value.is_finite()) {
-            let (pixel, channel) = (at / self.channels, at % self.channels);
+        Picture::from_floats(self.width, self.height, self.channels, &self.values)
+    }
+}
+
+impl Picture {
+    /// The picture of numbers `[height, width, channels]`, as [`FloatPicture::to_picture`] makes it.
+    ///
+    /// # Errors
+    /// As there; [`ErrorKind::Usage`] where their count is another.
+    pub fn from_floats(width: usize, height: usize, channels: usize, values: &[f32]) -> Result<Self> {
+        // all at once first: a search that may end anywhere is slower than the rounding
+        let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
+        let broken = || values.iter().position(|value| !value.is_finite());
+        if let Some(at) = (!all_finite).then(broken).flatten() {
+            let (pixel, channel) = (at / channels, at % channels);
             return Err(Error::new(
                 ErrorKind::NonFinite,
                 format!(
                     "the picture holds {} at column {}, row {}, channel {channel}",
-                    self.values[at],
-                    pixel % self.width,
-                    pixel / self.width
+                    values[at],
+                    pixel % width,
+                    pixel / width
                 ),
             ));
         }
-        let bytes = self.values.iter().copied().map(to_byte).collect();
-        Picture::with_channels(self.width, self.height, self.channels, bytes)
+        let bytes = values.iter().copied().map(to_byte).collect();
+        Self::with_channels(width, height, channels, bytes)
     }
 }
 
@@ -260,9 +276,15 @@ pub fn to_unit_range(byte: u8) -> f32 {
     f32::from(byte) / 127.5 - 1.0
 }
 
-/// The byte nearest to a value of [-1, 1], clipped.
+/// The byte nearest to a value of [-1, 1], clipped; the value is a number.
 fn to_byte(value: f32) -> u8 {
-    ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
+    // by sums alone, of which a processor makes many at once: f32 has whole numbers only from 2^23 on, so that a sum with it is
+    // rounded, half to even, and the last bits of that sum are the whole number
+    const WHOLE: f32 = 8_388_608.0;
+    let scaled = ((value + 1.0) * 127.5).clamp(0.0, 255.0);
+    let sum = scaled + WHOLE;
+    let was_rounded_down = scaled - (sum - WHOLE) == 0.5;
+    (sum.to_bits() + u32::from(was_rounded_down)) as u8
 }
 
 /// Pictures side by side in rows of `columns`, with `gap` pixels of opaque `background` around each; cells are as large as
@@ -324,6 +346,19 @@ fn check_shape(width: usize, height: usize, channels: usize, len: usize) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_byte_is_what_rounding_says() {
+        let rounded = |value: f32| ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8;
+        let ties = (0..256).flat_map(|byte| {
+            let tie = (byte as f32 + 0.5) / 127.5 - 1.0;
+            (-40..40).map(move |ulps| f32::from_bits(tie.to_bits().wrapping_add_signed(ulps)))
+        });
+        let beyond = [-1.1, -1.0, -0.0, 0.0, 1.0, 1.1, 1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY];
+        for value in ties.chain(beyond).filter(|value| !value.is_nan()) {
+            assert_eq!(to_byte(value), rounded(value), "{value:e}");
+        }
+    }
 
     #[test]
     fn every_byte_survives_the_way_to_the_network_and_back() {
