@@ -41,8 +41,13 @@ const ask = (method, path, body, headers = {}) => new Promise((found, failed) =>
     answer.on("error", failed);
   });
   // a server that refuses a body before it has read it may close the connection in the middle of it
-  const refused = (error) => ["EPIPE", "ECONNRESET"].includes(error.code) && text?.length > 50_000;
-  sent.on("error", (error) => (refused(error) ? found({ status: 413, headers: {}, body: Buffer.alloc(0) }) : failed(error)));
+  const closed = (error) => ["EPIPE", "ECONNRESET"].includes(error.code);
+  sent.on("error", (error) => {
+    if (closed(error) && text?.length > 50_000) found({ status: 413, headers: {}, body: Buffer.alloc(0) });
+    // and the next request may be sent on such a connection before its end is heard of: it was not read, and is sent again
+    else if (closed(error) && sent.reusedSocket) ask(method, path, body, headers).then(found, failed);
+    else failed(error);
+  });
   sent.end(text);
 });
 const json = async (...given) => JSON.parse((await ask(...given)).body.toString());
