@@ -52,7 +52,7 @@ impl Inspect {
         if let Some(folder) = folder.as_deref().filter(|folder| DeepFloyd::is_folder(folder)) {
             return self.deepfloyd(folder);
         }
-        if let Some(lora) = folder.as_deref().filter(|path| path.is_file()).and_then(|path| Lora::open(path).ok()) {
+        if let Some(lora) = folder.as_deref().filter(|path| path.is_file()).map(Lora::find).transpose()?.flatten() {
             return self.adapters(&lora);
         }
         let (label, stages) = look(folder.as_deref())?;

@@ -108,15 +108,35 @@ impl Lora {
     /// # Errors
     /// `Io`; `Model` where it is damaged, has no adapters, or has ones that are not whole.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = Weights::open(path)?;
-        // a whole network is not read to find out that it holds none
-        if adapted(&file).next().is_some() {
-            file.verify()?;
-        }
-        Self::read(&file).context(|| path.display().to_string())
+        Self::read(&Weights::open(path)?)?.ok_or_else(|| {
+            Error::model(format!(
+                "{}: it has no adapters: expected tensors named MODULE.lora_A.weight and MODULE.lora_B.weight, as a run with \
+                 train.lora writes them",
+                path.display()
+            ))
+        })
     }
 
-    fn read(file: &Weights) -> Result<Self> {
+    /// The adapters of any file; nothing where it holds none, or no tensors at all.
+    ///
+    /// # Errors
+    /// `Model` where it holds some and is damaged, or has ones that are not whole.
+    pub fn find(path: &Path) -> Result<Option<Self>> {
+        let Ok(file) = Weights::open(path) else { return Ok(None) };
+        Self::read(&file)
+    }
+
+    fn read(file: &Weights) -> Result<Option<Self>> {
+        // a whole network is not read to find out that it holds none
+        if adapted(file).next().is_none() {
+            return Ok(None);
+        }
+        file.verify()?;
+        Self::whole(file).map(Some).context(|| file.label().to_owned())
+    }
+
+    /// Reads all adapters of a file.
+    fn whole(file: &Weights) -> Result<Self> {
         let entry = |key: &str| file.metadata().get(key);
         let stage = entry(STAGE).map_or(Ok(StageName::Base), |name| name.parse().map_err(Error::of_model))?;
         let step = entry(STEP).and_then(|step| step.parse().ok());
@@ -126,13 +146,8 @@ impl Lora {
             let adapter = read_adapter(file, before, down, &format!("{before}{up}"))?;
             adapters.insert(format!("{module}{WEIGHT}"), adapter);
         }
-        if adapters.is_empty() {
-            return Err(Error::model(
-                "it has no adapters: expected tensors named MODULE.lora_A.weight and MODULE.lora_B.weight, as a run with \
-                 train.lora writes them",
-            ));
-        }
-        Ok(Self { label: file.label().to_owned(), stage, step, text_encoder: entry(ENCODER).cloned(), adapters })
+        let text_encoder = entry(ENCODER).cloned();
+        Ok(Self { label: file.label().to_owned(), stage, step, text_encoder, adapters })
     }
 
     /// Writes the adapters, in f16.
@@ -249,7 +264,7 @@ mod tests {
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/lora/lora.safetensors");
 
     fn peft() -> Lora {
-        Lora::read(&Weights::from_bytes(PEFT, "peft").unwrap()).unwrap()
+        Lora::read(&Weights::from_bytes(PEFT, "peft").unwrap()).unwrap().unwrap()
     }
 
     #[test]
@@ -314,7 +329,27 @@ mod tests {
         let error = lora.check(shape).unwrap_err().to_string();
         assert!(error.contains("attention.q.weight has the shape [6, 5] here, and [6, 4] there"), "{error}");
         assert!(lora.check(|_| None).unwrap_err().to_string().contains("this network has no attention.q.weight"));
-        let error = Lora::read(&Weights::from_bytes(GOLDEN, "golden").unwrap()).unwrap_err().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("golden.safetensors");
+        std::fs::write(&path, GOLDEN).unwrap();
+        let error = Lora::open(&path).unwrap_err().to_string();
         assert!(error.contains("expected tensors named MODULE.lora_A.weight"), "{error}");
+        assert!(Lora::find(&path).unwrap().is_none(), "weights of another kind");
+        std::fs::write(&path, "[stage]").unwrap();
+        assert!(Lora::find(&path).unwrap().is_none(), "no tensors");
+    }
+
+    #[test]
+    fn damaged_adapters_are_found_to_be_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(Lora::file_name(StageName::Base));
+        Lora::new(String::new(), StageName::Base, None, None, peft().adapters).write(&path).unwrap();
+        assert!(Lora::find(&path).unwrap().is_some());
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        for error in [Lora::find(&path).unwrap_err(), Lora::open(&path).unwrap_err()] {
+            assert!(error.to_string().contains("checksum"), "{error:#}");
+        }
     }
 }
