@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use imagen::cascade::StageName;
+use imagen::files::Lock;
 use imagen::train::{MetricsLine, Plan, Recipe, ask_to_stop, grid_columns, read_metrics};
 
 use crate::lender::Pace;
@@ -143,7 +144,9 @@ fn view(name: String, folder: &Path) -> imagen::Result<(RunView, Vec<MetricsLine
         ["metrics.jsonl", "recipe.toml"].iter().find_map(|file| folder.join(file).metadata().ok()?.modified().ok());
     let changed = changed.unwrap_or(SystemTime::UNIX_EPOCH);
     let step = lines.last().map_or(0, MetricsLine::step);
-    let alive = changed.elapsed().is_ok_and(|age| age < ALIVE) && step < recipe.train.steps;
+    // a training holds its folder; where folders cannot be locked, only the file's age tells
+    let recent = changed.elapsed().is_ok_and(|age| age < ALIVE);
+    let alive = recent && step < recipe.train.steps && Lock::is_held(folder).unwrap_or(true);
     let speeds = lines.iter().rev().filter_map(|line| match line {
         MetricsLine::Train(interval) if interval.seconds > 0.0 => {
             Some((interval.pictures_per_second, interval.steps as f64 / interval.seconds))

@@ -18,7 +18,7 @@ const ROWS: &[Row] = &[
     (
         "post",
         "/api/v1/jobs",
-        "Submit a job. An Idempotency-Key makes repeated sending harmless.",
+        "Submit a job. With X-Client, an Idempotency-Key makes repeated sending harmless.",
         Some("Order"),
         "202",
         "Job",
@@ -30,7 +30,7 @@ const ROWS: &[Row] = &[
     (
         "get",
         "/api/v1/jobs/{id}/events",
-        "Server-sent events of a job: job, queue, begin, step (with x̂ as a picture), picture, end.",
+        "Server-sent events of a job: job, queue, begin, remarks, step (with x̂ as a picture), picture, end.",
         None,
         "200",
         "Events",
@@ -121,9 +121,9 @@ fn document(limits: &Limits) -> Value {
             let kind = if *takes == "Edit" { "multipart/form-data" } else { "application/json" };
             operation["requestBody"] = json!({ "required": true, "content": { kind: { "schema": reference(takes) } } });
         }
-        if path.contains("{id}") {
-            operation["parameters"] =
-                json!([{ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        let parameters = parameters(method, path);
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
         }
         let entry = paths.entry(*path).or_insert_with(|| json!({}));
         entry[*method] = operation;
@@ -135,6 +135,26 @@ fn document(limits: &Limits) -> Value {
         "components": { "schemas": schemas(limits), "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } } },
         "paths": paths,
     })
+}
+
+/// What a request says beside its body: in its path, its query and its headers.
+fn parameters(method: &str, path: &str) -> Vec<Value> {
+    let parameter = |place: &str, name: &str, kind: &str| json!({ "name": name, "in": place, "required": place == "path", "schema": { "type": kind } });
+    let kind = |name: &str| if name == "step" { "integer" } else { "string" };
+    let in_path = path.split('{').skip(1).filter_map(|part| part.split('}').next());
+    let mut all: Vec<Value> = in_path.map(|name| parameter("path", name, kind(name))).collect();
+    let (query, headers): (&[(&str, &str)], &[&str]) = match (method, path) {
+        ("get", "/api/v1/images") => {
+            (&[("search", "string"), ("favourites", "boolean"), ("before", "string"), ("limit", "integer")], &[])
+        }
+        ("get", "/api/v1/events") => (&[("client", "string")], &[]),
+        ("get", "/api/v1/jobs") => (&[], &["X-Client"]),
+        ("post", "/api/v1/jobs" | "/api/v1/jobs/{id}/again") => (&[], &["X-Client", "Idempotency-Key"]),
+        _ => (&[], &[]),
+    };
+    all.extend(query.iter().map(|(name, kind)| parameter("query", name, kind)));
+    all.extend(headers.iter().map(|name| parameter("header", name, "string")));
+    all
 }
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -227,6 +247,22 @@ fn schemas(limits: &Limits) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_part_of_a_path_is_a_parameter() {
+        let document = document(&Limits::default());
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            let parts = path.matches('{').count();
+            for operation in operations.as_object().unwrap().values() {
+                let declared = operation["parameters"].as_array().into_iter().flatten();
+                assert_eq!(
+                    declared.filter(|one| one["in"] == "path" && one["required"] == true).count(),
+                    parts,
+                    "{path}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_kind_that_is_named_is_described() {

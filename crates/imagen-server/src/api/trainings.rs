@@ -42,8 +42,9 @@ pub(crate) async fn stop(State(studio): State<Arc<Studio>>, Path(name): Path<Str
 /// `GET /api/v1/runs/{name}/grids/{step}`
 pub(crate) async fn grid(
     State(studio): State<Arc<Studio>>,
-    Path((name, step)): Path<(String, u64)>,
+    Path((name, step)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    let step = step.parse().map_err(|_| Problem::not_found("grid"))?;
     let grid = blocking(move || {
         runs(&studio)?.grid(&name, step).map_err(unreadable)?.ok_or_else(|| Problem::not_found("grid"))
     });

@@ -1,5 +1,7 @@
 // The server, as far as this page asks it.
 
+import { say } from "./words.js";
+
 /** This browser, by a name that it chose: its jobs are found again by it. */
 export const client = (() => {
   const known = localStorage.getItem("imagen.client");
@@ -10,11 +12,14 @@ export const client = (() => {
   return name;
 })();
 
+/** An answer; where there is none, what that means in place of the browser's own words. */
+const reached = (asked) => asked.catch(() => { throw new Error(say("lost")); });
+
 /** Asks the server; its words where it says no. */
 const ask = async (method, path, body) => {
   const headers = { "X-Client": client };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const answer = await reached(fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) }));
   const text = await answer.text();
   const value = text && answer.headers.get("Content-Type")?.startsWith("application/json") ? JSON.parse(text) : null;
   if (answer.ok) return value;
@@ -38,7 +43,7 @@ export const upload = (image) => ask("POST", "/api/v1/uploads", { image });
 
 /** Several pictures as a zip. */
 export const archive = async (ids) => {
-  const answer = await fetch("/api/v1/images/archive", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }) });
+  const answer = await reached(fetch("/api/v1/images/archive", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ids }) }));
   if (answer.ok) return answer.blob();
   throw new Error((await answer.json())?.error?.message ?? answer.statusText);
 };
@@ -56,4 +61,6 @@ export const listen = (hear) => {
     source.addEventListener(name, (event) => hear(name, JSON.parse(event.data)));
   }
   source.addEventListener("open", () => hear("open", null));
+  // one that begins again at once was not gone
+  source.addEventListener("error", () => setTimeout(() => { if (source.readyState !== EventSource.OPEN) hear("lost", null); }, 1500));
 };

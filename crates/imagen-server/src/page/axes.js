@@ -10,7 +10,7 @@ const CELL = 256;
 
 /** What an axis may go along: `stage.setting`, or the seed. */
 const parse = (text, isNumber) => text.split(",").map((value) => value.trim()).filter(Boolean)
-  .map((value) => (isNumber ? Number(value) : value)).filter((value) => !isNumber || Number.isFinite(value));
+  .map((value) => (isNumber ? Number(value) : value));
 
 /** What a model's settings may be varied along. */
 export const choicesOf = (facts, model) => model.stages.flatMap((stage) => facts.settings.filter((setting) => !setting.enlarging || stage.stage !== "base").map((setting) => {
@@ -35,6 +35,8 @@ export const asking = (choices, draw) => {
       return choice && { name: choice.name, label: choice.label, values: parse(values.value, choice.isNumber) };
     }).filter((each) => each && each.values.length > 0);
     if (axes.length === 0) return toast(say("axes_first"));
+    const unread = axes.flatMap(({ label, values }) => (values.some((value) => Number.isNaN(value)) ? [label] : []));
+    if (unread.length) return toast(say("axes_numbers", { label: unread[0] }));
     return draw(axes);
   };
   return make("fieldset", { class: "axes" }, make("legend", {}, say("axes")), both.map((each) => each.element),

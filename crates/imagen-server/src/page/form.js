@@ -11,7 +11,7 @@ const DRAFTS = 9;
 /** The form; `draw` gets an order, `compare` an order and the axes of a sheet, `changed` the model that draws. */
 export const form = (facts, draw, compare, changed) => {
   const models = facts.models;
-  let model = models[0], until = model.default_until;
+  let model = models.find((each) => each.name === localStorage.getItem("imagen.model")) ?? models[0], until = model.default_until;
   const remembered = localStorage.getItem("imagen.size");
   if (model.stages.some((stage) => stage.stage === remembered)) until = remembered;
 
@@ -72,6 +72,7 @@ export const form = (facts, draw, compare, changed) => {
   const choose = (name) => {
     model = models.find((each) => each.name === name) ?? models[0];
     chooser.value = model.name;
+    localStorage.setItem("imagen.model", model.name);
     if (!model.stages.some((stage) => stage.stage === until)) until = model.default_until;
     inputs.clear();
     sizes.replaceChildren(make("legend", {}, say("size")), ...model.stages.map((stage) => make("label", {},
@@ -132,8 +133,12 @@ export const form = (facts, draw, compare, changed) => {
   };
 
   const send = async (small) => {
-    const whole = [...element.querySelectorAll("input")].every((each) => each.reportValidity());
-    if (!whole) return undefined;
+    const wrong = [...element.querySelectorAll("input")].find((each) => !each.checkValidity() && !each.closest("[hidden]"));
+    if (wrong) {
+      // a browser says what is wrong of what is seen alone
+      if (settings.contains(wrong)) settings.open = true;
+      return wrong.reportValidity();
+    }
     localStorage.setItem("imagen.prompt", prompt.value);
     let given;
     try { given = await order(); } catch (problem) { voice(problem.message); return toast(problem.message); }
@@ -174,7 +179,7 @@ export const form = (facts, draw, compare, changed) => {
   });
 
   return {
-    element, prompt, send, begin,
+    element, prompt, send, begin, words, order,
     model: () => model,
     until: () => until,
     /** Takes the settings of an order: what is as the stages suggest stays open. */

@@ -9,7 +9,7 @@ import { number, say } from "./words.js";
 export const hung = (picture, open, chosen = null) => make("li", { "data-id": picture.id },
   make("figure", {},
     chosen ? make("input", { type: "checkbox", class: "choice", "aria-label": say("select", { prompt: picture.prompt }), checked: chosen.has(picture.id), onchange: (event) => chosen.turn(picture.id, event.target.checked) }) : null,
-    make("button", { type: "button", class: "tile", "aria-label": say("open", { prompt: picture.prompt }), onclick: () => open(picture) },
+    make("button", { type: "button", class: "tile", "aria-label": say("open", { prompt: picture.prompt }), onclick: (event) => { if (chosen) event.currentTarget.parentElement.querySelector(".choice").click(); else open(picture); } },
       make("img", { src: `/api/v1/images/${picture.id}/small`, alt: "", loading: "lazy", class: picture.width <= 64 ? "crisp" : "" })),
     picture.favourite ? make("span", { class: "heart", "aria-hidden": "true" }, "♥") : null,
     make("figcaption", {}, picture.prompt)));

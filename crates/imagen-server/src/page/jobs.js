@@ -36,6 +36,9 @@ export const watch = (changed) => {
       await look();
       if (lost) changed("back", null);
       lost = false;
+    } else if (name === "lost") {
+      if (!lost) changed("lost", null);
+      lost = true;
     } else if (name === "queue") {
       changed("queue", data);
       // places and estimates of what waits
@@ -88,6 +91,8 @@ export const watch = (changed) => {
     see,
     /** The own job that is drawn now. */
     running: () => [...all.values()].find((seen) => seen.job.state === "running"),
+    /** Own jobs in the middle of which the server ended, the latest first. */
+    interrupted: () => [...all.values()].filter((seen) => seen.job.state === "interrupted").sort((a, b) => b.job.created_ms - a.job.created_ms),
     waiting: () => [...all.values()].filter((seen) => seen.job.state === "queued").sort((a, b) => a.job.created_ms - b.job.created_ms),
     /** What is seen of a job is let go of when another one is looked at. */
     forget: (seen) => { seen.frames.forEach((frame) => frame.bitmap.close()); seen.frames = []; },

@@ -48,7 +48,8 @@ export const live = (seen, model, act) => {
 
   const frames = make("div", { class: "frames", "aria-hidden": "true" });
   const scrub = make("input", { type: "range", min: 0, max: 0, value: 0, "aria-label": say("film"), title: say("film"), oninput: () => look(Number(scrub.value)) });
-  const film = make("div", { class: "film", hidden: true }, frames, scrub);
+  const where = make("p", { class: "soft num", "aria-hidden": "true" });
+  const film = make("div", { class: "film", hidden: true }, frames, scrub, where);
 
   const state = make("p", { class: "num" }), facts = make("p", { class: "facts num" });
   const cancel = make("button", { type: "button", onclick: () => stop() }, say("cancel"), " ", make("kbd", {}, "Esc"));
@@ -62,6 +63,8 @@ export const live = (seen, model, act) => {
 
   const stop = async () => {
     cancel.disabled = true;
+    state.textContent = say("cancelling");
+    facts.replaceChildren();
     try { await api.cancel(seen.job.id); } catch (problem) { toast(problem.message); cancel.disabled = false; }
   };
 
@@ -79,7 +82,10 @@ export const live = (seen, model, act) => {
   const look = (at) => {
     const all = mine(), frame = all[at];
     if (!frame) return;
-    scrub.setAttribute("aria-valuetext", say("stage_now", { size: stages.find((stage) => stage.stage === frame.stage)?.size, step: frame.step, of: frame.of }));
+    const now = say("stage_now", { size: stages.find((stage) => stage.stage === frame.stage)?.size, step: frame.step, of: frame.of });
+    where.textContent = now;
+    scrub.setAttribute("aria-valuetext", now);
+    [...frames.children].forEach((small, k) => small.classList.toggle("on", k === at));
     paint(tiles[0].canvas, frame, 0);
     if (tiles[0].image) tiles[0].image.hidden = at + 1 < all.length;
   };
@@ -111,7 +117,7 @@ export const live = (seen, model, act) => {
       buttons.push(make("button", { type: "button", onclick: () => enlarge(seeds) }, say("bigger", { size: `${next.size} px` })));
     }
     if (["failed", "cancelled", "interrupted"].includes(seen.job.state)) {
-      buttons.push(make("button", { type: "button", onclick: async () => { try { act.taken(await api.again(seen.job.id)); } catch (problem) { toast(problem.message); } } }, say("run_again")));
+      buttons.push(make("button", { type: "button", onclick: async () => { try { const next = await api.again(seen.job.id); act.settled(seen.job.id); act.taken(next); } catch (problem) { toast(problem.message); } } }, say("run_again")));
     }
     // the focus is not to fall out of what is made anew
     const focused = actions.contains(document.activeElement);
@@ -144,8 +150,8 @@ export const live = (seen, model, act) => {
       const all = seen.job.remarks ?? [];
       noted.hidden = all.length === 0;
       noted.replaceChildren(...all.map(({ kind, text, words, nearest = [] }) => make("li", {},
-        say(`remark_${kind}`, { text, words }),
-        nearest.length ? make("span", { class: "row tight" }, nearest.map((near) => make("button", { type: "button", onclick: () => act.fill({ ...job.request, prompt: near }) }, near))) : null)));
+        say(`remark_${kind}`, { text, words: words?.length > 160 ? `${words.slice(0, 160)}…` : words }),
+        nearest.length ? make("span", { class: "row tight" }, nearest.map((near) => make("button", { type: "button", onclick: () => { act.fill({ ...job.request, prompt: near }); act.form.send(false); } }, near))) : null)));
       if (all.length) voice(all.map(({ message }) => message).join(" "));
     },
     step: () => {
@@ -159,6 +165,7 @@ export const live = (seen, model, act) => {
       cells[at].note.textContent = `${step} / ${of}`;
       cells[at].bar.value = step / of;
       if (step === 1) voice(say(stage, { size: stages[at].size }));
+      if (cancel.disabled) return;
       state.textContent = say("stage_now", { size: stages[at].size, step, of });
       const told = [say("seconds", { n: number(gone, 1) }), say("left", { n: number(Math.max(1, Math.round(left))) })];
       if (memory) told.push(say("memory", { n: number(memory / 2 ** 20) }));
@@ -175,6 +182,7 @@ export const live = (seen, model, act) => {
       if (first !== 0) return;
       const small = make("canvas", { width: 1, height: 1 });
       paint(small, frame, 0);
+      small.addEventListener("click", () => { const at = [...frames.children].indexOf(small); scrub.value = String(at); look(at); });
       frames.append(small);
       film.hidden = false;
       spread();

@@ -27,7 +27,12 @@ language.textContent = say("language");
 language.setAttribute("aria-label", say("language_label"));
 language.title = say("language_label");
 language.lang = say("language").toLowerCase();
-language.addEventListener("click", other);
+// the page is made anew in the other language, with what was typed and what was drawn last
+language.addEventListener("click", async () => {
+  const order = await ask_form.order().catch(() => ask_form.words());
+  sessionStorage.setItem("imagen.kept", JSON.stringify({ order, job: view?.seen.job.id }));
+  other();
+});
 
 /** The capabilities; a server that is still opening its models is asked again. */
 const ask = async () => {
@@ -42,6 +47,8 @@ const facts = await ask();
 const modelOf = (name) => facts.models.find((model) => model.name === name) ?? facts.models[0];
 
 let view = null, grid = null;
+/** Interrupted jobs that are no longer told of. */
+const let_go = new Set(JSON.parse(localStorage.getItem("imagen.let_go") ?? "[]"));
 /** Jobs that are looked at elsewhere. */
 const quiet = new Set();
 const stage = make("div"), waiting = make("ul", { class: "waiting-list", "aria-label": say("queued") }), recent = make("ul", { class: "wall small" });
@@ -98,6 +105,8 @@ const act = {
   form: ask_form, draw, larger,
   /** A job was taken; `quietly` where it is looked at elsewhere. */
   taken: (job, quietly) => { if (quietly) quiet.add(job.id); else taken(job); },
+  /** An interrupted job was run again. */
+  settled: (id) => { let_go.add(id); localStorage.setItem("imagen.let_go", JSON.stringify([...let_go].slice(-100))); queue(); },
   enlarged: (picture) => picture.request.from || modelOf(picture.model).stages[0].stage !== picture.until,
   sizes: (picture) => Object.fromEntries(modelOf(picture.model).stages.map((each) => [each.stage, each.size])),
   fill: (order) => { ask_form.fill(order); ask_form.begin.restore(order); location.hash = "#draw"; ask_form.prompt.focus(); },
@@ -134,7 +143,13 @@ const queue = () => {
     make("span", { class: "what" }, job.request.prompt),
     make("span", { class: "soft num" }, [job.position ? say("position", { n: job.position }) : say("queued"), job.eta_seconds ? say("left", { n: number(Math.ceil(job.eta_seconds)) }) : ""].filter(Boolean).join(" · ")),
     make("button", { type: "button", class: "plain", "aria-label": `${say("cancel")}: ${job.request.prompt}`, onclick: () => api.cancel(job.id).catch((problem) => toast(problem.message)) }, say("cancel")))));
-  waiting.hidden = all.length === 0;
+  // what the server ended in the middle of, until it is run again or let go
+  const broken = jobs.interrupted().filter((seen) => seen !== view?.seen && !let_go.has(seen.job.id));
+  waiting.append(...broken.map(({ job }) => make("li", {},
+    make("span", { class: "what" }, job.request.prompt || "—"), make("span", { class: "soft" }, say("interrupted")),
+    make("button", { type: "button", class: "plain", onclick: async () => { try { const next = await api.again(job.id); act.settled(job.id); taken(next); } catch (problem) { toast(problem.message); } } }, say("run_again")),
+    make("button", { type: "button", class: "plain icon", "aria-label": `${say("let_go")}: ${job.request.prompt}`, title: say("let_go"), onclick: () => act.settled(job.id) }, "✕"))));
+  waiting.hidden = all.length + broken.length === 0;
 };
 
 const jobs = watch((name, what, more) => {
@@ -201,6 +216,14 @@ const turn = () => {
 };
 addEventListener("hashchange", turn);
 turn();
+const kept = sessionStorage.getItem("imagen.kept");
+if (kept) {
+  sessionStorage.removeItem("imagen.kept");
+  const { order, job } = JSON.parse(kept);
+  ask_form.fill(order);
+  ask_form.begin.restore(order);
+  if (job) api.job(job).then((known) => { if (!view && !grid) look(jobs.see(known)); }, (problem) => toast(problem.message));
+}
 if (!by("draw-page").hidden) ask_form.prompt.focus();
 
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); by("main").focus(); });

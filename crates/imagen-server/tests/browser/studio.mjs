@@ -45,6 +45,7 @@ const study = (bytes) => {
   writeFileSync(join(folder, "study.json"), JSON.stringify({ version: 1, seed: 1, suite: "mine", pictures: 1, prompts: [{ text: "a red apple", category: "x" }, { text: "a cat", category: "x" }], sets }));
 };
 
+let holder = null;
 const server = options.address ? null : spawn(options.program, ["serve", "--port", "0", "--data", data, "--runs", join(data, "runs"), "--evals", evals], { stdio: ["ignore", "pipe", "ignore"] });
 const address = options.address || await new Promise((found, failed) => {
   server.stdout.once("data", (line) => found(line.toString().trim().replace(/\/$/, "")));
@@ -377,9 +378,25 @@ try {
   await look(page, "far");
   await shot(page, "far");
   const text = await page.$eval(".remarks button", (button) => button.textContent);
-  await press(page, text, ".remarks");
-  assert.equal(await page.$eval("#prompt", (field) => field.value), text);
   assert.ok((await ask(`/api/v1/jobs/${(await pictures())[0].job}`)).remarks[0].nearest.includes(text));
+  await press(page, text, ".remarks");
+  await worded(page, text);
+  assert.equal(await page.$eval(".remarks", (list) => list.hidden), true);
+
+  // what is wrong behind a fold is shown, and the other language keeps what was typed and what is seen
+  const steps = '[data-stage="base"] input';
+  await page.$eval(steps, (field) => { field.value = "5000"; field.closest("details").open = false; });
+  await chord(page, "Control", "Enter");
+  await page.waitForFunction((wrong) => document.activeElement === document.querySelector(wrong), {}, steps);
+  await page.$eval(steps, (field) => { field.value = "7"; });
+  await prompt(page, "a typed word");
+  for (const language of ["vi", "en"]) {
+    await page.click("#language");
+    await page.waitForFunction((wanted) => document.documentElement.lang === wanted && document.querySelector(".work .tile img"), {}, language);
+    assert.deepEqual(await page.evaluate((field) => [document.querySelector("#prompt").value, document.querySelector(field).value], steps), ["a typed word", "7"]);
+    assert.equal(await page.$eval(".work blockquote", (quote) => quote.textContent), text);
+  }
+  say("a wrong number is shown; the other language keeps everything");
   say("a prompt far from what was taught is told so, with prompts that are near");
 
   // two settings against each other, a job for each cell
@@ -508,6 +525,8 @@ try {
     for (const step of ["0000300", "0000600"]) writeFileSync(join(run, "samples", `${step}.png`), new Uint8Array(file));
     // a run that wrote something just now goes on
     utimesSync(join(run, "metrics.jsonl"), new Date(), new Date());
+    // as a training holds its folder
+    holder = spawn("flock", ["--close", run, "sleep", "600"], { detached: true });
     await turn(page, "train");
     await count(page, ".chart svg", 2);
     await page.waitForFunction(() => document.querySelector(".over-time img")?.naturalWidth > 0);
@@ -616,6 +635,7 @@ try {
   throw error;
 } finally {
   await browser.close();
+  if (holder) process.kill(-holder.pid);
   if (server) {
     server.kill("SIGINT");
     await new Promise((gone) => server.once("exit", gone));

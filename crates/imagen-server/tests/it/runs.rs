@@ -4,6 +4,7 @@ use std::fs;
 
 use axum::http::{Method, StatusCode};
 
+use imagen::files::Lock;
 use imagen::image::{Picture, PngText, png};
 
 use crate::served::Served;
@@ -31,6 +32,7 @@ fn a_training_shows_its_curves_and_grids_and_is_asked_to_stop() {
     fs::write(run.join("samples/0000002.png"), &grid).unwrap();
     fs::write(run.join("samples/notes.png"), b"none of ours").unwrap();
 
+    let held = Lock::folder(&run).unwrap();
     let listed = served.get("/api/v1/runs").json();
     let view = &listed["runs"][0];
     assert_eq!(
@@ -57,6 +59,10 @@ fn a_training_shows_its_curves_and_grids_and_is_asked_to_stop() {
     assert_eq!((foreign.status, run.join("stop").exists()), (StatusCode::FORBIDDEN, false));
     assert_eq!((served.post(stop, "").status, run.join("stop").exists()), (StatusCode::ACCEPTED, true));
     assert_eq!(served.post("/api/v1/runs/..%2Fmodel/stop", "").status, StatusCode::NOT_FOUND);
+    drop(held);
+    let alive = || served.get("/api/v1/runs").json()["runs"][0]["alive"].as_bool();
+    assert_eq!(alive(), Some(false), "one that has ended does not go on, however short a time ago it wrote");
+    let _held = Lock::folder(&run).unwrap();
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     let metrics = fs::File::options().append(true).open(run.join("metrics.jsonl")).unwrap();
     metrics.set_modified(long_ago).unwrap();
@@ -71,6 +77,7 @@ fn a_training_shows_its_curves_and_grids_and_is_asked_to_stop() {
         ".",
         "second",
         "first%20run/grids/3",
+        "first%20run/grids/-1",
         "first%20run/grids/..%2F..%2Frecipe.toml",
     ] {
         let reply = served.get(&format!("/api/v1/runs/{path}"));

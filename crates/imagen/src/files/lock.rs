@@ -46,6 +46,15 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 impl Lock {
+    /// Whether somebody holds the lock of a folder now; nothing where that cannot be told.
+    pub fn is_held(folder: &Path) -> Option<bool> {
+        [folder, &folder.join(FILE)].into_iter().find_map(|path| match File::open(path).ok()?.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
+        })
+    }
+
     /// Locks a folder that is there.
     ///
     /// # Errors
@@ -118,7 +127,10 @@ mod tests {
         let error = Lock::folder(folder.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("another process writes into it"), "{error}");
+        assert_eq!(Lock::is_held(folder.path()), Some(true));
         drop(held);
+        assert_eq!(Lock::is_held(folder.path()), Some(false));
+        assert_eq!(Lock::is_held(&folder.path().join("none")), None);
         Lock::folder(folder.path()).unwrap();
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),
