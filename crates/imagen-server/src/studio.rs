@@ -130,6 +130,7 @@ impl Studio {
 
     /// Takes a job, or the one that this client sent under this key before.
     pub(crate) fn submit(&self, client: &str, key: Option<&str>, mut order: Order) -> Result<String, Problem> {
+        let is_random = order.seed.is_none() && order.seeds.is_none();
         order.settle(self.models()?, &self.limits)?;
         let size = self.size(&order)?;
         let limits = [self.limits.queue, self.limits.queue_per_client];
@@ -138,6 +139,21 @@ impl Studio {
         }
         let id = ids::random();
         if let Some(known) = self.store.add_job(&id, client, key, &order)? {
+            let before = self.store.job(&known)?.map(|(job, _)| job.request);
+            // seeds that were chosen here are others every time
+            if let (true, Some(before)) = (is_random, &before)
+                && before.all_seeds().len() == order.all_seeds().len()
+            {
+                order.seeds.clone_from(&before.seeds);
+            }
+            if before.is_some_and(|before| before != order) {
+                let message = "this key was sent with another order; a new order takes a new key";
+                let problem = Problem {
+                    param: Some("Idempotency-Key".into()),
+                    ..Problem::new(StatusCode::CONFLICT, "key_used", message)
+                };
+                return Err(problem);
+            }
             return Ok(known);
         }
         let seconds = self.seconds(&order, size);

@@ -197,13 +197,21 @@ fn a_job_has_its_time() {
 #[test]
 fn an_order_sent_twice_under_one_key_is_one_job() {
     let served = Served::new();
-    let send = |key: &str| {
+    let sent = |key: &str, order: &str| {
         let headers = [("x-client", "me"), ("idempotency-key", key)];
-        served.request(Method::POST, "/api/v1/jobs", &headers, r#"{"prompt": "a", "until": "base"}"#).json()["id"]
-            .clone()
+        served.request(Method::POST, "/api/v1/jobs", &headers, order)
     };
-    assert_eq!(send("one"), send("one"));
+    let send = |key: &str| sent(key, r#"{"prompt": "a", "until": "base"}"#).json()["id"].clone();
+    assert_eq!(send("one"), send("one"), "though each chooses a seed");
     assert_ne!(send("one"), send("two"));
+    for other in [
+        r#"{"prompt": "b", "until": "base"}"#,
+        r#"{"prompt": "a", "until": "base", "count": 2}"#,
+        r#"{"prompt": "a", "until": "base", "stages": {"base": {"steps": 2}}}"#,
+    ] {
+        let refused = sent("one", other);
+        assert_eq!((refused.status, &*refused.code()), (StatusCode::CONFLICT, "key_used"), "{other}");
+    }
     let nobody = served.request(Method::POST, "/api/v1/jobs", &[("idempotency-key", "one")], r#"{"prompt": "a"}"#);
     assert_eq!(nobody.status, StatusCode::BAD_REQUEST);
 }
