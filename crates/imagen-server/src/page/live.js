@@ -152,7 +152,7 @@ export const live = (seen, model, act) => {
       noted.replaceChildren(...all.map(({ kind, text, words, nearest = [] }) => make("li", {},
         say(`remark_${kind}`, { text, words: words?.length > 160 ? `${words.slice(0, 160)}…` : words }),
         nearest.length ? make("span", { class: "row tight" }, nearest.map((near) => make("button", { type: "button", onclick: () => { act.fill({ ...job.request, prompt: near }); act.form.send(false); } }, near))) : null)));
-      if (all.length) voice(all.map(({ message }) => message).join(" "));
+      if (all.length) voice([...noted.children].map((item) => item.firstChild.textContent).join(" "));
     },
     step: () => {
       const { stage, step, of, eta_seconds: left, elapsed_seconds: gone, memory } = seen.step;

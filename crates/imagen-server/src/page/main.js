@@ -27,12 +27,9 @@ language.textContent = say("language");
 language.setAttribute("aria-label", say("language_label"));
 language.title = say("language_label");
 language.lang = say("language").toLowerCase();
-// the page is made anew in the other language, with what was typed and what was drawn last
-language.addEventListener("click", async () => {
-  const order = await ask_form.order().catch(() => ask_form.words());
-  sessionStorage.setItem("imagen.kept", JSON.stringify({ order, job: view?.seen.job.id }));
-  other();
-});
+/** Keeps what was typed and what was drawn last, before the page is made anew. */
+let keeping = async () => {};
+language.addEventListener("click", async () => { await keeping(); other(); });
 
 /** The capabilities; a server that is still opening its models is asked again. */
 const ask = async () => {
@@ -94,6 +91,10 @@ const compare = (order, axes, runs) => {
 };
 
 const ask_form = form(facts, draw, compare, suggested);
+keeping = async () => {
+  const order = await ask_form.order().catch(() => ask_form.words());
+  sessionStorage.setItem("imagen.kept", JSON.stringify({ order, job: view?.seen.job.id }));
+};
 
 const larger = (picture) => {
   // what was enlarged as it is has no stage's size
