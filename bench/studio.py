@@ -83,7 +83,7 @@ class Server:
                     self.first = spent(self.process.pid)
                 if b"event: end" in text:
                     self.ended.set()
-                kept = read[-9:]
+                kept = text[-9:]
 
     def ask(self, path: str, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -126,17 +126,13 @@ def main():
         ratios, alone = [], []
         try:
             for k in range(arguments.rounds):
-                def by_command():
-                    return command(arguments, folder)
-
-                def by_server():
-                    return server.draw()
-
-                first, second = (by_command, by_server) if k % 2 == 0 else (by_server, by_command)
-                results = {first: first(), second: second()}
-                ratios.append(results[by_server] / results[by_command])
-                alone.append(results[by_command] / arguments.pictures)
-                print(f"round {k + 1}: {results[by_server]:.2f} s served, {results[by_command]:.2f} s alone, {ratios[-1]:.3f}", file=sys.stderr)
+                if k % 2 == 0:
+                    by_command, by_server = command(arguments, folder), server.draw()
+                else:
+                    by_server, by_command = server.draw(), command(arguments, folder)
+                ratios.append(by_server / by_command)
+                alone.append(by_command / arguments.pictures)
+                print(f"round {k + 1}: {by_server:.2f} s served, {by_command:.2f} s alone, {ratios[-1]:.3f}", file=sys.stderr)
         finally:
             server.process.terminate()
             server.process.wait()

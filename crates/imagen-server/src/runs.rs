@@ -82,7 +82,7 @@ impl Runs {
         let mut views: Vec<RunView> = self
             .folders()
             .into_iter()
-            .filter_map(|(name, folder)| view(name, &folder).ok().map(|(view, _)| view))
+            .filter_map(|(name, folder)| view(name, &folder).ok().map(|(view, ..)| view))
             .collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.changed_ms));
         views
@@ -91,8 +91,7 @@ impl Runs {
     /// A run with its curves and the steps of its grids; nothing where there is none of that name.
     pub(crate) fn look(&self, name: &str) -> imagen::Result<Option<Value>> {
         let Some(folder) = self.folder(name) else { return Ok(None) };
-        let (view, lines) = view(name.to_owned(), &folder)?;
-        let recipe = Recipe::read(&folder.join("recipe.toml"))?;
+        let (view, recipe, lines) = view(name.to_owned(), &folder)?;
         let mut run = json!(view);
         if recipe.stage.low_size.is_none() {
             run["prompts"] = json!(recipe.train.sample_prompts);
@@ -100,18 +99,17 @@ impl Runs {
         }
         run["curves"] = curves(&lines);
         run["grids"] = json!(grids(&folder));
-        run["plan"] = self.plan(name, &folder).unwrap_or_default();
+        run["plan"] = self.plan(name, &folder, &recipe).unwrap_or_default();
         Ok(Some(run))
     }
 
     /// What the training takes, as `imagen plan` counts it; nothing where it cannot be counted.
-    fn plan(&self, name: &str, folder: &Path) -> Option<Value> {
-        let path = folder.join("recipe.toml");
-        let key = (name.to_owned(), path.metadata().ok()?.modified().ok()?);
+    fn plan(&self, name: &str, folder: &Path, recipe: &Recipe) -> Option<Value> {
+        let key = (name.to_owned(), folder.join("recipe.toml").metadata().ok()?.modified().ok()?);
         if let Some(known) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(known.clone());
         }
-        let plan = Plan::of(&Recipe::read(&path).ok()?).ok()?;
+        let plan = Plan::of(recipe).ok()?;
         let seconds = self.pace.as_ref().map(|pace| plan.step_multiply_adds as f64 / pace() * plan.steps as f64);
         let told = json!({ "parameters": plan.parameters, "memory": plan.bytes(), "seconds": seconds, "warnings": plan.warnings });
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +121,7 @@ impl Runs {
     /// Asks a training to stop as after Ctrl-C: whether it goes on at all; nothing where there is none of that name.
     pub(crate) fn stop(&self, name: &str) -> imagen::Result<Option<bool>> {
         let Some(folder) = self.folder(name) else { return Ok(None) };
-        let (view, _) = view(name.to_owned(), &folder)?;
+        let (view, ..) = view(name.to_owned(), &folder)?;
         if view.alive {
             ask_to_stop(&folder)?;
         }
@@ -137,7 +135,8 @@ impl Runs {
     }
 }
 
-fn view(name: String, folder: &Path) -> imagen::Result<(RunView, Vec<MetricsLine>)> {
+/// A run as a list has it, with its recipe and its lines.
+fn view(name: String, folder: &Path) -> imagen::Result<(RunView, Recipe, Vec<MetricsLine>)> {
     let recipe = Recipe::read(&folder.join("recipe.toml"))?;
     let lines = read_metrics(folder)?;
     let changed =
@@ -166,7 +165,7 @@ fn view(name: String, folder: &Path) -> imagen::Result<(RunView, Vec<MetricsLine
         pictures_per_second: last.and_then(|(speed, _)| speed),
         eta_seconds: last.filter(|(_, rate)| alive && *rate > 0.0).map(|(_, rate)| left / rate),
     };
-    Ok((view, lines))
+    Ok((view, recipe, lines))
 }
 
 /// Points `[step, value]` by name.

@@ -382,6 +382,7 @@ try {
   await press(page, text, ".remarks");
   await worded(page, text);
   assert.equal(await page.$eval(".remarks", (list) => list.hidden), true);
+  say("a prompt far from what was taught is told so, with prompts that are near");
 
   // what is wrong behind a fold is shown, and the other language keeps what was typed and what is seen
   const steps = '[data-stage="base"] input';
@@ -397,7 +398,6 @@ try {
     assert.equal(await page.$eval(".work blockquote", (quote) => quote.textContent), text);
   }
   say("a wrong number is shown; the other language keeps everything");
-  say("a prompt far from what was taught is told so, with prompts that are near");
 
   // two settings against each other, a job for each cell
   await page.evaluate(() => { document.querySelector('[data-stage="base"] input').value = ""; });

@@ -119,6 +119,30 @@ impl Picture {
         Self { width: self.width, height: self.height, channels: CHANNELS, pixels }
     }
 
+    /// The picture of numbers `[height, width, channels]`, as [`FloatPicture::to_picture`] makes it.
+    ///
+    /// # Errors
+    /// As there; [`ErrorKind::Usage`] where their count is another.
+    pub fn from_floats(width: usize, height: usize, channels: usize, values: &[f32]) -> Result<Self> {
+        // all at once first: a search that may end anywhere is slower than the rounding
+        let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
+        let broken = || values.iter().position(|value| !value.is_finite());
+        if let Some(at) = (!all_finite).then(broken).flatten() {
+            let (pixel, channel) = (at / channels, at % channels);
+            return Err(Error::new(
+                ErrorKind::NonFinite,
+                format!(
+                    "the picture holds {} at column {}, row {}, channel {channel}",
+                    values[at],
+                    pixel % width,
+                    pixel / width
+                ),
+            ));
+        }
+        let bytes = values.iter().copied().map(to_byte).collect();
+        Self::with_channels(width, height, channels, bytes)
+    }
+
     /// The picture with so many channels, 1 to 4: transparency is laid on white where there is none among them, opacity that is
     /// not there is full, and grey is luma.
     ///
@@ -226,32 +250,6 @@ impl FloatPicture {
     /// one. [`ErrorKind::Usage`] if there are more than 4 channels.
     pub fn to_picture(&self) -> Result<Picture> {
         Picture::from_floats(self.width, self.height, self.channels, &self.values)
-    }
-}
-
-impl Picture {
-    /// The picture of numbers `[height, width, channels]`, as [`FloatPicture::to_picture`] makes it.
-    ///
-    /// # Errors
-    /// As there; [`ErrorKind::Usage`] where their count is another.
-    pub fn from_floats(width: usize, height: usize, channels: usize, values: &[f32]) -> Result<Self> {
-        // all at once first: a search that may end anywhere is slower than the rounding
-        let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
-        let broken = || values.iter().position(|value| !value.is_finite());
-        if let Some(at) = (!all_finite).then(broken).flatten() {
-            let (pixel, channel) = (at / channels, at % channels);
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!(
-                    "the picture holds {} at column {}, row {}, channel {channel}",
-                    values[at],
-                    pixel % width,
-                    pixel / width
-                ),
-            ));
-        }
-        let bytes = values.iter().copied().map(to_byte).collect();
-        Self::with_channels(width, height, channels, bytes)
     }
 }
 
