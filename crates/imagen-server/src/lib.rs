@@ -21,7 +21,6 @@ mod preview;
 mod problem;
 mod queue;
 mod record;
-mod remark;
 mod runs;
 mod store;
 mod studio;

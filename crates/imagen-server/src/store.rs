@@ -18,8 +18,7 @@ use imagen::{Error, ErrorKind};
 
 use crate::begin::BeginOrder;
 use crate::ids;
-use crate::remark::RemarkView;
-use crate::wire::{JobView, Order, PictureView, State};
+use crate::wire::{JobView, Order, PictureView, RemarkView, State};
 
 /// The form of the tables; a file of an older one is brought to it, one of a newer is not read.
 const VERSION: i64 = 3;

@@ -26,10 +26,9 @@ use crate::metrics::{count, resident};
 use crate::preview;
 use crate::problem::{Problem, unkept};
 use crate::queue::Job;
-use crate::remark::RemarkView;
 use crate::store::now;
 use crate::studio::Studio;
-use crate::wire::{ModelView, PictureView, State};
+use crate::wire::{ModelView, PictureView, RemarkView, State};
 
 /// Stack of the thread: as much as a program's main thread has.
 const STACK: usize = 8 << 20;

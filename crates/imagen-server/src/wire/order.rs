@@ -1,19 +1,18 @@
-//! What goes over the wire: twins of the library's types, so that neither changes the other.
+//! What a client asks for, and how what it leaves open is settled.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use imagen::cascade::{Request, StageInfo, StageName, StageOptions, StageSettings, Subject, Toward};
+use imagen::cascade::{Request, StageName, StageOptions, Subject, Toward};
 use imagen::diffusion::{AugLevel, Interval, Sampler, Spacing, Thresholding, Timesteps};
 use imagen::nn::Precision;
 
+use super::model::ModelView;
 use crate::begin::{self, BeginOrder, Vary};
 use crate::ids;
-use crate::lender::Model;
 use crate::limits::Limits;
 use crate::problem::Problem;
-use crate::remark::RemarkView;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,79 +103,6 @@ impl StageOrder {
             aug_level,
             precision,
         }
-    }
-}
-
-/// A model, as clients see it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ModelView {
-    pub(crate) name: String,
-    pub(crate) stages: Vec<StageView>,
-    pub(crate) default_until: StageName,
-    /// Prompts for those who do not know where to begin.
-    pub(crate) examples: Vec<String>,
-    /// Whether a safety checker judges every picture.
-    pub(crate) checked: bool,
-    /// Whether its base draws squares alone.
-    pub(crate) square: bool,
-}
-
-/// A stage of a model, as clients see it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct StageView {
-    pub(crate) stage: StageName,
-    /// Side of its pictures, in pixels.
-    pub(crate) size: usize,
-    /// How it runs where nothing is said.
-    pub(crate) defaults: StageSettings,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) max_guidance: Option<f64>,
-    /// Whether it runs only where a request names it or a later stage.
-    pub(crate) on_request: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) trained_steps: Option<u64>,
-    pub(crate) parameters: u64,
-    /// Bytes that it takes for one picture.
-    pub(crate) memory: u64,
-    /// Multiply-adds of one evaluation of its network for one picture.
-    pub(crate) multiply_adds: u64,
-}
-
-impl ModelView {
-    pub(crate) fn of(name: &str, Model { imagen, examples, .. }: &Model) -> imagen::Result<Self> {
-        let infos = imagen.stages();
-        let last = infos.last().map(|info| info.stage);
-        let one = Request { until: last, batch: Some(1), ..Request::new(vec!["a".into()], 1, 0) };
-        let needs = imagen.needs(&one)?;
-        let side = |info: &StageInfo| info.config.as_ref().and_then(|config| config.unet.side());
-        let square = infos.first().is_some_and(|info| side(info).is_some());
-        let stages = infos.into_iter().map(|info| {
-            let need = needs.iter().find(|need| need.stage == Some(info.stage));
-            StageView {
-                stage: info.stage,
-                size: info.size,
-                defaults: info.settings,
-                max_guidance: info.max_guidance,
-                on_request: info.on_request,
-                trained_steps: info.step,
-                parameters: need.map_or(0, |need| need.parameters),
-                memory: need.map_or(0, imagen::cascade::Need::bytes),
-                multiply_adds: need.map_or(0, |need| need.multiply_adds),
-            }
-        });
-        Ok(Self {
-            name: name.to_owned(),
-            stages: stages.collect(),
-            default_until: imagen.default_until(),
-            examples: examples.clone(),
-            checked: imagen.deepfloyd().is_some_and(imagen::cascade::deepfloyd::DeepFloyd::has_checker),
-            square,
-        })
-    }
-
-    /// The stages that run up to this one.
-    pub(crate) fn running(&self, until: StageName) -> impl Iterator<Item = &StageView> {
-        self.stages.iter().filter(move |stage| stage.stage <= until)
     }
 }
 
@@ -341,104 +267,12 @@ fn at_most(name: &str, what: &str, value: usize, most: usize) -> Result<(), Prob
     }
 }
 
-/// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    /// It waits for its turn.
-    Queued,
-    /// It is being drawn.
-    Running,
-    /// All its pictures are there.
-    Done,
-    /// Something went wrong, and `error` says what.
-    Failed,
-    /// Somebody who knows it ended it.
-    Cancelled,
-    /// The server ended in the middle of it; it can be run again.
-    Interrupted,
-}
-
-impl State {
-    const ALL: [Self; 6] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Cancelled, Self::Interrupted];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-
-    /// Whether nothing more will happen to it.
-    pub(crate) fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
-    }
-}
-
-/// A job, as the one who knows its id sees it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct JobView {
-    pub(crate) id: String,
-    pub(crate) state: State,
-    pub(crate) request: Order,
-    /// Milliseconds since 1970.
-    pub(crate) created_ms: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) begun_ms: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ended_ms: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<String>,
-    /// Jobs before it, where it waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) position: Option<usize>,
-    /// Seconds until it is done, as far as can be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) eta_seconds: Option<f64>,
-    /// What the pictures will not follow of the prompt, once the drawing has begun.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) remarks: Vec<RemarkView>,
-    pub(crate) pictures: Vec<PictureView>,
-}
-
-/// A finished picture.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct PictureView {
-    pub(crate) id: String,
-    pub(crate) job: String,
-    /// Which of its job, from 0.
-    pub(crate) index: usize,
-    pub(crate) prompt: String,
-    pub(crate) seed: u64,
-    pub(crate) model: String,
-    pub(crate) until: StageName,
-    pub(crate) width: usize,
-    pub(crate) height: usize,
-    /// What was asked for, so that it can be asked for again.
-    pub(crate) request: Order,
-    /// How each stage ran.
-    pub(crate) stages: serde_json::Value,
-    /// The command that draws it again.
-    pub(crate) command: String,
-    pub(crate) seconds: f64,
-    pub(crate) created_ms: i64,
-    pub(crate) favourite: bool,
-    /// Where it is, below this server.
-    pub(crate) url: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::StageView;
     use axum::http::StatusCode;
+    use imagen::cascade::StageSettings;
 
     fn models() -> Vec<ModelView> {
         let stage = |stage, size, on_request| StageView {
