@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use tracing::info_span;
 
-use super::tokens::Tokens;
+use super::tokens::{Batch, Tokens};
 use super::{TextEmbedding, TextEncoder};
 use crate::error::Result;
 
@@ -56,6 +56,29 @@ impl<N> FrozenEncoder<N> {
     }
 }
 
+impl<N: LanguageModel> FrozenEncoder<N> {
+    /// The states `[rows, t, d]` of a batch.
+    fn states(&self, batch: &Batch) -> Result<Tensor<3>> {
+        let groups = batch.groups();
+        if let [_] = groups[..] {
+            return self.network.states(&batch.ids, &batch.real, batch.rows);
+        }
+        let mut places = vec![0; batch.rows];
+        for (place, row) in groups.iter().flat_map(|(rows, _)| rows).enumerate() {
+            places[*row] = place as i64;
+        }
+        let padded = |(_, group): &(Vec<usize>, Batch)| {
+            let states = self.network.states(&group.ids, &group.real, group.rows)?;
+            let [rows, t, d] = states.dims();
+            let padding = Tensor::zeros([rows, batch.t - t, d], &states.device());
+            Ok(if t == batch.t { states } else { Tensor::cat(vec![states, padding], 1) })
+        };
+        let states = Tensor::cat(groups.iter().map(padded).collect::<Result<_>>()?, 0);
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [batch.rows]), &states.device());
+        Ok(states.select(0, places))
+    }
+}
+
 impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
     fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
         let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +87,7 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
         }
         let _span = info_span!("encode text", captions = captions.len()).entered();
         let batch = self.tokens.batch(captions)?;
-        let states = self.network.states(&batch.ids, &batch.real, batch.rows)?;
+        let states = self.states(&batch)?;
         let embedding = batch.embedding(states, self.network.device())?;
         if captions.len() <= FEW {
             let mut recent = recent();
@@ -127,6 +150,31 @@ mod tests {
 
         fn dim(&self) -> usize {
             1
+        }
+    }
+
+    #[test]
+    fn captions_of_many_lengths_are_encoded_as_each_is_alone() {
+        let files = EncoderFiles::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/minilm")).unwrap();
+        let encoder = super::super::load(files, &TextOptions::default(), &Device::flex()).unwrap();
+        let captions: Vec<String> =
+            (0..30).map(|k| format!("{}a cat", "a very, very small ".repeat(k * 7 % 5))).collect();
+        let captions: Vec<&str> = captions.iter().map(String::as_str).chain([""]).collect();
+        let numbers = |tensor: Tensor<3>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        let together = encoder.encode(&captions).unwrap();
+        let [rows, t, d] = together.sequence.dims();
+        assert_eq!((rows, t), (captions.len(), 24));
+        let (all, mask) = (numbers(together.sequence), together.mask.into_data().try_to_vec::<f32>().unwrap());
+        for (row, caption) in captions.iter().enumerate() {
+            let alone = encoder.encode(&[caption]).unwrap();
+            let length = alone.sequence.dims()[1];
+            let alone = numbers(alone.sequence);
+            let here = &all[row * t * d..][..t * d];
+            let far = alone.iter().zip(here).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-5, "{caption:?}: {far:e}");
+            assert!(here[length * d..].iter().all(|x| *x == 0.0), "{caption:?}: padding is nothing");
+            let read = mask[row * t..][..t].iter().sum::<f32>();
+            assert_eq!(read, length as f32, "{caption:?}");
         }
     }
 

@@ -180,7 +180,31 @@ impl Tokens {
     }
 }
 
+/// The least number of rows that pass through a network together where rows are of several lengths, and the most groups that they
+/// are parted into.
+const TOGETHER: usize = 8;
+const GROUPS: usize = 4;
+
 impl Batch {
+    /// The rows in groups of similar length, each with the places of its rows in the whole: padding is work for nothing. One
+    /// group where the network sees the padding.
+    pub(super) fn groups(&self) -> Vec<(Vec<usize>, Self)> {
+        let length = |row: &usize| self.real[row * self.t..][..self.t].iter().filter(|real| **real).count();
+        let mut order: Vec<usize> = (0..self.rows).collect();
+        let parted = self.padding == Padding::Longest && order.iter().any(|row| length(row) != self.t);
+        if parted {
+            order.sort_by_key(length);
+        }
+        let size = if parted { self.rows.div_ceil(GROUPS).max(TOGETHER) } else { self.rows };
+        let group = |rows: &[usize]| {
+            let t = rows.iter().map(length).max().filter(|_| parted).unwrap_or(self.t).max(1);
+            let ids = rows.iter().flat_map(|row| &self.ids[row * self.t..][..t]).copied().collect();
+            let real = rows.iter().flat_map(|row| &self.real[row * self.t..][..t]).copied().collect();
+            (rows.to_vec(), Self { ids, real, rows: rows.len(), t, padding: self.padding })
+        };
+        order.chunks(size).map(group).collect()
+    }
+
     /// The embedding whose states `[rows, t, d]` these are.
     pub(super) fn embedding(&self, states: Tensor<3>, device: &Device) -> Result<TextEmbedding> {
         let mask: Vec<f32> = self.real.iter().map(|&r| f32::from(u8::from(r))).collect();
