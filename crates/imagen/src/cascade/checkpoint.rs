@@ -394,17 +394,23 @@ pub struct PartialLoad {
     pub unexpected: Vec<String>,
 }
 
-/// Writes a stage: f16 weights with the description in the header, atomically.
+/// Writes a stage: f16 weights with the description in the header, atomically; without the head that only training needs.
 ///
 /// # Errors
 /// `Io`; `NonFinite` where a weight is not finite or does not fit f16.
 pub fn write_stage(path: &Path, config: &StageConfig, record: &Record, text_encoder: &str, unet: &Unet) -> Result<()> {
+    let mut config = config.clone();
+    config.unet.things = 0;
     let tensors: Vec<NamedTensor<'_>> = nn::export(unet)
         .into_iter()
+        .filter(|(name, _)| !name.starts_with(NAMING))
         .map(|(name, t)| NamedTensor { name, shape: t.shape, values: Cow::Owned(t.values) })
         .collect();
-    weights::write_safetensors(path, &tensors, &header(config, record, text_encoder), Precision::F16)
+    weights::write_safetensors(path, &tensors, &header(&config, record, text_encoder), Precision::F16)
 }
+
+/// What the names of the auxiliary head's parameters begin with.
+const NAMING: &str = "naming.";
 
 /// What a stage's file says of it.
 pub(super) fn header(config: &StageConfig, record: &Record, text_encoder: &str) -> HashMap<String, String> {

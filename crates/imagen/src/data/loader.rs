@@ -55,11 +55,13 @@ pub struct Deal {
     pub min_side: usize,
     /// The largest part of the pictures that may be skipped; above it the run stops. Above 0, one is always forgiven.
     pub max_bad: f64,
+    /// Of an endless set, in so many rows and columns of a picture its things are named ([`Batch::things`]); 0 for none.
+    pub cells: usize,
 }
 
 impl Default for Deal {
     fn default() -> Self {
-        Self { batch: 1, seed: 0, by_concept: false, canonical_prob: 0.0, min_side: 0, max_bad: 0.01 }
+        Self { batch: 1, seed: 0, by_concept: false, canonical_prob: 0.0, min_side: 0, max_bad: 0.01, cells: 0 }
     }
 }
 
@@ -104,6 +106,8 @@ pub struct Batch {
     pub pictures: Pixels,
     /// The windows at the lower resolution, for super-resolution.
     pub low_res: Option<Pixels>,
+    /// What is at each of [`Deal::cells`]² places of each picture, as [`World::things_at`] says it; empty where it is not asked for.
+    pub things: Vec<usize>,
 }
 
 /// Deals batches; clones share the kept pictures.
@@ -338,11 +342,17 @@ impl Inner {
             captions: Vec::with_capacity(n),
             pictures: block(side),
             low_res: self.transform.low_size.map(|_| block(side / factor)),
+            things: Vec::new(),
         };
         for position in position..position + n as u64 {
             let key = Rng::new(self.deal.seed).fold(DRAW).fold(position);
             let (example, caption, Sample { picture, low_res }) = match self.source.world() {
-                Some(world) if self.deals_world => self.composed(world, position, key)?,
+                Some(world) if self.deals_world => {
+                    if self.deal.cells > 0 {
+                        batch.things.extend(world.things_at(Split::Train, position, self.deal.cells)?);
+                    }
+                    self.composed(world, position, key)?
+                }
                 _ => {
                     let (example, sample) = self.sample(position, key)?;
                     (example, self.caption(example, key), sample)

@@ -6,7 +6,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::gradients::GradientTree;
 use super::recipe::Recipe;
@@ -72,6 +73,15 @@ impl<'a> Dealt<'a> {
     }
 }
 
+/// What a part of a batch came to.
+struct PartLoss {
+    loss: Loss,
+    /// The cross-entropy of the auxiliary head's names, `[1]`, where they are asked for.
+    naming: Option<Tensor<1>>,
+    /// The times that its pictures were seen at.
+    times: Vec<Time>,
+}
+
 /// What the passes over some parts of a batch came to.
 pub(super) enum Passes {
     /// The direction in which the loss grows.
@@ -80,6 +90,8 @@ pub(super) enum Passes {
         tree: GradientTree,
         /// The parts' mean losses, from left to right.
         losses: Vec<f64>,
+        /// The parts' mean cross-entropies of the auxiliary head's names; empty where it is not trained.
+        naming: Vec<f64>,
         /// Each picture's time and loss.
         pictures: Vec<(Time, f64)>,
     },
@@ -105,9 +117,10 @@ impl<'a> BatchLoss<'a> {
         let device = state.device().clone().autodiff();
         let precision = self.recipe.train.precision;
         let (mut tree, mut losses, mut pictures) = (GradientTree::default(), Vec::new(), Vec::new());
+        let mut names = Vec::new();
         for (part, share) in self.parts(dealt) {
             let place = part.start / self.part_size(dealt.of);
-            let (Loss { mean, per_picture }, times) =
+            let PartLoss { loss: Loss { mean, per_picture }, naming, times } =
                 self.loss(&state.unet, dealt, part, state.step, precision, &device)?;
             let value = f64::from(mean.clone().into_scalar::<f32>());
             if !value.is_finite() {
@@ -115,17 +128,24 @@ impl<'a> BatchLoss<'a> {
             }
             losses.push(value);
             pictures.extend(times.into_iter().zip(per_picture.into_data().iter::<f64>()));
-            tree.add(place, state.gradients(&(mean * share as f32).backward()));
+            let total = match naming {
+                Some(naming) => {
+                    names.push(f64::from(naming.clone().into_scalar::<f32>()));
+                    mean + naming * self.recipe.train.naming_weight as f32
+                }
+                None => mean,
+            };
+            tree.add(place, state.gradients(&(total * share as f32).backward()));
         }
-        Ok(Passes::Gradients { tree, losses, pictures })
+        Ok(Passes::Gradients { tree, losses, naming: names, pictures })
     }
 
     /// Mean loss of one batch in f32, nothing recorded.
     pub(super) fn value(&self, unet: &Unet, batch: &Batch, step: u64, device: &Device) -> Result<f64> {
         let (mut total, dealt) = (0.0, Dealt::whole(batch));
         for (part, share) in self.parts(dealt) {
-            let (loss, _) = self.loss(unet, dealt, part, step, Precision::F32, device)?;
-            total += share * f64::from(loss.mean.into_scalar::<f32>());
+            let part = self.loss(unet, dealt, part, step, Precision::F32, device)?;
+            total += share * f64::from(part.loss.mean.into_scalar::<f32>());
         }
         Ok(total)
     }
@@ -146,7 +166,7 @@ impl<'a> BatchLoss<'a> {
         })
     }
 
-    /// The loss of a part of a batch, and the times that its pictures were seen at.
+    /// The loss of a part of a batch.
     fn loss(
         &self,
         unet: &Unet,
@@ -155,20 +175,24 @@ impl<'a> BatchLoss<'a> {
         step: u64,
         precision: Precision,
         device: &Device,
-    ) -> Result<(Loss, Vec<Time>)> {
+    ) -> Result<PartLoss> {
         let key = self.key.fold(stream::DIFFUSION).fold(step);
         let shown = pictures(&dealt.batch.pictures, &dealt.within(&part), device);
         let noised = self.objective.q_sample(shown, key, part.clone(), dealt.of);
+        let things = named(dealt.batch, &dealt.within(&part));
         let conditioning = Conditioning {
             log_snr: noised.levels().iter().map(|level| level.get()).collect(),
             text: self.text(unet, dealt, part.clone(), step, device)?,
             low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
         // the network alone: captions may be encoded on the way here, and are kept
-        let forward = || precision.during(|| unet.forward(noised.z(), &conditioning));
-        let prediction = if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
+        let forward = || precision.during(|| unet.forward_naming(noised.z(), &conditioning));
+        let (prediction, names) =
+            if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
+        let naming = names.filter(|_| self.recipe.names_things()).zip(things);
+        let naming = naming.map(|(names, things)| cross_entropy(names, things));
         let times = noised.times().to_vec();
-        Ok((noised.loss(prediction), times))
+        Ok(PartLoss { loss: noised.loss(prediction), naming, times })
     }
 
     /// The captions of a part of the batch, some of them dropped.
@@ -227,6 +251,21 @@ pub(super) fn low_resolution(
 fn blame(unet: &Unet) -> Option<String> {
     let broken = |(name, t): (String, nn::Values)| t.values.iter().any(|x| !x.is_finite()).then_some(name);
     nn::export(unet).into_iter().find_map(broken).map(|name| format!("the parameter {name} is not finite"))
+}
+
+/// What is at the places of a part of a batch's pictures, if the batch says so.
+fn named<'a>(batch: &'a Batch, part: &Range<usize>) -> Option<&'a [usize]> {
+    let places = batch.things.len() / batch.examples.len();
+    (places > 0).then(|| &batch.things[part.start * places..part.end * places])
+}
+
+/// Mean over all places of the cross-entropy of `logits [n, h, w, k]` with what is there.
+fn cross_entropy(logits: Tensor<4>, things: &[usize]) -> Tensor<1> {
+    let classes = logits.dims()[3];
+    let right: Vec<i64> = things.iter().map(|&thing| thing as i64).collect();
+    let right = Tensor::<2, Int>::from_data(TensorData::new(right, [things.len(), 1]), &logits.device());
+    let likelihoods = log_softmax(logits.reshape([things.len(), classes]), 1);
+    likelihoods.gather(1, right).mean().neg()
 }
 
 /// A part of a batch's pictures as a tensor.

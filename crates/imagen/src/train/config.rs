@@ -130,6 +130,9 @@ pub struct TrainConfig {
     /// little; `min-snr` has.
     #[serde(default)]
     pub loss_weight: LossWeight,
+    /// Weight of the cross-entropy of the names that the auxiliary head gives (`stage.unet.things`), beside the loss.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub naming_weight: f64,
     /// How the times of a batch are drawn: evenly spread over it, or independently as in the paper (`uniform`).
     #[serde(default = "default_times")]
     pub times: TimeSampling,
@@ -172,6 +175,10 @@ pub struct TrainConfig {
     /// Where to compute, as for `--device` (`cuda:1`, `webgpu`, `auto`); the CPU by default. A run may go on on another device.
     #[serde(default)]
     pub device: Option<DeviceName>,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn default_times() -> TimeSampling {

@@ -25,6 +25,8 @@ pub(super) enum Outcome {
         sum: GradientSum,
         /// Mean over the batch.
         loss: f64,
+        /// Mean cross-entropy of the auxiliary head's names, where it is trained.
+        naming: Option<f64>,
         /// The loss by the pictures' times.
         by_time: LossByTime,
         /// Norm of all gradients.
@@ -60,10 +62,11 @@ pub(super) struct Exchange<'a> {
 }
 
 /// What a rank says after its passes. Numbers go as their bits.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Said {
     not_finite: Option<String>,
     losses: Vec<u64>,
+    naming: Vec<u64>,
     pictures: Vec<(u64, u64)>,
     /// Whether each parameter, by the order of their names, has a gradient.
     has: Vec<u8>,
@@ -124,13 +127,14 @@ impl<'a> Exchange<'a> {
             let said = match &passes {
                 Passes::NotFinite(what) => {
                     let not_finite = Some(what.clone());
-                    Said { not_finite, losses: Vec::new(), pictures: Vec::new(), has: Vec::new(), skipped }
+                    Said { not_finite, skipped, ..Said::default() }
                 }
-                Passes::Gradients { tree, losses, pictures } => {
+                Passes::Gradients { tree, losses, naming, pictures } => {
                     let there = tree.names();
                     Said {
                         not_finite: None,
                         losses: losses.iter().map(|loss| loss.to_bits()).collect(),
+                        naming: naming.iter().map(|loss| loss.to_bits()).collect(),
                         pictures: pictures.iter().map(|(time, loss)| (time.get().to_bits(), loss.to_bits())).collect(),
                         has: lengths.iter().map(|(name, _)| u8::from(there.contains(name))).collect(),
                         skipped,
@@ -182,11 +186,13 @@ impl<'a> Exchange<'a> {
         let Passes::Gradients { tree, .. } = passes else {
             unreachable!("no rank has said that a number is not finite")
         };
-        let mut loss = 0.0;
-        for (place, value) in said.iter().flat_map(|said| &said.losses).enumerate() {
-            let pictures = self.part.min(self.batch - place * self.part);
-            loss += pictures as f64 / self.batch as f64 * f64::from_bits(*value);
-        }
+        let mean = |parts: &mut dyn Iterator<Item = &u64>| {
+            let share = |place: usize| self.part.min(self.batch - place * self.part) as f64 / self.batch as f64;
+            parts.enumerate().fold(0.0, |sum, (place, value)| sum + share(place) * f64::from_bits(*value))
+        };
+        let loss = mean(&mut said.iter().flat_map(|said| &said.losses));
+        let named = said.iter().any(|said| !said.naming.is_empty());
+        let naming = named.then(|| mean(&mut said.iter().flat_map(|said| &said.naming)));
         let mut by_time = LossByTime::default();
         for (time, loss) in said.iter().flat_map(|said| &said.pictures) {
             by_time.add(Time::new(f64::from_bits(*time))?, f64::from_bits(*loss));
@@ -195,7 +201,7 @@ impl<'a> Exchange<'a> {
         let present: BTreeMap<&str, usize> = present.map(|(_, length)| *length).collect();
         let sum = tree.total(self.group, self.parts, &present, state.device())?;
         match sum.norm() {
-            Ok(norm) => Ok(Outcome::Gradients { sum, loss, by_time, norm }),
+            Ok(norm) => Ok(Outcome::Gradients { sum, loss, naming, by_time, norm }),
             Err(error) => Ok(Outcome::NotFinite(error.to_string())),
         }
     }

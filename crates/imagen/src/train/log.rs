@@ -97,6 +97,7 @@ impl RunLog {
 fn scalars(interval: &Interval) -> Vec<(&'static str, f64)> {
     let train = [
         ("train/loss", interval.loss),
+        ("train/naming", interval.naming),
         ("train/gradient norm", interval.gradient_norm),
         ("train/learning rate", interval.lr),
         ("train/pictures per second", interval.pictures_per_second),

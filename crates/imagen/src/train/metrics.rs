@@ -64,6 +64,9 @@ pub struct Interval {
     pub loss: Option<f64>,
     /// Mean loss of the pictures whose t lies in each quarter of [0, 1]; null where none did.
     pub loss_by_t: [Option<f64>; QUARTERS],
+    /// Mean cross-entropy of the auxiliary head's names; absent where it is not trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naming: Option<f64>,
     /// Mean norm of the gradient before clipping.
     pub gradient_norm: Option<f64>,
     /// Mean learning rate.
@@ -90,6 +93,7 @@ pub(super) struct Window {
     skipped: u64,
     loss: f64,
     by_time: LossByTime,
+    naming: Option<f64>,
     gradient_norm: f64,
     lr: f64,
     pictures: u64,
@@ -105,6 +109,9 @@ impl Window {
         self.steps += 1;
         self.loss += report.loss;
         self.by_time.merge(&report.loss_by_time);
+        if let Some(naming) = report.naming {
+            *self.naming.get_or_insert_default() += naming;
+        }
         self.gradient_norm += report.gradient_norm;
         self.lr += report.lr;
         self.pictures += report.pictures as u64;
@@ -122,8 +129,9 @@ impl Window {
 
     /// The means, if there was a step; the next window begins.
     pub(super) fn take(&mut self) -> Option<Interval> {
-        let Self { step, steps, skipped, loss, by_time, gradient_norm, lr, pictures, seconds, exchange, waiting } =
-            std::mem::take(self);
+        let window = std::mem::take(self);
+        let Self { step, steps, skipped, loss, by_time, naming, gradient_norm, lr, pictures, .. } = window;
+        let Self { seconds, exchange, waiting, .. } = window;
         let taken = steps - skipped;
         let mean = |sum: f64| (taken > 0).then(|| sum / taken as f64);
         (steps > 0).then(|| Interval {
@@ -132,6 +140,7 @@ impl Window {
             skipped,
             loss: mean(loss),
             loss_by_t: by_time.means(),
+            naming: naming.and_then(mean),
             gradient_norm: mean(gradient_norm),
             lr: mean(lr),
             pictures,
@@ -232,6 +241,7 @@ mod tests {
             of: 100,
             loss,
             loss_by_time,
+            naming: Some(3.0 * loss),
             lr: 1e-3,
             gradient_norm: 2.0 * loss,
             seconds: 0.5,
@@ -257,6 +267,7 @@ mod tests {
         let line = window.take().unwrap();
         assert_eq!((line.step, line.steps, line.pictures, line.seconds), (14, 4, 32, 2.0));
         assert_eq!((line.loss, line.gradient_norm, line.pictures_per_second), (Some(4.0), Some(8.0), Some(16.0)));
+        assert_eq!(line.naming, Some(12.0));
         assert_eq!(line.loss_by_t, [Some(2.0), None, None, Some(6.0)]);
         assert!((line.lr.unwrap() - 1e-3).abs() < 1e-15);
         assert_eq!(window.take(), None, "the next window is empty");

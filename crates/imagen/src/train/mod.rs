@@ -122,7 +122,11 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
     let encoder = group.agree(text::load(run.text.clone(), &TextOptions::default(), &run.device))?;
     let mut exchange = group.agree(Exchange::new(group, recipe))?;
     let (mut state, _lock) = open_state(run, group, &checkpoints, encoder.as_ref(), observe)?;
-    let pictures = group.agree(Source::open_allowing(&recipe.data.folder, recipe.data.max_bad))?;
+    let open = || {
+        let pictures = Source::open_allowing(&recipe.data.folder, recipe.data.max_bad)?;
+        recipe.check_naming(&pictures).map(|()| pictures)
+    };
+    let pictures = group.agree(open())?;
     if group.size() > 1 {
         group.same(Ok(digest::of_run(recipe, encoder.identity(), &pictures, &state)))?;
     }
@@ -227,8 +231,8 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
         }
         let lr = recipe.learning_rate(state.step);
         state.log.deal(config.batch);
-        let (gradients, loss, loss_by_time, gradient_norm) = match outcome {
-            BatchOutcome::Gradients { sum, loss, by_time, norm } => (sum, loss, by_time, norm),
+        let (gradients, loss, naming, loss_by_time, gradient_norm) = match outcome {
+            BatchOutcome::Gradients { sum, loss, naming, by_time, norm } => (sum, loss, naming, by_time, norm),
             BatchOutcome::NotFinite(what) => {
                 state.skip();
                 wrote = log.as_mut().map_or(Ok(()), |log| log.skipped(state.step));
@@ -244,6 +248,7 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
             of: config.steps,
             loss,
             loss_by_time,
+            naming,
             lr,
             gradient_norm,
             seconds: begun.elapsed().as_secs_f64(),

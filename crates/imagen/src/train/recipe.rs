@@ -158,6 +158,12 @@ impl Recipe {
         if !(0.0..=1.0).contains(&t.text_drop_prob) || t.clip_norm.is_some_and(|c| c.is_nan() || c <= 0.0) {
             return fail("train: text_drop_prob is a probability, clip_norm is above 0");
         }
+        if !(t.naming_weight.is_finite() && t.naming_weight >= 0.0) {
+            return fail("train.naming_weight is at least 0");
+        }
+        if self.names_things() && (self.data.crop.is_some() || self.stage.low_size.is_some()) {
+            return fail("train.naming_weight names what is where in whole pictures: it is for base stages");
+        }
         if t.checkpoint_every == 0 || t.keep_last == 0 || t.validate_pictures == 0 || t.max_skipped == 0 {
             return fail("train: checkpoint_every, keep_last, validate_pictures and max_skipped must be at least 1");
         }
@@ -205,9 +211,38 @@ impl Recipe {
             canonical_prob: data.canonical_prob,
             min_side: data.min_side,
             max_bad: data.max_bad,
+            cells: if self.names_things() { self.stage.size / self.stage.unet.granularity() } else { 0 },
         };
         let options = LoaderOptions { cache_bytes: data.cache_mib << 20, ..LoaderOptions::default() };
         Loader::with_options(source, self.transform(), deal, options)
+    }
+
+    /// Whether the auxiliary head is trained.
+    pub(super) fn names_things(&self) -> bool {
+        self.train.naming_weight > 0.0
+    }
+
+    /// Whether the auxiliary head fits the set that it is trained on.
+    ///
+    /// # Errors
+    /// `Data` where nobody knows what is in the pictures, or the head tells another number of things apart.
+    pub(super) fn check_naming(&self, pictures: &Source) -> Result<()> {
+        if !self.names_things() {
+            return Ok(());
+        }
+        let Some(world) = pictures.world() else {
+            return Err(Error::data(
+                "train.naming_weight needs a composed world, which knows what is where in its pictures: leave it out",
+            ));
+        };
+        let (things, own) = (world.thing_count(), self.stage.unet.things);
+        if things == own {
+            return Ok(());
+        }
+        Err(Error::data(format!(
+            "stage.unet.things = {own}, but {} has {things} with the background: set it to that",
+            pictures.folder().display()
+        )))
     }
 
     /// Learning rate of step `step`, counted from 0.

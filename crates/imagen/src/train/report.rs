@@ -47,6 +47,8 @@ pub struct StepReport {
     pub loss: f64,
     /// The loss by the pictures' times.
     pub loss_by_time: LossByTime,
+    /// Mean cross-entropy of the auxiliary head's names, where it is trained.
+    pub naming: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// Norm of the gradient before clipping.

@@ -3,5 +3,6 @@
 mod another_side;
 mod golden;
 mod lora;
+mod naming;
 mod null_text;
 mod ranks;

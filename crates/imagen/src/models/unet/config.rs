@@ -174,6 +174,10 @@ pub struct UnetConfig {
     /// stage's `null_text` says whether they are learned.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub null_text: usize,
+    /// Things that an auxiliary head tells apart while a composed world is trained on, the background included: it names what is
+    /// at each place of the coarsest level; 0 for none. A finished stage goes without it. Not in the paper.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub things: usize,
 }
 
 impl UnetConfig {
@@ -203,6 +207,7 @@ impl UnetConfig {
             output_blocks: 0,
             groups: 32,
             null_text: 0,
+            things: 0,
         }
     }
 
@@ -265,6 +270,7 @@ impl UnetConfig {
             ("text_dim".to_owned(), self.text_dim, WIDTH),
             ("text_width".to_owned(), self.text_width, WIDTH),
             ("null_text".to_owned(), self.null_text, NUMBER),
+            ("things".to_owned(), self.things, WIDTH),
             ("attention_expansion".to_owned(), self.attention_expansion, 64),
             ("output_blocks".to_owned(), self.output_blocks, NUMBER),
             ("groups".to_owned(), self.groups, WIDTH),

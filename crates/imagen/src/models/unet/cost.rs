@@ -212,6 +212,7 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     ends.keep(side * side * input);
 
     let mut rows = vec![embeddings];
+    let coarsest = config.levels.last().map_or(0, |level| level.channels);
     let (mut width, mut at) = (config.channels, side);
     let skip_input = !efficient || config.output_blocks > 0;
     // the channels of each map that waits to be joined, and the numbers in it
@@ -254,6 +255,13 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
             at /= 2;
             skips.push((width, at * at * width));
         }
+        rows.push(row);
+    }
+    if config.things > 0 {
+        let mut row = LevelCost::at("naming", at);
+        row.norm(at * at, coarsest);
+        row.dense(at * at, coarsest, config.things);
+        row.keep(at * at * config.things);
         rows.push(row);
     }
     if efficient {
@@ -342,6 +350,7 @@ mod tests {
         cases.push(UnetConfig { text_dim: 0, ..cases[0].clone() });
         cases.push(UnetConfig { text_pooling: TextPooling::Mean, ..cases[1].clone() });
         cases.push(UnetConfig { null_text: 3, ..cases[0].clone() });
+        cases.push(UnetConfig { things: 5, ..cases[1].clone() });
         cases.push(UnetConfig { output_blocks: 2, ..cases[2].clone() });
         let placed = |mut config: UnetConfig| {
             (config.levels[1].position, config.levels[1].text_map) = (4, 3);

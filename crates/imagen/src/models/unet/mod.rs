@@ -35,6 +35,8 @@ pub struct Unet {
     null_text: Option<Tokens>,
     conv_in: Conv3x3,
     down: Vec<DBlock>,
+    /// The auxiliary head ([`UnetConfig::things`]).
+    naming: Option<Naming>,
     middle: Option<Middle>,
     /// Deepest level first.
     up: Vec<UBlock>,
@@ -62,6 +64,13 @@ struct Output {
     blocks: Vec<ResnetBlock>,
     skip_scale: f32,
     concatenate: bool,
+}
+
+/// What is at each place of the coarsest level: GroupNorm, SiLU and a matrix.
+#[derive(Module, Debug)]
+struct Naming {
+    norm: GroupNorm,
+    dense: Linear,
 }
 
 /// The last layers: GroupNorm, SiLU and a 3×3 convolution, or one matrix per pixel (figure A.30, "Dense channels 3").
@@ -93,6 +102,10 @@ impl Unet {
             width = level.channels;
         }
         let deepest = config.levels.last().expect("validated: there is a level");
+        let naming = (config.things > 0).then(|| Naming {
+            norm: GroupNorm::new(init, width, config.groups),
+            dense: Linear::new(init, width, config.things, 1.0),
+        });
         let middle = (!efficient).then(|| {
             let block = ResnetBlockConfig {
                 from: width,
@@ -127,6 +140,7 @@ impl Unet {
             null_text,
             conv_in,
             down,
+            naming,
             middle,
             up,
             output,
@@ -165,6 +179,19 @@ impl Unet {
     /// `Usage` where the sides are no multiples of the network's granularity, a super-resolution network is run
     /// without its low-resolution picture, or a condition is of another size than `z`.
     pub fn forward(&self, z: Tensor<4>, conditioning: &Conditioning) -> Result<Tensor<4>> {
+        self.run(z, conditioning, false).map(|(prediction, _)| prediction)
+    }
+
+    /// [`Self::forward`], and of each place of the coarsest level how much speaks for each thing, `[n, h', w', things]`, as
+    /// logits, where the network has the auxiliary head for it.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_naming(&self, z: Tensor<4>, conditioning: &Conditioning) -> Result<(Tensor<4>, Option<Tensor<4>>)> {
+        self.run(z, conditioning, true)
+    }
+
+    fn run(&self, z: Tensor<4>, conditioning: &Conditioning, naming: bool) -> Result<(Tensor<4>, Option<Tensor<4>>)> {
         let [n, h, w, _] = z.dims();
         let unit = self.granularity;
         if h % unit != 0 || w % unit != 0 {
@@ -196,6 +223,8 @@ impl Unet {
             let _span = debug_span!("down", level = i).entered();
             x = level.forward(x, &embedded, &mut skips);
         }
+        let naming = self.naming.as_ref().filter(|_| naming);
+        let names = naming.map(|naming| naming.dense.forward(naming.norm.forward_silu(x.clone(), None)));
         match &self.middle {
             Some(middle) => {
                 let _span = debug_span!("middle").entered();
@@ -215,7 +244,7 @@ impl Unet {
             let _span = debug_span!("output").entered();
             x = output.forward(x, embedding, &mut skips);
         }
-        Ok(debug_span!("head").in_scope(|| self.head.forward(x)))
+        Ok((debug_span!("head").in_scope(|| self.head.forward(x)), names))
     }
 }
 

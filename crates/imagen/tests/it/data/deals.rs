@@ -70,7 +70,7 @@ fn write(folder: &Path, layout: &str) {
 const LAYOUTS: [&str; 6] = ["jsonl", "csv", "caption files", "coco", "shards", "pictures alone"];
 
 fn deal(seed: u64, batch: usize, by_concept: bool) -> Deal {
-    Deal { batch, seed, by_concept, canonical_prob: 0.25, min_side: 8, max_bad: 0.2 }
+    Deal { batch, seed, by_concept, canonical_prob: 0.25, min_side: 8, max_bad: 0.2, cells: 0 }
 }
 
 /// The examples `start..end`, in batches.

@@ -34,6 +34,15 @@ struct Stamp {
     stands: bool,
 }
 
+impl Stamp {
+    /// Whether a place lies in its box.
+    fn holds(&self, at: [f32; 2]) -> bool {
+        let (sin, cos) = self.turn.sin_cos();
+        let [dx, dy] = [0, 1].map(|axis| at[axis] - self.centre[axis]);
+        (cos * dx + sin * dy).abs() <= self.size[0] / 2.0 && (cos * dy - sin * dx).abs() <= self.size[1] / 2.0
+    }
+}
+
 /// What becomes of a drawing's colours.
 #[derive(Clone, Copy)]
 enum Paint {
@@ -86,6 +95,20 @@ pub(super) fn draw(words: &Vocabulary, plan: &Plan, side: usize, key: Rng) -> Re
         }
     };
     if canvas == side { finished.to_picture() } else { finished.halved().to_picture() }
+}
+
+/// What is at each of `cells`×`cells` places of a plan's picture, in rows: the noun whose box holds the middle of the place, the
+/// foremost of them, or the background.
+pub(super) fn nouns(words: &Vocabulary, plan: &Plan, cells: usize, key: Rng) -> Result<Vec<Option<usize>>> {
+    let mut dice = Dice::new(key);
+    let _ = (dice.key(), dice.key()); // the scene's and the effect's
+    let stamps = stamps(words, plan, &mut dice)?;
+    let middle = |cell: usize| (cell as f32 + 0.5) / cells as f32;
+    let at = |place: usize| {
+        let at = [middle(place % cells), middle(place / cells)];
+        stamps.iter().rev().find(|stamp| stamp.holds(at)).map(|stamp| stamp.thing.noun)
+    };
+    Ok((0..cells * cells).map(at).collect())
 }
 
 /// What is being arranged.

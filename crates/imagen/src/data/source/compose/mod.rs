@@ -121,6 +121,21 @@ impl World {
         Ok((draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))?, captions))
     }
 
+    /// How many things [`Self::things_at`] tells apart: the nouns, and the background.
+    pub fn thing_count(&self) -> usize {
+        self.words.bank.nouns().len() + 1
+    }
+
+    /// What is at each of `cells`×`cells` places of picture `number` of a split, in rows: 0 is the background, the others are nouns.
+    ///
+    /// # Errors
+    /// As [`Self::picture`].
+    pub fn things_at(&self, split: Split, number: u64, cells: usize) -> Result<Vec<usize>> {
+        let key = self.key(split, number);
+        let nouns = draw::nouns(&self.words, &self.plan(split, key)?, cells, key.fold(stream::DRAWING))?;
+        Ok(nouns.into_iter().map(|noun| noun.map_or(0, |noun| noun + 1)).collect())
+    }
+
     /// How many of the first pictures of a split are of each style, and how many hold a held-out cell of each kind.
     ///
     /// # Errors

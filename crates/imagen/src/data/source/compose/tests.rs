@@ -202,6 +202,46 @@ fn a_picture_is_a_function_of_its_number_and_the_same_at_every_size() {
 }
 
 #[test]
+fn what_is_at_each_place_is_what_the_plan_says_and_where_it_says_it() {
+    const CELLS: usize = 24;
+    let world = world();
+    let (mut pairs, mut background) = (0, [0, 0]);
+    for number in 0..300 {
+        let plan = world.plan(Split::Train, world.key(Split::Train, number)).unwrap();
+        let at = world.things_at(Split::Train, number, CELLS).unwrap();
+        assert_eq!(at.len(), CELLS * CELLS);
+        let found: BTreeSet<usize> = at.iter().copied().filter(|&thing| thing > 0).collect();
+        assert_eq!(found, plan.arrangement.things().map(|thing| thing.noun + 1).collect(), "{number}");
+        if let Arrangement::Pair { first, relation: relation @ (Relation::Left | Relation::Above), second } =
+            plan.arrangement
+        {
+            let middle = |noun: usize| {
+                let places = (0..at.len()).filter(|&place| at[place] == noun + 1);
+                let along = |place: usize| if relation == Relation::Left { place % CELLS } else { place / CELLS };
+                let (sum, count) = places.map(along).fold((0, 0), |(sum, count), along| (sum + along, count + 1));
+                sum as f64 / f64::from(count)
+            };
+            assert!(middle(first.noun) + 6.0 < middle(second.noun), "{number}");
+            pairs += 1;
+        }
+        // where no thing is, a plain background is seen
+        if let (Backdrop::Colour(colour), None) = (plan.backdrop, world.words.grammar.styles[plan.style].effect) {
+            let picture = world.picture(Split::Train, number, CELLS).unwrap();
+            let wanted = world.words.grammar.colours[colour].rgb;
+            for place in (0..at.len()).filter(|&place| at[place] == 0) {
+                let there = picture.pixel(place % CELLS, place / CELLS);
+                let far: u32 = there.iter().zip(wanted).map(|(a, b)| u32::from(a.abs_diff(b))).sum();
+                background[usize::from(far > 60)] += 1;
+            }
+        }
+    }
+    assert!(pairs > 30);
+    // some pixels hold the rim of a thing whose box ends within them
+    let [seen, hidden] = background;
+    assert!(hidden * 20 < seen, "{hidden} of {seen}");
+}
+
+#[test]
 fn a_drawing_keeps_its_shape_whatever_its_sides() {
     // a bar, 0.2 as wide as high, 13 pixels of 67: halving rounds both sides up
     let (folder, _) = changed("grammar.toml", "seed = 7", "seed = 7\nnouns = [\"pole\"]");
