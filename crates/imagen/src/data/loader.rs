@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::source::compose::World;
+use super::source::compose::Composition;
 use super::source::{Source, Split, allowed};
 use super::transform::{Sample, Transform};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ pub struct Batch {
     pub pictures: Pixels,
     /// The windows at the lower resolution, for super-resolution.
     pub low_res: Option<Pixels>,
-    /// What is at each of [`Deal::cells`]² places of each picture, as [`World::things_at`] says it; empty where it is not asked for.
+    /// What is at each of [`Deal::cells`]² places of each picture, as [`Composition::things`] says it; empty where it is not asked for.
     pub things: Vec<usize>,
 }
 
@@ -348,10 +348,12 @@ impl Inner {
             let key = Rng::new(self.deal.seed).fold(DRAW).fold(position);
             let (example, caption, Sample { picture, low_res }) = match self.source.world() {
                 Some(world) if self.deals_world => {
+                    let composition = world.composition(Split::Train, position)?;
                     if self.deal.cells > 0 {
-                        batch.things.extend(world.things_at(Split::Train, position, self.deal.cells)?);
+                        batch.things.extend(composition.things(self.deal.cells)?);
                     }
-                    self.composed(world, position, key)?
+                    let (caption, sample) = self.composed(&composition, key)?;
+                    (position as usize, caption, sample)
                 }
                 _ => {
                     let (example, sample) = self.sample(position, key)?;
@@ -368,11 +370,12 @@ impl Inner {
         Ok(batch)
     }
 
-    /// Picture `position` of an endless set.
-    fn composed(&self, world: &World, position: u64, key: Rng) -> Result<(usize, Option<String>, Sample)> {
-        let (picture, mut captions) = world.captioned(Split::Train, position, self.transform.size)?;
+    /// A picture of an endless set and the caption that it gets.
+    fn composed(&self, composition: &Composition<'_>, key: Rng) -> Result<(Option<String>, Sample)> {
+        let mut captions = composition.captions();
         let caption = self.chosen(captions.len(), key).map(|chosen| captions.swap_remove(chosen));
-        Ok((position as usize, caption, self.transform.sample(&picture, key.fold(WINDOW))?))
+        let picture = composition.picture(self.transform.size)?;
+        Ok((caption, self.transform.sample(&picture, key.fold(WINDOW))?))
     }
 
     /// The caption that an example gets this time.

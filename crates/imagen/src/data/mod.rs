@@ -16,7 +16,7 @@ mod write;
 pub use loader::{Batch, Batches, Deal, Loader, LoaderOptions, Pixels};
 pub use question::{Candidate, Question};
 pub use shapes::ShapesSummary;
-pub use source::compose::World;
+pub use source::compose::{Composition, World};
 pub use source::{CocoCaption, Example, Layout, MAX_BAD, Odd, Source, Split, allowed, coco_captions};
 pub use survey::{Look, Moments, Survey};
 pub use transform::Transform;

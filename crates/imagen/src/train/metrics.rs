@@ -130,24 +130,23 @@ impl Window {
     /// The means, if there was a step; the next window begins.
     pub(super) fn take(&mut self) -> Option<Interval> {
         let window = std::mem::take(self);
-        let Self { step, steps, skipped, loss, by_time, naming, gradient_norm, lr, pictures, .. } = window;
-        let Self { seconds, exchange, waiting, .. } = window;
-        let taken = steps - skipped;
+        let taken = window.steps - window.skipped;
         let mean = |sum: f64| (taken > 0).then(|| sum / taken as f64);
-        (steps > 0).then(|| Interval {
-            step,
-            steps,
-            skipped,
-            loss: mean(loss),
-            loss_by_t: by_time.means(),
-            naming: naming.and_then(mean),
-            gradient_norm: mean(gradient_norm),
-            lr: mean(lr),
-            pictures,
-            seconds,
-            pictures_per_second: (taken > 0).then(|| pictures as f64 / seconds.max(1e-9)),
-            exchange_seconds: (exchange > 0.0).then_some(exchange),
-            waiting_seconds: (exchange > 0.0).then_some(waiting),
+        let exchanged = window.exchange > 0.0;
+        (window.steps > 0).then(|| Interval {
+            step: window.step,
+            steps: window.steps,
+            skipped: window.skipped,
+            loss: mean(window.loss),
+            loss_by_t: window.by_time.means(),
+            naming: window.naming.and_then(mean),
+            gradient_norm: mean(window.gradient_norm),
+            lr: mean(window.lr),
+            pictures: window.pictures,
+            seconds: window.seconds,
+            pictures_per_second: (taken > 0).then(|| window.pictures as f64 / window.seconds.max(1e-9)),
+            exchange_seconds: exchanged.then_some(window.exchange),
+            waiting_seconds: exchanged.then_some(window.waiting),
         })
     }
 }

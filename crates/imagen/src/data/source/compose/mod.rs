@@ -50,6 +50,37 @@ pub struct World {
     words: Vocabulary,
 }
 
+/// One picture of a [`World`], before it is drawn.
+pub struct Composition<'a> {
+    words: &'a Vocabulary,
+    plan: Plan,
+    key: Rng,
+}
+
+impl Composition<'_> {
+    /// Its captions, the canonical one first.
+    pub fn captions(&self) -> Vec<String> {
+        caption::captions(self.words, &self.plan, &mut Dice::new(self.key.fold(stream::WORDS)))
+    }
+
+    /// The picture, RGB, `side`×`side`.
+    ///
+    /// # Errors
+    /// As [`World::picture`].
+    pub fn picture(&self, side: usize) -> Result<Picture> {
+        draw::draw(self.words, &self.plan, side, self.key.fold(stream::DRAWING))
+    }
+
+    /// What is at each of `cells`×`cells` places, in rows: 0 is the background, the others are nouns.
+    ///
+    /// # Errors
+    /// As [`World::picture`].
+    pub fn things(&self, cells: usize) -> Result<Vec<usize>> {
+        let nouns = draw::nouns(self.words, &self.plan, cells, self.key.fold(stream::DRAWING))?;
+        Ok(nouns.into_iter().map(|noun| noun.map_or(0, |noun| noun + 1)).collect())
+    }
+}
+
 /// Whether a folder holds cut-outs and nothing that says how to compose them.
 pub(super) fn lacks_grammar(folder: &Path) -> bool {
     folder.join(bank::INDEX).is_file() && !World::is_at(folder)
@@ -82,9 +113,7 @@ impl World {
     /// # Errors
     /// [`crate::ErrorKind::Data`] if no picture of the split can be composed.
     pub fn captions(&self, split: Split, number: u64) -> Result<Vec<String>> {
-        let key = self.key(split, number);
-        let plan = self.plan(split, key)?;
-        Ok(caption::captions(&self.words, &plan, &mut Dice::new(key.fold(stream::WORDS))))
+        Ok(self.composition(split, number)?.captions())
     }
 
     /// Every noun that is taught, with its article, those of the core first.
@@ -105,35 +134,21 @@ impl World {
     /// # Errors
     /// As [`Self::captions`]; [`crate::ErrorKind::Data`] and [`crate::ErrorKind::Io`] if a drawing cannot be read.
     pub fn picture(&self, split: Split, number: u64, side: usize) -> Result<Picture> {
-        let key = self.key(split, number);
-        let plan = self.plan(split, key)?;
-        draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))
+        self.composition(split, number)?.picture(side)
     }
 
-    /// Picture `number` of a split with its captions, as [`Self::picture`] and [`Self::captions`] give them.
+    /// What picture `number` of a split is to show, to be drawn and said.
     ///
     /// # Errors
-    /// As [`Self::picture`].
-    pub fn captioned(&self, split: Split, number: u64, side: usize) -> Result<(Picture, Vec<String>)> {
+    /// As [`Self::captions`].
+    pub fn composition(&self, split: Split, number: u64) -> Result<Composition<'_>> {
         let key = self.key(split, number);
-        let plan = self.plan(split, key)?;
-        let captions = caption::captions(&self.words, &plan, &mut Dice::new(key.fold(stream::WORDS)));
-        Ok((draw::draw(&self.words, &plan, side, key.fold(stream::DRAWING))?, captions))
+        Ok(Composition { words: &self.words, plan: self.plan(split, key)?, key })
     }
 
-    /// How many things [`Self::things_at`] tells apart: the nouns, and the background.
+    /// How many things [`Composition::things`] tells apart: the nouns, and the background.
     pub fn thing_count(&self) -> usize {
         self.words.bank.nouns().len() + 1
-    }
-
-    /// What is at each of `cells`×`cells` places of picture `number` of a split, in rows: 0 is the background, the others are nouns.
-    ///
-    /// # Errors
-    /// As [`Self::picture`].
-    pub fn things_at(&self, split: Split, number: u64, cells: usize) -> Result<Vec<usize>> {
-        let key = self.key(split, number);
-        let nouns = draw::nouns(&self.words, &self.plan(split, key)?, cells, key.fold(stream::DRAWING))?;
-        Ok(nouns.into_iter().map(|noun| noun.map_or(0, |noun| noun + 1)).collect())
     }
 
     /// How many of the first pictures of a split are of each style, and how many hold a held-out cell of each kind.
@@ -185,8 +200,8 @@ impl World {
         let example = |index: usize| {
             let (split, number) =
                 if index < train { (Split::Train, index) } else { (Split::Validation, index - train) };
-            let (picture, captions) = self.captioned(split, number as u64, side)?;
-            Ok(Captioned { picture, captions, split: Some(split) })
+            let composition = self.composition(split, number as u64)?;
+            Ok(Captioned { picture: composition.picture(side)?, captions: composition.captions(), split: Some(split) })
         };
         Ok(write_set(folder, train + held_out, example, progress)?.is_some())
     }

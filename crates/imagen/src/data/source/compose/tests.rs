@@ -207,8 +207,8 @@ fn what_is_at_each_place_is_what_the_plan_says_and_where_it_says_it() {
     let world = world();
     let (mut pairs, mut background) = (0, [0, 0]);
     for number in 0..300 {
-        let plan = world.plan(Split::Train, world.key(Split::Train, number)).unwrap();
-        let at = world.things_at(Split::Train, number, CELLS).unwrap();
+        let composition = world.composition(Split::Train, number).unwrap();
+        let (plan, at) = (composition.plan, composition.things(CELLS).unwrap());
         assert_eq!(at.len(), CELLS * CELLS);
         let found: BTreeSet<usize> = at.iter().copied().filter(|&thing| thing > 0).collect();
         assert_eq!(found, plan.arrangement.things().map(|thing| thing.noun + 1).collect(), "{number}");
