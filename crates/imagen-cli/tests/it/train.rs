@@ -59,6 +59,19 @@ fn a_resumed_run_equals_one_that_was_not_stopped() {
 }
 
 #[test]
+fn a_run_whose_captions_have_changed_goes_on_and_says_so() {
+    let folder = folder();
+    assert_eq!(train(folder.path(), "run", &["-q", "--steps", "2"]).code, 0);
+    let same = train(folder.path(), "run", &["--resume", "--steps", "3"]);
+    assert!(same.code == 0 && !same.stderr.contains("not those"), "{}", same.stderr);
+    let metadata = folder.path().join("data/metadata.jsonl");
+    fs::write(&metadata, fs::read_to_string(&metadata).unwrap().replace("red", "crimson")).unwrap();
+    let other = train(folder.path(), "run", &["--resume"]);
+    let words = "the pictures or their captions are not those that the run saw before";
+    assert!(other.code == 0 && other.stderr.contains(words), "{}", other.stderr);
+}
+
+#[test]
 fn a_run_in_bfloat16_is_resumed_to_the_bit_by_any_number_of_threads() {
     let folder = folder();
     let train = |name: &str, more: &[&str]| {

@@ -1,5 +1,5 @@
-//! Digests by which ranks find out, before the first step, that they would not compute the same: recipe, text encoder,
-//! pictures, and the state that they begin with.
+//! Digests by which ranks find out, before the first step, that they would not compute the same (recipe, text encoder,
+//! pictures, and the state that they begin with), and a resumed run that its pictures are others.
 //!
 //! Names and captions of all pictures count, and the bytes of a few: what differs in a picture's bytes alone may go unseen.
 
@@ -36,7 +36,11 @@ fn of_recipe(recipe: &Recipe) -> String {
     shown(&digest)
 }
 
-fn of_pictures(pictures: &Source) -> String {
+/// Names and captions of a set, and the bytes of some pictures; where it lies does not count.
+pub(super) fn of_pictures(pictures: &Source) -> String {
+    if let Some(world) = pictures.world() {
+        return world.digest();
+    }
     let mut digest = Xxh64::new(0);
     let mut take = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_le_bytes());

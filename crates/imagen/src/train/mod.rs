@@ -130,6 +130,12 @@ fn train_in(run: &Run, group: &Group, observe: &mut dyn FnMut(&TrainEvent) -> Co
     if group.size() > 1 {
         group.same(Ok(digest::of_run(recipe, encoder.identity(), &pictures, &state)))?;
     }
+    let seen = digest::of_pictures(&pictures);
+    if state.log.pictures.replace(seen.clone()).is_some_and(|before| before != seen) {
+        let warning =
+            "the pictures or their captions are not those that the run saw before: it goes on with what is there now";
+        let _ = observe(&TrainEvent::Warning(warning.to_owned()));
+    }
     // whoever wants to stop is heard when captions are encoded, or at the first step
     let _ = observe(&TrainEvent::Found { set: pictures.to_string() });
     let split = || {

@@ -82,6 +82,9 @@ pub struct Log {
     /// The text encoder, by its identity; absent in states of programs that did not write it, and of unconditional stages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_encoder: Option<String>,
+    /// The set of pictures, by a digest; absent in states of programs that did not write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<String>,
     /// What the weights were trained with, oldest first; the last entry grows.
     pub history: Vec<Training>,
 }
