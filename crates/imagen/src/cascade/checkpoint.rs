@@ -401,16 +401,12 @@ pub struct PartialLoad {
 pub fn write_stage(path: &Path, config: &StageConfig, record: &Record, text_encoder: &str, unet: &Unet) -> Result<()> {
     let mut config = config.clone();
     config.unet.things = 0;
-    let tensors: Vec<NamedTensor<'_>> = nn::export(unet)
+    let tensors: Vec<NamedTensor<'_>> = nn::export(&unet.clone().finished())
         .into_iter()
-        .filter(|(name, _)| !name.starts_with(NAMING))
         .map(|(name, t)| NamedTensor { name, shape: t.shape, values: Cow::Owned(t.values) })
         .collect();
     weights::write_safetensors(path, &tensors, &header(&config, record, text_encoder), Precision::F16)
 }
-
-/// What the names of the auxiliary head's parameters begin with.
-const NAMING: &str = "naming.";
 
 /// What a stage's file says of it.
 pub(super) fn header(config: &StageConfig, record: &Record, text_encoder: &str) -> HashMap<String, String> {

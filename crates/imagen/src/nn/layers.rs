@@ -120,6 +120,11 @@ impl Position {
         Self { map: Param::from_tensor(Tensor::from_data(zeros, init.device)) }
     }
 
+    /// [`Self::new`], uniform in ±`bound` and not zero at first.
+    pub fn random(init: &mut Init<'_>, side: usize, c: usize, bound: f32) -> Self {
+        Self { map: init.weights([side, side, c], 1, bound) }
+    }
+
     /// `x [n, side, side, c]` plus the map.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         x + self.map.val().unsqueeze()

@@ -36,11 +36,12 @@ const SOURCES: [&str; 16] = [
 ];
 
 /// The tables of a recipe and their types; the keys of a preset stand before the stage's own.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("stage", "StagePreset"),
     ("stage", "StageConfig"),
     ("stage.unet", "UnetConfig"),
     ("stage.unet.levels", "Level"),
+    ("stage.unet.planner", "Planner"),
     ("stage.sampling", "StageSettings"),
     ("data", "DataConfig"),
     ("train", "TrainConfig"),
@@ -237,7 +238,7 @@ fn kind(of: &str) -> String {
         "f64" | "AugLevel" => "number".to_owned(),
         "bool" => "true or false".to_owned(),
         "Vec<Level>" => "list of tables".to_owned(),
-        "UnetConfig" | "StageSettings" | "Heads" | "LoraConfig" => "table".to_owned(),
+        "UnetConfig" | "Planner" | "StageSettings" | "Heads" | "LoraConfig" => "table".to_owned(),
         of => match of.strip_prefix("Vec<").and_then(|of| of.strip_suffix('>')) {
             Some(of) => format!("list of {}s", kind(of)),
             None => "text".to_owned(),

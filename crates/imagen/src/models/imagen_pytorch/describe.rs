@@ -89,6 +89,7 @@ pub fn describe(weights: &Weights, prefix: &str, scaled_skips: bool) -> Result<U
         groups: 1,
         null_text: if text_dim > 0 { shape("null_text_embed", 1)? } else { 0 },
         things: 0,
+        planner: None,
     })
 }
 

@@ -8,6 +8,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{TextPooling, UnetConfig};
+use super::planner::Planner;
 use crate::error::{Error, Result};
 use crate::nn::{Init, LayerNorm, Linear, noise_embedding, ops};
 
@@ -166,6 +167,8 @@ pub(super) struct Embedded {
     pub(super) text: Option<Text>,
     /// The text as the encoder gave it.
     pub(super) encoded: Option<Text>,
+    /// What is to be where ([`UnetConfig::planner`]).
+    pub(super) plan: Option<Tensor<4>>,
 }
 
 /// What the text says of places: mean vector → LayerNorm → Linear → SiLU → Linear → a narrow map → Linear over its
@@ -222,6 +225,7 @@ pub(super) struct Embedder {
     augmentation: Option<LevelEmbedding>,
     text_projection: Option<Linear>,
     pool: Option<TextPool>,
+    planner: Option<Planner>,
 }
 
 impl Embedder {
@@ -232,6 +236,7 @@ impl Embedder {
             augmentation: config.low_resolution.then(|| LevelEmbedding::new(init, config.channels, config.embedding)),
             text_projection: text.then(|| Linear::new(init, config.text_dim, config.text_width, 1.0)),
             pool: (text && config.text_pooling != TextPooling::None).then(|| TextPool::new(init, config)),
+            planner: Planner::of(init, config),
         }
     }
 
@@ -245,9 +250,12 @@ impl Embedder {
             sequence: projection.forward(text.sequence.clone()),
             mask: text.mask.clone(),
         });
-        if let (Some(pool), Some(text)) = (&self.pool, &text) {
-            embedding = embedding + pool.forward(text);
+        let pooled = self.pool.as_ref().zip(text.as_ref()).map(|(pool, text)| pool.forward(text));
+        if let Some(pooled) = &pooled {
+            embedding = embedding + pooled.clone();
         }
-        Embedded { embedding: silu(embedding), text, encoded: conditioning.text.clone() }
+        let plan = self.planner.as_ref().zip(pooled.zip(text.as_ref()));
+        let plan = plan.map(|(planner, (pooled, text))| planner.forward(&silu(pooled), text));
+        Embedded { embedding: silu(embedding), text, encoded: conditioning.text.clone(), plan }
     }
 }

@@ -178,6 +178,34 @@ pub struct UnetConfig {
     /// at each place of the coarsest level; 0 for none. A finished stage goes without it. Not in the paper.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub things: usize,
+    /// A small network that reads from the text alone what is to be where on the coarsest level's places; its map is added to
+    /// every level that has positions, and the auxiliary head reads it. Not in the paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planner: Option<Planner>,
+}
+
+/// The shape of a planner: residual blocks, each with attention to its places and to the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Planner {
+    /// Channels of its map, 192 by default.
+    pub channels: usize,
+    /// Residual blocks, each with attention behind it; 4 by default.
+    pub blocks: usize,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self { channels: 192, blocks: 4 }
+    }
+}
+
+impl Planner {
+    /// Its blocks as those of a level.
+    pub(super) fn level(self) -> Level {
+        let Self { channels, blocks } = self;
+        Level { blocks, self_attention: true, text_attention: true, ..Level::plain(channels) }
+    }
 }
 
 impl UnetConfig {
@@ -208,6 +236,7 @@ impl UnetConfig {
             groups: 32,
             null_text: 0,
             things: 0,
+            planner: None,
         }
     }
 
@@ -275,6 +304,12 @@ impl UnetConfig {
             ("output_blocks".to_owned(), self.output_blocks, NUMBER),
             ("groups".to_owned(), self.groups, WIDTH),
         ];
+        if let Some(Planner { channels, blocks }) = self.planner {
+            limits.extend([
+                ("planner.channels".to_owned(), channels, WIDTH),
+                ("planner.blocks".to_owned(), blocks, NUMBER),
+            ]);
+        }
         for (i, level) in self.levels.iter().enumerate() {
             let of = |name: &str| format!("levels[{i}].{name}");
             limits.extend([
@@ -309,8 +344,9 @@ impl UnetConfig {
         if self.null_text > 0 && self.text_dim == 0 {
             return fail("null_text needs text_dim: a network without text drops none".into());
         }
-        for level in self.levels.iter().filter(|l| l.self_attention || l.text_attention) {
-            let width = level.channels * self.attention_expansion;
+        let attending = self.levels.iter().filter(|l| l.self_attention || l.text_attention);
+        for channels in attending.map(|level| level.channels).chain(self.planner.map(|planner| planner.channels)) {
+            let width = channels * self.attention_expansion;
             let heads = self.heads.of(width);
             if heads == 0 || width == 0 || width % heads != 0 {
                 return fail(format!("{heads} heads do not divide an attention width of {width}"));
@@ -324,6 +360,16 @@ impl UnetConfig {
         }
         if let Some(i) = self.levels.iter().position(|l| l.text_map > 0 && (l.position == 0 || self.text_dim == 0)) {
             return fail(format!("levels[{i}].text_map needs that level's position, and text_dim"));
+        }
+        let places = self.levels.last().is_some_and(|level| level.position > 0);
+        let text =
+            self.text_dim > 0 && self.text_attention != TextAttention::None && self.text_pooling != TextPooling::None;
+        if self.planner.is_some_and(|planner| planner.channels == 0 || planner.blocks == 0 || !places || !text) {
+            return fail(
+                "planner: channels and blocks of at least 1, the last level's position, text_dim, and a text_attention and \
+                 text_pooling other than \"none\""
+                    .into(),
+            );
         }
         if self.layout == Layout::Adm && (self.skip_join == SkipJoin::Add || self.output_blocks > 0) {
             return fail("skip_join \"add\" and output_blocks need layout \"efficient\"".into());

@@ -212,6 +212,16 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     ends.keep(side * side * input);
 
     let mut rows = vec![embeddings];
+    if let Some(planner) = config.planner {
+        let places = config.levels.last().map_or(0, |level| level.position);
+        let (level, mut row) = (planner.level(), LevelCost::at("planner", places));
+        row.vector(places * places * planner.channels);
+        for _ in 0..planner.blocks {
+            row.resnet_block(places, places, planner.channels, planner.channels, embedding);
+            row.attention(config, [places, tokens], &level);
+        }
+        rows.push(row);
+    }
     let coarsest = config.levels.last().map_or(0, |level| level.channels);
     let (mut width, mut at) = (config.channels, side);
     let skip_input = !efficient || config.output_blocks > 0;
@@ -236,6 +246,9 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
             row.dense(1, hidden, places * level.text_map);
             row.dense(places, level.text_map, width);
         }
+        if let Some(planner) = config.planner.filter(|_| places > 0) {
+            row.dense(places, planner.channels, width);
+        }
         for b in 0..level.blocks {
             row.resnet_block(at, at, width, level.channels, embedding);
             row.draw(waiting(&skips) + at * at * (width + level.channels));
@@ -259,8 +272,9 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
     }
     if config.things > 0 {
         let mut row = LevelCost::at("naming", at);
-        row.norm(at * at, coarsest);
-        row.dense(at * at, coarsest, config.things);
+        let read = config.planner.map_or(coarsest, |planner| planner.channels);
+        row.norm(at * at, read);
+        row.dense(at * at, read, config.things);
         row.keep(at * at * config.things);
         rows.push(row);
     }
@@ -330,7 +344,7 @@ pub fn cost_with_text(config: &UnetConfig, side: usize, tokens: usize) -> Vec<Le
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::unet::Unet;
+    use crate::models::unet::{Planner, Unet};
     use crate::nn::{Init, parameter_count};
     use burn::tensor::Device;
 
@@ -356,6 +370,10 @@ mod tests {
             (config.levels[1].position, config.levels[1].text_map) = (4, 3);
             config
         };
+        let mut planned = placed(cases[1].clone());
+        planned.levels[2].position = 2;
+        (planned.levels[3].position, planned.planner) = (1, Some(Planner { channels: 8, blocks: 2 }));
+        cases.extend([UnetConfig { things: 5, ..planned.clone() }, planned]);
         cases.extend([placed(cases[0].clone()), placed(cases[1].clone())]);
         for config in cases {
             let device = Device::flex();

@@ -6,16 +6,18 @@ use burn::tensor::Tensor;
 use super::attention::Attention;
 use super::conditioning::{Embedded, TextMap};
 use super::config::{Layout, Level, UnetConfig};
+use super::planner::Planned;
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Conv3x3, Init, Position};
 
 /// Efficient: strided convolution → maps → residual blocks → attention. ADM: maps → (residual block → attention)… →
-/// down-sampling block. The maps (of position, of the text) are there where the level asks for them.
+/// down-sampling block. The maps (of position, of the text, of the planner) are there where the level asks for them.
 #[derive(Module, Debug)]
 pub(super) struct DBlock {
     down_first: Option<Conv3x3>,
     position: Option<Position>,
     text_map: Option<TextMap>,
+    planned: Option<Planned>,
     blocks: Vec<ResnetBlock>,
     /// Attention layers after each residual block.
     attention: Vec<Vec<Attention>>,
@@ -44,6 +46,7 @@ impl DBlock {
         let mut from = if efficient { level.channels } else { width };
         let position = (level.position > 0).then(|| Position::new(init, level.position, from));
         let text_map = (level.text_map > 0).then(|| TextMap::new(init, config, [level.position, level.text_map, from]));
+        let planned = (level.position > 0).then(|| Planned::of(init, config, level.position, from)).flatten();
         let (mut blocks, mut attention) = (Vec::new(), Vec::new());
         for index in 0..level.blocks {
             blocks.push(block(init, from, None));
@@ -61,7 +64,7 @@ impl DBlock {
             skips.push(from);
             block(init, from, Some(Resample::Down))
         });
-        Self { down_first, position, text_map, blocks, attention, down_last, skip_per_block: !efficient }
+        Self { down_first, position, text_map, planned, blocks, attention, down_last, skip_per_block: !efficient }
     }
 
     /// The level's output; what the way up will need is pushed on `skips`.
@@ -75,6 +78,9 @@ impl DBlock {
         }
         if let (Some(map), Some(text)) = (&self.text_map, &conditions.encoded) {
             x = map.forward(x, text);
+        }
+        if let (Some(planned), Some(plan)) = (&self.planned, &conditions.plan) {
+            x = planned.forward(x, plan);
         }
         for (block, attention) in self.blocks.iter().zip(&self.attention) {
             x = block.forward(x, embedding);

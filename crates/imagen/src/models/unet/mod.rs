@@ -8,6 +8,7 @@ mod conditioning;
 mod config;
 mod cost;
 mod dblock;
+mod planner;
 mod resnet_block;
 mod ublock;
 
@@ -16,7 +17,7 @@ use burn::tensor::Tensor;
 use tracing::debug_span;
 
 pub use conditioning::{Conditioning, LowResolution, Text};
-pub use config::{Heads, Layout, Level, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
+pub use config::{Heads, Layout, Level, Planner, SkipJoin, SkipScale, TextAttention, TextPooling, UnetConfig};
 pub use cost::{LevelCost, TEXT_TOKENS, cost, cost_with_text};
 
 use crate::error::{Error, Result};
@@ -66,7 +67,7 @@ struct Output {
     concatenate: bool,
 }
 
-/// What is at each place of the coarsest level: GroupNorm, SiLU and a matrix.
+/// What is at each place of the coarsest level, from the plan or else from the features: GroupNorm, SiLU and a matrix.
 #[derive(Module, Debug)]
 struct Naming {
     norm: GroupNorm,
@@ -102,9 +103,12 @@ impl Unet {
             width = level.channels;
         }
         let deepest = config.levels.last().expect("validated: there is a level");
-        let naming = (config.things > 0).then(|| Naming {
-            norm: GroupNorm::new(init, width, config.groups),
-            dense: Linear::new(init, width, config.things, 1.0),
+        let naming = (config.things > 0).then(|| {
+            let width = config.planner.map_or(width, |planner| planner.channels);
+            Naming {
+                norm: GroupNorm::new(init, width, config.groups),
+                dense: Linear::new(init, width, config.things, 1.0),
+            }
         });
         let middle = (!efficient).then(|| {
             let block = ResnetBlockConfig {
@@ -182,6 +186,12 @@ impl Unet {
         self.run(z, conditioning, false).map(|(prediction, _)| prediction)
     }
 
+    /// The network without the auxiliary head, which only training needs.
+    #[must_use]
+    pub fn finished(self) -> Self {
+        Self { naming: None, ..self }
+    }
+
     /// [`Self::forward`], and of each place of the coarsest level how much speaks for each thing, `[n, h', w', things]`, as
     /// logits, where the network has the auxiliary head for it.
     ///
@@ -224,7 +234,10 @@ impl Unet {
             x = level.forward(x, &embedded, &mut skips);
         }
         let naming = self.naming.as_ref().filter(|_| naming);
-        let names = naming.map(|naming| naming.dense.forward(naming.norm.forward_silu(x.clone(), None)));
+        let names = naming.map(|naming| {
+            let read = embedded.plan.as_ref().unwrap_or(&x).clone();
+            naming.dense.forward(naming.norm.forward_silu(read, None))
+        });
         match &self.middle {
             Some(middle) => {
                 let _span = debug_span!("middle").entered();
