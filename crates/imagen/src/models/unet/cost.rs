@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
-use super::conditioning::text_map_hidden;
 use super::config::{Layout, Level, SkipJoin, TextAttention, TextPooling, UnetConfig};
+use super::embedder::text_map_hidden;
 
 /// Length of the text that [`cost`] assumes.
 pub const TEXT_TOKENS: usize = 16;

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::attention::Attention;
-use super::conditioning::{Embedded, TextMap};
 use super::config::{Layout, Level, UnetConfig};
+use super::embedder::{Embedded, TextMap};
 use super::planner::Planned;
 use super::resnet_block::{Resample, ResnetBlock, ResnetBlockConfig};
 use crate::nn::{Conv3x3, Init, Position};

@@ -8,6 +8,7 @@ mod conditioning;
 mod config;
 mod cost;
 mod dblock;
+mod embedder;
 mod planner;
 mod resnet_block;
 mod ublock;
@@ -23,8 +24,8 @@ pub use cost::{LevelCost, TEXT_TOKENS, cost, cost_with_text};
 use crate::error::{Error, Result};
 use crate::nn::{Conv3x3, GroupNorm, Init, Linear, Tokens, ops};
 use attention::Attention;
-use conditioning::Embedder;
 use dblock::DBlock;
+use embedder::Embedder;
 use resnet_block::{ResnetBlock, ResnetBlockConfig};
 use ublock::UBlock;
 
