@@ -76,7 +76,7 @@ impl Linear {
         }
         let mut packed = scratch::take(packed_len(on, c, k));
         pack(on, w, c, k, &mut packed);
-        product(on, x, rows, c, k, &packed, epilogue, false, y);
+        product(on, x, [rows, c, k], 0..k, &packed, epilogue, false, y);
     }
 
     /// Packs weights `[c, k]` once, for any number of products.
@@ -108,7 +108,7 @@ impl Linear {
         let Self { rows, c, k } = *self;
         let epilogue = self.check_forward(x, bias, residual, scale, y);
         assert!((w.c, w.k) == (c, k), "the weights were packed for {w:?}, the layer is {self:?}");
-        product(w.on, x, rows, c, k, &w.data, epilogue, false, y);
+        product(w.on, x, [rows, c, k], 0..k, &w.data, epilogue, false, y);
     }
 
     #[track_caller]
@@ -164,7 +164,7 @@ impl Linear {
         }
         let mut packed = scratch::take(packed_len(on, k, c));
         pack_transposed(on, w, c, k, &mut packed);
-        product(on, gy, rows, k, c, &packed, Epilogue::NONE, accumulate, gx);
+        product(on, gy, [rows, k, c], 0..c, &packed, Epilogue::NONE, accumulate, gx);
     }
 
     /// `gw = x^T gy`, and the column sums of gy in `gb` `[k]`.
@@ -237,13 +237,13 @@ fn few_rows(
     });
 }
 
-/// `y = epilogue(x packed)` for x `[rows, c]`, y `[rows, k]`; the product is added to what y holds if `accumulate`.
+/// `y = epilogue(x packed)` for x `[rows, c]` and some columns of y `[rows, k]`, whose weights are packed; the product is added
+/// to what y holds if `accumulate`. The columns begin with a whole panel.
 pub(crate) fn product(
     on: Arithmetic,
     x: &[f32],
-    rows: usize,
-    c: usize,
-    k: usize,
+    [rows, c, k]: [usize; 3],
+    columns: Range<usize>,
     packed: &[f32],
     epilogue: Epilogue<'_>,
     accumulate: bool,
@@ -252,7 +252,7 @@ pub(crate) fn product(
     const BLOCK: usize = 48;
     let panel = on.panel();
     let depth = on.depth(c);
-    let panels = k.div_ceil(panel);
+    let panels = columns.len().div_ceil(panel);
     let blocks = rows.div_ceil(BLOCK);
     // Few rows: cut the columns too, so that every thread has work.
     let span = if blocks >= 8 { panels } else { panels.div_ceil(8) }.max(1);
@@ -261,8 +261,8 @@ pub(crate) fn product(
     for_each(blocks * spans, |i| {
         let (first, j) = (i / spans * BLOCK, i % spans * span);
         let m = BLOCK.min(rows - first);
-        let column = j * panel;
-        let n = (k - column).min(span * panel);
+        let column = columns.start + j * panel;
+        let n = (columns.end - column).min(span * panel);
         // SAFETY: rows first..first + m of x and y, panels j.. of the weights; blocks of y do not overlap.
         unsafe {
             let (mut a, mut a_row) = (x.as_ptr().add(first * c), c);

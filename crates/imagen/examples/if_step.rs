@@ -1,10 +1,10 @@
 //! Evaluations of a network of DeepFloyd IF on a given input: times, the peak of resident memory, and how far the output is
 //! from that of diffusers, as one JSON object; what `bench/deepfloyd.py` runs.
 //!
-//!     cargo run --release -p imagen --example if_step -- FOLDER STORAGE STEPS THREADS
+//!     cargo run --release -p imagen --example if_step -- FOLDER STORAGE PRECISION STEPS THREADS
 //!
 //! FOLDER is a pipeline's with `input.safetensors` beside it: `x [2, h, w, c]`, `text [2, t, d]` and `out`. STORAGE: stored,
-//! f32, f16, bf16, int8.
+//! f32, f16, bf16, int8. PRECISION: f32, bf16.
 
 use std::error::Error;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use imagen::cascade::deepfloyd::StageFolder;
 use imagen::models::weights::{Storage, Weights};
+use imagen::nn::Precision;
 
 /// The peak of resident memory in bytes, where the system tells (Linux).
 fn peak() -> Option<u64> {
@@ -32,10 +33,11 @@ fn numbers(x: Tensor<4>) -> Result<Vec<f32>, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, storage, steps, threads] = arguments.as_slice() else {
-        return Err("expected: FOLDER STORAGE STEPS THREADS".into());
+    let [folder, storage, precision, steps, threads] = arguments.as_slice() else {
+        return Err("expected: FOLDER STORAGE PRECISION STEPS THREADS".into());
     };
     let storage: Storage = serde_json::from_value(storage.as_str().into())?;
+    let precision: Precision = serde_json::from_value(precision.as_str().into())?;
     let threads: usize = threads.parse()?;
     imagen_kernels::set_threads(threads);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
@@ -50,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..steps.parse()? {
         let x = tensor(&input, "x")?;
         let begun = Instant::now();
-        let y = stage.unet.forward(x, 500.0, level, &text)?;
+        let y = precision.during(|| stage.unet.forward(x, 500.0, level, &text))?;
         seconds.push(begun.elapsed().as_secs_f64());
         out = Some(y);
     }

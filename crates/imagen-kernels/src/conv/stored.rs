@@ -7,8 +7,9 @@
 //! under many channels, reading less makes up for it.
 
 use super::patches::{self, Neighbourhood};
-use super::winograd::{self, F2, F4, Source, Weights as Taps};
+use super::winograd::{Source, Weights as Taps};
 use super::{Algorithm, Conv3x3};
+use crate::precision::{Arithmetic, Precision};
 use crate::rows::Epilogue;
 use crate::scratch;
 use crate::stored::{Format, StoredLinear, Weights};
@@ -54,12 +55,12 @@ impl StoredConv {
         let Self { c, k, taps } = self;
         let conv = Conv3x3 { n, h, w, c: *c, k: *k, stride: 1 };
         let epilogue = conv.check_forward(x, bias, residual, scale, y);
-        let isa = taps.isa();
-        let source = Source::Weights(Taps::Stored(taps));
+        let on = Arithmetic { isa: taps.isa(), precision: Precision::current() };
         match conv.algorithm() {
-            Algorithm::Winograd4 => winograd::forward::<F4>(isa.into(), &conv, x, source, epilogue, y),
-            Algorithm::Winograd2 => winograd::forward::<F2>(isa.into(), &conv, x, source, epilogue, y),
-            Algorithm::Shifted | Algorithm::Direct => self.direct(isa, &conv, x, epilogue, y),
+            algorithm @ (Algorithm::Winograd4 | Algorithm::Winograd2) => {
+                conv.winograd(on, algorithm, x, Source::Weights(Taps::Stored(taps)), epilogue, y);
+            }
+            Algorithm::Shifted | Algorithm::Direct => self.direct(on.isa, &conv, x, epilogue, y),
         }
     }
 

@@ -97,7 +97,7 @@ impl Conv2d {
             return winograd::forward_on::<F4>(w.isa.into(), tiling, (c, k), x, Source::Prepared(&w.data), epilogue, y);
         }
         if ([rows, columns], stride, padding) == ([1, 1], 1, [0, 0]) {
-            return linear::product(w.isa.into(), x, n * h * width, c, k, &w.data, epilogue, false, y);
+            return linear::product(w.isa.into(), x, [n * h * width, c, k], 0..k, &w.data, epilogue, false, y);
         }
         let [top, left] = padding.map(|zeros| -(zeros as isize));
         let near = Neighbourhood { h, w: width, c, grid, step: stride, top, left, rows, columns };

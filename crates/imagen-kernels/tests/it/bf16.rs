@@ -2,11 +2,12 @@
 //! numbers, Winograd's algorithm, which rounds transforms, against the loops over the numbers themselves.
 
 use crate::conv::{multiplications, shapes};
-use crate::support::{Random, assert_close, blank, error, on_every_isa};
-use imagen_kernels::conv::{Algorithm, Conv3x3};
+use crate::support::{Forms, Random, assert_close, blank, error, on_every_isa};
+use imagen_kernels::conv::{Algorithm, Conv3x3, StoredConv};
 use imagen_kernels::isa::Isa;
 use imagen_kernels::linear::Linear;
 use imagen_kernels::precision::Precision;
+use imagen_kernels::stored::StoredLinear;
 
 /// The nearest number of eight bits, by comparing both neighbours.
 fn rounded(x: f32) -> f32 {
@@ -83,6 +84,60 @@ fn linear_layers_multiply_rounded_numbers() {
             assert_close(&format!("gw, {what}"), &actual, &gw, SUMS);
             assert_close(&format!("gb, {what}"), &bias, &gb, SUMS);
         });
+    }
+}
+
+#[test]
+fn stored_layers_multiply_rounded_numbers() {
+    let mut random = Random::new(31);
+    let few = StoredLinear::FEW_ROWS;
+    let mut shapes = vec![(few, 40, 50), (few + 1, 40, 50), (700, 64, 3), (50, 513, 33), (40, 0, 4), (400, 384, 1536)];
+    // more units than are operands at a time
+    shapes.push((33, 3000, 3100));
+    shapes.extend((0..6).map(|_| (random.pick(33, 200), random.pick(1, 90), random.pick(1, 90))));
+    for (rows, c, k) in shapes {
+        let (x, bias, residual) = (random.numbers(rows * c), random.numbers(k), random.numbers(rows * k));
+        let forms = Forms::new(&mut random, k, c);
+        for (weights, decoded) in forms.all() {
+            let read = |x: f32| f64::from(if rows > few { rounded(x) } else { x });
+            let x_read: Vec<f64> = x.iter().map(|&x| read(x)).collect();
+            let w_read: Vec<f64> = decoded.iter().map(|&w| read(w)).collect();
+            let expected: Vec<f64> = (0..rows * k)
+                .map(|o| {
+                    let (x, w) = (&x_read[o / k * c..][..c], &w_read[o % k * c..][..c]);
+                    let sum: f64 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                    (sum + f64::from(bias[o % k]) + f64::from(residual[o])) * -1.5
+                })
+                .collect();
+            in_bf16(|isa| {
+                let layer = StoredLinear::from_rows(c, k, weights);
+                let mut y = blank(rows * k);
+                layer.forward(rows, &x, Some(&bias), Some(&residual), -1.5, &mut y);
+                assert_close(&format!("{rows} rows, {layer:?} on {isa:?}"), &y, &expected, SUMS);
+            });
+        }
+    }
+}
+
+#[test]
+fn stored_convolutions_keep_their_bounds() {
+    for (seed, conv) in shapes().into_iter().enumerate().filter(|(_, conv)| conv.stride == 1) {
+        let mut random = Random::new(500 + seed as u64);
+        let Conv3x3 { n, h, w, c, k, .. } = conv;
+        let outputs = n * h * w * k;
+        let x = random.numbers(n * h * w * c);
+        let forms = Forms::new(&mut random, k, 9 * c);
+        for (weights, decoded) in forms.all() {
+            let mut y = vec![0.0; outputs];
+            let place = |j: usize| (j % k * c + j / k % c) * 9 + j / k / c;
+            multiplications(&conv, |i, j, o| y[o] += f64::from(x[i]) * f64::from(decoded[place(j)]));
+            in_bf16(|isa| {
+                let stored = StoredConv::from_pytorch(c, k, weights);
+                let mut actual = blank(outputs);
+                stored.forward([n, h, w], &x, None, None, 1.0, &mut actual);
+                assert_close(&format!("{conv:?}, {stored:?} on {isa:?}"), &actual, &y, bound(Algorithm::Winograd4));
+            });
+        }
     }
 }
 

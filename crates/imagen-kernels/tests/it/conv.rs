@@ -1,8 +1,7 @@
 //! The convolution against seven nested loops.
 
-use crate::support::{Random, assert_close, blank, on_every_isa};
+use crate::support::{Forms, Random, assert_close, blank, on_every_isa};
 use imagen_kernels::conv::{Algorithm, Conv2d, Conv3x3, StoredConv};
-use imagen_kernels::stored::{Weights, quantize_rows};
 
 /// Calls `f(x index, w index, y index)` for every multiplication of the convolution.
 pub(crate) fn multiplications(conv: &Conv3x3, mut f: impl FnMut(usize, usize, usize)) {
@@ -258,45 +257,22 @@ fn stored_weights_give_the_convolution_of_the_decoded_ones() {
         let Conv3x3 { n, h, w: wide, c, k, .. } = conv;
         let outputs = n * h * wide * k;
         let (x, bias, residual) = (random.numbers(n * h * wide * c), random.numbers(k), random.numbers(outputs));
-        let singles = turned(&random.numbers(9 * c * k), c, k);
-        let bfloats: Vec<u16> = singles.iter().map(|w| (w.to_bits() >> 16) as u16).collect();
-        // halves between 2^-7 and 2 of both signs: exponents that both formats have
-        let halves: Vec<u16> = (0..9 * c * k)
-            .map(|_| (random.pick(8, 15) as u16) << 10 | random.pick(0, 1023) as u16 | (random.pick(0, 1) as u16) << 15)
-            .collect();
-        let half = |bits: u16| {
-            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-            sign * (1.0 + f32::from(bits & 1023) / 1024.0) * 2f32.powi(i32::from(bits >> 10 & 31) - 15)
-        };
-        let (integers, scales) = quantize_rows(&singles, k, 9 * c);
-        let decoded = [
-            singles.clone(),
-            halves.iter().map(|&w| half(w)).collect(),
-            bfloats.iter().map(|&w| f32::from_bits(u32::from(w) << 16)).collect(),
-            integers.iter().enumerate().map(|(i, &w)| f32::from(w) * scales[i / (9 * c)]).collect(),
-        ];
-        let expected = decoded.clone().map(|decoded| {
-            let mut y = vec![0.0; outputs];
+        let forms = Forms::new(&mut random, k, 9 * c);
+        for (weights, decoded) in forms.all() {
+            let mut expected = vec![0.0; outputs];
             let place = |j: usize| (j % k * c + j / k % c) * 9 + j / k / c;
-            multiplications(&conv, |i, j, o| y[o] += f64::from(x[i]) * f64::from(decoded[place(j)]));
-            let finish = |(o, y): (usize, &f64)| (y + f64::from(bias[o % k]) + f64::from(residual[o])) * 0.7;
-            y.iter().enumerate().map(finish).collect::<Vec<_>>()
-        });
-        on_every_isa(|isa| {
-            let weights = [
-                Weights::F32(&singles),
-                Weights::F16(&halves),
-                Weights::Bf16(&bfloats),
-                Weights::Int8 { integers: &integers, scales: &scales },
-            ];
-            for (weights, (expected, decoded)) in weights.into_iter().zip(expected.iter().zip(&decoded)) {
+            multiplications(&conv, |i, j, o| expected[o] += f64::from(x[i]) * f64::from(decoded[place(j)]));
+            for (o, y) in expected.iter_mut().enumerate() {
+                *y = (*y + f64::from(bias[o % k]) + f64::from(residual[o])) * 0.7;
+            }
+            on_every_isa(|isa| {
                 let stored = StoredConv::from_pytorch(c, k, weights);
                 let what = format!("{conv:?}, {stored:?} on {isa:?}");
                 let mut y = blank(outputs);
                 stored.forward([n, h, wide], &x, Some(&bias), Some(&residual), 0.7, &mut y);
-                assert_close(&what, &y, expected, BOUND);
-                assert!(turned(&stored.widened(), c, k) == *decoded, "widened, {what}");
-            }
-        });
+                assert_close(&what, &y, &expected, BOUND);
+                assert!(turned(&stored.widened(), c, k) == decoded, "widened, {what}");
+            });
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the twins share: random numbers, the loop over instruction sets, and the measure of agreement.
 
 use imagen_kernels::isa::Isa;
+use imagen_kernels::stored::{Weights, quantize_rows};
 
 /// A small generator (xorshift); tests need variety, not quality.
 pub(crate) struct Random(u64);
@@ -73,4 +74,46 @@ pub(crate) fn erf(x: f64) -> f64 {
         sum += term / f64::from(2 * n + 1);
     }
     sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+/// Weights in each form that can be stored, and the numbers that they stand for.
+pub(crate) struct Forms {
+    singles: Vec<f32>,
+    halves: Vec<u16>,
+    bfloats: Vec<u16>,
+    integers: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+impl Forms {
+    /// Of `rows` output features, each row with a scale of its own.
+    pub(crate) fn new(random: &mut Random, rows: usize, columns: usize) -> Self {
+        let singles = random.numbers(rows * columns);
+        let bfloats = singles.iter().map(|w| (w.to_bits() >> 16) as u16).collect();
+        // halves between 2^-7 and 2 of both signs
+        let mut half = || {
+            let (exponent, fraction, sign) = (random.pick(8, 15), random.pick(0, 1023), random.pick(0, 1));
+            (exponent << 10 | fraction | sign << 15) as u16
+        };
+        let halves = (0..rows * columns).map(|_| half()).collect();
+        let (integers, scales) = quantize_rows(&singles, rows, columns);
+        Self { singles, halves, bfloats, integers, scales }
+    }
+
+    /// Each form as rows `[k, c]`, and its numbers.
+    pub(crate) fn all(&self) -> [(Weights<'_>, Vec<f32>); 4] {
+        let Self { singles, halves, bfloats, integers, scales } = self;
+        let half = |&bits: &u16| {
+            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+            sign * (1.0 + f32::from(bits & 1023) / 1024.0) * 2f32.powi(i32::from(bits >> 10 & 31) - 15)
+        };
+        let columns = integers.len().checked_div(scales.len()).unwrap_or(0);
+        let scaled = integers.iter().enumerate().map(|(i, &w)| f32::from(w) * scales[i / columns]).collect();
+        [
+            (Weights::F32(singles), singles.clone()),
+            (Weights::F16(halves), halves.iter().map(half).collect()),
+            (Weights::Bf16(bfloats), bfloats.iter().map(|&w| f32::from_bits(u32::from(w) << 16)).collect()),
+            (Weights::Int8 { integers, scales }, scaled),
+        ]
+    }
 }

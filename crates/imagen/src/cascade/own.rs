@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use tracing::info_span;
 
 use super::checkpoint::{ModelFiles, StageFile};
-use super::config::{NetworkKind, StageConfig, StageName};
+use super::config::{StageConfig, StageName};
 use super::info::StageInfo;
 use super::lora::Lora;
 use super::request::Request;
@@ -139,9 +139,6 @@ impl OwnModel {
         }
         if settings.timesteps.is_some() {
             return Err(Error::usage("lists of timesteps are for folders of DeepFloyd IF; give a number of steps"));
-        }
-        if file.config.network == NetworkKind::ImagenPytorch {
-            settings.precision.refuse_stored("a stage of imagen-pytorch")?;
         }
         settings.sampler.plan(file.config.schedule, 1)?;
         file.config.check_aug_level(settings.aug_level)

@@ -2,7 +2,6 @@
 
 use imagen_kernels::precision::Precision as OfKernels;
 
-use crate::error::{Error, Result};
 use crate::names::named;
 
 /// How exact the products of a network are: those of convolutions and of linear layers, on the CPU.
@@ -20,6 +19,14 @@ pub enum Precision {
 named!(Precision, "precision", F32 = "f32", Bf16 = "bf16");
 
 impl Precision {
+    /// The precision of this thread's operations: f32 outside of [`Precision::during`].
+    pub(crate) fn current() -> Self {
+        match OfKernels::current() {
+            OfKernels::F32 => Self::F32,
+            OfKernels::Bf16 => Self::Bf16,
+        }
+    }
+
     /// Runs `f` with the operations of this thread in this precision; what they record for the backward pass keeps it.
     pub fn during<R>(self, f: impl FnOnce() -> R) -> R {
         self.of_kernels().during(f)
@@ -41,19 +48,6 @@ impl Precision {
             Self::Bf16 if self.is_native() => in_f32.div_ceil(2),
             _ => in_f32,
         }
-    }
-
-    /// What cannot be asked of networks whose weights stay as they are stored.
-    ///
-    /// # Errors
-    /// `Usage` for any but f32.
-    pub(crate) fn refuse_stored(self, what: &str) -> Result<()> {
-        if self.is_f32() {
-            return Ok(());
-        }
-        Err(Error::usage(format!(
-            "precision {self}: {what} multiplies its weights in f32, as they are stored; leave the precision out"
-        )))
     }
 
     fn of_kernels(self) -> OfKernels {

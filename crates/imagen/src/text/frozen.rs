@@ -12,6 +12,7 @@ use tracing::info_span;
 use super::tokens::{Batch, Tokens};
 use super::{TextEmbedding, TextEncoder};
 use crate::error::Result;
+use crate::nn::Precision;
 
 /// A network that gives each token of a batch a vector.
 pub trait LanguageModel: Send + Sync {
@@ -39,7 +40,7 @@ pub struct FrozenEncoder<N> {
     pub(super) network: N,
     identity: String,
     /// What was encoded last: who looks at prompts before they are drawn does not run the network twice.
-    recent: Mutex<VecDeque<(Vec<String>, TextEmbedding)>>,
+    recent: Mutex<VecDeque<(Precision, Vec<String>, TextEmbedding)>>,
 }
 
 impl<N> FrozenEncoder<N> {
@@ -82,7 +83,8 @@ impl<N: LanguageModel> FrozenEncoder<N> {
 impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
     fn encode(&self, captions: &[&str]) -> Result<TextEmbedding> {
         let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, embedding)) = recent().iter().find(|(texts, _)| texts == captions) {
+        let precision = Precision::current();
+        if let Some((.., embedding)) = recent().iter().find(|(of, texts, _)| *of == precision && texts == captions) {
             return Ok(embedding.clone());
         }
         let _span = info_span!("encode text", captions = captions.len()).entered();
@@ -92,7 +94,8 @@ impl<N: LanguageModel> TextEncoder for FrozenEncoder<N> {
         if captions.len() <= FEW {
             let mut recent = recent();
             recent.truncate(REMEMBERED - 1);
-            recent.push_front((captions.iter().copied().map(str::to_owned).collect(), embedding.clone()));
+            let captions = captions.iter().copied().map(str::to_owned).collect();
+            recent.push_front((precision, captions, embedding.clone()));
         }
         Ok(embedding)
     }

@@ -182,10 +182,9 @@ impl<'a> BatchLoss<'a> {
         let things = named(dealt.batch, &dealt.within(&part));
         let conditioning = Conditioning {
             log_snr: noised.levels().iter().map(|level| level.get()).collect(),
-            text: self.text(unet, dealt, part.clone(), step, device)?,
+            text: precision.during(|| self.text(unet, dealt, part.clone(), step, device))?,
             low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
-        // the network alone: captions may be encoded on the way here, and are kept
         let forward = || precision.during(|| unet.forward_naming(noised.z(), &conditioning));
         let (prediction, names) =
             if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;

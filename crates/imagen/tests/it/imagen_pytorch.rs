@@ -13,6 +13,7 @@ use imagen::diffusion::{
 use imagen::models::imagen_pytorch::{ImagenPytorchUnet, describe};
 use imagen::models::unet::{Conditioning, LowResolution, SkipScale, Text};
 use imagen::models::weights::{Storage, Weights};
+use imagen::nn::Precision;
 use serde_json::{Map, Value, json};
 
 use crate::error;
@@ -65,6 +66,8 @@ fn networks_of_every_option_compute_what_the_package_computes() {
             };
             let found = error(&forward(false), golden.values(&part("y")));
             assert!(found < NEAR, "{name} {storage:?}: {found:e}");
+            let rounded = error(&Precision::Bf16.during(|| forward(false)), golden.values(&part("y")));
+            assert!((1e-4..1e-1).contains(&rounded), "{name} {storage:?} in bf16: {rounded:e}");
             if conditioning.text.is_some() {
                 let found = error(&forward(true), golden.values(&part("y_null")));
                 assert!(found < NEAR, "{name} {storage:?} without text: {found:e}");

@@ -6,7 +6,7 @@
 use super::sink::{Keep, Rows, Sink, Units};
 use super::transform::{Transform, fits};
 use crate::kernel::{Kernel, OperandKernel};
-use crate::simd::{Operands, Plain, Simd, prefetch};
+use crate::simd::{Operands, Simd, prefetch};
 use crate::stored::{Bf16, F16, F32, Format, Int8, Stored, StoredLinear};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -184,49 +184,48 @@ impl<T: Transform> WeightTransform<'_, T> {
 
     /// Weights in panels, which are widened on the way.
     #[inline(always)]
-    unsafe fn stored<V: Simd, T2: Stored>(&self, w: &StoredLinear) {
-        let mut taps = [0.0; 9 * 2 * LANES];
+    unsafe fn stored<O: Operands, T2: Stored>(&self, w: &StoredLinear) {
+        const CHANNEL: usize = 9 * 2 * LANES;
+        let lanes = O::V::LANES;
+        let mut taps = [0.0; 2 * CHANNEL];
         let mut scales = [1.0; 2 * LANES];
         if let Some(of) = w.scales().get(self.column..) {
-            let n = of.len().min(2 * V::LANES);
+            let n = of.len().min(2 * lanes);
             scales[..n].copy_from_slice(&of[..n]);
         }
         let int8 = !w.scales().is_empty();
         // SAFETY: the panel of columns column.., which has 9 c rows of two vectors; a panel in every plane.
         unsafe {
             let panel = w.panels().cast::<T2::Bits>().add(self.column * 9 * self.c);
-            for channel in self.channels.clone() {
-                for t in 0..9 {
-                    let from = panel.add((t * self.c + channel) * 2 * V::LANES);
-                    for half in [0, V::LANES] {
-                        let mut value = T2::load::<V>(from.add(half));
+            for first in self.channels.clone().step_by(O::STEP) {
+                let count = O::STEP.min(self.channels.end - first);
+                for (i, t) in (0..count).flat_map(|i| (0..9).map(move |t| (i, t))) {
+                    let from = panel.add((t * self.c + first + i) * 2 * lanes);
+                    for half in [0, lanes] {
+                        let mut value = T2::load::<O::V>(from.add(half));
                         if int8 {
-                            value = value * V::load(scales.as_ptr().add(half));
+                            value = value * O::V::load(scales.as_ptr().add(half));
                         }
-                        value.store(taps.as_mut_ptr().add(t * 2 * V::LANES + half));
+                        value.store(taps.as_mut_ptr().add(i * CHANNEL + t * 2 * lanes + half));
                     }
                 }
-                for half in [0, V::LANES] {
-                    self.several::<Plain<V, false>>(channel, 1, half, (taps.as_ptr().add(half), 0, 2 * V::LANES));
+                for half in [0, lanes] {
+                    self.several::<O>(first, count, half, (taps.as_ptr().add(half), CHANNEL, 2 * lanes));
                 }
             }
         }
     }
 
-    /// Stored weights, which are multiplied in f32.
+    /// Weights in the type in which they are stored.
     #[inline(always)]
     unsafe fn of_format<O: Operands>(&self, w: &StoredLinear) {
         // SAFETY: passed on.
         unsafe {
-            if const { O::ROUNDED } {
-                unreachable!("stored weights are multiplied in f32");
-            } else {
-                match w.format() {
-                    Format::F32 => self.stored::<O::V, F32>(w),
-                    Format::F16 => self.stored::<O::V, F16>(w),
-                    Format::Bf16 => self.stored::<O::V, Bf16>(w),
-                    Format::Int8 => self.stored::<O::V, Int8>(w),
-                }
+            match w.format() {
+                Format::F32 => self.stored::<O, F32>(w),
+                Format::F16 => self.stored::<O, F16>(w),
+                Format::Bf16 => self.stored::<O, Bf16>(w),
+                Format::Int8 => self.stored::<O, Int8>(w),
             }
         }
     }

@@ -201,7 +201,6 @@ impl DeepFloyd {
     /// # Errors
     /// `Usage` where the stage cannot be run with them.
     pub(super) fn check_settings(&self, stage: StageName, settings: StageSettings) -> Result<StageSettings> {
-        settings.precision.refuse_stored("DeepFloyd IF")?;
         let folder = self.stage_folder(stage);
         if settings.spacing != Spacing::Time {
             return Err(Error::usage(

@@ -2,7 +2,7 @@
 
 use imagen::models::if_unet::{IfUnet, IfUnetConfig};
 use imagen::models::weights::{Storage, Weights};
-use imagen::nn::ops;
+use imagen::nn::{Precision, ops};
 
 use super::{Golden, error, golden, numbers};
 
@@ -28,6 +28,9 @@ fn both_networks_predict_what_diffusers_predicts() {
                 println!("{stage} at {step} by {way}: {error:.1e}");
                 assert!(error <= 1e-5, "{stage} at {step} by {way}: relative error {error:.1e}");
             }
+            let rounded = error(&numbers(&Precision::Bf16.during(run).unwrap()), expected);
+            println!("{stage} at {step} in bf16: {rounded:.1e}");
+            assert!((1e-4..5e-2).contains(&rounded), "{stage} at {step} in bf16: relative error {rounded:.1e}");
         }
     }
 }
