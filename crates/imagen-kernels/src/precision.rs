@@ -7,8 +7,8 @@ use std::cell::Cell;
 /// How exact the operands of a product are. Sums, and whatever is not a product, are in f32 either way.
 ///
 /// In [`Precision::Bf16`] convolutions, linear layers and their gradients round what they multiply to bfloat16, eight bits of
-/// a number: inputs, weights and gradients, in Winograd's algorithm their transforms. Products of few rows and of few channels,
-/// which take little time or are bound by memory, stay in f32. A processor without instructions for bfloat16 rounds alike,
+/// a number: inputs, weights and gradients, in Winograd's algorithm their transforms. Products of few rows, and convolutions
+/// to few channels, which take little time or are bound by memory, stay in f32. A processor without instructions for bfloat16 rounds alike,
 /// multiplies in f32 and gains nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {

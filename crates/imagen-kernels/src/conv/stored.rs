@@ -57,10 +57,12 @@ impl StoredConv {
         let epilogue = conv.check_forward(x, bias, residual, scale, y);
         let on = Arithmetic { isa: taps.isa(), precision: Precision::current() };
         match conv.algorithm() {
+            // few channels, as of weights that are not stored
+            Algorithm::Shifted => Precision::F32.during(|| self.direct(on.isa, &conv, x, epilogue, y)),
+            Algorithm::Direct => self.direct(on.isa, &conv, x, epilogue, y),
             algorithm @ (Algorithm::Winograd4 | Algorithm::Winograd2) => {
                 conv.winograd(on, algorithm, x, Source::Weights(Taps::Stored(taps)), epilogue, y);
             }
-            Algorithm::Shifted | Algorithm::Direct => self.direct(on.isa, &conv, x, epilogue, y),
         }
     }
 
@@ -71,7 +73,9 @@ impl StoredConv {
         let Conv3x3 { n, h, w, c, k, .. } = *conv;
         let near = Neighbourhood::of_input(conv, (h, w));
         let (pixels, depth) = (n * h * w, 9 * c);
-        let block = (AT_ONCE / depth.max(1)).clamp(1, pixels.max(1));
+        // Nearly equal blocks, none of so few rows that its product would be of another precision.
+        let most = (AT_ONCE / depth.max(1)).max(2 * StoredLinear::FEW_ROWS + 2);
+        let block = pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1);
         let mut rows = scratch::take(block * depth);
         for first in (0..pixels).step_by(block) {
             let count = block.min(pixels - first);
