@@ -66,8 +66,8 @@ fn share(
         let picture = world.candidate(&question.candidates[0], number, stage.config.size).expect("a drawing");
         let captions: Vec<&str> = question.candidates.iter().map(|candidate| candidate.caption.as_str()).collect();
         let errors = errors(&picture.to_float(), &captions, number, stage, encoder).expect("a denoised picture");
-        let best = (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b]));
-        right += f64::from(best == Some(0));
+        // a stage that makes nothing of its text leaves equal errors, and has not chosen
+        right += f64::from(errors[1..].iter().all(|other| errors[0] < *other));
         asked += 1.0;
     }
     (asked > 0.0).then(|| 100.0 * right / asked)
