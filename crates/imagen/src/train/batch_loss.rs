@@ -185,11 +185,19 @@ impl<'a> BatchLoss<'a> {
             text: precision.during(|| self.text(unet, dealt, part.clone(), step, device))?,
             low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
-        let forward = || precision.during(|| unet.forward_naming(noised.z(), &conditioning));
+        let named = self.recipe.names_things() && things.is_some();
+        let forward = || {
+            precision.during(|| {
+                if named {
+                    unet.forward_naming(noised.z(), &conditioning)
+                } else {
+                    Ok((unet.forward(noised.z(), &conditioning)?, None))
+                }
+            })
+        };
         let (prediction, names) =
             if self.recipe.train.checkpoint_blocks { ops::recomputing(forward) } else { forward() }?;
-        let naming = names.filter(|_| self.recipe.names_things()).zip(things);
-        let naming = naming.map(|(names, things)| cross_entropy(names, things));
+        let naming = names.zip(things).map(|(names, things)| cross_entropy(names, things));
         let times = noised.times().to_vec();
         Ok(PartLoss { loss: noised.loss(prediction), naming, times })
     }

@@ -164,6 +164,11 @@ impl Embedder {
         }
     }
 
+    /// Whether a planner reads what is to be where.
+    pub(super) fn plans(&self) -> bool {
+        self.planner.is_some()
+    }
+
     /// The conditions, embedded.
     pub(super) fn forward(&self, conditioning: &Conditioning, device: &Device) -> Embedded {
         let mut embedding = self.noise.forward(&conditioning.log_snr, device);

@@ -194,7 +194,7 @@ impl Unet {
     }
 
     /// [`Self::forward`], and of each place of the coarsest level how much speaks for each thing, `[n, h', w', things]`, as
-    /// logits, where the network has the auxiliary head for it.
+    /// logits, where the network has the auxiliary head for it, and for a planner a text.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -235,10 +235,9 @@ impl Unet {
             x = level.forward(x, &embedded, &mut skips);
         }
         let naming = self.naming.as_ref().filter(|_| naming);
-        let names = naming.map(|naming| {
-            let read = embedded.plan.as_ref().unwrap_or(&x).clone();
-            naming.dense.forward(naming.norm.forward_silu(read, None))
-        });
+        let read = if self.embedder.plans() { embedded.plan.as_ref() } else { Some(&x) };
+        let names =
+            naming.zip(read).map(|(naming, read)| naming.dense.forward(naming.norm.forward_silu(read.clone(), None)));
         match &self.middle {
             Some(middle) => {
                 let _span = debug_span!("middle").entered();
