@@ -81,7 +81,8 @@ pub struct TrainConfig {
     /// Keep fewer maps for the backward pass and make them again (gradient checkpointing): less memory, more time.
     #[serde(default)]
     pub checkpoint_blocks: bool,
-    /// What convolutions and linear layers multiply, forward and back; validations are in f32 always.
+    /// What convolutions and linear layers multiply, forward and back, and the text encoder where captions of a composed world
+    /// are encoded as they come; validations are in f32 always.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
     /// Peak learning rate.

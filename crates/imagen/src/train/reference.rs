@@ -81,7 +81,7 @@ warmup = 0
 "#;
 
 /// Defaults that a written recipe leaves out.
-const UNWRITTEN: [(&str, &str); 13] = [
+const UNWRITTEN: [(&str, &str); 15] = [
     ("stage.width_multiplier", "1.0"),
     ("stage.network", "\"own\""),
     ("stage.max_aug_level", "1.0"),
@@ -89,12 +89,14 @@ const UNWRITTEN: [(&str, &str); 13] = [
     ("stage.enlargement", "\"bilinear\""),
     ("stage.on_request", "false"),
     ("stage.unet.null_text", "0"),
+    ("stage.unet.things", "0"),
     ("stage.unet.levels.position", "0"),
     ("stage.unet.levels.text_map", "0"),
     ("stage.sampling.guidance_rescale", "0.0"),
     ("stage.sampling.spacing", "\"time\""),
     ("stage.sampling.precision", "\"f32\""),
     ("train.precision", "\"f32\""),
+    ("train.naming_weight", "0.0"),
 ];
 
 /// A key of a recipe.
