@@ -5,7 +5,7 @@
 
 FOLDER gets pipelines of the published shapes with random weights in f16, as they are published (1.7 GB), and one input with
 diffusers' output of it. diffusers runs in f32, once as it is and once channels_last, and in bfloat16; here, too, the same weights
-are multiplied in f32 and, on processors with instructions for it, in bfloat16. The better mode of f32 is compared with f32, the best
+are multiplied in f32 and in bfloat16. The better mode of f32 is compared with f32, the best
 of all with the best here, and each result with diffusers' own in f32. Memory is the
 peak of resident memory of a process that loads the network and runs steps. Needs torch, diffusers and safetensors; the
 example `if_step` is built with `cargo build --release -p imagen --example if_step`. IF-II-M's configuration has never been

@@ -55,7 +55,7 @@ pub struct Deal {
     pub min_side: usize,
     /// The largest part of the pictures that may be skipped; above it the run stops. Above 0, one is always forgiven.
     pub max_bad: f64,
-    /// Of an endless set, in so many rows and columns of a picture its things are named ([`Batch::things`]); 0 for none.
+    /// Rows, and columns, of places whose things are named in each picture of an endless set ([`Batch::things`]); 0 for none.
     pub cells: usize,
 }
 

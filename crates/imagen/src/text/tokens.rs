@@ -180,8 +180,8 @@ impl Tokens {
     }
 }
 
-/// The least number of rows that pass through a network together where rows are of several lengths, and the most groups that they
-/// are parted into.
+/// Rows that pass through a network together where rows are of several lengths, or more of them so that there are not more than so
+/// many groups; the last group takes what is left.
 const TOGETHER: usize = 8;
 const GROUPS: usize = 4;
 

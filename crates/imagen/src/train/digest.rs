@@ -1,7 +1,8 @@
 //! Digests by which ranks find out, before the first step, that they would not compute the same (recipe, text encoder,
 //! pictures, and the state that they begin with), and a resumed run that its pictures are others.
 //!
-//! Names and captions of all pictures count, and the bytes of a few: what differs in a picture's bytes alone may go unseen.
+//! Names and captions of all pictures count, and the bytes of a few: what differs in a picture's bytes alone may go unseen. Of a
+//! composed world it is the digest in its bank and the text of its grammar.
 
 use xxhash_rust::xxh64::Xxh64;
 
