@@ -6,19 +6,19 @@
 //! take the weights as operands of the plain product, some columns at a time.
 
 mod format;
+mod rounded;
 
 pub(crate) use format::{Bf16, F16, F32, Int8, Stored};
 pub use format::{Format, Weights, quantize_rows};
 
 use crate::gemm::DEPTH;
 use crate::isa::Isa;
-use crate::kernel::{Kernel, OperandKernel};
-use crate::linear;
+use crate::kernel::Kernel;
 use crate::pool::{Shared, for_each};
 use crate::precision::{Arithmetic, Precision};
 use crate::rows::{Epilogue, FinishRow};
 use crate::scratch::{self, Aligned};
-use crate::simd::{Operands, Simd};
+use crate::simd::Simd;
 use crate::{expect_count, expect_len};
 
 /// A linear layer from c to k features, ready to be applied; for inference.
@@ -101,11 +101,28 @@ impl StoredLinear {
         expect_len("y", y, rows * self.k);
         let epilogue = Epilogue::new(bias, residual, scale);
         epilogue.check(rows, self.k);
+        self.forward_in(Self::precision(rows), rows, x, epilogue, y);
+    }
+
+    /// What the product of so many rows multiplies in a call from this thread.
+    pub(crate) fn precision(rows: usize) -> Precision {
+        if rows > Self::FEW_ROWS { Precision::current() } else { Precision::F32 }
+    }
+
+    /// [`StoredLinear::forward`] in a precision that is given, of operands that were checked.
+    pub(crate) fn forward_in(
+        &self,
+        precision: Precision,
+        rows: usize,
+        x: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
         match self.format {
-            Format::F32 => self.product::<F32>(rows, x, epilogue, y),
-            Format::F16 => self.product::<F16>(rows, x, epilogue, y),
-            Format::Bf16 => self.product::<Bf16>(rows, x, epilogue, y),
-            Format::Int8 => self.product::<Int8>(rows, x, epilogue, y),
+            Format::F32 => self.product::<F32>(precision, rows, x, epilogue, y),
+            Format::F16 => self.product::<F16>(precision, rows, x, epilogue, y),
+            Format::Bf16 => self.product::<Bf16>(precision, rows, x, epilogue, y),
+            Format::Int8 => self.product::<Int8>(precision, rows, x, epilogue, y),
         }
     }
 
@@ -166,12 +183,13 @@ impl StoredLinear {
         }
     }
 
-    fn product<T: Stored>(&self, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
+    fn product<T: Stored>(&self, precision: Precision, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
         const ROWS: usize = 84;
         let Self { c, k, isa, .. } = *self;
-        let precision = Precision::current();
-        if precision == Precision::Bf16 && rows > Self::FEW_ROWS {
-            return self.rounded::<T>(Arithmetic { isa, precision }, rows, x, epilogue, y);
+        if precision == Precision::Bf16 {
+            let on = Arithmetic { isa, precision };
+            // SAFETY: the panels hold numbers of T, for c inputs and k outputs.
+            return unsafe { rounded::product::<T>(on, [rows, c, k], x, &self.panels, &self.scales, epilogue, y) };
         }
         let panel = isa.panel();
         let panels = k.div_ceil(panel);
@@ -205,31 +223,6 @@ impl StoredLinear {
                 }
             }
         });
-    }
-
-    /// The product of rounded numbers.
-    fn rounded<T: Stored>(&self, on: Arithmetic, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
-        /// Units of the weights that are operands at a time.
-        const AT_ONCE: usize = 1 << 22;
-        let Self { c, k, .. } = *self;
-        let (panel, depth) = (on.panel(), on.depth(c));
-        let panels = (AT_ONCE / (depth * panel).max(1)).max(1);
-        for first in (0..k).step_by(panels * panel) {
-            let columns = first..k.min(first + panels * panel);
-            let count = columns.len().div_ceil(panel);
-            let mut packed = scratch::take(count * depth * panel);
-            let to = Shared::new(&mut packed);
-            for_each(count, |j| {
-                let column = first + j * panel;
-                let scales = self.scales.get(column..).unwrap_or_default();
-                // SAFETY: the panel of columns column.., which holds numbers of T; panels of operands do not overlap.
-                unsafe {
-                    let w = self.panels.as_ptr().cast::<T::Bits>().add(column * c);
-                    on.run(PackStored::<T> { c, w, scales, to: to.get().add(j * depth * panel) });
-                }
-            });
-            linear::product(on, x, [rows, c, k], columns, &packed, epilogue, false, y);
-        }
     }
 }
 
@@ -407,44 +400,6 @@ impl<T: Stored> Product<T> {
                 let x = V::splat(*threes[r / 3].add(r % 3 * self.x_row));
                 *a = x.mul_add(left, *a);
                 *b = x.mul_add(right, *b);
-            }
-        }
-    }
-}
-
-/// A panel as operands of a product, `[units of c][NR]`, times the scales of its columns if there are any.
-///
-/// Contract: `w` is valid for c rows of the panel, `to` for its units.
-struct PackStored<'a, T: Stored> {
-    c: usize,
-    w: *const T::Bits,
-    scales: &'a [f32],
-    to: *mut f32,
-}
-
-impl<T: Stored> OperandKernel for PackStored<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<O: Operands>(self) {
-        let lanes = O::V::LANES;
-        for half in [0, lanes] {
-            // SAFETY: by the contract; a depth beyond the last one and a scale beyond the last column are not read.
-            unsafe {
-                let scale = match self.scales.len() {
-                    0 => O::V::splat(1.0),
-                    n => O::V::load_up_to(self.scales.as_ptr().wrapping_add(half), n.saturating_sub(half)),
-                };
-                let load = |p: usize| T::load::<O::V>(self.w.add(p * 2 * lanes + half)) * scale;
-                for p in (0..self.c).step_by(O::STEP) {
-                    let first = load(p);
-                    let second = match O::STEP {
-                        1 => first,
-                        _ if p + 1 < self.c => load(p + 1),
-                        _ => O::V::splat(0.0),
-                    };
-                    O::store_units(first, second, self.to.add(p / O::STEP * 2 * lanes + half));
-                }
             }
         }
     }

@@ -9,11 +9,11 @@
 use super::patches::{self, Neighbourhood};
 use super::winograd::{Source, Weights as Taps};
 use super::{Algorithm, Conv3x3};
+use crate::expect_len;
 use crate::precision::{Arithmetic, Precision};
 use crate::rows::Epilogue;
 use crate::scratch;
 use crate::stored::{Format, StoredLinear, Weights};
-use crate::{expect_len, isa::Isa};
 
 /// Weights of a 3x3 convolution from c to k channels, ready to be applied.
 pub struct StoredConv {
@@ -58,8 +58,11 @@ impl StoredConv {
         let on = Arithmetic { isa: taps.isa(), precision: Precision::current() };
         match conv.algorithm() {
             // few channels, as of weights that are not stored
-            Algorithm::Shifted => Precision::F32.during(|| self.direct(on.isa, &conv, x, epilogue, y)),
-            Algorithm::Direct => self.direct(on.isa, &conv, x, epilogue, y),
+            Algorithm::Shifted => self.direct(on.isa.into(), &conv, x, epilogue, y),
+            Algorithm::Direct => {
+                let precision = StoredLinear::precision(n * h * w);
+                self.direct(Arithmetic { precision, ..on }, &conv, x, epilogue, y);
+            }
             algorithm @ (Algorithm::Winograd4 | Algorithm::Winograd2) => {
                 conv.winograd(on, algorithm, x, Source::Weights(Taps::Stored(taps)), epilogue, y);
             }
@@ -67,22 +70,20 @@ impl StoredConv {
     }
 
     /// The definition: neighbourhoods as rows, some at a time, times the taps.
-    fn direct(&self, isa: Isa, conv: &Conv3x3, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
+    fn direct(&self, on: Arithmetic, conv: &Conv3x3, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
         /// Numbers of neighbourhoods that are in memory at once.
         const AT_ONCE: usize = 1 << 20;
         let Conv3x3 { n, h, w, c, k, .. } = *conv;
         let near = Neighbourhood::of_input(conv, (h, w));
         let (pixels, depth) = (n * h * w, 9 * c);
-        // Nearly equal blocks, none of so few rows that its product would be of another precision.
-        let most = (AT_ONCE / depth.max(1)).max(2 * StoredLinear::FEW_ROWS + 2);
-        let block = pixels.div_ceil(pixels.div_ceil(most).max(1)).max(1);
+        let block = (AT_ONCE / depth.max(1)).clamp(1, pixels.max(1));
         let mut rows = scratch::take(block * depth);
         for first in (0..pixels).step_by(block) {
             let count = block.min(pixels - first);
             let (rows, part) = (&mut rows[..count * depth], first * k..(first + count) * k);
-            patches::fill(isa, near, x, first, count, rows);
+            patches::fill(on.isa, near, x, first, count, rows);
             let residual = epilogue.residual.map(|residual| &residual[part.clone()]);
-            self.taps.forward(count, rows, epilogue.bias, residual, epilogue.scale, &mut y[part]);
+            self.taps.forward_in(on.precision, count, rows, Epilogue { residual, ..epilogue }, &mut y[part]);
         }
     }
 
