@@ -1,23 +1,7 @@
 //! Linear layers with stored weights against three nested loops over the decoded weights.
 
-use crate::support::{Random, assert_close, blank, on_every_isa, wide};
+use crate::support::{Random, assert_close, bfloat, blank, half, on_every_isa, wide};
 use imagen_kernels::stored::{StoredLinear, Weights, quantize_rows};
-
-/// The number that bits of half precision stand for, from the definition.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
-    match exponent {
-        0 => sign * fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => sign * f64::INFINITY,
-        31 => f64::NAN,
-        _ => sign * (1.0 + fraction) * 2f64.powi(exponent - 15),
-    }
-}
-
-fn bfloat(bits: u16) -> f64 {
-    f64::from(f32::from_bits(u32::from(bits) << 16))
-}
 
 /// `y = (x w + bias + residual) * scale` for w `[c, k]`.
 fn twin(rows: usize, x: &[f32], w: &[f64], k: usize, bias: &[f32], residual: &[f32], scale: f64) -> Vec<f64> {

@@ -76,6 +76,23 @@ pub(crate) fn erf(x: f64) -> f64 {
     sum * std::f64::consts::FRAC_2_SQRT_PI
 }
 
+/// The number that bits of half precision stand for, from the definition.
+pub(crate) fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+    match exponent {
+        0 => sign * fraction * 2f64.powi(-14),
+        31 if fraction == 0.0 => sign * f64::INFINITY,
+        31 => f64::NAN,
+        _ => sign * (1.0 + fraction) * 2f64.powi(exponent - 15),
+    }
+}
+
+/// The number that bits of bfloat16 stand for: they are the upper half of f32.
+pub(crate) fn bfloat(bits: u16) -> f64 {
+    f64::from(f32::from_bits(u32::from(bits) << 16))
+}
+
 /// Weights in each form that can be stored, and the numbers that they stand for.
 pub(crate) struct Forms {
     singles: Vec<f32>,
@@ -103,16 +120,12 @@ impl Forms {
     /// Each form as rows `[k, c]`, and its numbers.
     pub(crate) fn all(&self) -> [(Weights<'_>, Vec<f32>); 4] {
         let Self { singles, halves, bfloats, integers, scales } = self;
-        let half = |&bits: &u16| {
-            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-            sign * (1.0 + f32::from(bits & 1023) / 1024.0) * 2f32.powi(i32::from(bits >> 10 & 31) - 15)
-        };
         let columns = integers.len().checked_div(scales.len()).unwrap_or(0);
         let scaled = integers.iter().enumerate().map(|(i, &w)| f32::from(w) * scales[i / columns]).collect();
         [
             (Weights::F32(singles), singles.clone()),
-            (Weights::F16(halves), halves.iter().map(half).collect()),
-            (Weights::Bf16(bfloats), bfloats.iter().map(|&w| f32::from_bits(u32::from(w) << 16)).collect()),
+            (Weights::F16(halves), halves.iter().map(|&w| half(w) as f32).collect()),
+            (Weights::Bf16(bfloats), bfloats.iter().map(|&w| bfloat(w) as f32).collect()),
             (Weights::Int8 { integers, scales }, scaled),
         ]
     }
