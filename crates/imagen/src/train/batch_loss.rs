@@ -185,14 +185,10 @@ impl<'a> BatchLoss<'a> {
             text: precision.during(|| self.text(unet, dealt, part.clone(), step, device))?,
             low_resolution: self.low_resolution(dealt, part, step, device)?,
         };
-        let named = self.recipe.names_things() && things.is_some();
         let forward = || {
-            precision.during(|| {
-                if named {
-                    unet.forward_naming(noised.z(), &conditioning)
-                } else {
-                    Ok((unet.forward(noised.z(), &conditioning)?, None))
-                }
+            precision.during(|| match things {
+                Some(_) => unet.forward_naming(noised.z(), &conditioning),
+                None => Ok((unet.forward(noised.z(), &conditioning)?, None)),
             })
         };
         let (prediction, names) =

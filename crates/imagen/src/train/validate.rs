@@ -29,8 +29,9 @@ impl<'a> Validation<'a> {
         let pictures = config.validate_pictures.min(source.examples().len());
         let batch = config.micro_batch.unwrap_or(config.batch).min(pictures);
         let mut recipe = run.recipe.clone();
-        // each picture once, under its own caption
+        // each picture once, under its own caption, without the names of what is in it
         (recipe.train.batch, recipe.data.by_concept, recipe.data.canonical_prob) = (batch, false, 1.0);
+        recipe.train.naming_weight = 0.0;
         let loader = recipe.loader(source)?;
         let loss = BatchLoss::new(&run.recipe, Rng::new(config.seed).fold(VALIDATION), texts, 0.0);
         Ok(Self { loader, loss, batches: (pictures / batch) as u64 })
